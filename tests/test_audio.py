@@ -1,0 +1,571 @@
+"""`load_audio` on files of every kind, made here from a known sound, and on what people give it by mistake."""
+
+import functools
+import io
+import os
+import socket
+import struct
+import tempfile
+import threading
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+from av.stream import Disposition
+
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio
+
+SAMPLE_FORMATS = {"libopus": "flt", "flac": "s16", "alac": "s16p", "pcm_s16le": "s16"}  # of the encoders; else fltp
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+
+
+def melody(rate_hz: int, seconds: float = 2.0) -> np.ndarray:
+    """The same sound at any rate, shape (samples,): tones up to 3 kHz under an envelope that never repeats."""
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    tones = sum(np.sin(2 * np.pi * hz * t) for hz in (220, 1_000, 3_000))
+    return (0.15 * tones * (1 + np.sin(2 * np.pi * (0.7 * t + 0.9 * t**2)))).astype(np.float32)
+
+
+def tone(hz: float, rate_hz: int, seconds: float = 2.0) -> np.ndarray:
+    """A sine of amplitude 0.5, shape (samples,)."""
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)).astype(np.float32)
+
+
+def level_db(waveform: np.ndarray) -> float:
+    """Level against `tone`'s, away from both ends, where every encoder and resampler has its own way."""
+    middle = waveform[waveform.size // 8 : -waveform.size // 8].astype(np.float64)
+    return 10 * np.log10(np.mean(middle**2) / 0.125 + 1e-20)
+
+
+def spectrum_peak_hz(waveform: np.ndarray) -> float:
+    return np.abs(np.fft.rfft(waveform)).argmax() * SAMPLE_RATE / waveform.size
+
+
+def delay_and_match(decoded: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """How many seconds `decoded` lags, the normalised correlation at that delay (1 = equal), and the level ratio."""
+    size = decoded.size + reference.size
+    correlation = np.fft.irfft(np.fft.rfft(decoded, size) * np.fft.rfft(reference, size).conj(), size)
+    delay = int(correlation.argmax())
+    norms = np.linalg.norm(decoded), np.linalg.norm(reference)
+    delay_seconds = (delay - size if delay > size // 2 else delay) / SAMPLE_RATE
+    return delay_seconds, correlation[delay] / (norms[0] * norms[1]), norms[0] / norms[1]
+
+
+def write(samples: np.ndarray, rate_hz: int, container: str = "WAV", subtype: str | None = None) -> bytes:
+    """Encode shape (samples,) or (samples, channels) with libsndfile."""
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, rate_hz, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def add_track(output, codec: str, samples: np.ndarray, rate_hz: int, **options: str):
+    """Add an audio track to a container that PyAV writes, and return what encodes shape (samples, channels) into it."""
+    stream = output.add_stream(codec, rate=rate_hz, options=options)
+    stream.codec_context.bit_rate = 160_000
+    stream.codec_context.format = SAMPLE_FORMATS.get(codec, "fltp")
+    stream.codec_context.layout = layout = LAYOUTS[samples.shape[1]]
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
+    frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), 0
+    return lambda: [output.mux(stream.encode(part)) for part in (frame, None)]
+
+
+def add_pictures(output, codec: str, n_frames: int = 5, pixels: str = "yuv420p"):
+    """The same for a video track of grey pictures, ten a second."""
+    stream = output.add_stream(codec, rate=10)
+    stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
+    frames = [av.VideoFrame.from_ndarray(np.full((64, 64, 3), i, np.uint8), format="rgb24") for i in range(n_frames)]
+    return lambda: [output.mux(stream.encode(part)) for part in (*frames, None)]
+
+
+def picture(codec: str, pixels: str) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="image2pipe") as output:
+        add_pictures(output, codec, 1, pixels)()
+    return buffer.getvalue()
+
+
+def encode(
+    container: str, codec: str, samples: np.ndarray, rate_hz: int, *, video="", encoder=None, **options
+) -> bytes:
+    """Encode shape (samples,) or (samples, channels) with FFmpeg; `options` are the container's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")  # the muxer rereads it where the index goes to the front
+        with av.open(path, "w", format=container, options=options) as output:
+            tracks = [add_pictures(output, video)] if video else []
+            tracks.append(add_track(output, codec, samples.reshape(len(samples), -1), rate_hz, **(encoder or {})))
+            for encode_track in tracks:
+                encode_track()
+        return path.read_bytes()
+
+
+def patch(file: bytes, at: int, *values: bytes) -> bytes:
+    data = b"".join(values)
+    return file[:at] + data + file[at + len(data) :]
+
+
+def wav_header(rate_hz: int, n_channels: int, n_data_bytes: int) -> bytes:
+    """Of 16-bit PCM, taking any claim."""
+    block = 2 * n_channels
+    sizes = 16, 1, n_channels, rate_hz, rate_hz * block & 0xFFFFFFFF, block & 0xFFFF, 16
+    return struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + n_data_bytes, b"WAVEfmt ", *sizes, b"data", n_data_bytes)
+
+
+LIBSNDFILE = {  # container, subtype
+    "wav 8 bit": ("WAV", "PCM_U8"),
+    "wav 16 bit": ("WAV", "PCM_16"),
+    "wav 24 bit": ("WAV", "PCM_24"),
+    "wav 32 bit": ("WAV", "PCM_32"),
+    "wav float": ("WAV", "FLOAT"),
+    "wav double": ("WAV", "DOUBLE"),
+    "wav extensible": ("WAVEX", "PCM_24"),
+    "aiff 16 bit": ("AIFF", "PCM_16"),
+    "aiff 24 bit": ("AIFF", "PCM_24"),
+    "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"),
+    "flac 16 bit": ("FLAC", "PCM_16"),
+    "flac 24 bit": ("FLAC", "PCM_24"),
+    "mp3": ("MP3", None),
+    "ogg vorbis": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+}
+FFMPEG = {  # container, codec, options of the container or the video codec
+    "alac m4a": ("ipod", "alac", {}),
+    "flac mka": ("matroska", "flac", {}),
+    "mp3 of ffmpeg": ("mp3", "libmp3lame", {}),
+    "mp3 without its header": ("mp3", "libmp3lame", {"write_xing": "0"}),
+    "aac": ("adts", "aac", {}),
+    "m4a": ("ipod", "aac", {}),
+    "m4a for the web": ("ipod", "aac", {"movflags": "faststart"}),
+    "m4a in fragments": ("mp4", "aac", {"movflags": "frag_keyframe+empty_moov", "frag_duration": "1000000"}),
+    "opus of ffmpeg": ("ogg", "libopus", {}),
+    "webm": ("webm", "libopus", {}),
+    "webm recorded live": ("webm", "libopus", {"live": "1"}),
+    "wma": ("asf", "wmav2", {}),
+    "mp4 video": ("mp4", "aac", {"video": "libx264"}),
+    "webm video": ("webm", "libopus", {"video": "libvpx"}),
+    "mkv video": ("matroska", "libmp3lame", {"video": "mpeg4"}),
+    "avi video": ("avi", "libmp3lame", {"video": "mpeg4"}),
+    "mpeg-ts video": ("mpegts", "aac", {"video": "mpeg4"}),
+}
+EVERY_KIND = [*LIBSNDFILE, *FFMPEG]
+LOSSLESS = [*list(LIBSNDFILE)[:13], "alac m4a", "flac mka"]
+OPUS = [kind for kind in EVERY_KIND if "opus" in kind or "webm" in kind]  # knows 48 kHz and its divisors
+# These do not say how long they should be, or only where this is not worth the code.
+WITHOUT_LENGTH = {
+    "au",
+    "caf",
+    "aac",
+    "mp3 without its header",
+    "webm recorded live",
+    "mpeg-ts video",
+}
+
+
+def make(kind: str, samples: np.ndarray, rate_hz: int) -> bytes:
+    if kind in LIBSNDFILE:
+        return write(samples, rate_hz, *LIBSNDFILE[kind])
+    container, codec, options = FFMPEG[kind]
+    return encode(container, codec, samples, rate_hz, **options)
+
+
+@functools.cache
+def song(kind: str) -> bytes:
+    """Two seconds of `melody` in stereo as a file of one of these kinds."""
+    rate_hz = 48_000 if kind in OPUS else 44_100
+    return make(kind, np.stack([melody(rate_hz)] * 2, axis=1), rate_hz)
+
+
+@functools.cache
+def long_song(kind: str) -> bytes:
+    """Twelve seconds in mono, of which 5 % are more than encoders' padding."""
+    rate_hz = 24_000 if kind in OPUS else 44_100 if kind in LOSSLESS else 22_050  # for speed
+    return make(kind, melody(rate_hz, 12), rate_hz)
+
+
+# Formats
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_format_gives_the_same_sound(kind):
+    waveform = load_audio(song(kind))
+    delay_seconds, match, level = delay_and_match(waveform, melody(SAMPLE_RATE))
+    assert waveform.dtype == np.float32
+    assert waveform.ndim == 1
+    assert waveform.flags.c_contiguous
+    assert waveform.flags.writeable
+    assert waveform.size / SAMPLE_RATE == pytest.approx(2, abs=1e-4 if kind in LOSSLESS else 0.05)  # encoders pad
+    assert delay_seconds == pytest.approx(0, abs=1e-4 if kind in LOSSLESS else 0.05)
+    assert level == pytest.approx(1, abs=0.001 if kind in LOSSLESS else 0.06)  # LAME turns down by 5 %
+    assert match > (0.9995 if kind in LOSSLESS else 0.98)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000, 96_000, 192_000])
+def test_every_sample_rate_gives_the_same_sound(rate_hz):
+    waveform = load_audio(write(melody(rate_hz), rate_hz, "WAV", "FLOAT"))
+    edge = 500  # samples in which the resampler lacks the past or the future
+    assert waveform.size == 2 * SAMPLE_RATE
+    np.testing.assert_allclose(waveform[edge:-edge], melody(SAMPLE_RATE)[edge:-edge], atol=1e-4)
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100])
+def test_another_output_rate(sample_rate):
+    waveform = load_audio(write(melody(48_000), 48_000, "WAV", "FLOAT"), sample_rate=sample_rate)
+    np.testing.assert_allclose(waveform[500:-500], melody(sample_rate)[500:-500], atol=1e-4)
+
+
+@pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16")])
+def test_16_bit_mono_at_our_rate_is_exact(container, subtype):
+    file = write(melody(SAMPLE_RATE), SAMPLE_RATE, container, subtype)
+    np.testing.assert_array_equal(load_audio(file), sf.read(io.BytesIO(file), dtype="float32")[0])
+
+
+def test_a_path_and_its_bytes_are_the_same(tmp_path):
+    file = song("ogg vorbis")
+    path = tmp_path / "song.ogg"
+    path.write_bytes(file)
+    for source in (path, str(path)):
+        np.testing.assert_array_equal(load_audio(source), load_audio(file))
+
+
+def test_the_name_of_a_file_does_not_matter(tmp_path):
+    (tmp_path / "song.mp3").write_bytes(write(melody(44_100), 44_100, "FLAC"))
+    assert delay_and_match(load_audio(tmp_path / "song.mp3"), melody(SAMPLE_RATE))[1] > 0.9995
+
+
+def test_the_default_of_several_tracks_is_used():
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as output:
+        comment = add_track(output, "aac", tone(3_000, 48_000)[:, None], 48_000)
+        music = add_track(output, "aac", tone(500, 48_000)[:, None], 48_000)
+        output.streams[1].disposition = Disposition.default.value
+        comment()
+        music()
+    assert spectrum_peak_hz(load_audio(buffer.getvalue())) == pytest.approx(500, abs=1)
+
+
+def test_a_cover_picture_is_no_obstacle():
+    body = b"\0image/png\0\x03\0" + picture("png", "rgb24")
+    frame = b"APIC" + struct.pack(">IH", len(body), 0) + body
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    tag = b"ID3\x03\0\0" + size + frame
+    assert delay_and_match(load_audio(tag + song("mp3")), melody(SAMPLE_RATE))[1] > 0.99
+    with pytest.raises(AudioError, match="its end is missing"):
+        load_audio(tag + song("mp3")[:-2_000])
+
+
+def test_tags_in_another_encoding_are_no_obstacle():
+    title = struct.pack("<4sI4s4sI4s", b"LIST", 16, b"INFO", b"INAM", 4, b"\xe9t\xe9\xff")
+    file = write(melody(SAMPLE_RATE), SAMPLE_RATE) + title
+    assert load_audio(patch(file, 4, struct.pack("<I", len(file) - 8))).size == 2 * SAMPLE_RATE
+
+
+def test_a_sample_rate_that_changes_on_the_way():
+    file = b"".join(encode("adts", "aac", tone(440, rate_hz), rate_hz) for rate_hz in (44_100, 32_000))
+    waveform = load_audio(file)
+    assert waveform.size / SAMPLE_RATE == pytest.approx(4, abs=0.1)
+    for half in np.split(waveform[: waveform.size // 2 * 2], 2):
+        assert spectrum_peak_hz(half) == pytest.approx(440, abs=2)
+
+
+# Channels, levels and rates
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 6, 8])
+def test_equal_channels_keep_their_level(n_channels):
+    mono = melody(SAMPLE_RATE)
+    waveform = load_audio(write(np.stack([mono] * n_channels, axis=1), SAMPLE_RATE, "WAV", "FLOAT"))
+    np.testing.assert_allclose(waveform, mono, atol=1e-6)
+
+
+def test_channels_are_averaged():
+    channels = np.random.default_rng(0).uniform(-1, 1, (2 * SAMPLE_RATE, 6))
+    file = write(channels, SAMPLE_RATE, "WAV", "FLOAT")
+    np.testing.assert_allclose(load_audio(file), channels.mean(axis=1), atol=1e-6)
+
+
+def test_surround_in_a_lossy_file_keeps_its_level():
+    channels = np.stack([tone(100, 48_000)] * 6, axis=1)  # low enough for the bass channel
+    assert level_db(load_audio(encode("mp4", "aac", channels, 48_000))) == pytest.approx(0, abs=0.3)
+
+
+def test_opposite_channels_cancel():
+    file = write(np.stack([melody(44_100), -melody(44_100)], axis=1), 44_100, "WAV", "FLOAT")
+    assert np.abs(load_audio(file)).max() == 0
+
+
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("hz", [100, 1_000, 5_000, 9_500, 10_000])
+def test_what_fits_keeps_its_level(rate_hz, hz):
+    assert level_db(load_audio(write(tone(hz, rate_hz), rate_hz, "WAV", "FLOAT"))) == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("hz", [12_000, 15_000, 20_000])
+def test_what_does_not_fit_vanishes(rate_hz, hz):
+    assert level_db(load_audio(write(tone(hz, rate_hz), rate_hz, "WAV", "FLOAT"))) < -90
+
+
+def test_loud_float_samples_are_kept():
+    loud = 3 * melody(SAMPLE_RATE)
+    np.testing.assert_array_equal(load_audio(write(loud, SAMPLE_RATE, "WAV", "FLOAT")), loud)
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_samples_that_are_no_numbers_become_silence(subtype):
+    damaged, expected = melody(SAMPLE_RATE), melody(SAMPLE_RATE)
+    damaged[1_000:1_005], expected[1_000:1_005] = (np.nan, np.inf, -np.inf, 1e38, -1e38), 0
+    np.testing.assert_array_equal(load_audio(write(damaged, SAMPLE_RATE, "WAV", subtype)), expected)
+    resampled = load_audio(write(damaged, SAMPLE_RATE, "WAV", subtype), sample_rate=16_000)
+    assert np.abs(resampled).max() < 1.1 * np.abs(melody(16_000)).max()
+
+
+# Lengths
+
+
+def test_a_longer_file_is_read_up_to_the_limit():
+    file = write(melody(44_100, 5), 44_100)
+    waveform = load_audio(file, max_seconds=2)
+    assert waveform.size == 2 * SAMPLE_RATE
+    np.testing.assert_array_equal(waveform, load_audio(file)[: waveform.size])
+
+
+def test_memory_follows_the_limit_and_not_the_file():
+    file = write(np.zeros(20 * 60 * 8_000, np.int16), 8_000, "FLAC")
+    tracemalloc.start()
+    try:
+        waveform = load_audio(file, max_seconds=10)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert waveform.size == 10 * SAMPLE_RATE
+    assert peak_bytes < 4 * waveform.nbytes
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100])
+def test_one_second_is_enough_and_less_is_not(rate_hz):
+    assert load_audio(write(melody(rate_hz, 1), rate_hz)).size == SAMPLE_RATE
+    with pytest.raises(AudioError, match=r"lasts only 0\.95 s: at least 1 s is needed"):
+        load_audio(write(melody(rate_hz, 0.95), rate_hz))
+
+
+def test_no_samples():
+    with pytest.raises(AudioError, match="holds no sound"):
+        load_audio(write(np.zeros(0), 44_100))
+
+
+@pytest.mark.parametrize("rate_hz", [1, 1_000, 2_000_000_000])
+def test_absurd_rates_are_refused_before_they_cost_memory(rate_hz):
+    with pytest.raises(AudioError, match=f"sample rate of {rate_hz} Hz"):
+        load_audio(wav_header(rate_hz, 1, 200_000) + bytes(200_000))
+
+
+# Damage
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind not in {*WITHOUT_LENGTH, "m4a in fragments"}])
+def test_a_file_that_is_cut_short_is_refused(kind, share):
+    file = long_song(kind)
+    with pytest.raises(AudioError, match="damaged or incomplete"):
+        load_audio(file[: int(share * len(file))])
+
+
+@pytest.mark.parametrize("kind", sorted(WITHOUT_LENGTH))
+def test_a_cut_that_cannot_be_seen_leaves_the_rest(kind):
+    file = long_song(kind)
+    assert load_audio(file[: len(file) // 2]).size / SAMPLE_RATE == pytest.approx(6, abs=1)
+
+
+def test_a_cut_beyond_the_limit_does_not_matter():
+    file = long_song("flac 16 bit")
+    assert load_audio(file[: len(file) // 2], max_seconds=2).size == 2 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFF_F000, 0xFFFF_FFFF])
+def test_a_wav_recorded_through_a_pipe_has_no_size(size):
+    file = song("wav 16 bit")
+    size_bytes = struct.pack("<I", size)
+    file = patch(patch(file, 4, size_bytes), file.index(b"data") + 4, size_bytes)
+    assert load_audio(file).size == 2 * SAMPLE_RATE
+
+
+def test_a_flac_recorded_through_a_pipe_has_no_length():
+    file = song("flac 16 bit")
+    assert load_audio(patch(file, 21, bytes([file[21] & 0xF0]), bytes(4))).size == 2 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("write_xing", ["0", "1"])
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_a_variable_bit_rate_is_no_cut(loud_first, write_xing):
+    """Without the header FFmpeg estimates the length from the bit rate of the beginning, far from the truth."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 44_100).astype(np.float32)
+    samples = np.concatenate([noise, 0 * noise, 0 * noise] if loud_first else [0 * noise, 0 * noise, noise])
+    variable = {"global_quality": "354", "flags": "+qscale"}
+    file = encode("mp3", "libmp3lame", samples, 44_100, encoder=variable, write_xing=write_xing)
+    assert load_audio(file).size / SAMPLE_RATE == pytest.approx(9, abs=0.1)
+
+
+@pytest.mark.parametrize("tail", [b"TAG" + bytes(125), b"\xff\xf1" + bytes(range(256)) * 8])
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_what_other_programs_append_is_ignored(kind, tail):
+    assert load_audio(song(kind) + tail).size / SAMPLE_RATE == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "mp3", "flac 16 bit", "ogg vorbis", "m4a for the web", "aac", "wma"])
+def test_a_few_damaged_bytes_are_survived(kind):
+    file = long_song(kind)
+    waveform = load_audio(patch(file, len(file) // 2, bytes(range(200))))
+    assert 8 * SAMPLE_RATE < waveform.size < 12.1 * SAMPLE_RATE  # a page of ogg can be seconds
+    assert delay_and_match(waveform[: 4 * SAMPLE_RATE], melody(SAMPLE_RATE, 4))[1] > 0.98
+
+
+@pytest.mark.parametrize("kind", ["flac 16 bit", "alac m4a", "m4a", "m4a for the web"])
+def test_a_file_with_a_hole_is_refused(kind):
+    file = long_song(kind)
+    with pytest.raises(AudioError, match="damaged or incomplete"):
+        load_audio(patch(file, len(file) // 4, bytes(len(file) // 2)))
+
+
+def waveform_or_message(path: Path) -> np.ndarray | str:
+    try:
+        return load_audio(path)
+    except AudioError as error:
+        return str(error)
+
+
+def test_broken_files_never_fail_in_another_way(tmp_path, capfd):
+    """Files of random damage give a waveform or an AudioError, and FFmpeg's own words stay off the terminal."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "broken.mp3"
+    for kind in EVERY_KIND:
+        file = song(kind)
+        for n_bytes in (1, 12, 60, 500, len(file)):
+            broken = np.frombuffer(file[:n_bytes], np.uint8).copy()
+            broken[random.integers(0, n_bytes, 5)] = random.integers(0, 256, 5)
+            path.write_bytes(broken.tobytes())
+            outcome = waveform_or_message(path)
+            assert outcome.startswith("broken.mp3 ") if isinstance(outcome, str) else np.isfinite(outcome).all()
+    assert capfd.readouterr() == ("", "")
+
+
+# What is no sound
+
+
+def refusal(source) -> str:
+    with pytest.raises(AudioError) as caught:
+        load_audio(source)
+    return str(caught.value)
+
+
+def test_no_file(tmp_path):
+    assert refusal(tmp_path / "song.mp3").startswith("song.mp3 was not found")
+
+
+def test_a_directory(tmp_path):
+    assert refusal(tmp_path) == f"{tmp_path.name} is a directory or a device: give the path of one sound file."
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "song.mp3").touch()
+    assert refusal(tmp_path / "song.mp3").startswith("song.mp3 is empty")
+    assert refusal(b"").startswith("The audio is empty")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_special_files_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "link.wav").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.wav", tmp_path / "link.wav", "/dev/zero", "/dev/stdin"):
+        assert "is a directory or a device" in refusal(path)
+
+
+def test_a_path_that_the_system_refuses():
+    assert "cannot be opened (File name too long)" in refusal("x" * 5_000)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"These are the words of a song.\n" * 300,
+        b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk\0\0\0\x04\0\xff\x2f\0",
+        b"%PDF-1.7\n" * 100,
+        b"\0" * 100_000,
+        np.random.default_rng(0).bytes(100_000),
+    ],
+    ids=["text", "midi", "pdf", "zeros", "noise"],
+)
+def test_no_sound_under_a_sound_files_name(tmp_path, file):
+    (tmp_path / "song.mp3").write_bytes(file)
+    for source in (tmp_path / "song.mp3", file):
+        assert "wav, mp3, flac" in refusal(source)
+    assert str(tmp_path) not in refusal(tmp_path / "song.mp3")
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("png", "rgb24"), ("mjpeg", "yuvj420p")])
+def test_a_picture(tmp_path, codec, pixels):
+    (tmp_path / "cover.jpg").write_bytes(picture(codec, pixels))
+    assert refusal(tmp_path / "cover.jpg").startswith("cover.jpg has no audio track")
+
+
+def test_a_silent_film():
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        add_pictures(output, "libx264")()
+    assert refusal(buffer.getvalue()).startswith("The audio has no audio track")
+
+
+@pytest.fixture
+def visits():
+    """A web server's address, and the list of who has called there."""
+    callers = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen():
+            while True:
+                try:
+                    connection, caller = server.accept()
+                except OSError:  # closed
+                    return
+                connection.close()
+                callers.append(caller)
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", callers
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp", "hls+http", "tcp", "concat:http", "subfile,,start,0,end,0,,:http"])
+def test_an_address_is_never_called(visits, scheme):
+    address, callers = visits
+    assert "was not found" in refusal(f"{scheme}://{address}/song.mp3")
+    assert callers == []
+
+
+@pytest.mark.parametrize("target", ["file", "address"])
+@pytest.mark.parametrize(
+    "name", ["hls.m3u8", "concat.txt", "session.sdp", "dash.mpd", "list.m3u", "list.pls", "song.wav"]
+)
+def test_nothing_inside_a_playlist_is_opened(tmp_path, visits, name, target):
+    address, callers = visits
+    (tmp_path / "real.ts").write_bytes(song("mpeg-ts video"))
+    entry = (tmp_path / "real.ts").as_posix() if target == "file" else f"http://{address}/real.ts"
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{entry}\n#EXT-X-ENDLIST\n"
+    texts = {
+        "hls.m3u8": hls,
+        "song.wav": hls,
+        "concat.txt": f"ffconcat version 1.0\nfile '{entry}'\n",
+        "session.sdp": f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        f"m=audio {address.split(':')[1]} RTP/AVP 0\n",
+        "dash.mpd": f"<MPD><Period><AdaptationSet><Representation><BaseURL>{entry}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+        "list.m3u": f"{entry}\n",
+        "list.pls": f"[playlist]\nFile1={entry}\n",
+    }
+    (tmp_path / name).write_text(texts[name])
+    for source in (tmp_path / name, texts[name].encode()):
+        assert "wav, mp3, flac" in refusal(source)
+    assert callers == []
