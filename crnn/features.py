@@ -1,0 +1,173 @@
+"""From a waveform to what the network sees: log-mel spectrograms, windows of them, and the feature file."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from crnn.audio import SAMPLE_RATE
+
+N_FFT = 2_048  # samples, 93 ms
+HOP_LENGTH = 914  # samples, 41.5 ms
+N_MELS = 128
+F_MAX = 11_025.0  # Hz
+FLOOR_DB = -80.0  # relative to the loudest cell of the clip
+FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 24.1
+FEATURE_SETTINGS = {
+    "sample_rate": SAMPLE_RATE,
+    "n_fft": N_FFT,
+    "hop_length": HOP_LENGTH,
+    "n_mels": N_MELS,
+    "f_max": F_MAX,
+    "floor_db": FLOOR_DB,
+}
+
+
+class DatasetError(ValueError):
+    """Training data that cannot be used; the message is one sentence that says why and what would work."""
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram in decibels below the loudest cell of the clip.
+
+    The mel power spectrogram is librosa's (Hann window, Slaney scale and norm, zero padding at the ends), computed by
+    torchaudio. Because the level is relative, a clip's gain has no effect.
+    """
+
+    def __init__(self, hop_length: int = HOP_LENGTH) -> None:
+        super().__init__()
+        self.mel = MelSpectrogram(
+            SAMPLE_RATE,
+            n_fft=N_FFT,
+            hop_length=hop_length,
+            f_max=F_MAX,
+            n_mels=N_MELS,
+            power=2.0,
+            norm="slaney",
+            mel_scale="slaney",
+            pad_mode="constant",
+        )
+
+    @torch.inference_mode()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform (..., samples) at 22 050 Hz to log-mel (..., 128, frames), -80 to 0 dB; silence is all -80."""
+        power = self.mel(waveform)
+        peak = power.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
+        return (10.0 * torch.log10(power / peak)).clamp_min(FLOOR_DB)
+
+
+def n_frames_of(seconds: float) -> int:
+    """Number of log-mel frames that span `seconds`."""
+    return round(seconds * FRAMES_PER_SECOND)
+
+
+def repeat_to(log_mel: Tensor, n_frames: int) -> Tensor:
+    """Repeat a log-mel (..., frames) from its start until it is at least `n_frames` long, then cut it there.
+
+    A repeated short clip stays music of its own kind, where silence behind it would be something no song has.
+    """
+    repeats = -(-n_frames // log_mel.shape[-1])
+    return log_mel.repeat(*[1] * (log_mel.ndim - 1), repeats)[..., :n_frames]
+
+
+def windows(log_mel: Tensor, window_frames: int, hop_frames: int) -> tuple[Tensor, list[int]]:
+    """Cut a log-mel (n_mels, frames) into overlapping windows.
+
+    Returns the windows (n_windows, n_mels, window_frames) and the frame at which each starts. A clip shorter than one
+    window is repeated to fill it; the last window is shifted back so that it ends with the clip and nothing is dropped.
+    """
+    n_frames = log_mel.shape[-1]
+    if n_frames <= window_frames:
+        return repeat_to(log_mel, window_frames)[None], [0]
+    last = n_frames - window_frames
+    starts = [*range(0, last, hop_frames), last]
+    return torch.stack([log_mel[:, start : start + window_frames] for start in starts]), starts
+
+
+@dataclass(frozen=True)
+class Features:
+    """The log-mels of many clips, as 8-bit decibels: steps of 0.3 dB, a quarter of the memory of float32.
+
+    logmel    uint8 (tracks, 128, frames); decibels = floor_db * (1 - logmel / 255), band 0 is the lowest
+    floor_db  float32 (tracks,), at most 0
+    track_id  str (tracks,)
+    n_frames  int32 (tracks,): how many of the frames belong to the track, the rest is padding
+    """
+
+    logmel: np.ndarray
+    floor_db: np.ndarray
+    track_id: np.ndarray
+    n_frames: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def decibels(self, index: int) -> Tensor:
+        """The log-mel (128, frames) of one track, float32 dB."""
+        levels = torch.from_numpy(self.logmel[index, :, : self.n_frames[index]]).float()
+        return float(self.floor_db[index]) * (1.0 - levels / 255.0)
+
+    def select(self, indices: np.ndarray) -> "Features":
+        """The tracks at `indices`, in that order."""
+        return Features(self.logmel[indices], self.floor_db[indices], self.track_id[indices], self.n_frames[indices])
+
+    @classmethod
+    def from_log_mels(cls, log_mels: Sequence[Tensor], track_ids: Sequence[str]) -> "Features":
+        """Quantise log-mels (128, frames) of any lengths."""
+        n_frames = np.array([log_mel.shape[-1] for log_mel in log_mels], dtype=np.int32)
+        logmel = np.zeros((len(log_mels), N_MELS, n_frames.max()), dtype=np.uint8)
+        for row, log_mel in zip(logmel, log_mels, strict=True):
+            row[:, : log_mel.shape[-1]] = torch.round(255.0 * (1.0 - log_mel / FLOOR_DB)).to(torch.uint8).numpy()
+        floor_db = np.full(len(log_mels), FLOOR_DB, dtype=np.float32)
+        return cls(logmel, floor_db, np.array(track_ids), n_frames)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the feature file (NumPy .npz); it appears under its name only when it is complete."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file, logmel=self.logmel, floor_db=self.floor_db, track_id=self.track_id, n_frames=self.n_frames
+            )
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "Features":
+        """Read a feature file; one without `n_frames` has the same number of frames in every track.
+
+        Raises DatasetError if the file is missing, damaged or not a feature file.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                logmel, floor_db, track_id = arrays["logmel"], arrays["floor_db"], arrays["track_id"]
+                n_frames = arrays["n_frames"] if "n_frames" in arrays else np.full(len(logmel), logmel.shape[-1])
+        except FileNotFoundError as error:
+            raise DatasetError(f"There is no feature file {path}.") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise DatasetError(f"{path} is not a feature file, or it is damaged; make it again.") from error
+        features = cls(logmel, floor_db, track_id, n_frames.astype(np.int32))
+        problem = features._problem()
+        if problem:
+            raise DatasetError(f"{path} is not a usable feature file: {problem}.")
+        return features
+
+    def _problem(self) -> str | None:
+        tracks = len(self.track_id)
+        if self.logmel.dtype != np.uint8 or self.logmel.ndim != 3 or self.logmel.shape[:2] != (tracks, N_MELS):
+            return f"logmel is {self.logmel.dtype} {self.logmel.shape}, not uint8 ({tracks}, {N_MELS}, frames)"
+        if self.floor_db.shape != (tracks,) or not (np.isfinite(self.floor_db).all() and (self.floor_db <= 0).all()):
+            return "floor_db is not one number of at most 0 dB a track"
+        in_range = (self.n_frames > 0) & (self.n_frames <= self.logmel.shape[2])
+        if self.n_frames.shape != (tracks,) or not in_range.all():
+            return "n_frames is not one number of frames a track"
+        if tracks == 0 or self.track_id.dtype.kind != "U" or len(set(self.track_id.tolist())) != tracks:
+            return "the track_id are not text, not unique, or there are none"
+        return None
