@@ -1,0 +1,175 @@
+"""The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
+
+CONFIG_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CRNNConfig:
+    """All that is needed to rebuild a CRNN and to use it as it was trained; stored as config.json beside the weights.
+
+    Raises ValueError where the fields contradict each other.
+    """
+
+    genres: tuple[str, ...]  # in the order of the logits
+    channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block
+    mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
+    time_pools: tuple[int, ...] = (2, 2, 2, 1)  # pooling over time after each block
+    recurrent_size: int = 64  # hidden units in each of the two directions
+    block_dropout: float = 0.1  # of whole channels, after each convolutional block
+    dropout: float = 0.4  # before the classifier
+    window_frames: int = n_frames_of(10.0)  # the length that it was trained on
+    temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
+    unsure_below: float = 0.0  # a top probability under this is no answer
+    features: dict = field(default_factory=lambda: dict(FEATURE_SETTINGS))  # of the log-mel that goes in
+    version: int = CONFIG_VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("genres", "channels", "mel_pools", "time_pools"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
+            raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres)}")
+        if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
+            raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
+        if N_MELS % prod(self.mel_pools):
+            raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
+        if not self.temperature > 0:
+            raise ValueError(f"the temperature must be positive, not {self.temperature}")
+
+    @property
+    def hop_frames(self) -> int:
+        """Frames from one window of a song to the next: a quarter of a window."""
+        return self.window_frames // 4
+
+
+class Normalise(nn.Module):
+    """Subtract the training clips' mean of each mel band and divide by its standard deviation."""
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_mels, 1))
+        self.register_buffer("std", torch.ones(n_mels, 1))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """(..., n_mels, frames) in dB to the same shape, about zero mean and unit variance."""
+        return (log_mel - self.mean) / self.std
+
+
+class ConvFront(nn.Sequential):
+    """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
+
+    def __init__(self, config: CRNNConfig) -> None:
+        blocks = OrderedDict()
+        inputs = 1
+        for number, (outputs, mel_pool, time_pool) in enumerate(
+            zip(config.channels, config.mel_pools, config.time_pools, strict=True), start=1
+        ):
+            blocks[f"block{number}"] = nn.Sequential(
+                OrderedDict(
+                    conv=nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+                    norm=nn.BatchNorm2d(outputs),
+                    activation=nn.ReLU(),
+                    pool=nn.MaxPool2d((mel_pool, time_pool)),
+                    dropout=nn.Dropout2d(config.block_dropout),
+                )
+            )
+            inputs = outputs
+        super().__init__(blocks)
+        self.out_features = inputs * (N_MELS // prod(config.mel_pools))
+        self.min_frames = prod(config.time_pools)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """(batch, n_mels, frames) to (batch, steps, out_features)."""
+        maps = super().forward(log_mel.unsqueeze(1))  # (batch, channels, mels, steps)
+        return maps.flatten(1, 2).transpose(1, 2)
+
+
+class Recurrent(nn.Module):
+    """A bidirectional GRU over time (Cho et al. 2014)."""
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.gru(steps)[0]
+
+
+class AttentionPool(nn.Module):
+    """The mean over time beside a mean weighted by learned attention: what goes on throughout, and what stands out.
+
+    Attention as in Bahdanau et al. 2015, with one learned query.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(inputs, 1)
+        self.out_features = 2 * inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, 2 * inputs)."""
+        weights = self.score(steps).softmax(dim=1)
+        return torch.cat([steps.mean(dim=1), (weights * steps).sum(dim=1)], dim=-1)
+
+
+class CRNN(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="genre-crnn",
+    license="mit",
+    pipeline_tag="audio-classification",
+    tags=["music", "music-genre-classification", "crnn"],
+):
+    """Convolutional recurrent network for music genre recognition, after Choi et al.
+
+    Convolutions turn the log-mel into a sequence of local features, a recurrent layer follows them through time, and
+    pooling over time gives one vector from which the genre is read.
+
+    K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural networks for music classification",
+    ICASSP 2017, arXiv:1609.04243.
+    """
+
+    def __init__(self, config: CRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalise = Normalise(N_MELS)
+        self.front = ConvFront(config)
+        self.recurrent = Recurrent(self.front.out_features, config.recurrent_size)
+        self.pool = AttentionPool(self.recurrent.out_features)
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                dropout=nn.Dropout(config.dropout),
+                linear=nn.Linear(self.pool.out_features, len(config.genres)),
+            )
+        )
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.
+
+        Raises ValueError for any other shape.
+        """
+        if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.front.min_frames:
+            raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
+        steps = self.front(self.normalise(log_mel))
+        return self.classifier(self.pool(self.recurrent(steps)))
+
+    def window_logits(
+        self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
+    ) -> tuple[Tensor, list[int]]:
+        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
+
+        Windows are `config.window_frames` long and `hop_frames` (default `config.hop_frames`) apart.
+        """
+        batch, starts = windows(log_mel, self.config.window_frames, hop_frames or self.config.hop_frames)
+        return torch.cat([self(part).float() for part in batch.split(batch_size)]), starts

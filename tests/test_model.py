@@ -1,0 +1,98 @@
+"""The CRNN: shapes, lengths, checks of its configuration."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from crnn.features import FRAMES_PER_SECOND, N_MELS
+from crnn.model import CRNN, AttentionPool, CRNNConfig
+
+CONFIG = CRNNConfig(
+    genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
+)
+
+
+@pytest.mark.parametrize("seconds", [1, 1.03, 10, 30])
+@pytest.mark.parametrize("genres", [("a", "b"), tuple("abcdefghijkl")])
+def test_any_length_and_any_genres(seconds: float, genres: tuple[str, ...]) -> None:
+    model = CRNN(replace(CONFIG, genres=genres)).eval()
+    log_mel = -80 * torch.rand(2, N_MELS, int(seconds * FRAMES_PER_SECOND))
+    assert model(log_mel).shape == (2, len(genres))
+
+
+@pytest.mark.parametrize("shape", [(N_MELS, 48), (1, 64, 48), (1, N_MELS, 3), (1, 1, N_MELS, 48)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="log_mel must be"):
+        CRNN(CONFIG)(torch.zeros(shape))
+
+
+def test_normalisation_is_part_of_the_weights() -> None:
+    model = CRNN(CONFIG).eval()
+    assert {"normalise.mean", "normalise.std"} <= model.state_dict().keys()
+    log_mel = -80 * torch.rand(1, N_MELS, 48)
+    before = model(log_mel)
+    model.normalise.mean.fill_(-40)
+    model.normalise.std.fill_(20)
+    assert not torch.allclose(model(log_mel), before)
+    torch.testing.assert_close(model.normalise(log_mel), (log_mel + 40) / 20)
+
+
+def test_the_answer_depends_on_order_in_time() -> None:
+    """Without a recurrent layer, pooling would lose the order of the steps."""
+    torch.manual_seed(0)
+    model = CRNN(CONFIG).eval()
+    steps = torch.randn(1, 12, model.front.out_features)
+    forward, backward = (model.pool(model.recurrent(order)) for order in (steps, steps.flip(1)))
+    assert not torch.allclose(forward, backward, atol=1e-4)
+
+
+def test_attention_pool_is_a_mean_beside_a_weighted_mean() -> None:
+    pool = AttentionPool(4)
+    steps = torch.randn(3, 7, 4)
+    pooled = pool(steps)
+    torch.testing.assert_close(pooled[:, :4], steps.mean(dim=1))
+    assert (pooled[:, 4:] <= steps.amax(dim=1)).all()
+    assert (pooled[:, 4:] >= steps.amin(dim=1)).all()
+    with torch.no_grad():
+        pool.score.weight.zero_()
+    torch.testing.assert_close(pool(steps)[:, 4:], steps.mean(dim=1))
+
+
+def test_every_parameter_learns() -> None:
+    model = CRNN(CONFIG)
+    model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
+    still = [name for name, parameter in model.named_parameters() if parameter.grad.abs().max() == 0]
+    assert still in ([], ["pool.score.bias"])  # softmax does not see a constant
+
+
+def test_window_logits_match_windows_taken_by_hand() -> None:
+    model = CRNN(CONFIG).eval()
+    log_mel = -80 * torch.rand(N_MELS, 100)
+    with torch.inference_mode():
+        logits, starts = model.window_logits(log_mel)
+        assert starts == [0, 12, 24, 36, 48, 52]
+        by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in starts])
+    torch.testing.assert_close(logits, by_hand, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"genres": ("a",)}, "two different genres"),
+        ({"genres": ("a", "a")}, "two different genres"),
+        ({"mel_pools": (4,)}, "one number for each"),
+        ({"mel_pools": (3, 5)}, "do not divide"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_contradictory_configuration_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **change)
+
+
+def test_print_names_the_parts() -> None:
+    text = repr(CRNN(CONFIG))
+    for part in ("normalise", "front", "block1", "recurrent", "gru", "pool", "classifier"):
+        assert f"({part})" in text
