@@ -1,0 +1,113 @@
+"""Random changes of log-mels in training: the same music in another key, tempo, room or mix keeps its genre."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crnn.features import FLOOR_DB, repeat_to
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each change may go; zero switches it off. Every number is the edge of a uniform range unless said."""
+
+    window_position: float = 1.0  # share of a clip's positions a window may start at: every part of a song counts
+    time_stretch: float = 0.15  # share of the tempo: a genre has many tempi
+    mel_shift: float = 4.0  # bands up or down: another key, another singer
+    equaliser_db: float = 6.0  # a smooth curve over the bands: the record company's sound is not the genre
+    gain_db: float = 6.0  # the level against the loudest cell: quiet passages, long songs
+    noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
+    spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
+    mixup: float = (
+        0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders between genres
+    )
+
+
+AUGMENTATIONS = tuple(field.name for field in fields(Augmentation))
+NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
+MASK_BANDS = 16  # at most, in one mask
+MASK_SHARE = 0.12  # of the window's frames at most, in one mask
+
+
+class Augmenter:
+    """Draws training batches: a window of each clip, changed at random, on the device where the log-mels are.
+
+    Randomness comes from torch's global generator, so `torch.manual_seed` fixes it together with dropout.
+    """
+
+    def __init__(self, augmentation: Augmentation, window_frames: int) -> None:
+        self.augmentation = augmentation
+        self.window_frames = window_frames
+
+    def __call__(self, log_mels: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mels (128, frames) in dB of any lengths and targets (batch, n_genres) to one batch of both.
+
+        Returns log-mels (batch, 128, window_frames) and targets (batch, n_genres); each row of these still sums to one.
+        """
+        log_mel = self._place(torch.stack([self._cut(log_mel) for log_mel in log_mels]))
+        log_mel = self._colour(log_mel)
+        if self.augmentation.mixup:
+            log_mel, targets = self._mix(log_mel, targets)
+        return self._mask(log_mel), targets
+
+    @property
+    def _cut_frames(self) -> int:
+        """Frames that the fastest stretch needs to fill a window."""
+        return round(self.window_frames * (1.0 + self.augmentation.time_stretch))
+
+    def _cut(self, log_mel: Tensor) -> Tensor:
+        """A stretch of the clip (128, _cut_frames), around its middle where window_position is zero."""
+        log_mel = repeat_to(log_mel, max(log_mel.shape[-1], self._cut_frames))
+        spare = log_mel.shape[-1] - self._cut_frames
+        share = 0.5 + self.augmentation.window_position * (torch.rand(()).item() - 0.5)
+        start = round(share * spare)
+        return log_mel[:, start : start + self._cut_frames]
+
+    def _place(self, log_mel: Tensor) -> Tensor:
+        """Time stretch and mel shift in one bilinear resampling; what comes in from outside the bands is floor."""
+        batch, n_mels, n_frames = log_mel.shape
+        stretch, shift = self.augmentation.time_stretch, self.augmentation.mel_shift
+        rate = torch.exp(stretch * _uniform(log_mel, batch)).clamp(max=n_frames / self.window_frames)
+        affine = torch.zeros(batch, 2, 3, device=log_mel.device)
+        affine[:, 0, 0] = rate * self.window_frames / n_frames  # the share of the cut that fills the window
+        affine[:, 1, 1] = 1.0
+        affine[:, 1, 2] = 2.0 * shift * _uniform(log_mel, batch) / n_mels
+        grid = F.affine_grid(affine, [batch, 1, n_mels, self.window_frames], align_corners=False)
+        above_floor = (log_mel - FLOOR_DB).unsqueeze(1)
+        return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
+
+    def _colour(self, log_mel: Tensor) -> Tensor:
+        """Equaliser, gain and noise floor, in that order; nothing falls below the floor."""
+        batch, n_mels, _ = log_mel.shape
+        points = self.augmentation.equaliser_db * _uniform(log_mel, batch, 1, 6)
+        curve = F.interpolate(points, size=n_mels, mode="linear", align_corners=True).transpose(1, 2)
+        gain = self.augmentation.gain_db * _uniform(log_mel, batch, 1, 1)
+        noise = FLOOR_DB + self.augmentation.noise_floor_db * _uniform(log_mel, batch, 1, 1, low=0.0)
+        return torch.maximum(log_mel + curve + gain, noise)
+
+    def _mix(self, log_mel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup (Zhang et al. 2018, arXiv:1710.09412), in decibels."""
+        batch, alpha = len(log_mel), self.augmentation.mixup
+        share = torch.distributions.Beta(alpha, alpha).sample((batch, 1)).to(log_mel.device)
+        other = torch.randperm(batch, device=log_mel.device)
+        return torch.lerp(log_mel[other], log_mel, share[:, None]), torch.lerp(targets[other], targets, share)
+
+    def _mask(self, log_mel: Tensor) -> Tensor:
+        """SpecAugment (Park et al. 2019, arXiv:1904.08779): bands and times are set to the window's mean."""
+        for axis, widest in ((1, MASK_BANDS), (2, round(MASK_SHARE * self.window_frames))):
+            size = log_mel.shape[axis]
+            position = torch.arange(size, device=log_mel.device)
+            for _ in range(self.augmentation.spec_augment):
+                width = widest * _uniform(log_mel, len(log_mel), 1, low=0.0)
+                start = (size - width) * _uniform(log_mel, len(log_mel), 1, low=0.0)
+                masked = (position >= start) & (position < start + width)  # (batch, size)
+                masked = masked.unsqueeze(3 - axis)
+                log_mel = torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
+        return log_mel
+
+
+def _uniform(like: Tensor, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+    return torch.empty(shape, device=like.device).uniform_(low, high)
