@@ -40,8 +40,12 @@ class CRNNConfig:
             raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres)}")
         if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
+        if min(*self.channels, *self.mel_pools, *self.time_pools, self.recurrent_size) < 1:
+            raise ValueError("channels, pools and recurrent_size must be at least 1")
         if N_MELS % prod(self.mel_pools):
             raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
+        if self.window_frames < prod(self.time_pools):
+            raise ValueError(f"{self.window_frames} window_frames do not survive the time_pools {self.time_pools}")
         if not self.temperature > 0:
             raise ValueError(f"the temperature must be positive, not {self.temperature}")
 

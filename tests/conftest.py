@@ -1,0 +1,69 @@
+"""What several test modules share: a tiny model and synthetic sound."""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.audio import SAMPLE_RATE
+from crnn.features import n_frames_of
+from crnn.model import CRNN, CRNNConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models on one core each: on busy machines, more threads mostly wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_model() -> CRNN:
+    """A model of three genres and windows of two seconds; its weights are random, the same each time."""
+    config = CRNNConfig(
+        genres=("rock", "jazz", "disco"),
+        channels=(4, 6),
+        mel_pools=(4, 8),
+        time_pools=(2, 4),
+        recurrent_size=5,
+        window_frames=n_frames_of(2.0),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CRNN(config).eval()
+    model.normalise.mean.fill_(-50)
+    model.normalise.std.fill_(20)
+    return model
+
+
+@pytest.fixture
+def tone() -> Callable[..., np.ndarray]:
+    """`tone(seconds, hz)`: a waveform (samples,) that rises by an octave and sounds in pulses.
+
+    Its samples are 16-bit numbers, so that a WAV file holds it exactly.
+    """
+
+    def make(seconds: float, hz: float = 440.0) -> np.ndarray:
+        t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        phase = 2 * np.pi * hz * t * (1 + t / (2 * seconds))
+        waveform = 0.2 * np.sin(phase) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * t))
+        return (np.round(waveform * 32_768) / 32_768).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def write_wav() -> Callable[[Path, np.ndarray], Path]:
+    """`write_wav(path, waveform)`: write a mono 16-bit WAV file at the model's rate."""
+
+    def write(path: Path, waveform: np.ndarray) -> Path:
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(SAMPLE_RATE)
+            file.writeframes(np.round(waveform * 32_768).astype("<i2").tobytes())
+        return path
+
+    return write

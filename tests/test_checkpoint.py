@@ -1,0 +1,593 @@
+"""Checkpoints: exact round trips, refusals that a person understands, and the Hub in its good and bad hours."""
+
+import json
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from hub_server import HubServer
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from crnn import checkpoint
+from crnn.checkpoint import (
+    CONFIG_FILE,
+    DEFAULT_MODEL,
+    MODEL_VARIABLE,
+    WEIGHTS_FILE,
+    CheckpointError,
+    load_checkpoint,
+    save,
+)
+from crnn.inference import GenreClassifier
+from crnn.model import CRNN
+
+REPO = "someone/tiny"
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture
+def folder(tiny_model: CRNN, tmp_path: Path) -> Path:
+    """A saved model."""
+    save(tiny_model, tmp_path / "saved", card="# A card\n")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def other_folder(tiny_model: CRNN, tmp_path: Path) -> Path:
+    """A saved model with other weights."""
+    model = deepcopy(tiny_model)
+    model.classifier.linear.bias.data += 1
+    save(model, tmp_path / "other", card="")
+    return tmp_path / "other"
+
+
+@pytest.fixture(autouse=True)
+def bundled(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of bundled models; it has the default one, whose genres tell that it is bundled."""
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "bundled")
+    bundled_model = CRNN(replace(tiny_model.config, genres=("bundled", "default")))
+    save(bundled_model, tmp_path / "bundled" / DEFAULT_MODEL, card="")
+    return tmp_path / "bundled"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub for the real client, which gets an empty cache."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 1.0)
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        huggingface_hub.close_session()
+        yield server
+    huggingface_hub.close_session()
+
+
+def assert_same(model: CRNN, expected: CRNN) -> None:
+    """Bit for bit the same weights, and the same configuration."""
+    assert model.config == expected.config
+    weights, expected_weights = model.state_dict(), expected.state_dict()
+    assert weights.keys() == expected_weights.keys()
+    for name, tensor in weights.items():
+        assert tensor.dtype == expected_weights[name].dtype
+        assert tensor.numpy().tobytes() == expected_weights[name].numpy().tobytes(), name
+
+
+def refusal(source: str | Path) -> str:
+    """The message with which a model is refused: one sentence."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(source)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+def edit(folder: Path, **values: object) -> None:
+    """Change values in a config.json; None removes one."""
+    path = folder / CONFIG_FILE
+    config = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+# Round trip
+
+
+def test_round_trip_bit_for_bit(tiny_model: CRNN, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for tensor in tiny_model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) / 3 + 1e-3)
+        tiny_model.classifier.linear.bias[0] = 1e-42  # a subnormal number
+        tiny_model.classifier.linear.bias[1] = -0.0
+    tiny_model.config = replace(
+        tiny_model.config, genres=("forró", "rock 'n' roll", "大衆"), temperature=1 / 3, unsure_below=0.1 + 0.2
+    )
+    save(tiny_model.train(), tmp_path / "a" / "b", card="# Karte für Ü\n")
+    model, origin = load_checkpoint(tmp_path / "a" / "b")
+    assert_same(model, tiny_model)
+    assert not model.training
+    assert origin.name == f"{tmp_path / 'a' / 'b'} (folder)"
+    assert origin.notice is None
+    assert (tmp_path / "a" / "b" / "README.md").read_text(encoding="utf-8") == "# Karte für Ü\n"
+
+
+def test_saving_replaces_an_older_model(folder: Path, tiny_model: CRNN) -> None:
+    tiny_model.config = replace(tiny_model.config, genres=("x", "y", "z"))
+    tiny_model.classifier.linear.weight.data.zero_()
+    save(tiny_model, folder, card="new\n")
+    assert_same(load_checkpoint(folder)[0], tiny_model)
+    assert (folder / "README.md").read_text() == "new\n"
+
+
+def test_the_configuration_says_all_that_a_model_needs(folder: Path, tiny_model: CRNN) -> None:
+    values = json.loads((folder / CONFIG_FILE).read_text())
+    assert values["genres"] == ["rock", "jazz", "disco"]
+    assert values["version"] == 1
+    assert values["temperature"] == 1.0
+    assert values["features"]["sample_rate"] == 22_050
+    assert values["features"]["hop_length"] == 914
+    assert values == json.loads(json.dumps(asdict(tiny_model.config)))
+
+
+def test_the_library_reads_the_same_folder(folder: Path, tiny_model: CRNN) -> None:
+    assert_same(CRNN.from_pretrained(folder, strict=True), tiny_model)
+
+
+def test_a_loaded_model_can_be_trained_on(folder: Path) -> None:
+    model, _ = load_checkpoint(folder)
+    model.train()(torch.zeros(2, 128, 48)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+# Refusals
+
+
+def truncate(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_header(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[:8] = b"\xff" * 8
+    path.write_bytes(bytes(content))
+
+
+def reshape(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["classifier.linear.bias"] = torch.zeros(7)
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def drop_tensor(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    del weights["normalise.mean"]
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def add_tensor(folder: Path) -> None:
+    save_file(load_file(folder / WEIGHTS_FILE) | {"extra": torch.zeros(1)}, folder / WEIGHTS_FILE)
+
+
+def put_nan(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["classifier.linear.bias"][0] = torch.nan
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def make_directory(folder: Path) -> None:
+    (folder / WEIGHTS_FILE).unlink()
+    (folder / WEIGHTS_FILE).mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, flip_header, reshape, drop_tensor, add_tensor, put_nan, make_directory],
+    ids=lambda f: f.__name__,
+)
+def test_damaged_or_mismatched_weights_are_refused(folder: Path, damage: Damage) -> None:
+    damage(folder)
+    message = refusal(folder)
+    assert f"The {WEIGHTS_FILE} of {folder} is damaged or does not fit" in message
+    assert "download or train it again" in message
+
+
+def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / WEIGHTS_FILE).unlink()
+    assert refusal(folder) == f"The model {folder} has no {WEIGHTS_FILE}."
+    (tmp_path / "empty").mkdir()
+    assert refusal(tmp_path / "empty") == f"{tmp_path / 'empty'} is not a model folder: it has no {CONFIG_FILE}."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is damaged"),
+        (b'{"genres": [', "is damaged"),
+        (b"\xff\xfe{}", "is damaged"),
+        (b"[" * 100_000, "is damaged"),
+        (b"[1, 2]", "describes something else"),
+        (b'"genres features version"', "describes something else"),
+        (b"null", "describes something else"),
+        (b'{"model_type": "bert", "hidden_size": 768}', "describes something else"),
+    ],
+)
+def test_a_damaged_or_foreign_configuration_is_refused(folder: Path, content: bytes, words: str) -> None:
+    (folder / CONFIG_FILE).write_bytes(content)
+    message = refusal(folder)
+    assert words in message
+    assert str(folder) in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"version": 2}, "is of version 2; this program reads version 1"),
+        ({"version": "1"}, "is of version '1'; this program reads version 1"),
+        ({"features": {"sample_rate": 16_000}}, "other spectrograms"),
+        ({"features": []}, "other spectrograms"),
+        ({"surprise": 1}, "surprise is unknown"),
+        ({"temperature": 0}, "temperature must be positive"),
+        ({"temperature": -1.5}, "temperature must be positive"),
+        ({"temperature": float("nan")}, "temperature is unknown or has no fitting value"),
+        ({"temperature": float("inf")}, "temperature is unknown or has no fitting value"),
+        ({"temperature": "1.0"}, "temperature is unknown or has no fitting value"),
+        ({"temperature": True}, "temperature is unknown or has no fitting value"),
+        ({"unsure_below": "0.3"}, "unsure_below is unknown or has no fitting value"),
+        ({"genres": None}, "describes something else"),
+        ({"genres": ["rock"]}, "at least two different genres"),
+        ({"genres": ["rock", "rock", "jazz"]}, "at least two different genres"),
+        ({"genres": "rock"}, "genres is unknown or has no fitting value"),
+        ({"genres": [1, 2, 3]}, "genres is unknown or has no fitting value"),
+        ({"genres": ["rock", ["jazz"], "disco"]}, "genres is unknown or has no fitting value"),
+        ({"genres": ["rock", "jazz"]}, "does not fit"),
+        ({"channels": [4]}, "one number for each convolutional block"),
+        ({"channels": [4, 8]}, "does not fit"),
+        ({"mel_pools": [0, 8]}, "mel_pools is unknown or has no fitting value"),
+        ({"mel_pools": [3, 8]}, "do not divide"),
+        ({"time_pools": [2.5, 4]}, "time_pools is unknown or has no fitting value"),
+        ({"recurrent_size": 0}, "recurrent_size is unknown or has no fitting value"),
+        ({"recurrent_size": 6}, "does not fit"),
+        ({"window_frames": -48}, "window_frames is unknown or has no fitting value"),
+        ({"window_frames": 1}, "window_frames do not survive"),
+        ({"dropout": 2.0}, "does not fit"),
+    ],
+    ids=str,
+)
+def test_a_contradictory_configuration_is_refused(folder: Path, values: dict, words: str) -> None:
+    edit(folder, **values)
+    message = refusal(folder)
+    assert words in message
+    assert str(folder) in message
+
+
+class Bomb:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", WEIGHTS_FILE])
+def test_nothing_is_unpickled(folder: Path, tmp_path: Path, hub: HubServer, name: str) -> None:
+    (folder / WEIGHTS_FILE).unlink()
+    (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert WEIGHTS_FILE in refusal(folder)
+    hub.push(REPO, folder)
+    assert WEIGHTS_FILE in refusal(REPO)
+    assert not any("pytorch_model" in request for request in hub.requests)
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads((folder / name).read_bytes())
+    assert (tmp_path / "exploded").exists()
+
+
+# Where a model comes from
+
+
+def test_the_default_is_bundled() -> None:
+    model, origin = load_checkpoint()
+    assert model.config.genres == ("bundled", "default")
+    assert (origin.name, origin.notice) == (f"{DEFAULT_MODEL} (bundled)", None)
+
+
+def test_a_bundled_model_by_its_name(bundled: Path, tiny_model: CRNN) -> None:
+    save(tiny_model, bundled / "second", card="")
+    model, origin = load_checkpoint("second")
+    assert_same(model, tiny_model)
+    assert origin.name == "second (bundled)"
+
+
+def test_the_environment_names_the_model_unless_the_caller_does(
+    folder: Path, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(folder))
+    assert_same(load_checkpoint()[0], tiny_model)
+    assert load_checkpoint(DEFAULT_MODEL)[0].config.genres == ("bundled", "default")
+    monkeypatch.setenv(MODEL_VARIABLE, "")
+    assert load_checkpoint()[0].config.genres == ("bundled", "default")
+
+
+def test_a_folder_wins_over_the_hub(
+    folder: Path, tiny_model: CRNN, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "someone").mkdir()
+    folder.rename(tmp_path / REPO)
+    model, origin = load_checkpoint(REPO)
+    assert_same(model, tiny_model)
+    assert origin.name == f"{REPO} (folder)"
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no-such-model",
+        "a/../../etc",
+        "../models",
+        "..",
+        "/no/such/folder",
+        "https://hub.example/someone/tiny",
+        "someone/tiny@../..",
+        "someone/tiny@main/../../x",
+        "someone/tiny@/etc/passwd",
+        "someone/tiny@",
+        "someone/tiny@a@b",
+        "someone/tiny\n",
+        "someone/..",
+        "x" * 5_000,
+        "nul\0sign",
+    ],
+)
+def test_what_names_no_model_is_refused_without_asking_the_hub(
+    name: str, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(name)
+    if name != "..":  # a folder, but not of a model
+        assert f"There is no model {name!r}" in str(caught.value)
+        assert f"a bundled model ({DEFAULT_MODEL})" in str(caught.value)
+    assert not hub.requests
+
+
+def test_a_name_that_the_client_refuses(hub: HubServer) -> None:
+    assert "no public model someone--else/tiny" in refusal("someone--else/tiny")
+    assert not hub.requests
+
+
+def test_the_bundled_model_stands_in_with_a_notice(folder: Path) -> None:
+    truncate(folder)
+    model, origin = load_checkpoint(folder, fallback=True)
+    assert model.config.genres == ("bundled", "default")
+    assert origin.name == f"{DEFAULT_MODEL} (bundled)"
+    assert origin.notice == f"{refusal(folder)} The bundled model {DEFAULT_MODEL} answers instead."
+
+
+def test_without_bundled_models_the_refusal_stands(bundled: Path) -> None:
+    bundled.rename(bundled.parent / "elsewhere")
+    assert f"There is no model {DEFAULT_MODEL!r}" in refusal(DEFAULT_MODEL)
+    with pytest.raises(CheckpointError):
+        load_checkpoint("no-such-model", fallback=True)
+
+
+# The Hub
+
+
+def test_download_main_a_branch_and_a_commit(
+    hub: HubServer, folder: Path, other_folder: Path, tiny_model: CRNN
+) -> None:
+    main = hub.push(REPO, folder)
+    other = hub.push(REPO, other_folder, branch="exp/louder")
+    models = {main: tiny_model, other: load_checkpoint(other_folder)[0]}
+    sources = {"": main, "@main": main, "@exp/louder": other, f"@{other}": other, f"@{main}": main}
+    for revision, commit in sources.items():
+        model, origin = load_checkpoint(REPO + revision)
+        assert (origin.name, origin.notice) == (f"{REPO}@{commit[:7]} (Hub)", None)
+        assert_same(model, models[commit])
+    assert_same(GenreClassifier.from_pretrained(REPO).model, tiny_model)
+
+
+def test_the_library_downloads_the_same_weights(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    hub.push(REPO, folder)
+    assert_same(CRNN.from_pretrained(REPO, strict=True), tiny_model)
+
+
+def test_nothing_is_downloaded_twice(hub: HubServer, folder: Path) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    assert sum(request.startswith("GET") for request in hub.requests) == 2
+    hub.requests.clear()
+    load_checkpoint(REPO)
+    assert not any(request.startswith("GET") for request in hub.requests)
+
+
+def test_a_new_commit_is_noticed(hub: HubServer, folder: Path, other_folder: Path, tiny_model: CRNN) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    commit = hub.push(REPO, other_folder)
+    model, origin = load_checkpoint(REPO)
+    assert origin.name == f"{REPO}@{commit[:7]} (Hub)"
+    assert not torch.equal(model.classifier.linear.bias, tiny_model.classifier.linear.bias)
+
+
+def test_both_files_are_of_one_commit_when_the_branch_moves_meanwhile(
+    hub: HubServer, folder: Path, other_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(other_folder, temperature=2.0)
+    hub.push(REPO, folder)
+    ask_commit = checkpoint.ask_commit
+
+    def ask_then_move(repo: str, revision: str | None) -> str:
+        commit = ask_commit(repo, revision)
+        hub.push(REPO, other_folder)
+        return commit
+
+    monkeypatch.setattr(checkpoint, "ask_commit", ask_then_move)
+    model, _ = load_checkpoint(REPO)
+    assert model.config.temperature == 2.0
+    assert_same(model, load_checkpoint(other_folder)[0])
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@exp/louder", "@commit"])
+def test_the_cached_copy_serves_when_the_hub_is_down(
+    hub: HubServer, folder: Path, tiny_model: CRNN, revision: str
+) -> None:
+    commit = hub.push(REPO, folder)
+    hub.push(REPO, folder, branch="exp/louder")
+    source = REPO + revision.replace("commit", commit)
+    load_checkpoint(source)
+    hub.stop()
+    start = time.perf_counter()
+    model, origin = load_checkpoint(source)
+    assert time.perf_counter() - start < 1
+    assert_same(model, tiny_model)
+    if revision == "@commit":  # cannot have changed, so it is as good as new
+        assert (origin.name, origin.notice) == (f"{REPO}@{commit[:7]} (Hub)", None)
+    else:
+        assert origin.name == f"{source} (Hub, cached)"
+        assert origin.notice == f"The Hub does not answer; this is the copy of {source} kept here."
+
+
+def test_a_cached_commit_needs_no_network(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    commit = hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    hub.requests.clear()
+    assert_same(load_checkpoint(f"{REPO}@{commit}")[0], tiny_model)
+    assert not hub.requests
+
+
+def test_an_incomplete_commit_in_the_cache_is_completed(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    commit = hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    for path in Path(constants.HF_HUB_CACHE).rglob(CONFIG_FILE):
+        path.unlink()
+    assert_same(load_checkpoint(f"{REPO}@{commit}")[0], tiny_model)
+
+
+def test_nothing_cached_and_the_hub_down(hub: HubServer) -> None:
+    hub.stop()
+    start = time.perf_counter()
+    assert refusal(REPO) == f"The Hub does not answer, and {REPO} has not been downloaded before."
+    model, origin = load_checkpoint(f"{REPO}@v1", fallback=True)
+    assert time.perf_counter() - start < 1
+    assert model.config.genres == ("bundled", "default")
+    assert origin.notice == (
+        f"The Hub does not answer, and {REPO}@v1 has not been downloaded before. "
+        f"The bundled model {DEFAULT_MODEL} answers instead."
+    )
+
+
+def test_a_half_downloaded_model_does_not_hide_the_complete_one(
+    hub: HubServer, folder: Path, other_folder: Path, tiny_model: CRNN
+) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    (other_folder / CONFIG_FILE).rename(other_folder / "later.json")
+    hub.push(REPO, other_folder)
+    assert "lacks config.json or model.safetensors" in refusal(REPO)
+    (other_folder / "later.json").rename(other_folder / CONFIG_FILE)
+    (other_folder / WEIGHTS_FILE).unlink()
+    hub.push(REPO, other_folder)
+    assert "lacks config.json or model.safetensors" in refusal(REPO)
+    hub.stop()
+    assert_same(load_checkpoint(REPO)[0], tiny_model)
+
+
+@pytest.mark.parametrize("manner", ["hangs", "drips"])
+def test_a_hub_that_never_comes_to_an_end_costs_no_more_than_the_timeout(
+    hub: HubServer, folder: Path, tiny_model: CRNN, manner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 0.5)
+    setattr(hub, manner, True)
+    for source in (REPO, "someone/unknown"):
+        start = time.perf_counter()
+        _, origin = load_checkpoint(source, fallback=True)
+        assert 0.4 < time.perf_counter() - start < 1.5
+        assert origin.notice.startswith("The Hub does not answer")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(500, "500 Internal Server Error"), (503, "503 Service Unavailable"), (429, "429 Too Many")]
+)
+def test_an_error_of_the_hub_leads_to_the_cached_copy(
+    hub: HubServer, folder: Path, tiny_model: CRNN, status: int, words: str
+) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    hub.status = status
+    start = time.perf_counter()
+    model, origin = load_checkpoint(REPO)
+    assert_same(model, tiny_model)
+    assert origin.notice.startswith(f"The Hub answers {words}")
+    assert "has not been downloaded before" in refusal("someone/unknown")
+    assert time.perf_counter() - start < 2
+
+
+def test_a_login_page_is_not_taken_for_the_hub(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    hub.is_portal = True
+    assert refusal(REPO) == f"The Hub does not answer, and {REPO} has not been downloaded before."
+    hub.is_portal = False
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    hub.is_portal = True
+    model, origin = load_checkpoint(REPO)
+    assert_same(model, tiny_model)
+    assert origin.name == f"{REPO} (Hub, cached)"
+
+
+def test_offline_mode_uses_the_cache(
+    hub: HubServer, folder: Path, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_same(load_checkpoint(REPO)[0], tiny_model)
+    assert "has not been downloaded before" in refusal("someone/unknown")
+    assert not hub.requests
+
+
+def test_what_the_hub_does_not_have_is_said(hub: HubServer, folder: Path) -> None:
+    hub.push(REPO, folder)
+    assert "There is no folder runs/best here and no public model runs/best on the Hub" in refusal("runs/best")
+    assert refusal(f"{REPO}@v9") == f"The model {REPO} on the Hub has no revision v9."
+    assert refusal(f"{REPO}@{'0' * 40}") == f"The model {REPO} on the Hub has no revision {'0' * 40}."
+    hub.gated.add(REPO)
+    assert "hf auth login" in refusal(REPO)
+
+
+def test_a_damaged_download_is_called_by_its_hub_name(hub: HubServer, folder: Path) -> None:
+    truncate(folder)
+    hub.push(REPO, folder)
+    assert f"The {WEIGHTS_FILE} of {REPO} is damaged" in refusal(REPO)
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(REPO, folder)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    assert "cannot be written" in refusal(REPO)
