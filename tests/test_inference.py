@@ -1,0 +1,281 @@
+"""Inference: one answer for one sound, whatever the way in, the batch size, the level and the number of threads."""
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.audio import SAMPLE_RATE, AudioError
+from crnn.checkpoint import Origin
+from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn.model import CRNN
+
+Tone = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def classifier(tiny_model: CRNN) -> GenreClassifier:
+    """The tiny model, in use."""
+    return GenreClassifier(tiny_model, Origin("tiny"))
+
+
+def configured(model: CRNN, **changes: object) -> GenreClassifier:
+    """A model with other settings and the same weights, in use."""
+    changed = CRNN(replace(model.config, **changes))
+    changed.load_state_dict(model.state_dict())
+    return GenreClassifier(changed, Origin("tiny"))
+
+
+def assert_close(prediction: Prediction, expected: Prediction, atol: float = 0.0) -> None:
+    """The same answer in every part."""
+    assert prediction.verdict == expected.verdict
+    assert prediction.genres == expected.genres
+    assert list(prediction.probabilities) == list(expected.probabilities)
+    assert prediction.probabilities == pytest.approx(expected.probabilities, abs=atol, rel=0)
+    np.testing.assert_allclose(prediction.timeline, expected.timeline, rtol=0, atol=atol)
+    np.testing.assert_array_equal(prediction.starts_seconds, expected.starts_seconds)
+    np.testing.assert_allclose(prediction.log_mel, expected.log_mel, rtol=0, atol=100 * atol)
+    assert prediction.duration_seconds == expected.duration_seconds
+
+
+def test_a_file_its_bytes_and_its_waveform_give_the_same(
+    classifier: GenreClassifier, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path
+) -> None:
+    waveform = tone(5.3)
+    path = write_wav(tmp_path / "song.wav", waveform)
+    expected = classifier.predict_waveform(waveform)
+    for source in (path, str(path), path.read_bytes()):
+        assert_close(classifier.predict(source), expected)
+
+
+@pytest.mark.parametrize("genres", [("rock", "jazz", "disco"), ("disco", "jazz", "rock")])
+def test_the_answer_is_the_mean_over_windows(tiny_model: CRNN, tone: Tone, genres: tuple[str, ...]) -> None:
+    classifier = configured(tiny_model, genres=genres)
+    prediction = classifier.predict_waveform(tone(9))
+    assert prediction.timeline.shape == (len(prediction.starts_seconds), 3)
+    assert prediction.timeline.dtype == np.float32
+    np.testing.assert_allclose(prediction.timeline.sum(axis=1), 1, atol=1e-6)
+    assert (prediction.timeline >= 0).all()
+    assert prediction.timeline.std(axis=0).max() > 1e-4  # the windows differ, so that their mean says something
+    by_column = [prediction.probabilities[genre] for genre in prediction.genres]
+    np.testing.assert_allclose(by_column, prediction.timeline.mean(axis=0), atol=1e-6)
+    assert sum(by_column) == pytest.approx(1, abs=1e-6)
+    assert list(prediction.probabilities.values()) == sorted(by_column, reverse=True)
+    assert prediction.verdict == next(iter(prediction.probabilities))
+    assert prediction.genres == classifier.genres == genres
+
+
+def test_the_answer_is_that_of_the_model(classifier: GenreClassifier, tone: Tone) -> None:
+    """One window, by hand: the log-mel through the model, then softmax."""
+    waveform = tone(2)
+    log_mel = classifier.front_end(torch.from_numpy(waveform))[:, :48]
+    with torch.no_grad():
+        expected = classifier.model(log_mel[None]).softmax(dim=1)
+    np.testing.assert_allclose(classifier.predict_waveform(waveform).timeline[:1], expected, atol=1e-6)
+
+
+def test_other_sounds_give_other_answers(classifier: GenreClassifier, tone: Tone) -> None:
+    low, high = (classifier.predict_waveform(tone(4, hz)).probabilities for hz in (110, 3_000))
+    assert max(abs(low[genre] - high[genre]) for genre in low) > 1e-3
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.03, 1.99, 2.0, 2.01, 5.4, 30.0, 180.0])
+def test_the_timeline_covers_the_whole_clip(classifier: GenreClassifier, tone: Tone, seconds: float) -> None:
+    prediction = classifier.predict_waveform(tone(seconds))
+    rows = prediction.as_dict()["timeline"]
+    assert rows[0]["start_seconds"] == 0
+    assert rows[-1]["end_seconds"] == pytest.approx(seconds, abs=1e-4)
+    for row, following in pairwise(rows):
+        assert row["start_seconds"] < following["start_seconds"] < row["end_seconds"] <= following["end_seconds"]
+    longest = 48 * 914 / SAMPLE_RATE
+    assert all(row["end_seconds"] - row["start_seconds"] <= longest + 1e-9 for row in rows)
+    assert prediction.log_mel.shape == (128, 1 + round(seconds * SAMPLE_RATE) // 914)
+    assert prediction.duration_seconds == pytest.approx(seconds, abs=1e-4)
+
+
+def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:
+    """What sounds in the last half second only is in the last window only."""
+    waveform = tone(10.3)
+    changed = waveform.copy()
+    changed[-SAMPLE_RATE // 2 :] = 0.1 * np.sign(tone(0.5, 2_000))
+    before, after = classifier.predict_waveform(waveform), classifier.predict_waveform(changed)
+    starts = before.starts_seconds
+    moved = np.abs(before.timeline - after.timeline).max(axis=1) > 1e-3
+    assert moved[-1]
+    assert not moved[starts + before.window_seconds < 9.7].any()
+
+
+@pytest.mark.parametrize("sound", ["zeros", "-70 dB noise", "constant"])
+def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
+    waveform = np.zeros(6 * SAMPLE_RATE, np.float32)
+    if sound == "-70 dB noise":
+        waveform += 10 ** (-70 / 20) * np.random.default_rng(0).standard_normal(waveform.size, np.float32)
+    elif sound == "constant":
+        waveform += 0.3
+    prediction = classifier.predict_waveform(waveform)
+    assert prediction.verdict == NO_MUSIC
+    assert prediction.probabilities == {}
+    assert prediction.timeline.shape == (0, 3)
+    assert prediction.starts_seconds.shape == (0,)
+    assert prediction.summary() == "no music: the recording is silent"
+    answer = prediction.as_dict()
+    assert (answer["genre"], answer["probabilities"], answer["timeline"]) == ("no music", {}, [])
+    assert answer["duration_seconds"] == 6
+
+
+def test_quiet_music_is_music(classifier: GenreClassifier, tone: Tone) -> None:
+    assert classifier.predict_waveform(10 ** (-30 / 20) * tone(3)).verdict in classifier.genres
+
+
+@pytest.mark.parametrize("music_first", [True, False])
+def test_a_silent_half_is_left_out(classifier: GenreClassifier, tone: Tone, music_first: bool) -> None:
+    music, silence = tone(6), np.zeros(6 * SAMPLE_RATE, np.float32)
+    prediction = classifier.predict_waveform(np.concatenate([music, silence] if music_first else [silence, music]))
+    whole = classifier.predict_waveform(np.concatenate([music, music]))
+    ends = prediction.starts_seconds + prediction.window_seconds
+    assert (prediction.starts_seconds < 6).all() if music_first else (ends > 6).all()
+    assert 0.4 * len(whole.timeline) < len(prediction.timeline) < 0.7 * len(whole.timeline)
+    by_column = [prediction.probabilities[genre] for genre in prediction.genres]
+    np.testing.assert_allclose(by_column, prediction.timeline.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("decibels", [-12, 12])
+def test_the_level_changes_nothing(classifier: GenreClassifier, tone: Tone, decibels: float) -> None:
+    waveform = tone(5.7)
+    assert_close(
+        classifier.predict_waveform(np.float32(10 ** (decibels / 20)) * waveform),
+        classifier.predict_waveform(waveform),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 500])
+def test_the_batch_size_changes_nothing(classifier: GenreClassifier, tone: Tone, batch_size: int) -> None:
+    waveform = tone(12)
+    expected = classifier.predict_waveform(waveform)
+    assert len(expected.timeline) > classifier.batch_size
+    other = GenreClassifier(classifier.model, classifier.origin, batch_size=batch_size)
+    assert_close(other.predict_waveform(waveform), expected, atol=1e-6)
+
+
+def test_threads_may_share_a_classifier(classifier: GenreClassifier, tone: Tone) -> None:
+    songs = [tone(2 + number / 5, hz=100 + 300 * number) for number in range(8)]
+    expected = [classifier.predict_waveform(song) for song in songs]
+    with ThreadPoolExecutor(8) as pool:
+        predictions = list(pool.map(classifier.predict_waveform, 3 * songs))
+    for prediction, one_thread in zip(predictions, 3 * expected, strict=True):
+        assert_close(prediction, one_thread, atol=1e-6)
+
+
+def test_a_call_leaves_nothing_behind(tiny_model: CRNN, tone: Tone) -> None:
+    classifier = GenreClassifier(tiny_model.train(), Origin("tiny"))  # dropout would make two answers differ
+    weights = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    waveform = tone(4)
+    before = waveform.copy()
+    assert_close(classifier.predict_waveform(waveform), classifier.predict_waveform(waveform))
+    np.testing.assert_array_equal(waveform, before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    for name, tensor in tiny_model.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_layout_of_a_waveform(classifier: GenreClassifier, tone: Tone) -> None:
+    waveform = tone(3)
+    expected = classifier.predict_waveform(waveform)
+    frozen = waveform.copy()
+    frozen.flags.writeable = False
+    for other in (waveform.astype(np.float64), frozen, waveform[::-1].copy()[::-1], waveform.tolist()):
+        assert_close(classifier.predict_waveform(other), expected)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "words"),
+    [
+        (np.zeros(0), "at least 1 s"),
+        (np.zeros(SAMPLE_RATE - 1), "at least 1 s"),
+        (np.zeros((2, 3 * SAMPLE_RATE)), "mono"),
+        (np.zeros((3 * SAMPLE_RATE, 1)), "mono"),
+        (np.float32(1), "mono"),
+        (np.where(np.arange(3 * SAMPLE_RATE) == 30_000, np.nan, 0.1), "NaN"),
+        (np.where(np.arange(3 * SAMPLE_RATE) == 66_149, -np.inf, 0.1), "infinite"),
+        (np.where(np.arange(3 * SAMPLE_RATE) == 30_000, 1e30, 0.1), "huge"),
+    ],
+    ids=["empty", "short", "stereo", "column", "number", "nan", "infinite", "huge"],
+)
+def test_what_is_no_waveform_is_refused(classifier: GenreClassifier, waveform: np.ndarray, words: str) -> None:
+    with pytest.raises(AudioError, match=words):
+        classifier.predict_waveform(waveform)
+
+
+def test_what_is_no_sound_is_refused(classifier: GenreClassifier, tmp_path: Path) -> None:
+    for source in (b"", b"no sound at all", tmp_path / "missing.mp3"):
+        with pytest.raises(AudioError):
+            classifier.predict(source)
+
+
+def test_temperature_flattens(tiny_model: CRNN, tone: Tone) -> None:
+    """At temperature 2 the probabilities of a window are the square roots of those at 1, scaled to a sum of 1."""
+    waveform = tone(5)
+    sharp, flat, plain = (
+        configured(tiny_model, temperature=temperature).predict_waveform(waveform) for temperature in (0.25, 2.0, 1.0)
+    )
+    roots = np.sqrt(plain.timeline)
+    np.testing.assert_allclose(flat.timeline, roots / roots.sum(axis=1, keepdims=True), atol=1e-6)
+    tops = [max(prediction.probabilities.values()) for prediction in (flat, plain, sharp)]
+    assert tops[0] < tops[1] < tops[2]
+
+
+def test_below_the_threshold_it_is_unsure(tiny_model: CRNN, tone: Tone) -> None:
+    waveform = tone(3)
+    plain = GenreClassifier(tiny_model, Origin("tiny")).predict_waveform(waveform)
+    top = max(plain.probabilities.values())
+    above, below = (
+        configured(tiny_model, unsure_below=threshold).predict_waveform(waveform) for threshold in (top, top + 1e-6)
+    )
+    assert above.verdict == plain.verdict
+    assert above.summary() == plain.summary()
+    assert below.verdict == UNSURE
+    assert below.probabilities == plain.probabilities
+    assert re.fullmatch(r"unsure: (\w+ \d+%, ){2}\w+ \d+%", below.summary())
+    assert below.as_dict()["genre"] == "unsure"
+
+
+@pytest.mark.parametrize(
+    ("n_genres", "pattern"),
+    [
+        (2, r"g\d \d+%, then g\d \d+%"),
+        (3, r"g\d \d+%, then g\d \d+%, g\d \d+%"),
+        (5, r"g\d \d+%, then g\d \d+%, g\d \d+%"),
+    ],
+)
+def test_summary(tiny_model: CRNN, tone: Tone, n_genres: int, pattern: str) -> None:
+    genres = tuple(f"g{number}" for number in range(n_genres))
+    prediction = GenreClassifier(CRNN(replace(tiny_model.config, genres=genres)), Origin("")).predict_waveform(tone(2))
+    summary = prediction.summary()
+    assert re.fullmatch(pattern, summary)
+    assert summary.startswith(f"{prediction.verdict} {prediction.probabilities[prediction.verdict]:.0%}, then")
+
+
+def test_the_answer_survives_json(classifier: GenreClassifier, tone: Tone) -> None:
+    prediction = classifier.predict_waveform(tone(5))
+    answer = json.loads(json.dumps(prediction.as_dict(), allow_nan=False))
+    assert answer["genre"] == prediction.verdict
+    assert answer["probabilities"] == prediction.probabilities
+    assert list(answer["probabilities"]) == list(prediction.probabilities)
+    assert answer["duration_seconds"] == 5
+    assert [row["start_seconds"] for row in answer["timeline"]] == prediction.starts_seconds.tolist()
+    for row, shares in zip(answer["timeline"], prediction.timeline, strict=True):
+        assert list(row["probabilities"]) == list(prediction.genres)
+        np.testing.assert_array_equal(list(row["probabilities"].values()), shares)

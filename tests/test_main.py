@@ -1,0 +1,219 @@
+"""The command line: one line a song, bad files on the side, exit statuses that scripts can trust."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import HubServer
+
+from crnn import checkpoint
+from crnn.__main__ import main
+from crnn.checkpoint import MODEL_VARIABLE, Origin, save
+from crnn.inference import GenreClassifier
+from crnn.model import CRNN
+
+LINE = r"(rock|jazz|disco) \d+%, then (rock|jazz|disco) \d+%, (rock|jazz|disco) \d+%"
+
+
+@pytest.fixture
+def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved model, named by the environment."""
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def songs(
+    tmp_path: Path, tone: Callable[..., np.ndarray], write_wav: Callable[[Path, np.ndarray], Path]
+) -> dict[str, Path]:
+    """A folder with songs at two levels and files that are none; and one file that is damaged."""
+    folder = tmp_path / "songs"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "notes.txt").write_text("not a song")
+    (folder / "._low.wav").write_bytes(b"what some systems leave beside a song")
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "old.wav").write_bytes(b"")
+    (folder / "album.mp3").mkdir()
+    (tmp_path / "bad.mp3").write_bytes(b"no sound at all")
+    (tmp_path / "empty").mkdir()
+    return {
+        "folder": folder,
+        "low": write_wav(folder / "low.wav", tone(2.5, 110)),
+        "high": write_wav(folder / "deeper" / "high.WAV", tone(3.5, 2_000)),
+        "bad": tmp_path / "bad.mp3",
+        "empty": tmp_path / "empty",
+    }
+
+
+def test_a_line_for_each_song(
+    model: Path, songs: dict[str, Path], tiny_model: CRNN, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(songs["low"]), str(songs["high"])]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    for line, path in zip(lines, (songs["low"], songs["high"]), strict=True):
+        assert re.fullmatch(re.escape(f"{path}: ") + LINE, line)
+        assert line == f"{path}: {GenreClassifier.from_pretrained(model).predict(path).summary()}"
+
+
+def test_json_is_all_there_is_on_standard_output(
+    model: Path, songs: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--json", str(songs["low"]), str(songs["bad"]), str(songs["high"])]) == 1
+    out, err = capfd.readouterr()
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["path"] for answer in answers] == [str(songs["low"]), str(songs["high"])]
+    for answer in answers:
+        expected = GenreClassifier.from_pretrained(model).predict(answer["path"]).as_dict()
+        assert answer == {"path": answer["path"], **expected}
+        assert {"genre", "probabilities", "timeline"} <= answer.keys()
+    assert err.startswith(f"crnn: {songs['bad']}: bad.mp3 ")
+    assert len(err.splitlines()) == 1
+
+
+def test_folders_are_searched(model: Path, songs: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", str(songs["folder"])]) == 0
+    paths = [json.loads(line)["path"] for line in capfd.readouterr().out.splitlines()]
+    assert paths == sorted([str(songs["low"]), str(songs["high"])])
+
+
+def test_a_folder_without_songs_is_reported(
+    model: Path, songs: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(songs["empty"]), str(songs["low"])]) == 1
+    out, err = capfd.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err == f"crnn: {songs['empty']}: there are no audio files in this folder.\n"
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "x" * 5_000, "a\nb\x1b[31m.wav", "\udce9.wav", "nul\0sign.wav"])
+def test_a_bad_file_is_reported_and_the_rest_go_on(
+    model: Path, songs: dict[str, Path], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, str(songs["low"])]) == 1
+    out, err = capfd.readouterr()
+    assert re.fullmatch(re.escape(f"{songs['low']}: ") + LINE + "\n", out)
+    assert err.startswith("crnn: ")
+    assert len(err.splitlines()) == 1
+    assert "\x1b" not in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_file_name_that_is_no_text(model: Path, songs: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    odd = os.fsdecode(os.fsencode(songs["folder"].parent) + b"/caf\xe9\n\x1b.wav")
+    os.link(songs["low"], odd)
+    assert main([odd]) == 0
+    out = capfd.readouterr().out
+    assert re.fullmatch(re.escape(rf"{songs['folder'].parent}/caf\udce9\n\x1b.wav: ") + LINE + "\n", out)
+    assert main(["--json", odd]) == 0
+    assert json.loads(capfd.readouterr().out)["path"] == odd
+
+
+def test_silence(
+    model: Path, tmp_path: Path, write_wav: Callable[[Path, np.ndarray], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_wav(tmp_path / "silence.wav", np.zeros(44_100))
+    assert main([str(path)]) == 0
+    assert capfd.readouterr().out == f"{path}: no music: the recording is silent\n"
+
+
+def test_a_bad_model_is_status_2(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", "no-such-model", str(songs["low"])]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("crnn: There is no model 'no-such-model'")
+    assert len(err.splitlines()) == 1
+    (model / "model.safetensors").write_bytes(b"damage")
+    assert main([str(songs["low"])]) == 2
+    assert "is damaged" in capfd.readouterr().err
+    monkeypatch.delenv(MODEL_VARIABLE)
+    monkeypatch.setattr(checkpoint, "BUNDLED", songs["empty"])
+    assert main([str(songs["low"])]) == 2
+    assert "There is no model" in capfd.readouterr().err
+
+
+def test_wrong_usage_is_status_2(capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--no-such-option", "song.wav"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert "usage: python -m crnn" in capfd.readouterr().err
+
+
+def test_a_notice_about_the_model_is_passed_on(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    classifier = GenreClassifier.from_pretrained(model)
+    classifier.origin = Origin("tiny", "This is the cached copy.")
+    monkeypatch.setattr(GenreClassifier, "from_pretrained", lambda source: classifier)
+    assert main([str(songs["low"])]) == 0
+    out, err = capfd.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err == "crnn: This is the cached copy.\n"
+
+
+def test_the_option_wins_over_the_environment(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, "no-such-model")
+    assert main(["--model", str(model), str(songs["low"])]) == 0
+    assert main([str(songs["low"])]) == 2
+
+
+def test_interrupted(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: GenreClassifier, source: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GenreClassifier, "predict", interrupt)
+    assert main([str(songs["low"])]) == 130
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_reader_that_leaves_early(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main([str(songs["low"]), str(songs["high"])]) == 141
+        monkeypatch.undo()
+    assert capfd.readouterr() == ("", "")  # and closing the pipe, which flushes it, has raised nothing
+
+
+def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dict[str, Path], tmp_path: Path) -> None:
+    """On a terminal that knows ASCII only."""
+    save(tiny_model, tmp_path / "model", card="")
+    accented = songs["low"].rename(songs["folder"] / "Été.wav")
+    with HubServer() as hub:
+        hub.push("someone/tiny", tmp_path / "model")
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONIOENCODING": "ascii",
+            MODEL_VARIABLE: "someone/tiny@main",
+        }
+        environment.pop("HF_HUB_CACHE", None)
+        command = [sys.executable, "-m", "crnn", str(accented), str(songs["bad"])]
+        root = Path(checkpoint.__file__).parent.parent
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(re.escape(rf"{songs['folder']}/\xc9t\xe9.wav: ") + LINE + "\n", done.stdout)
+    assert f"crnn: {songs['bad']}: bad.mp3 " in done.stderr
+    assert "Traceback" not in done.stderr
