@@ -4,6 +4,12 @@ from textwrap import dedent
 
 from crnn.model import CRNN
 
+MUSICNN = """\
+Its convolutions are musicnn's, fixed: pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and
+X. Serra, "musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra). What follows them
+was trained on the clips below.
+"""
+
 LIMITS = """\
 ## What it is not for
 
@@ -22,9 +28,10 @@ def model_card(model: CRNN, record: dict) -> str:
             _metadata(),
             "# Music genre CRNN",
             "",
-            f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song: "
-            f"{', '.join(model.config.genres)}. It hears log-mel spectrograms; licence MIT.",
+            f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song",
+            f"from its log-mel spectrogram: {', '.join(model.config.genres)}.",
             "",
+            *([MUSICNN] if model.config.front == "musicnn" else []),
             _use(),
             _training(record),
             _figures(model, record),

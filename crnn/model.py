@@ -9,6 +9,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
+from crnn.musicnn import MusicnnFront
 
 CONFIG_VERSION = 1
 
@@ -21,7 +22,8 @@ class CRNNConfig:
     """
 
     genres: tuple[str, ...]  # in the order of the logits
-    channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block
+    front: str = "small"  # the convolutions: "small", learned with the rest, or "musicnn", pretrained
+    channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block of the small front
     mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
     time_pools: tuple[int, ...] = (2, 2, 2, 1)  # pooling over time after each block
     recurrent_size: int = 64  # hidden units in each of the two directions
@@ -38,6 +40,8 @@ class CRNNConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
             raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres)}")
+        if self.front not in FRONTS:
+            raise ValueError(f"the front is one of {', '.join(FRONTS)}, not {self.front!r}")
         if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
         if min(*self.channels, *self.mel_pools, *self.time_pools, self.recurrent_size) < 1:
@@ -58,6 +62,12 @@ class CRNNConfig:
 class Normalise(nn.Module):
     """Subtract the training clips' mean of each mel band and divide by its standard deviation."""
 
+    @torch.no_grad()
+    def fit(self, frames: Tensor) -> None:
+        """Take both from the frames (n_mels, frames) of the training clips."""
+        self.mean.copy_(frames.mean(dim=1, keepdim=True))
+        self.std.copy_(frames.std(dim=1, keepdim=True).clamp_min(1.0))  # dB; a band without life stays quiet
+
     def __init__(self, n_mels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_mels, 1))
@@ -68,10 +78,12 @@ class Normalise(nn.Module):
         return (log_mel - self.mean) / self.std
 
 
-class ConvFront(nn.Sequential):
+class SmallFront(nn.Module):
     """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
 
     def __init__(self, config: CRNNConfig) -> None:
+        super().__init__()
+        self.normalise = Normalise(N_MELS)
         blocks = OrderedDict()
         inputs = 1
         for number, (outputs, mel_pool, time_pool) in enumerate(
@@ -87,14 +99,18 @@ class ConvFront(nn.Sequential):
                 )
             )
             inputs = outputs
-        super().__init__(blocks)
+        self.blocks = nn.Sequential(blocks)
         self.out_features = inputs * (N_MELS // prod(config.mel_pools))
         self.min_frames = prod(config.time_pools)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """(batch, n_mels, frames) to (batch, steps, out_features)."""
-        maps = super().forward(log_mel.unsqueeze(1))  # (batch, channels, mels, steps)
+        maps = self.blocks(self.normalise(log_mel).unsqueeze(1))  # (batch, channels, mels, steps)
         return maps.flatten(1, 2).transpose(1, 2)
+
+
+# A front turns log-mels (batch, 128, frames) in dB into (batch, steps, out_features), from min_frames on.
+FRONTS = {"small": SmallFront, "musicnn": lambda _: MusicnnFront()}
 
 
 class Recurrent(nn.Module):
@@ -147,8 +163,7 @@ class CRNN(
     def __init__(self, config: CRNNConfig) -> None:
         super().__init__()
         self.config = config
-        self.normalise = Normalise(N_MELS)
-        self.front = ConvFront(config)
+        self.front = FRONTS[config.front](config)
         self.recurrent = Recurrent(self.front.out_features, config.recurrent_size)
         self.pool = AttentionPool(self.recurrent.out_features)
         self.classifier = nn.Sequential(
@@ -165,8 +180,7 @@ class CRNN(
         """
         if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.front.min_frames:
             raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
-        steps = self.front(self.normalise(log_mel))
-        return self.classifier(self.pool(self.recurrent(steps)))
+        return self.classifier(self.pool(self.recurrent(self.front(log_mel))))
 
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16

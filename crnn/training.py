@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from crnn.augment import Augmentation, Augmenter
 from crnn.features import Features
-from crnn.model import CRNN
+from crnn.model import CRNN, Normalise
 
 ECE_BINS = 15
 ANSWERED_RIGHT = 0.9  # of the clips that get an answer, this share should be right
@@ -42,12 +42,12 @@ class Clips:
 class TrainingConfig:
     """How to fit: AdamW with a one-cycle learning rate, and an exponential moving average of the weights."""
 
-    epochs: int = 150
-    batch_size: int = 16
-    lr: float = 1e-3  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
+    epochs: int
+    batch_size: int
+    lr: float  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
+    ema_decay: float  # of the averaged weights, a step
     weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
-    ema_decay: float = 0.995  # a step
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"  # or "bfloat16", in which convolutions are about twice as fast where hardware has it
@@ -84,9 +84,10 @@ def fit(
     a number any more.
     """
     torch.manual_seed(config.seed)
-    set_normalisation(model, train)
-    model.to(config.device, memory_format=torch.channels_last)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+    fit_normalisation(model, train)
+    is_fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
+    model.to(config.device, memory_format=torch.channels_last if is_fast_format else torch.contiguous_format)
+    average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
     steps = config.epochs * math.ceil(len(train) / config.batch_size)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.2)
@@ -143,11 +144,24 @@ def fit(
     return best, history
 
 
-def set_normalisation(model: CRNN, train: Clips) -> None:
-    """Set the model's mean and standard deviation of each mel band from the training clips."""
-    frames = torch.cat(train.log_mels(), dim=1)
-    model.normalise.mean.copy_(frames.mean(dim=1, keepdim=True))
-    model.normalise.std.copy_(frames.std(dim=1, keepdim=True).clamp_min(1.0))
+def fit_normalisation(model: CRNN, train: Clips) -> None:
+    """Set the mean and standard deviation of each mel band, where the model has them, from the training clips."""
+    for module in model.modules():
+        if isinstance(module, Normalise):
+            module.fit(torch.cat(train.log_mels(), dim=1))
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An exponential moving average that forgets faster at first, so that the random start leaves no trace.
+
+    The decay of update n is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def update(average: Tensor, value: Tensor, n: Tensor) -> Tensor:
+        keep = ((1 + n) / (10 + n)).clamp(max=decay)
+        return value + keep * (average - value)
+
+    return update
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -176,7 +176,7 @@ def reshape(folder: Path) -> None:
 
 def drop_tensor(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
-    del weights["normalise.mean"]
+    del weights["front.normalise.mean"]
     save_file(weights, folder / WEIGHTS_FILE)
 
 

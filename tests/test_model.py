@@ -27,15 +27,21 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
         CRNN(CONFIG)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_the_pretrained_front_takes_the_same_log_mel(seconds: float) -> None:
+    model = CRNN(replace(CONFIG, front="musicnn")).eval()
+    assert model(-80 * torch.rand(2, N_MELS, int(seconds * FRAMES_PER_SECOND))).shape == (2, 3)
+
+
 def test_normalisation_is_part_of_the_weights() -> None:
     model = CRNN(CONFIG).eval()
-    assert {"normalise.mean", "normalise.std"} <= model.state_dict().keys()
+    assert {"front.normalise.mean", "front.normalise.std"} <= model.state_dict().keys()
     log_mel = -80 * torch.rand(1, N_MELS, 48)
     before = model(log_mel)
-    model.normalise.mean.fill_(-40)
-    model.normalise.std.fill_(20)
+    model.front.normalise.mean.fill_(-40)
+    model.front.normalise.std.fill_(20)
     assert not torch.allclose(model(log_mel), before)
-    torch.testing.assert_close(model.normalise(log_mel), (log_mel + 40) / 20)
+    torch.testing.assert_close(model.front.normalise(log_mel), (log_mel + 40) / 20)
 
 
 def test_the_answer_depends_on_order_in_time() -> None:
@@ -83,6 +89,7 @@ def test_window_logits_match_windows_taken_by_hand() -> None:
         ({"genres": ("a", "a")}, "two different genres"),
         ({"mel_pools": (4,)}, "one number for each"),
         ({"mel_pools": (3, 5)}, "do not divide"),
+        ({"front": "large"}, "one of small, musicnn"),
         ({"time_pools": (0, 2)}, "at least 1"),
         ({"recurrent_size": 0}, "at least 1"),
         ({"window_frames": 3}, "do not survive"),

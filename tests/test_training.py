@@ -19,11 +19,11 @@ from crnn.training import (
     evaluate,
     expected_calibration_error,
     fit,
+    fit_normalisation,
     mean_probabilities,
     metrics,
     negative_log_likelihood,
     parameter_groups,
-    set_normalisation,
     unsure_threshold,
 )
 
@@ -99,8 +99,8 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence() -> None:
 
 def test_normalisation_comes_from_the_training_clips() -> None:
     model, clips = CRNN(CONFIG), make_clips(4)
-    set_normalisation(model, clips)
-    normalised = model.normalise(torch.cat(clips.log_mels(), dim=1))
+    fit_normalisation(model, clips)
+    normalised = model.front.normalise(torch.cat(clips.log_mels(), dim=1))
     torch.testing.assert_close(normalised.mean(dim=1), torch.zeros(N_MELS), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std(dim=1), torch.ones(N_MELS), atol=1e-4, rtol=0)
 
