@@ -21,9 +21,8 @@ class Augmentation:
     gain_db: float = 6.0  # the level against the loudest cell: quiet passages, long songs
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
     spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
-    mixup: float = (
-        0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders between genres
-    )
+    mixup: float = 0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders
+    probability: float = 1.0  # that a window is changed at all, position and mixup aside: clips in use are not
 
 
 AUGMENTATIONS = tuple(field.name for field in fields(Augmentation))
@@ -47,11 +46,12 @@ class Augmenter:
 
         Returns log-mels (batch, 128, window_frames) and targets (batch, n_genres); each row of these still sums to one.
         """
-        log_mel = self._place(torch.stack([self._cut(log_mel) for log_mel in log_mels]))
-        log_mel = self._colour(log_mel)
+        log_mel = torch.stack([self._cut(log_mel) for log_mel in log_mels])
+        dose = (torch.rand(len(log_mel), device=log_mel.device) < self.augmentation.probability).float()
+        log_mel = self._colour(self._place(log_mel, dose), dose)
         if self.augmentation.mixup:
             log_mel, targets = self._mix(log_mel, targets)
-        return self._mask(log_mel), targets
+        return self._mask(log_mel, dose), targets
 
     @property
     def _cut_frames(self) -> int:
@@ -66,27 +66,28 @@ class Augmenter:
         start = round(share * spare)
         return log_mel[:, start : start + self._cut_frames]
 
-    def _place(self, log_mel: Tensor) -> Tensor:
+    def _place(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """Time stretch and mel shift in one bilinear resampling; what comes in from outside the bands is floor."""
         batch, n_mels, n_frames = log_mel.shape
         stretch, shift = self.augmentation.time_stretch, self.augmentation.mel_shift
-        rate = torch.exp(stretch * _uniform(log_mel, batch)).clamp(max=n_frames / self.window_frames)
+        rate = torch.exp(stretch * dose * _uniform(log_mel, batch)).clamp(max=n_frames / self.window_frames)
         affine = torch.zeros(batch, 2, 3, device=log_mel.device)
         affine[:, 0, 0] = rate * self.window_frames / n_frames  # the share of the cut that fills the window
         affine[:, 1, 1] = 1.0
-        affine[:, 1, 2] = 2.0 * shift * _uniform(log_mel, batch) / n_mels
+        affine[:, 1, 2] = 2.0 * shift * dose * _uniform(log_mel, batch) / n_mels
         grid = F.affine_grid(affine, [batch, 1, n_mels, self.window_frames], align_corners=False)
         above_floor = (log_mel - FLOOR_DB).unsqueeze(1)
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
-    def _colour(self, log_mel: Tensor) -> Tensor:
+    def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """Equaliser, gain and noise floor, in that order; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
+        dose = dose[:, None, None]
         points = self.augmentation.equaliser_db * _uniform(log_mel, batch, 1, 6)
         curve = F.interpolate(points, size=n_mels, mode="linear", align_corners=True).transpose(1, 2)
         gain = self.augmentation.gain_db * _uniform(log_mel, batch, 1, 1)
         noise = FLOOR_DB + self.augmentation.noise_floor_db * _uniform(log_mel, batch, 1, 1, low=0.0)
-        return torch.maximum(log_mel + curve + gain, noise)
+        return torch.maximum(log_mel + dose * (curve + gain), FLOOR_DB + dose * (noise - FLOOR_DB))
 
     def _mix(self, log_mel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mixup (Zhang et al. 2018, arXiv:1710.09412), in decibels."""
@@ -95,13 +96,13 @@ class Augmenter:
         other = torch.randperm(batch, device=log_mel.device)
         return torch.lerp(log_mel[other], log_mel, share[:, None]), torch.lerp(targets[other], targets, share)
 
-    def _mask(self, log_mel: Tensor) -> Tensor:
+    def _mask(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """SpecAugment (Park et al. 2019, arXiv:1904.08779): bands and times are set to the window's mean."""
         for axis, widest in ((1, MASK_BANDS), (2, round(MASK_SHARE * self.window_frames))):
             size = log_mel.shape[axis]
             position = torch.arange(size, device=log_mel.device)
             for _ in range(self.augmentation.spec_augment):
-                width = widest * _uniform(log_mel, len(log_mel), 1, low=0.0)
+                width = widest * dose[:, None] * _uniform(log_mel, len(log_mel), 1, low=0.0)
                 start = (size - width) * _uniform(log_mel, len(log_mel), 1, low=0.0)
                 masked = (position >= start) & (position < start + width)  # (batch, size)
                 masked = masked.unsqueeze(3 - axis)

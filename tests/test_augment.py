@@ -1,5 +1,7 @@
 """Each augmentation does what it says, alone; and nothing where it is switched off."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ TARGETS = torch.eye(4)
 
 def only(name: str, value: float | None = None) -> Augmenter:
     default = getattr(Augmentation(mixup=0.3), name)
-    return Augmenter(Augmentation(**{**vars(NO_AUGMENTATION), name: default if value is None else value}), WINDOW)
+    changes = {"probability": 1.0, name: default if value is None else value}
+    return Augmenter(replace(NO_AUGMENTATION, **changes), WINDOW)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def test_nothing_on_means_the_middle_of_the_clip(clips: list[torch.Tensor]) -> N
     assert torch.equal(targets, TARGETS)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "probability"])
 def test_each_changes_the_batch_and_keeps_its_shape(name: str, clips: list[torch.Tensor]) -> None:
     plain, _ = Augmenter(NO_AUGMENTATION, WINDOW)(clips, TARGETS)
     batch, targets = only(name)(clips, TARGETS)
@@ -116,3 +119,11 @@ def test_mixup_mixes_clips_and_targets_alike() -> None:
     batch, targets = only("mixup", 1.0)(clips, TARGETS)
     torch.testing.assert_close(batch[:, 0, 0], targets @ levels, atol=1e-3, rtol=0)
     assert ((targets > 0.01) & (targets < 0.99)).any()
+
+
+def test_probability_is_the_share_of_windows_that_change() -> None:
+    loud = [torch.full((N_MELS, WINDOW), -30.0)] * 400
+    augmentation = replace(Augmentation(), probability=0.75)
+    batch, _ = Augmenter(augmentation, WINDOW)(loud, torch.eye(400))
+    unchanged = ((batch + 30).abs().amax(dim=(1, 2)) < 1e-3).float().mean()
+    assert 0.17 < unchanged < 0.33

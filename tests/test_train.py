@@ -1,0 +1,230 @@
+"""The training command from the outside: data in, a run folder out, and the same figures from `evaluate`."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from crnn import gtzan
+from crnn.checkpoint import load_checkpoint
+from crnn.features import SAMPLE_RATE, Features
+from crnn.gtzan import FAULT_FILTERED, genre_of
+from crnn.musicnn import PRETRAINED
+from train import RECIPES, main, parse_args
+
+ROOT = Path(__file__).parents[1]
+KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "per_genre", "confusion", "genres"}
+
+
+def write_clip(path: Path, low: bool, seed: int) -> None:
+    """Two seconds of hum (low) or of hiss."""
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    hum = np.sin(2 * np.pi * (80 + 5 * seed) * time)
+    hiss = np.diff(np.random.default_rng(seed).normal(0, 0.5, len(time) + 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.3 * (hum if low else hiss), SAMPLE_RATE)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two genres that nobody could confuse, ten clips each."""
+    folder = tmp_path_factory.mktemp("music")
+    for seed in range(10):
+        write_clip(folder / "drone" / f"{seed}.wav", True, seed)
+        write_clip(folder / "hiss & noise" / f"{seed}.flac", False, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """One real training as a user would start it."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    command = [
+        sys.executable,
+        "train.py",
+        "--data",
+        music,
+        "--out",
+        out,
+        "--epochs",
+        "2",
+        "--batch-size",
+        "4",
+        "--seed",
+        "1",
+    ]
+    return out, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -> None:
+    out, process = run
+    assert process.returncode == 0, process.stderr
+    assert {path.name for path in out.iterdir()} == {
+        "model",
+        "metrics.json",
+        "history.csv",
+        "curves.png",
+        "confusion-valid.png",
+        "confusion-test.png",
+    }
+    assert {path.name for path in (out / "model").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    for picture in out.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size > 5_000
+
+
+def test_output_is_an_honest_line_an_epoch(run: tuple[Path, subprocess.CompletedProcess]) -> None:
+    lines = run[1].stdout.splitlines()
+    assert lines[0] == "2 genres, 14 train, 4 valid, 2 test clips (random split by track, stratified by genre)"
+    assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [["epoch", "1"], ["epoch", "2"]]
+
+
+def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.CompletedProcess], music: Path) -> None:
+    out = run[0]
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["valid"].keys() == record["test"].keys() == KEYS
+    assert record["clips"] == {"train": 14, "valid": 4, "test": 2}
+    assert record["command"].startswith("python train.py --data ")
+    assert {"python", "torch", "torchaudio"} <= record["versions"].keys()
+    with (out / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert record["best_epoch"] == int(min(history, key=lambda row: float(row["valid_loss"]))["epoch"])
+    card = (out / "model" / "README.md").read_text()
+    assert record["command"] in card
+    assert f"{record['valid']['accuracy']:.3f}" in card
+    assert "drone" in card
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_evaluate_gives_the_figures_of_the_run(
+    run: tuple[Path, subprocess.CompletedProcess],
+    music: Path,
+    split: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out, figures = run[0], tmp_path / "figures.json"
+    options = ["--model", str(out / "model"), "--data", str(music), "--split", split, "--json", str(figures)]
+    assert main(["evaluate", *options]) == 0
+    measured = json.loads(figures.read_text())
+    recorded = json.loads((out / "metrics.json").read_text())[split]
+    assert measured["confusion"] == recorded["confusion"]
+    assert measured["nll"] == pytest.approx(recorded["nll"], rel=1e-4)
+    printed = capsys.readouterr().out
+    assert f"{split}: {measured['n']} clips, accuracy {measured['accuracy']:.3f}" in printed
+    assert "confusion" in printed
+    assert "hiss & noise" in printed
+
+
+def test_model_of_a_run_is_calibrated_for_its_genres(run: tuple[Path, subprocess.CompletedProcess]) -> None:
+    model, _ = load_checkpoint(run[0] / "model")
+    assert model.config.genres == ("drone", "hiss & noise")
+    assert model.config.temperature != 1
+    assert 0 < model.config.unsure_below <= 1
+    assert not model.training
+
+
+def test_the_recipe_decides_the_front(run: tuple[Path, subprocess.CompletedProcess]) -> None:
+    """musicnn's convolutions stay as they were; the small front's are learned."""
+    model, _ = load_checkpoint(run[0] / "model")
+    pretrained = load_file(PRETRAINED)
+    assert model.config.front == "musicnn"
+    for name, value in model.front.musicnn.state_dict().items():
+        assert torch.equal(value, pretrained[name]), name
+    assert parse_args(["--config", "scratch"]).config == "scratch"
+    assert RECIPES["scratch"].front == "small"
+
+
+def test_data_without_a_test_part_says_so(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for genre in ("drone", "hiss & noise"):
+        for path in sorted((music / genre).iterdir())[:2]:
+            (tmp_path / "few" / genre).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "few" / genre)
+    data, out = ["--data", str(tmp_path / "few")], tmp_path / "out"
+    options = ["--config", "scratch", "--epochs", "1", "--augment", "mixup=0.2", "spec_augment=0"]
+    assert main([*data, "--out", str(out), *options]) == 0
+    assert "The data has no test part" in capsys.readouterr().out
+    assert "test" not in json.loads((out / "metrics.json").read_text())
+    assert main(["evaluate", "--model", str(out / "model"), *data]) == 2
+    assert "This data has no test part." in capsys.readouterr().err
+
+
+def test_without_data_it_fetches_gtzan_and_keeps_its_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The download is replaced by a small archive of GTZAN's shape; everything after it is real."""
+    tracks = [track for part in FAULT_FILTERED.values() for track in part if track.startswith(("blues", "rock"))]
+    archive = tmp_path / "genres.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for track in tracks[::20]:
+            wav = tmp_path / f"{track}.wav"
+            write_clip(wav, track.startswith("blues"), int(track[-2:]))
+            tar.add(wav, f"genres/{genre_of(track)}/{wav.name}")
+    monkeypatch.setattr(gtzan, "hf_hub_download", lambda *args, **kwargs: str(archive))
+    monkeypatch.chdir(tmp_path)
+    assert main(["--epochs", "1"]) == 0
+    assert "fault-filtered split" in capsys.readouterr().out
+    assert sorted(Features.load("data/gtzan-logmel.npz").track_id.tolist()) == sorted(tracks[::20])
+    assert len(list(tmp_path.glob("runs/*/model/model.safetensors"))) == 1
+
+    archive.unlink()
+    shutil.rmtree("data/genres")
+    assert main(["evaluate", "--model", str(next(tmp_path.glob("runs/*/model"))), "--split", "all"]) == 0
+
+
+def test_train_is_the_default_command() -> None:
+    assert parse_args([]).command == "train"
+    assert parse_args(["--epochs", "3"]).epochs == 3
+    assert parse_args(["evaluate"]).split == "test"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--epochs", "0"],
+        ["--lr", "-1"],
+        ["--lr", "nan"],
+        ["--augment", "everything=1"],
+        ["--augment", "mixup=-1"],
+        ["--augment", "mixup"],
+        ["--data", "a", "--features", "b"],
+    ],
+)
+def test_impossible_options_are_refused(options: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "nowhere.npz"], "There is no feature file nowhere.npz."),
+        (["--data", "nowhere"], "There is no folder nowhere."),
+        (["evaluate", "--model", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
+    ],
+)
+def test_faults_are_one_sentence_and_status_two(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"train.py: {message}")
+    assert error.count("\n") == 1
+
+
+def test_earlier_results_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "metrics.json").touch()
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
