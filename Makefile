@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 .PHONY: app test format clean
 
 app: $(VENV)/.app
-	$(BIN)/python app.py $(ARGS)
+	$(BIN)/python app.py --open $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
