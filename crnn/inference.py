@@ -13,6 +13,7 @@ from crnn.model import CRNN
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"
+MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, until they only adjoin
 SILENCE_RMS = 1e-3  # of full scale, -60 dB, about the mean: a window that stays below is silent
 
 
@@ -100,7 +101,8 @@ class GenreClassifier:
             raise AudioError(
                 "A waveform must be finite, with full scale 1; this one has NaN, infinite or huge samples."
             )
-        logits, starts = self.model.window_logits(log_mel, batch_size=self.batch_size)
+        hop_frames = min(max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS), config.window_frames)
+        logits, starts = self.model.window_logits(log_mel, hop_frames, self.batch_size)
         timeline = (logits / config.temperature).softmax(dim=-1).numpy()
         starts_samples = np.array(starts) * HOP_LENGTH
         audible = [

@@ -14,7 +14,7 @@ import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError
 from crnn.checkpoint import Origin
-from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.model import CRNN
 
 Tone = Callable[..., np.ndarray]
@@ -90,6 +90,7 @@ def test_other_sounds_give_other_answers(classifier: GenreClassifier, tone: Tone
 def test_the_timeline_covers_the_whole_clip(classifier: GenreClassifier, tone: Tone, seconds: float) -> None:
     prediction = classifier.predict_waveform(tone(seconds))
     rows = prediction.as_dict()["timeline"]
+    assert len(rows) <= MOST_WINDOWS + 2
     assert rows[0]["start_seconds"] == 0
     assert rows[-1]["end_seconds"] == pytest.approx(seconds, abs=1e-4)
     for row, following in pairwise(rows):
