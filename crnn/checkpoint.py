@@ -28,7 +28,7 @@ from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.model import CONFIG_VERSION, CRNN, CRNNConfig
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "models"
-DEFAULT_MODEL = "crnn-scratch"
+DEFAULT_MODEL = "crnn-transfer"
 MODEL_VARIABLE = "GENRE_CRNN_MODEL"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -28,6 +28,7 @@ from crnn.model import CRNN, CRNNConfig
 
 GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
+PATIENCE_MS = 60_000  # for a machine that is busy with other things
 ROOT = Path(app.__file__).parent
 
 
@@ -114,6 +115,7 @@ def browser(tmp_path_factory):
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={played}",
     ]
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield chromium
@@ -124,6 +126,7 @@ def browser(tmp_path_factory):
 def page(browser, url):
     """The page, freshly opened; at the end it must have reported no error and asked no other server."""
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(PATIENCE_MS)
     faults = []
     opened.on("console", lambda message: message.type == "error" and faults.append(message.text))
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -146,7 +149,7 @@ def clear(page):
 def expect_answer_to(song, page, classifier):
     """Wait until the page shows what the classifier says, which is not the same for all songs."""
     prediction = classifier.predict(song)
-    expect(page.locator("#answer .verdict")).to_have_text(app.verdict(prediction), timeout=15_000)
+    expect(page.locator("#answer .verdict")).to_have_text(app.verdict(prediction))
     shares = [f"{genre}{share:.0%}" for genre, share in prediction.probabilities.items()]
     expect(page.locator("#answer .bars li")).to_have_text(shares)
     expect(page.locator("#answer svg[role=img]")).to_have_count(2)
@@ -168,7 +171,7 @@ def test_next_song_replaces_the_answer(page, songs, classifier):
 
 def test_clearing_clears_the_answer(page, songs):
     upload(page, songs["tone"])
-    expect(page.locator("#answer .verdict")).to_be_visible(timeout=15_000)
+    expect(page.locator("#answer .verdict")).to_be_visible()
     clear(page)
     expect(page.locator("#answer .verdict")).to_have_count(0)
     expect(page.locator("#answer")).to_have_text("The answer will appear here.")
@@ -185,7 +188,7 @@ def test_example_is_played_and_answered(page, classifier):
 def test_bad_file_is_explained_and_the_page_goes_on(page, songs, classifier):
     upload(page, songs["text"])
     message = page.locator("#answer .fault")
-    expect(message).to_contain_text("text.mp3", timeout=15_000)
+    expect(message).to_contain_text("text.mp3")
     with pytest.raises(AudioError) as error:
         load_audio(songs["text"])
     expect(message).to_have_text(str(error.value))
@@ -199,7 +202,7 @@ def test_bad_file_is_explained_and_the_page_goes_on(page, songs, classifier):
 
 def test_silence_is_no_music(page, songs):
     upload(page, songs["silence"])
-    expect(page.locator("#answer .verdict")).to_have_text("No music here: the recording is silent", timeout=15_000)
+    expect(page.locator("#answer .verdict")).to_have_text("No music here: the recording is silent")
     expect(page.locator("#answer .bars li")).to_have_count(0)
 
 
@@ -215,7 +218,7 @@ def test_recording_arrives_as_it_sounded(page, url, classifier):
     page.wait_for_timeout(3_000)
     classifier.heard.clear()
     page.click("#song button.stop-button")
-    expect(page.locator("#answer .verdict")).to_be_visible(timeout=15_000)
+    expect(page.locator("#answer .verdict")).to_be_visible()
     wishes = [wish["audio"] for wish in page.evaluate("wishes")]
     assert wishes
     for name in ("echoCancellation", "noiseSuppression", "autoGainControl"):
@@ -228,11 +231,11 @@ def test_recording_arrives_as_it_sounded(page, url, classifier):
 def test_phone_needs_no_sideways_scrolling(page, songs, tmp_path):
     page.set_viewport_size({"width": 360, "height": 740})
     upload(page, songs["tone"])
-    expect(page.locator("#answer svg[role=img]")).to_have_count(2, timeout=15_000)
+    expect(page.locator("#answer svg[role=img]")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     clear(page)
     upload(page, shutil.copy(songs["text"], tmp_path / f"{'long' * 25}.mp3"))
-    expect(page.locator("#answer .fault")).to_be_visible(timeout=15_000)
+    expect(page.locator("#answer .fault")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.faults.clear()
 
@@ -241,7 +244,7 @@ def test_phone_needs_no_sideways_scrolling(page, songs, tmp_path):
 def test_charts_are_written_in_the_text_colour_of_the_theme(page, url, songs, theme):
     page.goto(f"{url}?__theme={theme}")
     upload(page, songs["tone"])
-    expect(page.locator("#answer svg[role=img]")).to_have_count(2, timeout=15_000)
+    expect(page.locator("#answer svg[role=img]")).to_have_count(2)
     text = page.locator("#answer svg text", has_text="seconds").first
     colour = text.evaluate("element => getComputedStyle(element).fill")
     assert colour == page.locator("#answer .verdict").evaluate("element => getComputedStyle(element).color")
@@ -337,10 +340,10 @@ def test_page_starts_with_the_bundled_model():
         assert f"{DEFAULT_MODEL} (bundled)" in fetch(f"http://127.0.0.1:{port}/config", process)
     finally:
         process.terminate()
-        process.wait(timeout=15)
+        process.wait(timeout=60)
 
 
-def fetch(address, process, seconds=60):
+def fetch(address, process, seconds=180):
     """What a server says as soon as it answers."""
     deadline = time.monotonic() + seconds
     while True:
