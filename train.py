@@ -6,6 +6,7 @@
 import argparse
 import csv
 import json
+import os
 import platform
 import shlex
 import sys
@@ -20,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from crnn import plots
+from crnn.__main__ import BROKEN_PIPE, INTERRUPTED
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
 from crnn.checkpoint import CheckpointError, load_checkpoint, save
@@ -188,7 +190,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("train.py: stopped.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output has gone; nor may the flush at exit find out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return 0
 
 
