@@ -6,7 +6,6 @@
 import argparse
 import csv
 import json
-import os
 import platform
 import shlex
 import sys
@@ -21,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from crnn import plots
-from crnn.__main__ import BROKEN_PIPE, INTERRUPTED
+from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
 from crnn.checkpoint import CheckpointError, load_checkpoint, save
@@ -191,9 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train.py: stopped.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of standard output has gone; nor may the flush at exit find out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except BrokenPipeError:
+        return leave_broken_pipe()
     return 0
 
 

@@ -54,6 +54,12 @@ def complain(message: object) -> None:
     print(printable(f"crnn: {message}"), file=sys.stderr, flush=True)
 
 
+def leave_broken_pipe() -> int:
+    """The exit status for a reader of standard output that has gone; nor may the flush at exit find out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
 def classify(songs: Sequence[Path], model: str | None, as_json: bool) -> int:
     """Print a line for each song; returns the exit status."""
     classifier = GenreClassifier.from_pretrained(model)
@@ -89,9 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of standard output has gone; nor may the flush at exit find out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except BrokenPipeError:
+        return leave_broken_pipe()
 
 
 if __name__ == "__main__":
