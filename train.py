@@ -1,4 +1,4 @@
-"""Train and measure: `python train.py` reproduces the bundled model, `python train.py evaluate` measures one.
+"""Train and measure: `python train.py` reproduces the bundled model, `evaluate` and `cross-validate` measure.
 
 `python train.py --help` and `python train.py evaluate --help` list the options.
 """
@@ -6,17 +6,16 @@
 import argparse
 import csv
 import json
+import os
 import platform
 import shlex
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from crnn import plots
@@ -24,36 +23,17 @@ from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
 from crnn.checkpoint import CheckpointError, load_checkpoint, save
+from crnn.crossval import cross_validate
 from crnn.features import DatasetError, Features
-from crnn.gtzan import Dataset, download_gtzan, extract_features, find_tracks, make_dataset
-from crnn.model import CRNN, CRNNConfig
-from crnn.musicnn import MusicnnFront
-from crnn.training import Epoch, TrainingConfig, TrainingError, evaluate, fit
+from crnn.gtzan import Dataset, download_gtzan, extract_features, find_tracks, has_heard, make_dataset, read_artists
+from crnn.metrics import cross_fitted_metrics, fit_calibration
+from crnn.model import CRNN
+from crnn.recipes import RECIPES, Recipe, best_device, best_precision
+from crnn.training import Clips, Epoch, TrainingConfig, TrainingError, calibrated, clip_logits, evaluate, fit
 
-COMMANDS = ("train", "evaluate")
+COMMANDS = ("train", "evaluate", "cross-validate")
 DATA = Path("data")
 PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the bundled model of a name was made: its front, its schedule and its augmentation."""
-
-    front: str
-    training: TrainingConfig
-    augmentation: Augmentation
-
-
-RECIPES = {
-    "transfer": Recipe(
-        "musicnn",
-        TrainingConfig(epochs=20, batch_size=32, lr=2e-3, ema_decay=0.99),
-        Augmentation(spec_augment=0, probability=0.8),  # fixed filters cannot learn to see past holes
-    ),
-    "scratch": Recipe(
-        "small", TrainingConfig(epochs=150, batch_size=16, lr=1e-3, ema_decay=0.995), Augmentation(spec_augment=2)
-    ),
-}
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -64,15 +44,12 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     add_train_options(commands)
     add_evaluate_options(commands)
+    add_cross_validate_options(commands)
     return parser.parse_args(argv)
 
 
 def add_train_options(commands: argparse._SubParsersAction) -> None:
-    """Options of `train`; what they leave open follows the recipe."""
-
-    def by_recipe(name: str) -> str:
-        return ", ".join(f"{getattr(recipe.training, name):g} for {key}" for key, recipe in RECIPES.items())
-
+    """Options of `train`."""
     train = commands.add_parser(
         "train",
         help="train a model (the default command)",
@@ -81,6 +58,46 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
     add_data_options(train)
     train.add_argument("--out", type=Path, help="a new folder for the results (default: runs/<date and time>)")
     train.add_argument(
+        "--no-refit",
+        dest="refit",
+        action="store_false",
+        help="keep the model that was validated; the default is to train it anew on training and validation clips",
+    )
+    add_recipe_options(train)
+
+
+def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `cross-validate`."""
+    validate = commands.add_parser(
+        "cross-validate",
+        help="measure a recipe by cross-validation",
+        description="Train a model for each fold of the training and validation clips and measure it on the clips held "
+        "out. The folds run side by side; the same command goes on where it was stopped.",
+    )
+    add_data_options(validate)
+    validate.add_argument("--folds", type=positive(int), default=5, help="number of folds (default: %(default)s)")
+    validate.add_argument(
+        "--groups",
+        choices=("artist", "none"),
+        default="none",
+        help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not "
+        "(default: %(default)s)",
+    )
+    validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+    validate.add_argument(
+        "--jobs", type=positive(int), help="folds at a time (default: one for each core, or one on a GPU)"
+    )
+    validate.add_argument("--out", type=Path, help="a folder (default: runs/cross-validate-<config>-<groups>)")
+    add_recipe_options(validate)
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """How to train; what these options leave open follows the recipe."""
+
+    def by_recipe(name: str) -> str:
+        return ", ".join(f"{getattr(recipe.training, name):g} for {key}" for key, recipe in RECIPES.items())
+
+    parser.add_argument(
         "--config", choices=RECIPES, default="transfer", help="the recipe of a bundled model (default: %(default)s)"
     )
     for name, kind, meaning in (
@@ -89,9 +106,16 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         ("lr", float, "highest learning rate of the cycle"),
     ):
         option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {by_recipe(name)})"
-        train.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
-    train.add_argument("--seed", type=int, default=0, help="fixes everything that is random (default: %(default)s)")
-    train.add_argument(
+        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
+    parser.add_argument(
+        "--members",
+        type=positive(int),
+        help="networks whose probabilities are averaged (default: "
+        + ", ".join(f"{recipe.members} for {key}" for key, recipe in RECIPES.items())
+        + ")",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="fixes everything that is random (default: %(default)s)")
+    parser.add_argument(
         "--augment",
         nargs="+",
         type=strength,
@@ -100,8 +124,8 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         help="change augmentations, 0 switches one off; without this option: "
         + "; ".join(f"{key} {describe(recipe.augmentation)}" for key, recipe in RECIPES.items()),
     )
-    train.add_argument("--device", default=best_device(), help="cpu, cuda or mps (default here: %(default)s)")
-    train.add_argument(
+    parser.add_argument("--device", default=best_device(), help="cpu, cuda or mps (default here: %(default)s)")
+    parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default=argparse.SUPPRESS,
@@ -163,27 +187,18 @@ def strength(text: str) -> tuple[str, float]:
     return name, number
 
 
-def best_device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_precision(front: str) -> str:
-    """The faster one: bfloat16 where the hardware computes in it, but not for musicnn's large kernels on a CPU."""
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
-    return "bfloat16" if front == "small" and torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for a fault in what it was given."""
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parse_args(argv)
+    command = shlex.join(["python", "train.py", *argv])
     try:
         if args.command == "evaluate":
             run_evaluate(args)
+        elif args.command == "cross-validate":
+            run_cross_validate(args, command)
         else:
-            run_train(args, command=shlex.join(["python", "train.py", *argv]))
+            run_train(args, command)
     except (DatasetError, CheckpointError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
@@ -207,71 +222,131 @@ def load_dataset(args: argparse.Namespace) -> Dataset:
     return make_dataset(Features.load(cache))
 
 
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe that the options name, with their changes."""
+    recipe = RECIPES[args.config]
+    given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
+    return replace(
+        recipe,
+        members=args.members or recipe.members,
+        training=replace(recipe.training, **{"precision": best_precision(recipe.front), **given}),
+        augmentation=replace(recipe.augmentation, **dict(args.augment)),
+    )
+
+
 def run_train(args: argparse.Namespace, command: str) -> None:
     """Train, evaluate and write everything about it into one folder."""
     out = args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if out.exists() and any(out.iterdir()):
         raise DatasetError(f"{out} is not empty; give another --out.")
-    dataset = load_dataset(args)
-    parts = {part: dataset.clips(part) for part in ("train", "valid", "test") if len(dataset.splits[part])}
-    counts = ", ".join(f"{len(clips)} {part}" for part, clips in parts.items())
+    dataset, recipe = load_dataset(args), recipe_of(args)
+    sizes = {part: len(index) for part, index in dataset.splits.items() if len(index)}
+    counts = ", ".join(f"{size} {part}" for part, size in sizes.items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
 
-    torch.manual_seed(args.seed)  # of the first weights; `fit` seeds the rest
-    recipe = RECIPES[args.config]
-    model = CRNN(CRNNConfig(genres=dataset.genres, front=recipe.front))
-    if isinstance(model.front, MusicnnFront):
-        model.front.load_pretrained()
-    given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
-    config = replace(recipe.training, **{"precision": best_precision(recipe.front), **given})
-    started = time.perf_counter()
+    record = {"protocol": dataset.protocol, "clips": sizes, "epochs": recipe.training.epochs, **provenance(command)}
+    valid = dataset.clips("valid")
+    model, history = fit_recipe(recipe, dataset, "train", valid)
+    logits = clip_logits(model, valid)
+    calibration = fit_calibration(logits, valid.labels)
+    record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
+    write_run(out, "validated" if args.refit else "model", calibrated(model, calibration), record)
+    write_history(out, history)
+    print_figures("valid", record["valid"])
+    if args.refit:
+        print("The same on training and validation clips:")
+        model = calibrated(fit_recipe(recipe, dataset, "train+valid")[0], calibration)
+    if "test" in sizes:
+        record["test"] = evaluate(model, dataset.clips("test"))
+        print_figures("test", record["test"])
+    write_run(out, "model", model, record)
+    print(f"{out / 'model'} is the model.")
+
+
+def fit_recipe(recipe: Recipe, dataset: Dataset, parts: str, valid: Clips | None = None) -> tuple[CRNN, list[Epoch]]:
+    """Train a recipe on some parts of the data."""
     model, history = fit(
-        model, parts["train"], parts["valid"], config, replace(recipe.augmentation, **dict(args.augment)), report
+        recipe.build(dataset.genres), dataset.clips(parts), recipe.training, recipe.augmentation, valid, report
     )
-    best = min(history, key=lambda epoch: epoch.valid_loss)
-    figures = {part: evaluate(model, clips) for part, clips in parts.items() if part != "train"}
-    record = {
-        **figures,
-        "protocol": dataset.protocol,
-        "clips": {part: len(clips) for part, clips in parts.items()},
-        "best_epoch": best.epoch,
-        "epochs": config.epochs,
-        "seconds": round(time.perf_counter() - started, 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    model.config = replace(model.config, trained_on=f"{dataset.protocol}: {parts}")
+    return model, history
+
+
+def provenance(command: str) -> dict:
+    """What made a result: the command and the versions."""
+    return {
         "command": command,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    write_run(out, model, history, record)
-    for part, figure in figures.items():
-        print_figures(part, figure)
-    if "test" not in parts:
-        print("The data has no test part; validation selected the epoch, so its figures are a little too good.")
-    print(f"{out / 'model'} is the model of epoch {best.epoch}.")
 
 
 def report(epoch: Epoch) -> None:
     """One line an epoch, above the progress bar."""
+    valid = (
+        f"  valid loss {epoch.valid_loss:.3f} accuracy {epoch.valid_accuracy:.3f}"
+        if epoch.valid_loss is not None
+        else ""
+    )
     tqdm.write(
         f"epoch {epoch.epoch:3d}  lr {epoch.lr:.1e}"
-        f"  train loss {epoch.train_loss:.3f} accuracy {epoch.train_accuracy:.3f}"
-        f"  valid loss {epoch.valid_loss:.3f} accuracy {epoch.valid_accuracy:.3f}  {epoch.seconds:.1f} s",
+        f"  train loss {epoch.train_loss:.3f} accuracy {epoch.train_accuracy:.3f}{valid}  {epoch.seconds:.1f} s",
         file=sys.stdout,
     )
     sys.stdout.flush()
 
 
-def write_run(out: Path, model: CRNN, history: list[Epoch], record: dict) -> None:
-    """Write model/, metrics.json, history.csv, curves.png and confusion-*.png."""
-    save(model, out / "model", model_card(model, record))
+def report_fold(number: int, epoch: Epoch) -> None:
+    """The same of one fold among others."""
+    print(f"fold {number + 1}  ", end="")
+    report(epoch)
+
+
+def run_cross_validate(args: argparse.Namespace, command: str) -> None:
+    """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
+    if args.groups == "artist" and not args.artists:
+        raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
+    dataset, recipe = load_dataset(args), recipe_of(args)
+    clips = dataset.clips("train+valid")
+    groups = read_artists(args.artists, clips.features.track_id.tolist()) if args.groups == "artist" else None
+    out = args.out or Path("runs") / f"cross-validate-{args.config}-{args.groups}"
+    jobs = args.jobs or (os.cpu_count() if args.device == "cpu" else 1)
+    figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
+    record = {"valid": figures, "groups": args.groups, **provenance(command)}
     (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_figures(out, "cross-validation", figures)
+    print("fold  clips  accuracy  negative log-likelihood  minutes")
+    for number, fold in enumerate(figures["folds"], start=1):
+        print(f"{number:4}  {fold['n']:5}  {fold['accuracy']:8.3f}  {fold['nll']:23.3f}  {fold['seconds'] / 60:7.1f}")
+    print_figures("all folds", figures)
+    print(f"spread: the folds' accuracies have a standard deviation of {figures['spread']:.3f}")
+
+
+def write_run(out: Path, name: str, model: CRNN, record: dict) -> None:
+    """Write a model with its card, metrics.json and the figures of what was measured so far."""
+    record = {
+        **record,
+        "trained_on": model.config.trained_on,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    save(model, out / name, model_card(model, record))
+    (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for part in {"valid", "test"} & record.keys():
+        write_figures(out, part, record[part])
+
+
+def write_history(out: Path, history: list[Epoch]) -> None:
+    """Write history.csv and curves.png."""
     with (out / "history.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         rows.writeheader()
         rows.writerows(asdict(epoch) for epoch in history)
     plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
-    for part in {"valid", "test"} & record.keys():
-        figure = plots.confusion_matrix(record[part]["confusion"], record[part]["genres"])
-        figure.savefig(out / f"confusion-{part}.png")
+
+
+def write_figures(out: Path, part: str, figures: dict) -> None:
+    """Draw confusion-<part>.png and reliability-<part>.png."""
+    plots.confusion_matrix(figures["confusion"], figures["genres"]).savefig(out / f"confusion-{part}.png")
+    plots.reliability(figures["reliability"]).savefig(out / f"reliability-{part}.png")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -279,7 +354,11 @@ def run_evaluate(args: argparse.Namespace) -> None:
     model, origin = load_checkpoint(args.model)
     if origin.notice:
         print(f"train.py: {origin.notice}", file=sys.stderr)
-    figures = evaluate(model, load_dataset(args).clips(args.split, model.config.genres))
+    dataset = load_dataset(args)
+    if has_heard(model, dataset.protocol, args.split):
+        notice = f"{origin.name} was trained on clips of this part, so these figures say nothing about other songs."
+        print(f"train.py: {notice}", file=sys.stderr)
+    figures = evaluate(model, dataset.clips(args.split, model.config.genres))
     print(origin.name)
     print_figures(args.split, figures)
     print_confusion(figures)
@@ -290,9 +369,15 @@ def run_evaluate(args: argparse.Namespace) -> None:
 def print_figures(part: str, figures: dict) -> None:
     """The figures of one evaluation, readable."""
     print(
-        f"{part}: {figures['n']} clips, accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}, "
-        f"negative log-likelihood {figures['nll']:.3f}, expected calibration error {figures['ece']:.3f}"
+        f"{part}: {figures['n']} clips, accuracy {figures['accuracy']:.3f} ± {figures['accuracy_error']:.3f}, "
+        f"macro-F1 {figures['macro_f1']:.3f}, negative log-likelihood {figures['nll']:.3f}"
     )
+    print(
+        f"expected calibration error {figures['ece']:.3f} (perfect calibration would show "
+        f"{figures['ece_by_chance']:.3f} on so many clips)"
+    )
+    right = "" if figures["answered_right"] is None else f", {figures['answered_right']:.1%} of these right"
+    print(f'answered rather than "unsure": {figures["answered"]:.1%}{right}')
     recall = (f"{genre} {value:.2f}" for genre, value in figures["per_genre"].items() if value is not None)
     print(f"recall: {', '.join(recall)}")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, repeat_to
+from crnn.features import FLOOR_DB, N_MELS, repeat_to
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Augmentation:
     mel_shift: float = 4.0  # bands up or down: another key, another singer
     equaliser_db: float = 6.0  # a smooth curve over the bands: the record company's sound is not the genre
     gain_db: float = 6.0  # the level against the loudest cell: quiet passages, long songs
+    band_limit: float = 0.3  # share of windows without what small speakers and telephones lose, bass and treble
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
     spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
     mixup: float = 0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders
@@ -27,6 +28,8 @@ class Augmentation:
 
 AUGMENTATIONS = tuple(field.name for field in fields(Augmentation))
 NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
+LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (75, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.8 kHz
+LIMIT_DB = (1.0, 15.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone
 MASK_BANDS = 16  # at most, in one mask
 MASK_SHARE = 0.12  # of the window's frames at most, in one mask
 
@@ -80,14 +83,29 @@ class Augmenter:
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
     def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """Equaliser, gain and noise floor, in that order; nothing falls below the floor."""
+        """Equaliser, band limit, gain and noise floor, in that order; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
         dose = dose[:, None, None]
+        log_mel = self._limit(log_mel, dose)
         points = self.augmentation.equaliser_db * _uniform(log_mel, batch, 1, 6)
         curve = F.interpolate(points, size=n_mels, mode="linear", align_corners=True).transpose(1, 2)
         gain = self.augmentation.gain_db * _uniform(log_mel, batch, 1, 1)
         noise = FLOOR_DB + self.augmentation.noise_floor_db * _uniform(log_mel, batch, 1, 1, low=0.0)
         return torch.maximum(log_mel + dose * (curve + gain), FLOOR_DB + dose * (noise - FLOOR_DB))
+
+    def _limit(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """Bands below and above two limits fade; what is left is as loud as the whole was before."""
+        batch, n_mels, _ = log_mel.shape
+        band = torch.arange(n_mels, device=log_mel.device)[:, None]
+        beyond = torch.zeros_like(log_mel[..., :1])
+        for (low, high), sign in ((LOWEST_BANDS, -1), (HIGHEST_BANDS, 1)):
+            limit = _uniform(log_mel, batch, 1, 1, low=low, high=high)
+            slope = _uniform(log_mel, batch, 1, 1, low=LIMIT_DB[0], high=LIMIT_DB[1])
+            beyond = beyond + slope * (sign * (band - limit)).clamp_min(0)
+        is_limited = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.band_limit
+        limited = log_mel - beyond
+        limited = limited + (log_mel.amax(dim=(1, 2), keepdim=True) - limited.amax(dim=(1, 2), keepdim=True))
+        return torch.where(is_limited, limited, log_mel)
 
     def _mix(self, log_mel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mixup (Zhang et al. 2018, arXiv:1710.09412), in decibels."""

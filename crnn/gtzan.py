@@ -1,5 +1,6 @@
 """Training data: GTZAN and its fault-filtered split, or any folder of genre folders."""
 
+import csv
 import hashlib
 import re
 import tarfile
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from crnn.audio import SUFFIXES, AudioError, load_audio
 from crnn.features import DatasetError, Features, LogMel
+from crnn.model import CRNN
 from crnn.training import Clips
 
 GENRES = tuple(gtzan.gtzan_genres)
@@ -32,6 +34,7 @@ NEEDED = ("train", "valid")  # the parts that training cannot do without
 # The parts of the fault-filtered split: no repetitions, distortions or wrong labels, artists mostly kept apart
 # (Sturm 2013, arXiv:1306.1461; Kereliuk, Sturm and Larsen 2015).
 FAULT_FILTERED = {"train": gtzan.filtered_train, "valid": gtzan.filtered_valid, "test": gtzan.filtered_test}
+PROTOCOL = "fault-filtered split of GTZAN"
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Dataset:
     protocol: str  # how it was split, in words
 
     def clips(self, split: str, genres: tuple[str, ...] | None = None) -> Clips:
-        """The clips of a part, or of all parts ("all"), labelled by their position in `genres` (default: its own).
+        """The clips of a part, of several ("train+valid") or of "all", labelled by their position in `genres`.
 
-        Raises DatasetError if the part is empty or a genre is not among `genres`.
+        The default of `genres` is the data's own. Raises DatasetError if there are no such clips or a genre is not
+        among `genres`.
         """
-        index = np.concatenate(list(self.splits.values())) if split == "all" else self.splits[split]
+        parts = list(self.splits) if split == "all" else split.split("+")
+        index = np.concatenate([self.splits[part] for part in parts])
         if not len(index):
             raise DatasetError(f"This data has no {split} part.")
         genres = genres or self.genres
@@ -59,9 +64,33 @@ class Dataset:
         return Clips(features, np.array([genres.index(genre_of(track)) for track in features.track_id]))
 
 
+def has_heard(model: CRNN, protocol: str, split: str) -> bool:
+    """Whether a model was trained on clips of this part of this split, so that its figures there are no test."""
+    trained_protocol, _, parts = model.config.trained_on.partition(": ")
+    return trained_protocol == protocol and (split == "all" or split in parts.split("+"))
+
+
 def genre_of(track_id: str) -> str:
     """The genre of a track: "blues" of GTZAN's "blues.00000" and of any other folder's "blues/song.mp3"."""
     return track_id.partition("/")[0] if "/" in track_id else track_id.partition(".")[0]
+
+
+def read_artists(path: Path, track_ids: Iterable[str]) -> list[str]:
+    """The artist of each track, from a CSV with the columns track_id and artist; unknown ones count as one artist each.
+
+    Raises DatasetError if the file is missing or has other columns, or knows the artist of none of the tracks.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            artists = {row["track_id"]: row["artist"] for row in csv.DictReader(file)}
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
+    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} is not a CSV with the columns track_id and artist.") from error
+    track_ids = list(track_ids)
+    if not any(artists.get(track) for track in track_ids):
+        raise DatasetError(f"{path} names the artist of none of these tracks, such as {track_ids[0]}.")
+    return [artists.get(track) or f"unknown artist of {track}" for track in track_ids]
 
 
 def make_dataset(features: Features) -> Dataset:
@@ -81,7 +110,7 @@ def make_dataset(features: Features) -> Dataset:
     if all(map(GTZAN_TRACK.fullmatch, tracks)) and all(
         {genre_of(track) for track in FAULT_FILTERED[part] if track in position} == set(counts) for part in NEEDED
     ):
-        parts, protocol = FAULT_FILTERED, "fault-filtered split of GTZAN"
+        parts, protocol = FAULT_FILTERED, PROTOCOL
     else:
         parts, protocol = random_split(tracks), "random split by track, stratified by genre"
     splits = {

@@ -2,16 +2,16 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from math import prod
+from math import log, prod
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.musicnn import MusicnnFront
+from crnn.musicnn import MusicnnFront, MusicnnStem, load_pretrained
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class CRNNConfig:
 
     genres: tuple[str, ...]  # in the order of the logits
     front: str = "small"  # the convolutions: "small", learned with the rest, or "musicnn", pretrained
+    members: int = 1  # CRNNs whose probabilities are averaged; they share what is not learned
     channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block of the small front
     mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
     time_pools: tuple[int, ...] = (2, 2, 2, 1)  # pooling over time after each block
@@ -32,6 +33,7 @@ class CRNNConfig:
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
     temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
     unsure_below: float = 0.0  # a top probability under this is no answer
+    trained_on: str = ""  # the split and its parts, so that nobody takes what it has heard for a test
     features: dict = field(default_factory=lambda: dict(FEATURE_SETTINGS))  # of the log-mel that goes in
     version: int = CONFIG_VERSION
 
@@ -44,8 +46,8 @@ class CRNNConfig:
             raise ValueError(f"the front is one of {', '.join(FRONTS)}, not {self.front!r}")
         if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
-        if min(*self.channels, *self.mel_pools, *self.time_pools, self.recurrent_size) < 1:
-            raise ValueError("channels, pools and recurrent_size must be at least 1")
+        if min(*self.channels, *self.mel_pools, *self.time_pools, self.recurrent_size, self.members) < 1:
+            raise ValueError("channels, pools, recurrent_size and members must be at least 1")
         if N_MELS % prod(self.mel_pools):
             raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
         if self.window_frames < prod(self.time_pools):
@@ -58,20 +60,27 @@ class CRNNConfig:
         """Frames from one window of a song to the next: a quarter of a window."""
         return self.window_frames // 4
 
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest input."""
+        return prod(self.time_pools) if self.front == "small" else MusicnnStem.min_frames
+
 
 class Normalise(nn.Module):
     """Subtract the training clips' mean of each mel band and divide by its standard deviation."""
+
+    out_features = N_MELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(N_MELS, 1))
+        self.register_buffer("std", torch.ones(N_MELS, 1))
 
     @torch.no_grad()
     def fit(self, frames: Tensor) -> None:
         """Take both from the frames (n_mels, frames) of the training clips."""
         self.mean.copy_(frames.mean(dim=1, keepdim=True))
         self.std.copy_(frames.std(dim=1, keepdim=True).clamp_min(1.0))  # dB; a band without life stays quiet
-
-    def __init__(self, n_mels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_mels, 1))
-        self.register_buffer("std", torch.ones(n_mels, 1))
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """(..., n_mels, frames) in dB to the same shape, about zero mean and unit variance."""
@@ -81,9 +90,8 @@ class Normalise(nn.Module):
 class SmallFront(nn.Module):
     """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
 
-    def __init__(self, config: CRNNConfig) -> None:
+    def __init__(self, config: CRNNConfig, _: int) -> None:
         super().__init__()
-        self.normalise = Normalise(N_MELS)
         blocks = OrderedDict()
         inputs = 1
         for number, (outputs, mel_pool, time_pool) in enumerate(
@@ -101,16 +109,21 @@ class SmallFront(nn.Module):
             inputs = outputs
         self.blocks = nn.Sequential(blocks)
         self.out_features = inputs * (N_MELS // prod(config.mel_pools))
-        self.min_frames = prod(config.time_pools)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(batch, n_mels, frames) to (batch, steps, out_features)."""
-        maps = self.blocks(self.normalise(log_mel).unsqueeze(1))  # (batch, channels, mels, steps)
+        """Normalised (batch, n_mels, frames) to (batch, steps, out_features)."""
+        maps = self.blocks(log_mel.unsqueeze(1))  # (batch, channels, mels, steps)
         return maps.flatten(1, 2).transpose(1, 2)
 
 
-# A front turns log-mels (batch, 128, frames) in dB into (batch, steps, out_features), from min_frames on.
-FRONTS = {"small": SmallFront, "musicnn": lambda _: MusicnnFront()}
+def musicnn_front(config: CRNNConfig, inputs: int) -> MusicnnFront:
+    """musicnn's front, as wide as the recurrent layer after it."""
+    return MusicnnFront(2 * config.recurrent_size, inputs)
+
+
+# The stem, in which nothing is learned here, so that all members share it, and the front, of which each has its own;
+# together they turn log-mels (batch, 128, frames) in dB into (batch, steps, out_features).
+FRONTS = {"small": (Normalise, SmallFront), "musicnn": (MusicnnStem, musicnn_front)}
 
 
 class Recurrent(nn.Module):
@@ -143,6 +156,26 @@ class AttentionPool(nn.Module):
         return torch.cat([steps.mean(dim=1), (weights * steps).sum(dim=1)], dim=-1)
 
 
+class Member(nn.Module):
+    """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
+
+    def __init__(self, config: CRNNConfig, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+        self.recurrent = Recurrent(front.out_features, config.recurrent_size)
+        self.pool = AttentionPool(self.recurrent.out_features)
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                dropout=nn.Dropout(config.dropout),
+                linear=nn.Linear(self.pool.out_features, len(config.genres)),
+            )
+        )
+
+    def forward(self, stem: Tensor) -> Tensor:
+        """What the stem gives to logits (batch, n_genres)."""
+        return self.classifier(self.pool(self.recurrent(self.front(stem))))
+
+
 class CRNN(
     nn.Module,
     PyTorchModelHubMixin,
@@ -154,33 +187,46 @@ class CRNN(
     """Convolutional recurrent network for music genre recognition, after Choi et al.
 
     Convolutions turn the log-mel into a sequence of local features, a recurrent layer follows them through time, and
-    pooling over time gives one vector from which the genre is read.
+    pooling over time gives one vector from which the genre is read. Several such networks, the members, differ in
+    nothing but their random start; the mean of their probabilities is the answer (deep ensemble).
 
     K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural networks for music classification",
-    ICASSP 2017, arXiv:1609.04243.
+    ICASSP 2017, arXiv:1609.04243. B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NeurIPS 2017, arXiv:1612.01474.
     """
 
     def __init__(self, config: CRNNConfig) -> None:
         super().__init__()
         self.config = config
-        self.front = FRONTS[config.front](config)
-        self.recurrent = Recurrent(self.front.out_features, config.recurrent_size)
-        self.pool = AttentionPool(self.recurrent.out_features)
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                dropout=nn.Dropout(config.dropout),
-                linear=nn.Linear(self.pool.out_features, len(config.genres)),
-            )
+        stem, front = FRONTS[config.front]
+        self.stem = stem()
+        self.members = nn.ModuleList(
+            Member(config, front(config, self.stem.out_features)) for _ in range(config.members)
         )
+
+    def load_pretrained(self) -> None:
+        """Fill in the pretrained weights, where the front has them."""
+        if isinstance(self.stem, MusicnnStem):
+            load_pretrained(self.stem, (member.front for member in self.members))
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """What is trained further rather than from a random start."""
+        fronts = (member.front for member in self.members)
+        return [value for front in fronts if isinstance(front, MusicnnFront) for value in front.middle.parameters()]
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.
 
         Raises ValueError for any other shape.
         """
-        if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.front.min_frames:
+        return self.member_logits(log_mel).float().log_softmax(dim=-1).logsumexp(dim=0) - log(len(self.members))
+
+    def member_logits(self, log_mel: Tensor) -> Tensor:
+        """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
+        if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.config.min_frames:
             raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
-        return self.classifier(self.pool(self.recurrent(self.front(log_mel))))
+        stem = self.stem(log_mel)
+        return torch.stack([member(stem) for member in self.members])
 
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
@@ -190,4 +236,4 @@ class CRNN(
         Windows are `config.window_frames` long and `hop_frames` (default `config.hop_frames`) apart.
         """
         batch, starts = windows(log_mel, self.config.window_frames, hop_frames or self.config.hop_frames)
-        return torch.cat([self(part).float() for part in batch.split(batch_size)]), starts
+        return torch.cat([self(part) for part in batch.split(batch_size)]), starts

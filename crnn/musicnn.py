@@ -5,6 +5,7 @@ late-breaking session, arXiv:1909.06654. The weights are the package's MSD_music
 assets/pretrained/README.md.
 """
 
+from collections.abc import Iterable
 from math import log
 from pathlib import Path
 
@@ -33,6 +34,7 @@ TIMBRAL = ((23, 38, 7), (14, 67, 7))
 TEMPORAL = ((3, 1, 128), (7, 1, 64), (17, 1, 32))
 MIDDLE_CHANNELS, MIDDLE_FRAMES, MIDDLE_LAYERS = 64, 7, 3
 STEP_FRAMES = 32  # 0.51 s of musicnn's frames become one step of the CRNN
+CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache, which takes twice as long
 
 
 def mel(hz: float) -> float:
@@ -84,8 +86,10 @@ class ConvBlock(nn.Module):
         return response.relu() * self.scale + self.shift
 
 
-class Musicnn(nn.Module):
-    """musicnn up to its pooling: timbral and temporal filters where they fit best in frequency, and layers on top."""
+class MusicnnStem(nn.Module):
+    """musicnn's timbral and temporal filters, each where it fits best in frequency; they stay as they are."""
+
+    min_frames = 13  # of our log-mel, one step of the CRNN
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,23 +101,18 @@ class Musicnn(nn.Module):
         self.shift = nn.Parameter(torch.zeros(1))
         self.timbral = nn.ModuleList(ConvBlock(1, *shape) for shape in TIMBRAL)
         self.temporal = nn.ModuleList(ConvBlock(1, *shape) for shape in TEMPORAL)
-        channels = sum(filters for filters, _, _ in TIMBRAL + TEMPORAL)
-        self.middle = nn.ModuleList(
-            ConvBlock(channels if layer == 0 else MIDDLE_CHANNELS, MIDDLE_CHANNELS, 1, MIDDLE_FRAMES)
-            for layer in range(MIDDLE_LAYERS)
-        )
-        self.out_channels = channels + MIDDLE_LAYERS * MIDDLE_CHANNELS
+        self.requires_grad_(False)
+        self.out_features = sum(filters for filters, _, _ in TIMBRAL + TEMPORAL)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Our log-mel (batch, 128, frames) in dB to (batch, out_channels, musicnn's frames)."""
+        """Our log-mel (batch, 128, frames) in dB to (batch, out_features, musicnn's frames)."""
+        parts = log_mel.split(CACHED_WINDOWS) if log_mel.device.type == "cpu" else [log_mel]
+        return torch.cat([self.filters(part) for part in parts])
+
+    def filters(self, log_mel: Tensor) -> Tensor:
+        """The same for as many windows as memory is near."""
         maps = self.spectrogram(log_mel).unsqueeze(1)
-        filters = [block.best_band(maps) for block in (*self.timbral, *self.temporal)]
-        maps = torch.cat(filters, dim=1)
-        layers = [maps]
-        for number, block in enumerate(self.middle):
-            maps = block(maps) if number == 0 else maps + block(maps)
-            layers.append(maps)
-        return torch.cat(layers, dim=1).squeeze(2)
+        return torch.cat([block.best_band(maps) for block in (*self.timbral, *self.temporal)], dim=1).squeeze(2)
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to musicnn's normalised input (batch, 96, musicnn's frames)."""
@@ -124,25 +123,39 @@ class Musicnn(nn.Module):
 
 
 class MusicnnFront(nn.Module):
-    """musicnn's channels, each by its peak and its mean over half a second, reduced to `out_features`."""
+    """musicnn's layers over time, to be trained further, and their channels by peak and mean over half a second."""
 
-    min_frames = 13  # of our log-mel, one step
-
-    def __init__(self, out_features: int = 128) -> None:
+    def __init__(self, out_features: int, inputs: int) -> None:
         super().__init__()
-        self.musicnn = Musicnn()
-        pooled = 2 * self.musicnn.out_channels
+        self.middle = nn.ModuleList(
+            ConvBlock(inputs if layer == 0 else MIDDLE_CHANNELS, MIDDLE_CHANNELS, 1, MIDDLE_FRAMES)
+            for layer in range(MIDDLE_LAYERS)
+        )
+        pooled = 2 * (inputs + MIDDLE_LAYERS * MIDDLE_CHANNELS)
         self.norm = nn.BatchNorm1d(pooled, affine=False)
         self.linear = nn.Linear(pooled, out_features)
         self.out_features = out_features
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Log-mel (batch, 128, frames) in dB to (batch, steps, out_features), two steps a second."""
-        channels = self.musicnn(log_mel)
+    def forward(self, stem: Tensor) -> Tensor:
+        """What the stem gives, (batch, inputs, musicnn's frames), to (batch, steps, out_features), two a second."""
+        channels = self.channels(stem)
         steps = torch.cat([F.max_pool1d(channels, STEP_FRAMES), F.avg_pool1d(channels, STEP_FRAMES)], dim=1)
         return self.linear(self.norm(steps).transpose(1, 2)).relu()
 
-    def load_pretrained(self) -> None:
-        """Fill in musicnn's weights and fix them; what comes after them is left to be trained."""
-        self.musicnn.load_state_dict(load_file(PRETRAINED), strict=True)
-        self.musicnn.requires_grad_(False)
+    def channels(self, stem: Tensor) -> Tensor:
+        """The filters beside all layers above them, (batch, channels, musicnn's frames)."""
+        maps = stem.unsqueeze(2)
+        layers = [maps]
+        for number, block in enumerate(self.middle):
+            maps = block(maps) if number == 0 else maps + block(maps)
+            layers.append(maps)
+        return torch.cat(layers, dim=1).squeeze(2)
+
+
+def load_pretrained(stem: MusicnnStem, fronts: Iterable[MusicnnFront]) -> None:
+    """Fill in musicnn's weights."""
+    weights = load_file(PRETRAINED)
+    middle = {name: weights.pop(name) for name in list(weights) if name.startswith("middle.")}
+    stem.load_state_dict(weights, strict=True)
+    for front in fronts:
+        front.middle.load_state_dict({name.removeprefix("middle."): value for name, value in middle.items()})

@@ -97,17 +97,15 @@ def timeline(
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and accuracy over the epochs of a training, with the epoch of the lowest validation loss marked.
+    """Loss and accuracy over the epochs of a training.
 
     Each row has the keys epoch, train_loss, valid_loss, train_accuracy and valid_accuracy; others are ignored.
     """
     figure = Figure(figsize=(8, 3), dpi=DPI, layout="constrained")
     epochs = [row["epoch"] for row in history]
-    best = min(history, key=lambda row: row["valid_loss"])
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, label, colour in (("train", "training", PALETTE[0]), ("valid", "validation", PALETTE[6])):
             axes.plot(epochs, [row[f"{part}_{name}"] for row in history], color=colour, label=label, marker=".")
-        axes.axvline(best["epoch"], color=INK, linewidth=0.8, linestyle=":", label=f"best epoch, {best['epoch']}")
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _ink(axes)
@@ -117,7 +115,10 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> Figure:
-    """How many clips of each true genre (rows) got each answer (columns); the darker, the more of its row."""
+    """How many clips of each true genre (rows) got each answer (columns); the darker, the more of its row.
+
+    Beside each genre stands its recall, the share of its clips that got its name.
+    """
     counts = np.asarray(matrix)
     recall = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 1.5 + 0.4 * len(genres)
@@ -128,10 +129,32 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
         colour = _readable_on(shades[row, column])
         _write(axes, column, row, counts[row, column], ha="center", va="center", color=colour)
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(genres)), genres, parse_math=False)
-    axes.set(xlabel="answer", ylabel="true genre")
+    rows = [f"{genre}  {recall[i, i]:.0%}" if counts[i].any() else genre for i, genre in enumerate(genres)]
+    axes.set_yticks(range(len(genres)), rows, parse_math=False)
+    axes.set(xlabel="answer", ylabel="true genre and its recall")
     _ink(axes)
     axes.spines[:].set_visible(False)
+    return figure
+
+
+def reliability(bins: Sequence[Mapping]) -> Figure:
+    """How often answers of some confidence are right: the reliability diagram (Niculescu-Mizil and Caruana 2005).
+
+    `bins` have n, confidence and accuracy; points on the diagonal mean what they say. Bars are two standard errors.
+    """
+    confidence, accuracy, n = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "n"))
+    figure = Figure(figsize=(4.0, 4.0), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.plot((0, 1), (0, 1), color="#94a4a2", linewidth=1, linestyle="--")
+    error = 2 * np.sqrt(confidence * (1 - confidence) / n)  # of the accuracy, if the confidence is true
+    axes.errorbar(confidence, accuracy, error, fmt="none", ecolor="#94a4a2", elinewidth=1)
+    axes.scatter(confidence, accuracy, s=8 + 2 * n, color=PALETTE[0], zorder=3, clip_on=False)
+    for x, y, count in zip(confidence, accuracy, n, strict=True):
+        _write(axes, x, y - 0.06, count, ha="center", va="center", fontsize=6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(xlabel="probability of the answer", ylabel="share of right answers")
+    _ink(axes)
     return figure
 
 

@@ -1,26 +1,23 @@
-"""Fit a CRNN to clips, and measure it: knows tensors and labels, not where they come from."""
+"""Fit a CRNN to clips: knows tensors and labels, not where they come from."""
 
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from crnn.augment import Augmentation, Augmenter
 from crnn.features import Features
+from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.model import CRNN, Normalise
-
-ECE_BINS = 15
-ANSWERED_RIGHT = 0.9  # of the clips that get an answer, this share should be right
+from crnn.outliers import outlier_log_mels
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,10 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def select(self, indices: np.ndarray) -> "Clips":
+        """The clips at `indices`, in that order."""
+        return Clips(self.features.select(indices), self.labels[indices])
 
     def log_mels(self) -> list[Tensor]:
         """All log-mels (128, frames), float32 dB."""
@@ -46,8 +47,10 @@ class TrainingConfig:
     batch_size: int
     lr: float  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
     ema_decay: float  # of the averaged weights, a step
+    pretrained_lr: float = 0.1  # of lr, for weights that are trained further (Howard and Ruder 2018, arXiv:1801.06146)
     weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
+    outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"  # or "bfloat16", in which convolutions are about twice as fast where hardware has it
@@ -61,8 +64,8 @@ class Epoch:
     lr: float
     train_loss: float
     train_accuracy: float  # on augmented windows
-    valid_loss: float
-    valid_accuracy: float  # on clips
+    valid_loss: float | None  # None where there are no validation clips
+    valid_accuracy: float | None  # on clips
     seconds: float
 
 
@@ -73,75 +76,103 @@ class TrainingError(RuntimeError):
 def fit(
     model: CRNN,
     train: Clips,
-    valid: Clips,
     config: TrainingConfig,
     augmentation: Augmentation,
+    valid: Clips | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    progress: bool = True,
 ) -> tuple[CRNN, list[Epoch]]:
-    """Train `model` and return its averaged weights at the epoch with the lowest validation loss, and the history.
+    """Train `model` and return the average of its weights after the last epoch, on the CPU, and the history.
 
-    The model returned is calibrated on the validation clips and is on the CPU. Raises TrainingError if the loss is not
-    a number any more.
+    The validation clips are only watched; `progress` shows a bar on a terminal. Raises TrainingError if the loss is
+    not a number any more.
     """
     torch.manual_seed(config.seed)
     fit_normalisation(model, train)
-    is_fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
-    model.to(config.device, memory_format=torch.channels_last if is_fast_format else torch.contiguous_format)
-    average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
-    steps = config.epochs * math.ceil(len(train) / config.batch_size)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.2)
-    augmenter = Augmenter(augmentation, model.config.window_frames)
-    log_mels = [log_mel.to(config.device) for log_mel in train.log_mels()]
-    targets = F.one_hot(torch.from_numpy(train.labels), len(model.config.genres)).float().to(config.device)
-
+    trainer = Trainer(model, train, config, augmentation)
     history: list[Epoch] = []
-    best = deepcopy(average.module)
-    with tqdm(total=steps, unit="batch", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        total=trainer.steps, unit="batch", dynamic_ncols=True, disable=not (progress and sys.stderr.isatty())
+    ) as bar:
         for number in range(1, config.epochs + 1):
             started = time.perf_counter()
-            losses, hits, seen = 0.0, 0, 0
-            model.train()
-            for index in torch.randperm(len(train)).split(config.batch_size):
-                batch, wanted = augmenter([log_mels[i] for i in index], targets[index])
-                with autocast(config):
-                    logits = model(batch)
-                loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
-                if not torch.isfinite(loss):
-                    raise TrainingError(f"The loss is not a number in epoch {number}; try a smaller learning rate.")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-                optimizer.step()
-                scheduler.step()
-                average.update_parameters(model)
-                losses += loss.item() * len(index)
-                hits += (logits.argmax(1) == wanted.argmax(1)).sum().item()
-                seen += len(index)
-                bar.set_postfix(
-                    loss=f"{losses / seen:.3f}",
-                    accuracy=f"{hits / seen:.3f}",
-                    lr=f"{scheduler.get_last_lr()[0]:.1e}",
-                    refresh=False,
+            loss, accuracy = trainer.epoch(bar)
+            if not math.isfinite(loss):
+                raise TrainingError(f"The loss is not a number in epoch {number}; try a smaller learning rate.")
+            probabilities = mean_probabilities(clip_logits(trainer.average.module, valid, config)) if valid else None
+            history.append(
+                Epoch(
+                    epoch=number,
+                    lr=trainer.scheduler.get_last_lr()[0],
+                    train_loss=loss,
+                    train_accuracy=accuracy,
+                    valid_loss=negative_log_likelihood(probabilities, valid.labels) if valid else None,
+                    valid_accuracy=float((probabilities.argmax(1) == valid.labels).mean()) if valid else None,
+                    seconds=time.perf_counter() - started,
                 )
-                bar.update()
-            probabilities = mean_probabilities(clip_logits(average.module, valid, config))
-            row = Epoch(
-                epoch=number,
-                lr=scheduler.get_last_lr()[0],
-                train_loss=losses / seen,
-                train_accuracy=hits / seen,
-                valid_loss=negative_log_likelihood(probabilities, valid.labels),
-                valid_accuracy=float((probabilities.argmax(1) == valid.labels).mean()),
-                seconds=time.perf_counter() - started,
             )
-            if not history or row.valid_loss < min(past.valid_loss for past in history):
-                best.load_state_dict(average.module.state_dict())
-            history.append(row)
-            on_epoch(row)
-    best = best.to("cpu", memory_format=torch.contiguous_format).eval()
-    calibrate(best, valid)
-    return best, history
+            on_epoch(history[-1])
+    return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
+
+
+class Trainer:
+    """A model in training: its optimiser, its schedule, its average, and the batches that it sees.
+
+    Sounds that are no music go into every batch with all genres as their target, so that the model is not sure of
+    them: outlier exposure (Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606).
+    """
+
+    def __init__(self, model: CRNN, clips: Clips, config: TrainingConfig, augmentation: Augmentation) -> None:
+        fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
+        self.model = model.to(
+            config.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
+        )
+        self.config = config
+        self.average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
+        groups = parameter_groups(model, config)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.steps = config.epochs * math.ceil(len(clips) / config.batch_size)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=0.2
+        )
+        self.augmenter = Augmenter(augmentation, model.config.window_frames)
+        self.log_mels = [log_mel.to(config.device) for log_mel in clips.log_mels()]
+        n_genres = len(model.config.genres)
+        self.targets = F.one_hot(torch.from_numpy(clips.labels), n_genres).float().to(config.device)
+        self.n_outliers = round(config.outlier_share * config.batch_size)
+        self.outliers = [log_mel.to(config.device) for log_mel in outlier_log_mels()] if self.n_outliers else []
+        self.any_genre = torch.full((self.n_outliers, n_genres), 1 / n_genres, device=config.device)
+
+    def epoch(self, bar: tqdm) -> tuple[float, float]:
+        """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
+        self.model.train()
+        losses, hits, seen = 0.0, 0, 0
+        for index in torch.randperm(len(self.log_mels)).split(self.config.batch_size):
+            loss, right = self.step(index)
+            losses, hits, seen = losses + loss * len(index), hits + right, seen + len(index)
+            bar.set_postfix(loss=f"{losses / seen:.3f}", accuracy=f"{hits / seen:.3f}", refresh=False)
+            bar.update()
+        return losses / seen, hits / seen
+
+    def step(self, index: Tensor) -> tuple[float, int]:
+        """One step of the optimiser on the clips at `index`; returns the loss and how many it had right."""
+        clips = [self.log_mels[i] for i in index]
+        clips += [self.outliers[i] for i in torch.randint(max(1, len(self.outliers)), (self.n_outliers,))]
+        batch, targets = self.augmenter(clips, torch.cat([self.targets[index], self.any_genre]))
+        with autocast(self.config):
+            logits = self.model.member_logits(batch).float()  # (members, batch, n_genres)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        (len(logits) * loss).backward()  # each member learns as if it were alone
+        for member in self.model.members:
+            nn.utils.clip_grad_norm_(member.parameters(), 5.0)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.average.update_parameters(self.model)
+        guesses, wanted = logits.mean(0).argmax(1)[: len(index)], targets.argmax(1)[: len(index)]
+        return loss.item(), int((guesses == wanted).sum())
 
 
 def fit_normalisation(model: CRNN, train: Clips) -> None:
@@ -164,13 +195,20 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return update
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameters with weight decay (matrices and kernels) and without (biases and normalisation)."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:
+    """Parameters with weight decay (matrices and kernels), without (biases and normalisation), and pretrained ones.
+
+    These are not drawn to zero: what they were is the better start.
+    """
+    pretrained = model.pretrained_parameters()
+    known = set(map(id, pretrained))
+    fresh = [value for value in model.parameters() if value.requires_grad and id(value) not in known]
+    groups = [
+        {"params": [value for value in fresh if value.ndim > 1], "lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": [value for value in fresh if value.ndim <= 1], "lr": config.lr, "weight_decay": 0.0},
+        {"params": pretrained, "lr": config.lr * config.pretrained_lr, "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def autocast(config: TrainingConfig) -> torch.autocast:
@@ -193,74 +231,14 @@ def clip_logits(model: CRNN, clips: Clips, config: TrainingConfig | None = None)
         return [model.window_logits(x.to(config.device), hop_frames)[0].cpu() for x in clips.log_mels()]
 
 
-def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np.ndarray:
-    """Clip probabilities (clips, n_genres): the mean over windows of each clip's softmax(logits / temperature)."""
-    return torch.stack([(clip / temperature).softmax(-1).mean(0) for clip in logits]).numpy()
-
-
-def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log p(true genre), in nats."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
-
-
-def calibrate(model: CRNN, valid: Clips) -> None:
-    """Fit the temperature to the validation clips, and the probability under which the answer is "unsure".
-
-    The temperature (Guo et al. 2017, arXiv:1706.04599) is the one with the lowest negative log-likelihood of clips.
-    """
-    logits = clip_logits(model, valid)
-    temperatures = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
-    likelihoods = [negative_log_likelihood(mean_probabilities(logits, t), valid.labels) for t in temperatures]
-    temperature = float(temperatures[int(np.argmin(likelihoods))])
-    threshold = unsure_threshold(mean_probabilities(logits, temperature), valid.labels)
-    model.config = replace(model.config, temperature=temperature, unsure_below=threshold)
-
-
-def unsure_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The lowest top probability from which on the share of right answers is at least ANSWERED_RIGHT.
-
-    Selective classification (Geifman and El-Yaniv 2017, arXiv:1705.08500) without its bound. Where no threshold
-    reaches that share, it is the highest top probability: almost everything is unsure then, and says so.
-    """
-    confidence = probabilities.max(axis=1)
-    order = np.argsort(-confidence)
-    right = np.cumsum(probabilities.argmax(axis=1)[order] == labels[order]) / np.arange(1, len(labels) + 1)
-    enough = np.flatnonzero(right >= ANSWERED_RIGHT)
-    return float(confidence[order][enough[-1] if len(enough) else 0])
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean gap between top probability and accuracy over 15 equal bins, weighted by their clips (Guo et al. 2017)."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(ECE_BINS)]
-    return float(sum(gaps) / len(labels))
-
-
-def metrics(probabilities: np.ndarray, labels: np.ndarray, genres: Sequence[str]) -> dict:
-    """All figures of an evaluation at clip level, ready for JSON.
-
-    Keys: n, accuracy, macro_f1, nll (nats), ece, per_genre (recall of each genre, None where it has no clip),
-    confusion (rows are true genres, columns the answers) and genres.
-    """
-    answers, known = probabilities.argmax(axis=1), range(len(genres))
-    present = np.unique(labels)
-    recall = dict(zip(present.tolist(), recall_score(labels, answers, labels=present, average=None), strict=True))
-    return {
-        "n": len(labels),
-        "accuracy": float(accuracy_score(labels, answers)),
-        "macro_f1": float(f1_score(labels, answers, labels=present, average="macro")),
-        "nll": negative_log_likelihood(probabilities, labels),
-        "ece": expected_calibration_error(probabilities, labels),
-        "per_genre": {genre: float(recall[i]) if i in recall else None for i, genre in enumerate(genres)},
-        "confusion": confusion_matrix(labels, answers, labels=known).tolist(),
-        "genres": list(genres),
-    }
+def calibrated(model: CRNN, calibration: Calibration) -> CRNN:
+    """The model with a calibration written into its configuration."""
+    model.config = replace(model.config, **vars(calibration))
+    return model
 
 
 def evaluate(model: CRNN, clips: Clips) -> dict:
-    """The `metrics` of a model on clips, from the calibrated probabilities that serving gives."""
+    """The `metrics` of a model on clips, from the calibrated probabilities and the verdicts that serving gives."""
     probabilities = mean_probabilities(clip_logits(model, clips), model.config.temperature)
-    return metrics(probabilities, clips.labels, model.config.genres)
+    answered = probabilities.max(axis=1) >= model.config.unsure_below
+    return metrics(probabilities, clips.labels, model.config.genres, answered)

@@ -33,8 +33,8 @@ def tiny_model() -> CRNN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CRNN(config).eval()
-    model.front.normalise.mean.fill_(-50)
-    model.front.normalise.std.fill_(20)
+    model.stem.mean.fill_(-50)
+    model.stem.std.fill_(20)
     return model
 
 

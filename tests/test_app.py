@@ -79,9 +79,9 @@ def songs(tmp_path_factory):
 def classifier():
     torch.manual_seed(0)  # one that hears a difference between the songs
     model = CRNN(CRNNConfig(genres=GENRES, channels=(4, 4), mel_pools=(8, 16), time_pools=(4, 4), recurrent_size=4))
-    model.front.normalise.mean.fill_(-40.0)
-    model.front.normalise.std.fill_(20.0)
-    torch.nn.init.normal_(model.classifier.linear.weight)
+    model.stem.mean.fill_(-40.0)
+    model.stem.std.fill_(20.0)
+    torch.nn.init.normal_(model.members[0].classifier.linear.weight)
     listener = Listener(model, Origin("a small untrained model"))
     listener.heard = []
     return listener

@@ -90,6 +90,21 @@ def test_equaliser_is_constant_over_time_and_smooth_over_bands(clips: list[torch
     assert curve.diff(dim=1).abs().max() <= 12 / (N_MELS - 1) * 5 + 1e-3
 
 
+def test_band_limit_takes_bass_and_treble_and_keeps_the_level_of_the_rest() -> None:
+    music = torch.linspace(-10.0, -50.0, N_MELS)[:, None].expand(-1, WINDOW)  # bass is the loudest, as it mostly is
+    batch, _ = only("band_limit", 1.0)([music] * 100, torch.eye(100))
+    profile = batch[:, :, 0]
+    torch.testing.assert_close(batch, profile[:, :, None].expand_as(batch), atol=1e-4, rtol=0)
+    torch.testing.assert_close(profile.amax(dim=1), torch.full((100,), -10.0), atol=1e-4, rtol=0)
+    slope = profile[:, 25:70].diff(dim=1)
+    torch.testing.assert_close(slope, torch.full_like(slope, -40 / (N_MELS - 1)), atol=1e-4, rtol=0)  # as it was
+    assert (profile[:, 0] < -40).float().mean() > 0.5
+    assert (profile[:, -1] < -75).float().mean() > 0.5
+
+    share = (only("band_limit", 0.3)([music] * 400, torch.eye(400))[0][:, 0, 0] < -11).float().mean()
+    assert 0.2 < share < 0.37
+
+
 def test_gain_and_noise_floor_stay_in_their_range() -> None:
     quiet = [torch.full((N_MELS, WINDOW), -60.0)] * 100
     gain = only("gain_db", 6.0)(quiet, torch.eye(100))[0][:, 0, 0] + 60

@@ -43,7 +43,7 @@ def folder(tiny_model: CRNN, tmp_path: Path) -> Path:
 def other_folder(tiny_model: CRNN, tmp_path: Path) -> Path:
     """A saved model with other weights."""
     model = deepcopy(tiny_model)
-    model.classifier.linear.bias.data += 1
+    model.members[0].classifier.linear.bias.data += 1
     save(model, tmp_path / "other", card="")
     return tmp_path / "other"
 
@@ -111,8 +111,8 @@ def test_round_trip_bit_for_bit(tiny_model: CRNN, tmp_path: Path) -> None:
         for tensor in tiny_model.state_dict().values():
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand_like(tensor) / 3 + 1e-3)
-        tiny_model.classifier.linear.bias[0] = 1e-42  # a subnormal number
-        tiny_model.classifier.linear.bias[1] = -0.0
+        tiny_model.members[0].classifier.linear.bias[0] = 1e-42  # a subnormal number
+        tiny_model.members[0].classifier.linear.bias[1] = -0.0
     tiny_model.config = replace(
         tiny_model.config, genres=("forró", "rock 'n' roll", "大衆"), temperature=1 / 3, unsure_below=0.1 + 0.2
     )
@@ -127,7 +127,7 @@ def test_round_trip_bit_for_bit(tiny_model: CRNN, tmp_path: Path) -> None:
 
 def test_saving_replaces_an_older_model(folder: Path, tiny_model: CRNN) -> None:
     tiny_model.config = replace(tiny_model.config, genres=("x", "y", "z"))
-    tiny_model.classifier.linear.weight.data.zero_()
+    tiny_model.members[0].classifier.linear.weight.data.zero_()
     save(tiny_model, folder, card="new\n")
     assert_same(load_checkpoint(folder)[0], tiny_model)
     assert (folder / "README.md").read_text() == "new\n"
@@ -136,7 +136,7 @@ def test_saving_replaces_an_older_model(folder: Path, tiny_model: CRNN) -> None:
 def test_the_configuration_says_all_that_a_model_needs(folder: Path, tiny_model: CRNN) -> None:
     values = json.loads((folder / CONFIG_FILE).read_text())
     assert values["genres"] == ["rock", "jazz", "disco"]
-    assert values["version"] == 1
+    assert values["version"] == 2
     assert values["temperature"] == 1.0
     assert values["features"]["sample_rate"] == 22_050
     assert values["features"]["hop_length"] == 914
@@ -170,13 +170,13 @@ def flip_header(folder: Path) -> None:
 
 def reshape(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
-    weights["classifier.linear.bias"] = torch.zeros(7)
+    weights["members.0.classifier.linear.bias"] = torch.zeros(7)
     save_file(weights, folder / WEIGHTS_FILE)
 
 
 def drop_tensor(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
-    del weights["front.normalise.mean"]
+    del weights["stem.mean"]
     save_file(weights, folder / WEIGHTS_FILE)
 
 
@@ -186,7 +186,7 @@ def add_tensor(folder: Path) -> None:
 
 def put_nan(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
-    weights["classifier.linear.bias"][0] = torch.nan
+    weights["members.0.classifier.linear.bias"][0] = torch.nan
     save_file(weights, folder / WEIGHTS_FILE)
 
 
@@ -237,8 +237,8 @@ def test_a_damaged_or_foreign_configuration_is_refused(folder: Path, content: by
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"version": 2}, "is of version 2; this program reads version 1"),
-        ({"version": "1"}, "is of version '1'; this program reads version 1"),
+        ({"version": 1}, "is of version 1; this program reads version 2"),
+        ({"version": "2"}, "is of version '2'; this program reads version 2"),
         ({"features": {"sample_rate": 16_000}}, "other spectrograms"),
         ({"features": []}, "other spectrograms"),
         ({"surprise": 1}, "surprise is unknown"),
@@ -427,7 +427,7 @@ def test_a_new_commit_is_noticed(hub: HubServer, folder: Path, other_folder: Pat
     commit = hub.push(REPO, other_folder)
     model, origin = load_checkpoint(REPO)
     assert origin.name == f"{REPO}@{commit[:7]} (Hub)"
-    assert not torch.equal(model.classifier.linear.bias, tiny_model.classifier.linear.bias)
+    assert not torch.equal(model.members[0].classifier.linear.bias, tiny_model.members[0].classifier.linear.bias)
 
 
 def test_both_files_are_of_one_commit_when_the_branch_moves_meanwhile(

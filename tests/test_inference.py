@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from crnn.audio import SAMPLE_RATE, AudioError
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio
 from crnn.checkpoint import Origin
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.model import CRNN
@@ -280,3 +282,32 @@ def test_the_answer_survives_json(classifier: GenreClassifier, tone: Tone) -> No
     for row, shares in zip(answer["timeline"], prediction.timeline, strict=True):
         assert list(row["probabilities"]) == list(prediction.genres)
         np.testing.assert_array_equal(list(row["probabilities"].values()), shares)
+
+
+def speech() -> np.ndarray:
+    """A sentence that espeak-ng speaks; the models were trained on no voice but their own simple one."""
+    if not shutil.which("espeak-ng"):
+        pytest.skip("espeak-ng is not installed")
+    sentence = (
+        "Good evening, and welcome. Tonight we talk about the weather of the week and about a railway bridge. " * 2
+    )
+    return load_audio(subprocess.run(["espeak-ng", "--stdout", sentence], capture_output=True, check=True).stdout)
+
+
+def white_noise() -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 0.1, 12 * SAMPLE_RATE)
+
+
+def pure_tone() -> np.ndarray:
+    return 0.3 * np.sin(2 * np.pi * 440 * np.arange(12 * SAMPLE_RATE) / SAMPLE_RATE)
+
+
+def silence() -> np.ndarray:
+    return np.zeros(12 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("sound", [silence, white_noise, pure_tone, speech], ids=lambda sound: sound.__name__)
+@pytest.mark.parametrize("model", ["crnn-transfer", "crnn-scratch"])
+def test_the_bundled_models_find_no_genre_where_there_is_no_music(model: str, sound: Callable[[], np.ndarray]) -> None:
+    prediction = GenreClassifier.from_pretrained(model).predict_waveform(sound())
+    assert prediction.verdict == (NO_MUSIC if sound is silence else UNSURE)

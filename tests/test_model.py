@@ -35,21 +35,21 @@ def test_the_pretrained_front_takes_the_same_log_mel(seconds: float) -> None:
 
 def test_normalisation_is_part_of_the_weights() -> None:
     model = CRNN(CONFIG).eval()
-    assert {"front.normalise.mean", "front.normalise.std"} <= model.state_dict().keys()
+    assert {"stem.mean", "stem.std"} <= model.state_dict().keys()
     log_mel = -80 * torch.rand(1, N_MELS, 48)
     before = model(log_mel)
-    model.front.normalise.mean.fill_(-40)
-    model.front.normalise.std.fill_(20)
+    model.stem.mean.fill_(-40)
+    model.stem.std.fill_(20)
     assert not torch.allclose(model(log_mel), before)
-    torch.testing.assert_close(model.front.normalise(log_mel), (log_mel + 40) / 20)
+    torch.testing.assert_close(model.stem(log_mel), (log_mel + 40) / 20)
 
 
 def test_the_answer_depends_on_order_in_time() -> None:
     """Without a recurrent layer, pooling would lose the order of the steps."""
     torch.manual_seed(0)
-    model = CRNN(CONFIG).eval()
-    steps = torch.randn(1, 12, model.front.out_features)
-    forward, backward = (model.pool(model.recurrent(order)) for order in (steps, steps.flip(1)))
+    member = CRNN(CONFIG).eval().members[0]
+    steps = torch.randn(1, 12, member.front.out_features)
+    forward, backward = (member.pool(member.recurrent(order)) for order in (steps, steps.flip(1)))
     assert not torch.allclose(forward, backward, atol=1e-4)
 
 
@@ -69,7 +69,16 @@ def test_every_parameter_learns() -> None:
     model = CRNN(CONFIG)
     model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
     still = [name for name, parameter in model.named_parameters() if parameter.grad.abs().max() == 0]
-    assert still in ([], ["pool.score.bias"])  # softmax does not see a constant
+    assert set(still) <= {"members.0.pool.score.bias"}  # softmax does not see a constant
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities() -> None:
+    model = CRNN(replace(CONFIG, members=3)).eval()
+    log_mel = -80 * torch.rand(2, N_MELS, 48)
+    members = model.member_logits(log_mel)
+    assert members.shape == (3, 2, 3)
+    assert not torch.allclose(members[0], members[1])
+    torch.testing.assert_close(model(log_mel).softmax(-1), members.softmax(-1).mean(0))
 
 
 def test_window_logits_match_windows_taken_by_hand() -> None:
@@ -92,6 +101,7 @@ def test_window_logits_match_windows_taken_by_hand() -> None:
         ({"front": "large"}, "one of small, musicnn"),
         ({"time_pools": (0, 2)}, "at least 1"),
         ({"recurrent_size": 0}, "at least 1"),
+        ({"members": 0}, "at least 1"),
         ({"window_frames": 3}, "do not survive"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
@@ -104,5 +114,5 @@ def test_contradictory_configuration_is_refused(change: dict, message: str) -> N
 
 def test_print_names_the_parts() -> None:
     text = repr(CRNN(CONFIG))
-    for part in ("normalise", "front", "block1", "recurrent", "gru", "pool", "classifier"):
+    for part in ("stem", "members", "front", "block1", "recurrent", "gru", "pool", "classifier"):
         assert f"({part})" in text

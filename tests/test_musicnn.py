@@ -11,14 +11,16 @@ from safetensors.numpy import load_file
 from crnn import musicnn
 from crnn.audio import SAMPLE_RATE
 from crnn.features import FRAMES_PER_SECOND, N_MELS, LogMel
-from crnn.musicnn import PRETRAINED, MusicnnFront
+from crnn.musicnn import PRETRAINED, MusicnnFront, MusicnnStem, load_pretrained
 
 
 @pytest.fixture(scope="module")
-def front() -> MusicnnFront:
-    front = MusicnnFront()
-    front.load_pretrained()
-    return front.eval()
+def parts() -> tuple[MusicnnStem, MusicnnFront]:
+    """musicnn's filters and, behind them, its layers over time."""
+    stem = MusicnnStem()
+    front = MusicnnFront(16, stem.out_features)
+    load_pretrained(stem, [front])
+    return stem.eval(), front.eval()
 
 
 def music(seconds: float) -> torch.Tensor:
@@ -65,54 +67,58 @@ def reference(log_mel: np.ndarray) -> np.ndarray:
     return np.concatenate(layers)
 
 
-def test_the_convolutions_equal_a_plain_computation(front: MusicnnFront) -> None:
+def test_the_convolutions_equal_a_plain_computation(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
     log_mel = LogMel()(music(3.0)).double()
+    stem, front = (deepcopy(part).double() for part in parts)
     with torch.inference_mode():
-        channels = deepcopy(front.musicnn).double()(log_mel[None])[0].numpy()
+        channels = front.channels(stem(log_mel[None]))[0].numpy()
     expected = reference(log_mel.numpy())
-    assert channels.shape == (front.musicnn.out_channels, expected.shape[1])
+    assert channels.shape == expected.shape
     np.testing.assert_allclose(channels, expected, rtol=1e-5, atol=1e-5)
     assert (expected.std(axis=1) > 1e-3).mean() > 0.5  # the comparison is one of signals, not of zeros
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1.03, 10.0, 30.0])
-def test_any_length_from_a_second(front: MusicnnFront, seconds: float) -> None:
-    log_mel = -80 * torch.rand(2, N_MELS, round(seconds * FRAMES_PER_SECOND))
+def test_any_length_from_a_second(parts: tuple[MusicnnStem, MusicnnFront], seconds: float) -> None:
+    stem, front = parts
+    log_mel = -80 * torch.rand(3, N_MELS, round(seconds * FRAMES_PER_SECOND))
     with torch.inference_mode():
-        steps = front(log_mel)
-    assert steps.shape[0] == 2
-    assert steps.shape[2] == front.out_features
+        steps = front(stem(log_mel))
+    assert steps.shape[::2] == (3, front.out_features)
     assert steps.shape[1] == pytest.approx(seconds / 0.512, abs=1.5)
     assert steps.isfinite().all()
 
 
-def test_the_shortest_input_is_one_step(front: MusicnnFront) -> None:
-    assert front(torch.zeros(1, N_MELS, front.min_frames)).shape[1] == 1
+def test_the_shortest_input_is_one_step(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
+    stem, front = parts
+    assert front(stem(torch.zeros(1, N_MELS, stem.min_frames))).shape[1] == 1
 
 
-def test_the_level_of_a_recording_does_not_matter(front: MusicnnFront) -> None:
+def test_windows_do_not_depend_on_their_batch(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
+    windows = -80 * torch.rand(5, N_MELS, 48)
+    together = parts[0](windows)
+    torch.testing.assert_close(together, torch.cat([parts[0](window[None]) for window in windows]))
+
+
+def test_the_level_of_a_recording_does_not_matter(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
+    stem, front = parts
     waveform = music(2.0)
     with torch.inference_mode():
-        loud, quiet = (front(LogMel()(gain * waveform)[None]) for gain in (1.0, 0.01))
+        loud, quiet = (front(stem(LogMel()(gain * waveform)[None])) for gain in (1.0, 0.01))
     torch.testing.assert_close(loud, quiet, rtol=1e-3, atol=1e-3)
 
 
-def test_gradients_reach_the_input_and_what_is_to_be_trained(front: MusicnnFront) -> None:
+def test_gradients_reach_the_input_and_what_is_to_be_trained(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
+    stem, front = parts
     log_mel = LogMel()(music(2.0))[None].clone().requires_grad_()
-    front(log_mel).square().mean().backward()
+    front(stem(log_mel)).square().mean().backward()
     assert log_mel.grad.abs().sum() > 0
     assert front.linear.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in front.musicnn.parameters())  # fixed
+    assert all(parameter.grad.isfinite().all() for parameter in front.middle.parameters())  # trained further
+    assert all(parameter.grad is None for parameter in stem.parameters())  # fixed
 
 
-def test_it_can_be_fine_tuned() -> None:
-    front = MusicnnFront()
-    front.load_pretrained()
-    front.musicnn.requires_grad_(True)
-    front(LogMel()(music(2.0))[None].repeat(2, 1, 1)).square().mean().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in front.musicnn.parameters())
-
-
-def test_silence_and_noise_give_numbers(front: MusicnnFront) -> None:
+def test_silence_and_noise_give_numbers(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
+    stem, front = parts
     for log_mel in (torch.full((1, N_MELS, 48), -80.0), torch.zeros(1, N_MELS, 48)):
-        assert front(log_mel).isfinite().all()
+        assert front(stem(log_mel)).isfinite().all()

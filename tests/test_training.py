@@ -1,6 +1,5 @@
 """Fitting, metrics and calibration, on tiny models and synthetic clips."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,22 +8,19 @@ import torch
 
 from crnn.augment import NO_AUGMENTATION, Augmentation
 from crnn.features import FLOOR_DB, N_MELS, Features
+from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.model import CRNN, CRNNConfig
+from crnn.outliers import outlier_log_mels
 from crnn.training import (
     Clips,
     TrainingConfig,
     TrainingError,
-    calibrate,
+    calibrated,
     clip_logits,
     evaluate,
-    expected_calibration_error,
     fit,
     fit_normalisation,
-    mean_probabilities,
-    metrics,
-    negative_log_likelihood,
     parameter_groups,
-    unsure_threshold,
 )
 
 GENRES = ("high", "low")
@@ -53,16 +49,16 @@ def test_a_tiny_model_overfits_eight_clips() -> None:
     """Clips of pure noise with arbitrary labels: nothing but memory can tell them apart."""
     clips = make_clips(8, difference_db=0.0)
     torch.manual_seed(0)
-    config = training(epochs=80, batch_size=8, lr=1e-2, label_smoothing=0.0)
+    config = training(epochs=80, batch_size=8, lr=1e-2, label_smoothing=0.0, outlier_share=0.0)
     everywhere = replace(NO_AUGMENTATION, window_position=1.0)
-    model, history = fit(CRNN(replace(CONFIG, block_dropout=0.0)), clips, clips, config, everywhere)
+    model, history = fit(CRNN(replace(CONFIG, block_dropout=0.0)), clips, config, everywhere)
     assert history[0].train_loss > 0.5
     assert history[-1].train_loss < 0.05
     assert evaluate(model, clips)["accuracy"] == 1.0
 
 
 def test_what_is_learned_holds_for_other_clips() -> None:
-    model, _ = fit(CRNN(CONFIG), make_clips(24), make_clips(12, 1), training(epochs=12), Augmentation())
+    model, _ = fit(CRNN(CONFIG), make_clips(24), training(epochs=12), Augmentation())
     assert evaluate(model, make_clips(20, seed=2))["accuracy"] >= 0.9
 
 
@@ -73,45 +69,92 @@ def test_same_seed_same_model(precision: str) -> None:
         torch.manual_seed(0)
         model = CRNN(CONFIG)
         results.append(
-            fit(model, make_clips(8), make_clips(4, 1), training(seed=seed, precision=precision), Augmentation())
+            fit(model, make_clips(8), training(seed=seed, precision=precision), Augmentation(), make_clips(4, 1))
         )
     (first, first_history), (second, second_history), (other, _) = results
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
-    assert not torch.equal(first.classifier.linear.weight, other.classifier.linear.weight)
+    assert not torch.equal(first.members[0].classifier.linear.weight, other.members[0].classifier.linear.weight)
     assert [replace(row, seconds=0) for row in first_history] == [replace(row, seconds=0) for row in second_history]
 
 
-def test_history_and_the_kept_epoch() -> None:
+def test_history_watches_the_average_that_is_returned() -> None:
     valid, seen = make_clips(6, seed=1), []
-    model, history = fit(CRNN(CONFIG), make_clips(12), valid, training(epochs=4), Augmentation(), seen.append)
+    model, history = fit(CRNN(CONFIG), make_clips(12), training(epochs=4), Augmentation(), valid, seen.append)
     assert seen == history
     assert [row.epoch for row in history] == [1, 2, 3, 4]
     probabilities = mean_probabilities(clip_logits(model, valid, training()))
-    kept = negative_log_likelihood(probabilities, valid.labels)
-    assert kept == pytest.approx(min(row.valid_loss for row in history), rel=1e-5)
+    assert negative_log_likelihood(probabilities, valid.labels) == pytest.approx(history[-1].valid_loss, rel=1e-5)
+
+
+def test_validation_clips_change_nothing() -> None:
+    models = []
+    for valid in (None, make_clips(6, seed=1)):
+        torch.manual_seed(0)
+        model, history = fit(CRNN(CONFIG), make_clips(8), training(), Augmentation(), valid)
+        assert (history[0].valid_loss is None) == (valid is None)
+        models.append(model.state_dict())
+    for name, value in models[0].items():
+        assert torch.equal(value, models[1][name]), name
+
+
+def test_members_learn_apart_from_each_other() -> None:
+    """The first of two members ends where it would alone, if it starts there and nothing but the clips is random."""
+    plain = training(epochs=2, batch_size=8, outlier_share=0.0)
+    torch.manual_seed(0)
+    alone = CRNN(replace(CONFIG, block_dropout=0.0))
+    pair = CRNN(replace(CONFIG, block_dropout=0.0, members=2))
+    pair.members[0].load_state_dict(alone.members[0].state_dict())
+    for model in (alone, pair):
+        fit(model, make_clips(8), plain, NO_AUGMENTATION)
+    for name, value in alone.members[0].named_parameters():
+        torch.testing.assert_close(pair.members[0].get_parameter(name), value, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(pair.members[0].classifier.linear.weight, pair.members[1].classifier.linear.weight)
+
+
+def test_outliers_make_the_model_unsure_of_them() -> None:
+    noise, sure = outlier_log_mels()[0], []
+    for share in (0.0, 0.5):
+        torch.manual_seed(0)
+        model, _ = fit(CRNN(CONFIG), make_clips(24), training(epochs=12, outlier_share=share), NO_AUGMENTATION)
+        with torch.inference_mode():
+            sure.append(model.window_logits(noise)[0].softmax(-1).mean(0).max().item())
+        assert evaluate(model, make_clips(20, seed=2))["accuracy"] >= 0.9
+    assert sure[1] < sure[0] - 0.1
 
 
 def test_a_loss_that_is_no_number_ends_in_a_sentence() -> None:
     with pytest.raises(TrainingError, match="smaller learning rate"):
-        fit(CRNN(CONFIG), make_clips(8), make_clips(4), training(lr=1e30, epochs=5), NO_AUGMENTATION)
+        fit(CRNN(CONFIG), make_clips(8), training(lr=1e30, epochs=5), NO_AUGMENTATION)
 
 
 def test_normalisation_comes_from_the_training_clips() -> None:
     model, clips = CRNN(CONFIG), make_clips(4)
     fit_normalisation(model, clips)
-    normalised = model.front.normalise(torch.cat(clips.log_mels(), dim=1))
+    normalised = model.stem(torch.cat(clips.log_mels(), dim=1))
     torch.testing.assert_close(normalised.mean(dim=1), torch.zeros(N_MELS), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std(dim=1), torch.ones(N_MELS), atol=1e-4, rtol=0)
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:
     model = CRNN(CONFIG)
-    decayed, spared = parameter_groups(model, 0.1)
+    decayed, spared = parameter_groups(model, training())
     assert {id(parameter) for parameter in spared["params"]} == {
         id(parameter) for name, parameter in model.named_parameters() if "bias" in name or ".norm." in name
     }
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+def test_pretrained_layers_learn_slowly_and_without_decay() -> None:
+    model = CRNN(replace(CONFIG, front="musicnn", members=2))
+    *fresh, pretrained = parameter_groups(model, training(lr=1e-3, pretrained_lr=0.1))
+    assert pretrained["lr"] == pytest.approx(1e-4)
+    assert pretrained["weight_decay"] == 0
+    assert {id(value) for value in pretrained["params"]} == {
+        id(value) for name, value in model.named_parameters() if ".middle." in name
+    }
+    stem = {id(value) for value in model.stem.parameters()}
+    assert not stem & {id(value) for group in (*fresh, pretrained) for value in group["params"]}
 
 
 def test_evaluation_averages_calibrated_windows() -> None:
@@ -123,67 +166,14 @@ def test_evaluation_averages_calibrated_windows() -> None:
             logits, starts = model.window_logits(log_mel)
             assert len(starts) > 1
             by_hand.append((logits / 2.5).softmax(-1).mean(0))
-    expected = metrics(torch.stack(by_hand).numpy(), clips.labels, GENRES)
+    expected = metrics(torch.stack(by_hand).numpy(), clips.labels, GENRES, answered=np.ones(3, bool))
     figures = evaluate(model, clips)
     assert figures["confusion"] == expected["confusion"]
     assert figures["nll"] == pytest.approx(expected["nll"], rel=1e-5)
 
 
-PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.4, 0.5, 0.1], [0.9, 0.05, 0.05]], dtype=np.float32)
-LABELS = np.array([0, 1, 0, 1])
-
-
-def test_metrics_by_hand() -> None:
-    figures = metrics(PROBABILITIES, LABELS, ("a", "b", "c"))
-    assert set(figures) == {"n", "accuracy", "macro_f1", "nll", "ece", "per_genre", "confusion", "genres"}
-    assert (figures["n"], figures["accuracy"], figures["genres"]) == (4, 0.5, ["a", "b", "c"])
-    assert figures["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert figures["per_genre"] == {"a": 0.5, "b": 0.5, "c": None}
-    assert figures["macro_f1"] == pytest.approx(0.5)  # over the genres that have clips
-    assert figures["nll"] == pytest.approx(-sum(math.log(p) for p in (0.8, 0.6, 0.4, 0.05)) / 4)
-    # Four bins: |1 - 0.8|, |1 - 0.6|, |0 - 0.5| and |0 - 0.9|, each a quarter of the clips.
-    assert figures["ece"] == pytest.approx((0.2 + 0.4 + 0.5 + 0.9) / 4)
-
-
-def test_calibration_error_of_an_honest_forecast_is_small() -> None:
-    generator = np.random.default_rng(0)
-    top = generator.uniform(0.5, 1.0, 20_000)
-    labels = (generator.uniform(size=top.size) > top).astype(int)
-    honest = np.stack([top, 1 - top], axis=1)
-    assert expected_calibration_error(honest, labels) < 0.02
-    boasting = np.stack([np.sqrt(top), 1 - np.sqrt(top)], axis=1)
-    assert expected_calibration_error(boasting, labels) > 0.05
-
-
-def test_calibration_undoes_over_confidence() -> None:
-    """Logits blown up fourfold get four times the temperature, and the probabilities stay."""
-    clips = make_clips(40, seed=3, difference_db=3.0)
-    labels = clips.labels.copy()
-    labels[::5] = 1 - labels[::5]  # no model can be sure of these
-    valid = Clips(clips.features, labels)
-    model, _ = fit(CRNN(CONFIG), make_clips(24, difference_db=3.0), valid, training(epochs=6), NO_AUGMENTATION)
-    before, fitted = evaluate(model, valid), model.config.temperature
-    with torch.no_grad():
-        model.classifier.linear.weight.mul_(4)
-        model.classifier.linear.bias.mul_(4)
-    assert evaluate(model, valid)["nll"] > before["nll"] + 0.1
-    calibrate(model, valid)
-    assert model.config.temperature == pytest.approx(4 * fitted, rel=0.05)
-    assert evaluate(model, valid)["nll"] == pytest.approx(before["nll"], abs=1e-3)
-    assert 0.5 <= model.config.unsure_below <= 1
-
-
-def test_unsure_threshold_is_the_lowest_that_keeps_nine_of_ten_right() -> None:
-    confidence = np.linspace(0.99, 0.6, 40)
-    probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    labels = np.zeros(40, dtype=int)
-    labels[20:] = 1  # everything below the twentieth is wrong
-    threshold = unsure_threshold(probabilities, labels)
-    answered = confidence >= threshold
-    assert answered.sum() == 22  # 20 right of 22 are more than 90 %, of 23 less
-    assert (labels[answered] == 0).mean() >= 0.9
-
-
-def test_unsure_threshold_where_nothing_is_right() -> None:
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
-    assert unsure_threshold(probabilities, np.array([1, 1])) == 0.9
+def test_evaluation_answers_as_serving_does() -> None:
+    model, clips = CRNN(CONFIG).eval(), make_clips(6)
+    top = mean_probabilities(clip_logits(model, clips)).max(axis=1)
+    border = float(np.sort(top)[2])
+    assert evaluate(calibrated(model, Calibration(1.0, border)), clips)["answered"] == pytest.approx(4 / 6)

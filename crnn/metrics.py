@@ -1,0 +1,138 @@
+"""How good answers are and how sure one may be of them: from the logits of windows to figures at clip level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.model_selection import KFold
+from torch import Tensor
+
+ANSWERED_RIGHT = 0.9  # of the clips that get an answer, this share should be right
+TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
+CALIBRATION_BINS = 15
+CROSS_FITS = 10
+CHANCE_DRAWS = 1_000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns logits into probabilities that mean what they say, and says from which one on to answer."""
+
+    temperature: float  # divides the logits
+    unsure_below: float  # a top probability under this is no answer
+
+
+def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np.ndarray:
+    """Clip probabilities (clips, n_genres): the mean over windows of each clip's softmax(logits / temperature)."""
+    return torch.stack([(clip / temperature).softmax(-1).mean(0) for clip in logits]).numpy()
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log p(true genre), in nats."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+
+
+def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
+    """The temperature with the lowest negative log-likelihood of clips, and the border of "unsure" with it.
+
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599. `logits` are those of each clip's windows.
+    """
+    likelihoods = [negative_log_likelihood(mean_probabilities(logits, t), labels) for t in TEMPERATURES]
+    temperature = float(TEMPERATURES[int(np.argmin(likelihoods))])
+    return Calibration(temperature, unsure_threshold(mean_probabilities(logits, temperature), labels))
+
+
+def unsure_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The lowest top probability from which on the share of right answers is at least ANSWERED_RIGHT.
+
+    Selective classification (Geifman and El-Yaniv 2017, arXiv:1705.08500) without its bound. Where no threshold
+    reaches that share, it is the highest top probability: almost everything is unsure then, and says so.
+    """
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence)
+    right = np.cumsum(probabilities.argmax(axis=1)[order] == labels[order]) / np.arange(1, len(labels) + 1)
+    enough = np.flatnonzero(right >= ANSWERED_RIGHT)
+    return float(confidence[order][enough[-1] if len(enough) else 0])
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Mean gap between top probability and share of right answers, over 15 equal bins weighted by their clips.
+
+    `confidence` and `right` are (..., clips); several rows give their mean. Guo et al. 2017.
+    """
+    gaps = [((right - confidence) * (_bins(confidence) == b)).sum(axis=-1) for b in range(CALIBRATION_BINS)]
+    return float(np.abs(gaps).sum(axis=0).mean() / confidence.shape[-1])
+
+
+def chance_calibration_error(confidence: np.ndarray) -> float:
+    """The calibration error that a perfectly calibrated model with these top probabilities (clips,) would show.
+
+    It is above zero, as clips are few; by consistency resampling (Bröcker and Smith 2007, Vaicenavicius et al. 2019,
+    arXiv:1902.06977).
+    """
+    draws = np.random.default_rng(0).uniform(size=(CHANCE_DRAWS, len(confidence)))
+    return expected_calibration_error(confidence, draws < confidence)
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict]:
+    """The bins of a reliability diagram that have clips: n, mean confidence and accuracy of each."""
+    bins, rows = _bins(confidence), []
+    for number in np.unique(bins):
+        inside = bins == number
+        figures = {"confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean())}
+        rows.append({"n": int(inside.sum()), **figures})
+    return rows
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
+def metrics(probabilities: np.ndarray, labels: np.ndarray, genres: Sequence[str], answered: np.ndarray) -> dict:
+    """All figures of an evaluation at clip level, ready for JSON.
+
+    `probabilities` is (clips, n_genres), `answered` (clips,) says which clips get an answer rather than "unsure".
+
+    Keys: n, accuracy, accuracy_error (its standard error), macro_f1, nll (nats), ece, ece_by_chance (of a perfectly
+    calibrated model), answered (share of clips), answered_right (share of those, None where there are none),
+    per_genre (recall of each genre, None where it has no clip), confusion (rows are true genres, columns the answers),
+    reliability (bins) and genres.
+    """
+    answers, known = probabilities.argmax(axis=1), range(len(genres))
+    confidence, right = probabilities.max(axis=1), answers == labels
+    present = np.unique(labels)
+    recall = dict(zip(present.tolist(), recall_score(labels, answers, labels=present, average=None), strict=True))
+    accuracy = float(accuracy_score(labels, answers))
+    return {
+        "n": len(labels),
+        "accuracy": accuracy,
+        "accuracy_error": (accuracy * (1 - accuracy) / len(labels)) ** 0.5,
+        "macro_f1": float(f1_score(labels, answers, labels=present, average="macro")),
+        "nll": negative_log_likelihood(probabilities, labels),
+        "ece": expected_calibration_error(confidence, right),
+        "ece_by_chance": chance_calibration_error(confidence),
+        "answered": float(answered.mean()),
+        "answered_right": float(right[answered].mean()) if answered.any() else None,
+        "per_genre": {genre: float(recall[i]) if i in recall else None for i, genre in enumerate(genres)},
+        "confusion": confusion_matrix(labels, answers, labels=known).tolist(),
+        "reliability": reliability(confidence, right),
+        "genres": list(genres),
+    }
+
+
+def cross_fitted_metrics(logits: Sequence[Tensor], labels: np.ndarray, genres: Sequence[str]) -> dict:
+    """The `metrics` of clips whose calibration is fitted to the other clips, in ten parts.
+
+    Figures of calibration on the clips that fitted it would be too good.
+    """
+    probabilities = np.empty((len(labels), len(genres)), np.float32)
+    answered = np.empty(len(labels), bool)
+    parts = KFold(min(CROSS_FITS, len(labels)), shuffle=True, random_state=0)
+    for others, part in parts.split(labels):
+        calibration = fit_calibration([logits[i] for i in others], labels[others])
+        probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature)
+        answered[part] = probabilities[part].max(axis=1) >= calibration.unsure_below
+    return metrics(probabilities, labels, genres, answered)
