@@ -1,0 +1,314 @@
+"""What bad sound costs: `python benchmarks/robustness.py --data DIR [--model M] [--split valid] [--json OUT]`.
+
+DIR is a folder of genre folders with GTZAN's clips. Each clip of one part of its fault-filtered split is degraded,
+written as a file and classified from the file's bytes; so are sounds that are no music. Two runs print the same.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the project is not installed as a package
+
+from crnn import GenreClassifier  # noqa: E402
+from crnn.__main__ import INTERRUPTED, leave_broken_pipe  # noqa: E402
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio  # noqa: E402
+from crnn.checkpoint import CheckpointError  # noqa: E402
+from crnn.features import DatasetError  # noqa: E402
+from crnn.gtzan import FAULT_FILTERED, PROTOCOL, find_tracks, genre_of, has_heard  # noqa: E402
+
+RT60, PREDELAY = 0.6, 0.005  # seconds: a living room; its reverberation has fallen by 60 dB after RT60
+DIRECT_TO_REVERBERANT = 0  # dB: about a metre from the loudspeaker
+SOUND_SECONDS = 10
+SOUND_RMS = 0.1  # of full scale, -20 dB
+VOICES = ("en-us", "en-us+f3", "en-gb-scotland+m3", "en-gb+f2", "de+m2", "fr-fr+f4", "es+m5", "it+f1")
+SPOKEN = (
+    "Good evening, and welcome to the programme. Tonight we talk about the weather of the coming week, about the new "
+    "railway bridge across the river, and about a library that lends out garden tools. The bridge will open in spring, "
+    "two years later than planned, and at twice the price. Our reporter asked people at the station what they think."
+)
+
+
+def coloured_noise(n_samples: int, exponent: float = 0, seed: int = 0) -> np.ndarray:
+    """Noise (samples,) of unit RMS whose power falls with frequency**exponent: 0 is white, 1 is pink from 20 Hz on."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(n_samples))
+    spectrum[0] = 0
+    hz = np.maximum(np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE), 20)
+    return at_level(np.fft.irfft(spectrum * hz ** (-exponent / 2), n_samples), 1)
+
+
+def at_level(waveform: np.ndarray, rms: float = SOUND_RMS) -> np.ndarray:
+    """The waveform (samples,) with another RMS, as float32; not for silence."""
+    return (waveform * (rms / np.sqrt(np.mean(np.square(waveform))))).astype(np.float32)
+
+
+def band(waveform: np.ndarray, low_hz: float, high_hz: float, order: int = 6) -> np.ndarray:
+    """What sounds between two frequencies; -3 dB there."""
+    edges = butter(order, (low_hz, high_hz), "bandpass", fs=SAMPLE_RATE, output="sos")
+    return sosfilt(edges, waveform).astype(np.float32)
+
+
+def room(waveform: np.ndarray) -> np.ndarray:
+    """The sound in a room: itself, and noise that decays, as wide a band as it is."""
+    t = np.arange(round(RT60 * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = coloured_noise(len(t)) * 10 ** (-3 * t / RT60) * (t >= PREDELAY)
+    tail *= 10 ** (-DIRECT_TO_REVERBERANT / 20) / np.linalg.norm(tail)
+    return (waveform + fftconvolve(waveform, tail)[: len(waveform)]).astype(np.float32)
+
+
+def with_noise(waveform: np.ndarray, snr_db: float, exponent: float = 0) -> np.ndarray:
+    """The sound and noise of that colour, `snr_db` below it in RMS."""
+    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-snr_db / 20)
+    return waveform + np.float32(rms) * coloured_noise(len(waveform), exponent)
+
+
+def gain(waveform: np.ndarray, db: float) -> np.ndarray:
+    """Louder or quieter."""
+    return waveform * np.float32(10 ** (db / 20))
+
+
+def clipped(waveform: np.ndarray, drive_db: float) -> np.ndarray:
+    """What is left when the peak goes `drive_db` beyond full scale."""
+    return np.clip(gain(waveform / max(np.abs(waveform).max(), np.float32(1e-9)), drive_db), -1, 1)
+
+
+def faster(waveform: np.ndarray, percent: int) -> np.ndarray:
+    """Pitch and tempo up together, like a record that turns too fast; down if negative."""
+    return resample_poly(waveform, 100, 100 + percent)
+
+
+def encode(
+    waveform: np.ndarray,
+    container: str = "wav",
+    codec: str = "pcm_f32le",
+    rate_hz: int = SAMPLE_RATE,
+    bit_rate: int | None = None,
+) -> bytes:
+    """A waveform (samples,) at 22 050 Hz as an audio file; PyAV changes the rate, band-limited, where it must."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout="mono", **({"bit_rate": bit_rate} if bit_rate else {}))
+        frame = av.AudioFrame.from_ndarray(waveform[np.newaxis], format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        output.mux(stream.encode(frame) + stream.encode(None))
+    return file.getvalue()
+
+
+class Condition(NamedTuple):
+    """One way in which a song reaches the classifier: a waveform (samples,) at 22 050 Hz to the bytes of a file."""
+
+    name: str
+    why: str
+    to_file: Callable[[np.ndarray], bytes]
+
+
+CLEAN = Condition("clean", "the clip as it is, in 32-bit float", encode)
+CONDITIONS = (
+    CLEAN,
+    Condition("phone band", "a call: 300-3400 Hz at 8 kHz", lambda x: encode(band(x, 300, 3_400), rate_hz=8_000)),
+    Condition("room", "a microphone a metre from the loudspeaker", lambda x: encode(room(x))),
+    Condition("white noise, 20 dB", "a cheap microphone", lambda x: encode(with_noise(x, 20))),
+    Condition("white noise, 10 dB", "a radio badly tuned", lambda x: encode(with_noise(x, 10))),
+    Condition("pink noise, 10 dB", "wind, traffic", lambda x: encode(with_noise(x, 10, exponent=1))),
+    Condition("mp3, 32 kbit/s", "old downloads", lambda x: encode(x, "mp3", "libmp3lame", bit_rate=32_000)),
+    Condition("opus, 32 kbit/s", "messengers, browsers", lambda x: encode(x, "ogg", "libopus", 48_000, 32_000)),
+    Condition("gain +12 dB", "beyond full scale, in float", lambda x: encode(gain(x, 12))),
+    Condition("gain -12 dB", "a quiet recording", lambda x: encode(gain(x, -12))),
+    Condition("clipping, 12 dB", "a recording level far too high", lambda x: encode(clipped(x, 12))),
+    Condition("speed +5 %", "a record that turns too fast", lambda x: encode(faster(x, 5))),
+    Condition("speed -5 %", "a tired cassette player", lambda x: encode(faster(x, -5))),
+)
+
+
+def speeches() -> list[np.ndarray]:
+    """Some twenty seconds of each voice, or nothing where espeak-ng and its voices are not installed."""
+    try:
+        commands = (["espeak-ng", "-v", voice, "--stdout", SPOKEN] for voice in VOICES)
+        return [at_level(load_audio(subprocess.run(c, capture_output=True, check=True).stdout)) for c in commands]
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def babble(speakers: Sequence[np.ndarray], n_voices: int, n_samples: int) -> np.ndarray:
+    """A crowd (samples,): the speakers in turn, each from somewhere else in the text."""
+    starts = np.random.default_rng(n_voices).integers(1 << 30, size=n_voices)
+    voices = (np.resize(np.roll(speakers[i % len(speakers)], -start), n_samples) for i, start in enumerate(starts))
+    return at_level(sum(voices))
+
+
+def noise_babble(n_samples: int, depth: float) -> np.ndarray:
+    """A crowd (samples,) without a voice: bands of noise that swell a few times a second, high ones quieter."""
+    total = np.zeros(n_samples)
+    edges = np.geomspace(150, 6_000, 11)
+    slow = butter(2, 4, fs=SAMPLE_RATE, output="sos")
+    for seed, (low, high) in enumerate(pairwise(edges)):
+        swell = at_level(sosfilt(slow, coloured_noise(n_samples, seed=100 + seed)), depth)
+        tilt = 1 / max(1, low / 500)  # -6 dB an octave above 500 Hz
+        total += tilt * np.maximum(1 + swell, 0) * at_level(band(coloured_noise(n_samples, seed=seed), low, high, 2), 1)
+    return at_level(total)
+
+
+def applause(n_samples: int, claps_per_second: int) -> np.ndarray:
+    """Claps (samples,) at random moments: bursts of noise about 1.5 kHz, some ten milliseconds long."""
+    rng = np.random.default_rng(claps_per_second)
+    t = np.arange(round(0.03 * SAMPLE_RATE)) / SAMPLE_RATE
+    total = np.zeros(n_samples)
+    for hand in range(8):  # each claps its own way
+        moments = (rng.random(n_samples) < claps_per_second / 8 / SAMPLE_RATE) * rng.uniform(0.2, 1, n_samples)
+        clap = band(coloured_noise(len(t), seed=hand) * np.exp(-t / 0.004), 700 + 100 * hand, 3_000 + 300 * hand, 1)
+        total += fftconvolve(moments, clap)[:n_samples]
+    return at_level(total)
+
+
+def sounds(seconds: float) -> dict[str, list[np.ndarray]]:
+    """Waveforms (samples,) that are no music, by what they are; none of those that cannot be made here."""
+    n = round(seconds * SAMPLE_RATE)
+    t = np.arange(n) / SAMPLE_RATE
+    speakers = speeches()
+    return {
+        "silence": [np.zeros(n, np.float32), at_level(coloured_noise(n), 1e-4)],  # the second is a -80 dB hiss
+        "white noise": [at_level(coloured_noise(n, 0, seed)) for seed in range(3)],
+        "pink noise": [at_level(coloured_noise(n, 1, seed)) for seed in range(3)],
+        "pure tones": [at_level(np.sin(2 * np.pi * hz * t)) for hz in (110, 220, 440, 1_000, 3_000)],
+        "mains hum": [at_level(sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9))) for hz in (50, 60, 120)],
+        "applause": [applause(n, claps) for claps in (30, 100, 400)],
+        "crowd of noise bands": [noise_babble(n, depth) for depth in (0.3, 0.6, 1)],
+        "crowd of voices": [babble(speakers, n_voices, n) for n_voices in (8, 24, 64) if speakers],
+        "speech": [np.resize(speech, n) for speech in speakers],
+    }
+
+
+class Answer(NamedTuple):
+    """What came back for a file."""
+
+    verdict: str
+    top: str | None  # the most probable genre, also where the verdict is not a genre
+    probability: float  # of that genre, 0 where there is none
+
+
+def ask(classifier: GenreClassifier, file: bytes) -> Answer:
+    """The classifier's answer to a file's bytes."""
+    prediction = classifier.predict(file)
+    return Answer(prediction.verdict, *next(iter(prediction.probabilities.items()), (None, 0.0)))
+
+
+def summarise(genres: Sequence[str], answers: Sequence[Answer], clean: Sequence[Answer]) -> dict[str, float | None]:
+    """What a condition costs: shares of the clips, and the paired change against clean with its standard error."""
+    right, right_clean = (np.equal([answer.top for answer in each], genres) for each in (answers, clean))
+    answered = np.array([answer.verdict == answer.top for answer in answers])
+    change = right.astype(float) - right_clean
+    return {
+        "accuracy": float(right.mean()),
+        "change": float(change.mean()),
+        "change_error": float(change.std() / np.sqrt(len(change))),
+        "agreement": float(np.mean([answer.top == other.top for answer, other in zip(answers, clean, strict=True)])),
+        "answered": float(answered.mean()),
+        "right_of_answered": float(right[answered].mean()) if answered.any() else None,
+    }
+
+
+def measure_conditions(classifier: GenreClassifier, clips: dict[str, Path]) -> dict[str, dict[str, float | None]]:
+    """The figures of each condition, over the clips by track id."""
+    answers: dict[str, list[Answer]] = {condition.name: [] for condition in CONDITIONS}
+    for path in tqdm(clips.values(), unit="clip"):
+        waveform = load_audio(path)
+        for condition in CONDITIONS:
+            answers[condition.name].append(ask(classifier, condition.to_file(waveform)))
+    genres = [genre_of(track) for track in clips]
+    return {name: summarise(genres, each, answers[CLEAN.name]) for name, each in answers.items()}
+
+
+def measure_sounds(classifier: GenreClassifier) -> dict[str, dict]:
+    """The verdicts on sounds that are no music, most frequent first, and the highest probability of a genre."""
+    measured = {}
+    for name, waveforms in sounds(SOUND_SECONDS).items():
+        answers = [ask(classifier, encode(waveform)) for waveform in waveforms]
+        measured[name] = {
+            "verdicts": dict(Counter(answer.verdict for answer in answers).most_common()),
+            "highest_probability": max((answer.probability for answer in answers), default=None),
+        }
+    return measured
+
+
+def find_clips(folder: Path, split: str, genres: Sequence[str]) -> dict[str, Path]:
+    """The clips of a part of the fault-filtered split, by track id. Raises DatasetError if there are none to judge."""
+    tracks = find_tracks(folder)
+    clips = {track: tracks[track] for track in FAULT_FILTERED[split] if track in tracks}
+    if not clips:
+        raise DatasetError(f"{folder} has no clips of the {split} part of GTZAN's fault-filtered split.")
+    if unknown := sorted(set(map(genre_of, clips)) - set(genres)):
+        raise DatasetError(f"The model knows {', '.join(genres)}, but the data has {', '.join(unknown)} too.")
+    return clips
+
+
+def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, dict]) -> None:
+    """Print both tables and the worst fall."""
+    print(f"{'condition':20}{'accuracy':>10}{'change, points':>17}{'agrees':>9}{'answered':>10}{'right then':>12}  why")
+    for (name, row), condition in zip(conditions.items(), CONDITIONS, strict=True):
+        change = f"{100 * row['change']:+.1f} ± {100 * row['change_error']:.1f}" if condition is not CLEAN else ""
+        right = "-" if row["right_of_answered"] is None else f"{row['right_of_answered']:.1%}"
+        print(
+            f"{name:20}{row['accuracy']:10.1%}{change:>17}{row['agreement']:9.0%}{row['answered']:10.0%}{right:>12}"
+            f"  {condition.why}"
+        )
+    print(f"\n{'no music':24}{'highest':>8}  verdicts")
+    for name, row in non_music.items():
+        verdicts = ", ".join(f"{verdict} {count}" for verdict, count in row["verdicts"].items())
+        highest = "" if row["highest_probability"] is None else f"{row['highest_probability']:.0%}"
+        print(f"{name:24}{highest:>8}  {verdicts or 'skipped: espeak-ng is not installed'}")
+    name, worst = min(conditions.items(), key=lambda item: item[1]["change"])
+    fall = f"{name}, {100 * worst['change']:+.1f} ± {100 * worst['change_error']:.1f} points"
+    print(f"\nWorst fall: {fall if worst['change'] < 0 else 'none'}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print and write the figures."""
+    classifier = GenreClassifier.from_pretrained(args.model)
+    clips = find_clips(args.data, args.split, classifier.genres)
+    print(f"{classifier.origin.name}, {len(clips)} clips of the {args.split} part")
+    if has_heard(classifier.model, PROTOCOL, args.split):
+        print("It was trained on clips of this part, so the accuracies are too good.")
+    print()
+    conditions = measure_conditions(classifier, clips)
+    non_music = measure_sounds(classifier)
+    report(conditions, non_music)
+    if args.json:
+        figures = {"model": classifier.origin.name, "split": args.split, "n": len(clips)}
+        args.json.write_text(json.dumps({**figures, "conditions": conditions, "no_music": non_music}, indent=2) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line; returns the exit status, 2 for a fault in what it was given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="a folder of genre folders with GTZAN's clips")
+    parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
+    parser.add_argument("--split", choices=FAULT_FILTERED, default="valid")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="a file for the figures")
+    args = parser.parse_args(argv)
+    try:
+        run(args)
+    except (AudioError, DatasetError, CheckpointError) as error:
+        print(f"robustness.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return leave_broken_pipe()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
