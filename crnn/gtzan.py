@@ -96,9 +96,10 @@ def read_artists(path: Path, track_ids: Iterable[str]) -> list[str]:
 def make_dataset(features: Features) -> Dataset:
     """Split features by track: GTZAN by its fault-filtered lists, anything else at random within each genre.
 
-    So few clips of GTZAN that its lists leave a genre without one for training or validation are split at random too.
-    The random split depends on the names alone, so training and evaluation agree on it. Raises DatasetError if there
-    are not at least two genres with two clips each.
+    So few clips of GTZAN that its lists leave a genre without one for training or validation are split at random too,
+    unless none of them is for training: a file of the test part alone is there to be measured. The random split depends
+    on the names alone, so training and evaluation agree on it. Raises DatasetError if there are not at least two genres
+    with two clips each.
     """
     tracks = features.track_id.tolist()
     counts = Counter(map(genre_of, tracks))
@@ -107,9 +108,12 @@ def make_dataset(features: Features) -> Dataset:
         found = f"only one clip of {', '.join(few)}" if few else f"only {', '.join(counts)}"
         raise DatasetError(f"Training needs at least two genres with two clips each; this data has {found}.")
     position = {track: index for index, track in enumerate(tracks)}
-    if all(map(GTZAN_TRACK.fullmatch, tracks)) and all(
-        {genre_of(track) for track in FAULT_FILTERED[part] if track in position} == set(counts) for part in NEEDED
-    ):
+    listed = {
+        part: {genre_of(track) for track in members if track in position} for part, members in FAULT_FILTERED.items()
+    }
+    is_trainable = all(listed[part] == set(counts) for part in NEEDED)
+    is_for_measuring = not listed["train"] and any(listed.values())
+    if all(map(GTZAN_TRACK.fullmatch, tracks)) and (is_trainable or is_for_measuring):
         parts, protocol = FAULT_FILTERED, PROTOCOL
     else:
         parts, protocol = random_split(tracks), "random split by track, stratified by genre"

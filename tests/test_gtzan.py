@@ -54,6 +54,17 @@ def test_gtzan_is_split_by_its_lists() -> None:
     assert dataset.genres == tuple(sorted(GENRES))
 
 
+@pytest.mark.parametrize("parts", [("test",), ("valid",), ("valid", "test")])
+def test_parts_that_are_there_to_be_measured_stay_whole(parts: tuple[str, ...]) -> None:
+    tracks = [track for part in parts for track in FAULT_FILTERED[part]]
+    dataset = make_dataset(features_of(*tracks))
+    assert "fault-filtered" in dataset.protocol
+    for part in parts:
+        assert dataset.clips(part).features.track_id.tolist() == list(FAULT_FILTERED[part])
+    with pytest.raises(DatasetError, match="no train part"):
+        dataset.clips("train")
+
+
 def test_labels_follow_the_genres_asked_for() -> None:
     dataset = make_dataset(features_of(*[FAULT_FILTERED[part][i] for part in ("train", "valid") for i in (0, -1)]))
     clips = dataset.clips("train", genres=("rock", "x", "blues"))
