@@ -5,14 +5,14 @@ import math
 import os
 import re
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from threading import Thread
 from typing import Any, get_args, get_origin
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -22,7 +22,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load_model
+from safetensors.torch import load_file
+from torch import Tensor
 
 from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.model import CONFIG_VERSION, CRNN, CRNNConfig
@@ -32,6 +33,20 @@ DEFAULT_MODEL = "crnn-transfer"
 MODEL_VARIABLE = "GENRE_CRNN_MODEL"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
+METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
+OPTIONAL_FILES = (CARD_FILE, METRICS_FILE, HISTORY_FILE)  # what a model may have beside it, for its page
+MOST_BYTES = {
+    WEIGHTS_FILE: 64_000_000,  # the bundled ones have 3 MB at most
+    CONFIG_FILE: 100_000,
+    CARD_FILE: 200_000,
+    METRICS_FILE: 1_000_000,
+    HISTORY_FILE: 1_000_000,
+}
+MOST_HEADER_BYTES = 1_000_000  # of the weights: its list of tensors, which takes long to read if it is long
+MOST_NAME = 200  # characters of a model that a stranger names
+HUB_ADDRESS = "https://huggingface.co/"
 HUB_TIMEOUT_SECONDS = 4.0  # for the Hub's first answer; its client alone would go on trying for 23 s and more
 
 _PART = r"\w[\w.+-]*"  # starts with no dot, so that no path leads upwards
@@ -45,10 +60,17 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Origin:
-    """Which model answers: where it came from, in words, and what the user should know about that."""
+    """Which model answers: where it came from, in words, and what the user should know about that.
+
+    Whoever made the model wrote the card and what else is in the folder, so nothing in them is to be trusted.
+    """
 
     name: str
     notice: str | None = None
+    repo: str | None = None  # user/name of a Hub model
+    revision: str | None = None  # its full commit
+    folder: Path | None = None  # of the model's files; see `optional_text`
+    card: str = field(default="", repr=False)  # the text of README.md
 
 
 def load_checkpoint(source: str | PathLike | None = None, fallback: bool = False) -> tuple[CRNN, Origin]:
@@ -68,17 +90,41 @@ def load_checkpoint(source: str | PathLike | None = None, fallback: bool = False
         if not fallback or name == DEFAULT_MODEL:
             raise
         notice = f"{error} The bundled model {DEFAULT_MODEL} answers instead."
-        return read(BUNDLED / DEFAULT_MODEL, DEFAULT_MODEL), Origin(f"{DEFAULT_MODEL} (bundled)", notice)
+        return read(BUNDLED / DEFAULT_MODEL, DEFAULT_MODEL), bundled_origin(DEFAULT_MODEL, notice)
+
+
+def load_public(name: str) -> tuple[CRNN, Origin]:
+    """Load a model that a stranger names, in evaluation mode on the CPU, and say where it came from.
+
+    `name` is that of a bundled model or a Hub id with an optional "@revision" or the address of its page, never a
+    folder. The Hub is asked as anybody may ask it, without this machine's token, and its cache serves nothing that the
+    Hub has not just shown: it may hold private models.
+
+    Raises CheckpointError if the model is missing, not public, damaged or not made for this program, or if the Hub does
+    not answer; the message says nothing about this machine.
+    """
+    name = name.strip()
+    if name in bundled_names():
+        return read(BUNDLED / name, name), bundled_origin(name)
+    hub_id = None
+    if len(name) <= MOST_NAME:
+        hub_id = HUB_ID.fullmatch(name.removeprefix(HUB_ADDRESS).removesuffix("/").replace("/tree/", "@", 1))
+    if not hub_id:
+        raise CheckpointError(
+            f"There is no model {brief(repr(name[:MOST_NAME]), 60)}: give a public model of the Hub, user/name or "
+            f"user/name@revision, or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
+        )
+    folder, origin = download(hub_id["repo"], hub_id["revision"], public=True)
+    return read(folder, hub_id["repo"]), origin
 
 
 def locate(name: str) -> tuple[Path, Origin]:
     """The folder of the model that `name` stands for, downloaded if need be. Raises CheckpointError."""
-    bundled = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG_FILE}"))
-    if name in bundled:
-        return BUNDLED / name, Origin(f"{name} (bundled)")
+    if name in bundled_names():
+        return BUNDLED / name, bundled_origin(name)
     try:
         if Path(name).is_dir():
-            return Path(name), Origin(f"{name} (folder)")
+            return Path(name), Origin(f"{name} (folder)", folder=Path(name), card=optional_text(Path(name), CARD_FILE))
     except OSError:  # a name too long for a path, or behind a closed door
         pass
     hub_id = HUB_ID.fullmatch(name)
@@ -86,21 +132,61 @@ def locate(name: str) -> tuple[Path, Origin]:
         return download(hub_id["repo"], hub_id["revision"])
     raise CheckpointError(
         f"There is no model {name!r}: give a folder, a Hub id such as user/name or user/name@revision, "
-        f"or a bundled model ({', '.join(bundled) or 'there is none'})."
+        f"or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
     )
 
 
-def download(repo: str, revision: str | None) -> tuple[Path, Origin]:
+def bundled_names() -> list[str]:
+    """The names of the bundled models."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG_FILE}"))
+
+
+def bundled_origin(name: str, notice: str | None = None) -> Origin:
+    """Where the bundled model of a name comes from."""
+    folder = BUNDLED / name
+    return Origin(f"{name} (bundled)", notice, folder=folder, card=optional_text(folder, CARD_FILE))
+
+
+def hub_origin(folder: Path, repo: str, name: str, notice: str | None = None) -> Origin:
+    """Where a Hub model comes from, and from its cache if there is a notice; its folder has the name of its commit."""
+    place = "Hub, cached" if notice else "Hub"
+    return Origin(f"{name} ({place})", notice, repo, folder.name, folder, optional_text(folder, CARD_FILE))
+
+
+def optional_text(folder: Path, file: str) -> str:
+    """The text of one of OPTIONAL_FILES beside a model; "" if there is none, or it is unreadable or too large."""
+    try:
+        small = (folder / file).stat().st_size <= MOST_BYTES[file]
+        return (folder / file).read_text(encoding="utf-8", errors="replace") if small else ""
+    except OSError:
+        return ""
+
+
+def brief(text: str, most: int = 200) -> str:
+    """A text that somebody else wrote, in one line of at most `most` characters, to be part of a message."""
+    text = "".join(character if character.isprintable() else "?" for character in text[:most])
+    return text if len(text) < most else f"{text[: most - 1]}…"
+
+
+def download(repo: str, revision: str | None, public: bool = False) -> tuple[Path, Origin]:
     """The folder of a Hub model, from the network or, where the Hub does not answer, from its cache.
 
-    A full commit hash that is in the cache needs no network. Raises CheckpointError.
+    A full commit hash that is in the cache needs no network. With `public`, the Hub is always asked, and without a
+    token: what it does not show to everybody is not there. Raises CheckpointError.
     """
     wanted = f"{repo}@{revision}" if revision else repo
+    token = False if public else None  # None is this machine's own, if it has one
     try:
-        folder = cached(repo, revision) if revision and COMMIT.fullmatch(revision) else None
-        folder = folder or fetch(repo, revision, commit=ask_commit(repo, revision))
-        return folder, Origin(f"{repo}@{folder.name[:7]} (Hub)")
+        folder = cached(repo, revision) if not public and revision and COMMIT.fullmatch(revision) else None
+        if folder is None:
+            commit = ask_commit(repo, revision, token)
+            folder = fetch(repo, commit if public else revision, commit, token)
+        return folder, hub_origin(folder, repo, f"{repo}@{folder.name[:7]}")
+    except CheckpointError:
+        raise
     except (RepositoryNotFoundError, HFValidationError) as error:  # or private, or gated: the Hub does not tell
+        if public:
+            raise CheckpointError(f"There is no public model {repo} on the Hub: check the name.") from error
         raise CheckpointError(
             f"There is no folder {wanted} here and no public model {repo} on the Hub: "
             "check the name, or log in with `hf auth login` if it is private."
@@ -112,22 +198,26 @@ def download(repo: str, revision: str | None) -> tuple[Path, Origin]:
             f"{wanted} on the Hub is no model of this program: it lacks {CONFIG_FILE} or {WEIGHTS_FILE}."
         ) from error
     except Exception as error:  # the client, its HTTP library and its downloader each have errors of their own
+        if public:
+            raise CheckpointError(
+                f"{trouble(error, 'The cache')}: try again later, or take a bundled model."
+            ) from error
         folder = cached(repo, revision)
         if folder is None:
             raise CheckpointError(f"{trouble(error)}, and {wanted} has not been downloaded before.") from error
-        return folder, Origin(f"{wanted} (Hub, cached)", f"{trouble(error)}; this is the copy of {wanted} kept here.")
+        return folder, hub_origin(folder, repo, wanted, f"{trouble(error)}; this is the copy of {wanted} kept here.")
 
 
-def trouble(error: Exception) -> str:
-    """Why a download failed, as the first half of a sentence."""
+def trouble(error: Exception, place: str | None = None) -> str:
+    """Why a download failed, as the first half of a sentence; `place` stands for a path that nobody should see."""
     if isinstance(error, HfHubHTTPError):
         return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be written ({error.strerror})"
+        return f"{place or error.filename} cannot be written ({error.strerror})"
     return "The Hub does not answer"
 
 
-def ask_commit(repo: str, revision: str | None) -> str:
+def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:
     """Ask the Hub which commit a revision is, for HUB_TIMEOUT_SECONDS at most; raises whatever went wrong.
 
     The client's own timeout does not bound it: that counts anew for each address of the Hub and each packet, and not
@@ -138,7 +228,7 @@ def ask_commit(repo: str, revision: str | None) -> str:
 
     def ask() -> None:
         try:
-            answer.set_result(get_hf_file_metadata(url, timeout=HUB_TIMEOUT_SECONDS).commit_hash)
+            answer.set_result(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).commit_hash)
         except Exception as error:
             answer.set_exception(error)
 
@@ -149,16 +239,37 @@ def ask_commit(repo: str, revision: str | None) -> str:
     return commit
 
 
-def fetch(repo: str, revision: str | None, commit: str) -> Path:
-    """The folder of the cache that holds both files of a Hub model, downloaded where they are missing.
+def fetch(repo: str, revision: str | None, commit: str, token: bool | None = None) -> Path:
+    """The folder of the cache that holds the files of a Hub model, downloaded where they are missing.
 
-    The configuration comes last and by its revision: with it the cache learns which commit the revision is, so that it
-    only ever points at complete models.
+    Only at the end is the configuration asked for by its revision: with it the cache learns which commit the revision
+    is, so that it only ever points at complete models. Raises what the client does, and CheckpointError if a file is
+    too large.
     """
-    hf_hub_download(repo, WEIGHTS_FILE, revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS)
-    config = hf_hub_download(repo, CONFIG_FILE, revision=revision, etag_timeout=HUB_TIMEOUT_SECONDS)
+    fetch_file(repo, WEIGHTS_FILE, commit, token)
+    config = fetch_file(repo, CONFIG_FILE, commit, token)
+    if revision != commit:
+        config = hf_hub_download(repo, CONFIG_FILE, revision=revision, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
     commit = Path(config).parent.name  # another one only if the revision moved meanwhile
-    return Path(hf_hub_download(repo, WEIGHTS_FILE, revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS)).parent
+    folder = Path(fetch_file(repo, WEIGHTS_FILE, commit, token)).parent
+    for file in OPTIONAL_FILES:
+        try:
+            fetch_file(repo, file, commit, token)
+        except (RemoteEntryNotFoundError, CheckpointError):  # there is none, or it is too large
+            continue
+        except Exception:  # the Hub is in trouble, and the model is complete
+            break
+    return folder
+
+
+def fetch_file(repo: str, file: str, commit: str, token: bool | None) -> str:
+    """The path in the cache of one file of a commit, downloaded if it is missing and not too large."""
+    path = try_to_load_from_cache(repo, file, revision=commit)
+    if isinstance(path, str):
+        return path
+    url = hf_hub_url(repo, file, revision=commit)
+    check_size(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).size, file, repo)
+    return hf_hub_download(repo, file, revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
 
 
 def cached(repo: str, revision: str | None) -> Path | None:
@@ -176,9 +287,11 @@ def read(folder: Path, name: str) -> CRNN:
     Raises CheckpointError, which calls the model by `name`.
     """
     config = read_config(folder, name)
+    check_size(size_of(folder / WEIGHTS_FILE), WEIGHTS_FILE, name)
     try:
+        weights = read_weights(folder / WEIGHTS_FILE, config)
         model = CRNN(config).eval()
-        load_model(model, folder / WEIGHTS_FILE, strict=True)
+        model.load_state_dict(weights, strict=True)
         with torch.no_grad():
             logits, _ = model.window_logits(torch.zeros(N_MELS, config.window_frames + 1))
         if not logits.isfinite().all():
@@ -192,8 +305,43 @@ def read(folder: Path, name: str) -> CRNN:
     return model
 
 
+def read_weights(path: Path, config: CRNNConfig) -> dict[str, Tensor]:
+    """The tensors of a file that are exactly those of a model of this configuration.
+
+    So a model takes no more memory than its file. Raises ValueError, and what reading raises.
+    """
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > MOST_HEADER_BYTES:
+            raise ValueError("its header is too long")
+    with torch.device("meta"):  # shapes without memory
+        expected = CRNN(config).state_dict()
+    weights = load_file(path)
+    if {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} != {
+        name: (tensor.shape, tensor.dtype) for name, tensor in expected.items()
+    }:
+        raise ValueError("its tensors are not those of the configuration")
+    return weights
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, 0 where there is none to be had; reading it says why."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def check_size(size: int | None, file: str, name: str) -> None:
+    """Raises CheckpointError, which calls the model by `name`, if this many bytes are too many for a file of it."""
+    if size is None or size > MOST_BYTES[file]:
+        raise CheckpointError(
+            f"The {file} of {name} is larger than {MOST_BYTES[file] / 1e6:g} MB or of unknown size: it is not loaded."
+        )
+
+
 def read_config(folder: Path, name: str) -> CRNNConfig:
     """The checked configuration of a model folder. Raises CheckpointError, which calls the model by `name`."""
+    check_size(size_of(folder / CONFIG_FILE), CONFIG_FILE, name)
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -202,9 +350,10 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
         raise CheckpointError(f"The {CONFIG_FILE} of {name} is damaged: download or train it again.") from error
     if not isinstance(values, dict) or not {"genres", "features", "version"} <= set(values):
         raise CheckpointError(f"{name} is no model of this program: its {CONFIG_FILE} describes something else.")
-    if values["version"] != CONFIG_VERSION:
+    version = values["version"]
+    if version != CONFIG_VERSION:
         raise CheckpointError(
-            f"The model {name} is of version {values['version']!r}; this program reads version {CONFIG_VERSION}."
+            f"The model {name} is of version {brief(repr(version))}; this program reads version {CONFIG_VERSION}."
         )
     if values["features"] != FEATURE_SETTINGS:
         raise CheckpointError(
@@ -217,7 +366,7 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
             raise ValueError(f"{', '.join(wrong)} is unknown or has no fitting value")
         return CRNNConfig(**values)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"The {CONFIG_FILE} of {name} does not describe a model: {error}.") from error
+        raise CheckpointError(f"The {CONFIG_FILE} of {name} does not describe a model: {brief(str(error))}.") from error
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -232,6 +381,6 @@ def fits(value: Any, kind: Any) -> bool:
 def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
     model.save_pretrained(folder, config=model.config)
     (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else

@@ -13,12 +13,28 @@ from crnn.musicnn import MusicnnFront, MusicnnStem, load_pretrained
 
 CONFIG_VERSION = 2
 
+# What a configuration may ask for: a stranger's may not take the memory and the time of everybody else. The bundled
+# models stay far below.
+MOST = {
+    "members": 16,
+    "channels": 1_024,
+    "mel_pools": N_MELS,
+    "time_pools": 1_024,
+    "recurrent_size": 512,
+    "window_frames": n_frames_of(60.0),
+}
+MOST_BLOCKS = 12
+MOST_GENRES = 200
+MOST_CHARACTERS = 64  # of a genre's name
+MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
+MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-scratch needs 0.4 million
+
 
 @dataclass(frozen=True)
 class CRNNConfig:
     """All that is needed to rebuild a CRNN and to use it as it was trained; stored as config.json beside the weights.
 
-    Raises ValueError where the fields contradict each other.
+    Raises ValueError where the fields contradict each other or ask for too much.
     """
 
     genres: tuple[str, ...]  # in the order of the logits
@@ -41,19 +57,43 @@ class CRNNConfig:
         for name in ("genres", "channels", "mel_pools", "time_pools"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
-            raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres)}")
+            raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres[:10])}")
         if self.front not in FRONTS:
             raise ValueError(f"the front is one of {', '.join(FRONTS)}, not {self.front!r}")
         if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
-        if min(*self.channels, *self.mel_pools, *self.time_pools, self.recurrent_size, self.members) < 1:
-            raise ValueError("channels, pools, recurrent_size and members must be at least 1")
+        self._check_sizes()
         if N_MELS % prod(self.mel_pools):
             raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
         if self.window_frames < prod(self.time_pools):
             raise ValueError(f"{self.window_frames} window_frames do not survive the time_pools {self.time_pools}")
-        if not self.temperature > 0:
-            raise ValueError(f"the temperature must be positive, not {self.temperature}")
+        if not 0.001 <= self.temperature <= 1_000:
+            raise ValueError(f"the temperature must be positive, from 0.001 to 1000, not {self.temperature}")
+        self._check_cost()
+
+    def _check_sizes(self) -> None:
+        """Every number within its bounds, every list no longer than it may be."""
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if not all(1 <= number <= most for number in (value if isinstance(value, tuple) else [value])):
+                raise ValueError(f"{name} must be at least 1 and at most {most}")
+        if len(self.channels) > MOST_BLOCKS or len(self.genres) > MOST_GENRES:
+            raise ValueError(f"a CRNN has at most {MOST_BLOCKS} convolutional blocks and {MOST_GENRES} genres")
+        if not all(name.strip() and name.isprintable() and len(name) <= MOST_CHARACTERS for name in self.genres):
+            raise ValueError(f"the name of a genre is a line of 1 to {MOST_CHARACTERS} characters")
+
+    def _check_cost(self) -> None:
+        """The memory and the time that the small front and the recurrent layers take; musicnn's front has its own."""
+        inputs, bands, frames, multiply_adds = 1, N_MELS, self.window_frames, 0
+        for outputs, mel_pool, time_pool in zip(self.channels, self.mel_pools, self.time_pools, strict=True):
+            cells = outputs * bands * frames
+            if cells > MOST_CELLS:
+                raise ValueError(f"a map of {outputs} channels, {bands} bands and {frames} frames is too large")
+            multiply_adds += 9 * inputs * cells
+            inputs, bands, frames = outputs, bands // mel_pool, frames // time_pool
+        multiply_adds += 6 * self.recurrent_size * (inputs * bands + self.recurrent_size) * frames
+        if self.members * multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
+            raise ValueError("its channels, pools, recurrent_size and members make it too slow")
 
     @property
     def hop_frames(self) -> int:

@@ -1,13 +1,17 @@
-"""What several test modules share: a tiny model and synthetic sound."""
+"""What several test modules share: a tiny model, synthetic sound and a Hub."""
 
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
+from huggingface_hub import constants
 
+from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
 from crnn.features import n_frames_of
 from crnn.model import CRNN, CRNNConfig
@@ -67,3 +71,21 @@ def write_wav() -> Callable[[Path, np.ndarray], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub for the real client, which gets an empty cache."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 1.0)
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        huggingface_hub.close_session()
+        yield server
+    huggingface_hub.close_session()

@@ -14,12 +14,16 @@ class HubServer:
     def __init__(self) -> None:
         self.files: dict[str, dict[str, dict[str, bytes]]] = {}  # repo, commit, file name
         self.branches: dict[str, dict[str, str]] = {}  # repo, branch, commit
-        self.gated: set[str] = set()  # repos that need a login
+        self.gated: set[str] = set()  # repos that need a login and a permission, which nobody has
+        self.private: set[str] = set()  # repos that show themselves to requests with a token only
+        self.sizes: dict[str, int] = {}  # what is said of files by name, rather than how large they are
+        self.broken: set[str] = set()  # names of files that cannot be had
         self.status: int | None = None  # if set, every answer is this error
         self.hangs = False  # accepts connections and never answers
         self.drips = False  # answers, but never comes to the end of the headers
         self.is_portal = False  # answers everything with a page of its own, as the login page of a hotel does
         self.requests: list[str] = []  # "HEAD /user/name/resolve/main/config.json"
+        self.tokens: set[str | None] = set()  # what requests had as Authorization
         self.stopped = Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
@@ -55,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         hub: HubServer = self.server.hub
         hub.requests.append(f"{self.command} {self.path}")
+        hub.tokens.add(self.headers["Authorization"])
         if hub.hangs:
             hub.stopped.wait()
         elif hub.drips:
@@ -77,18 +82,31 @@ class _Handler(BaseHTTPRequestHandler):
         commit = hub.branches.get(repo, {}).get(unquote(revision), unquote(revision))
         if repo in hub.gated:
             self._answer(403, error="GatedRepo")
+        elif repo in hub.private and not self.headers["Authorization"]:
+            self._answer(401, error="RepoNotFound")
         elif not commits:
             self._answer(404, error="RepoNotFound")
         elif commit not in commits:
             self._answer(404, error="RevisionNotFound")
         elif name not in commits[commit]:
             self._answer(404, error="EntryNotFound", commit=commit)
+        elif name in hub.broken:
+            self._answer(500)
         else:
-            self._answer(200, commits[commit][name], commit=commit)
+            self._answer(200, commits[commit][name], commit=commit, size=hub.sizes.get(name))
 
-    def _answer(self, status: int, content: bytes = b"", error: str | None = None, commit: str | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        content: bytes = b"",
+        error: str | None = None,
+        commit: str | None = None,
+        size: int | None = None,
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
+        if size is not None:
+            self.send_header("X-Linked-Size", str(size))
         if error:
             self.send_header("X-Error-Code", error)
         if commit:

@@ -3,12 +3,11 @@
 import json
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer
@@ -17,12 +16,20 @@ from safetensors.torch import load_file, save_file
 
 from crnn import checkpoint
 from crnn.checkpoint import (
+    CARD_FILE,
     CONFIG_FILE,
     DEFAULT_MODEL,
+    HISTORY_FILE,
+    METRICS_FILE,
     MODEL_VARIABLE,
+    MOST_BYTES,
+    MOST_HEADER_BYTES,
     WEIGHTS_FILE,
     CheckpointError,
+    Origin,
     load_checkpoint,
+    load_public,
+    optional_text,
     save,
 )
 from crnn.inference import GenreClassifier
@@ -58,24 +65,6 @@ def bundled(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path / "bundled"
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """An empty Hub for the real client, which gets an empty cache."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 1.0)
-    with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        huggingface_hub.close_session()
-        yield server
-    huggingface_hub.close_session()
-
-
 def assert_same(model: CRNN, expected: CRNN) -> None:
     """Bit for bit the same weights, and the same configuration."""
     assert model.config == expected.config
@@ -86,13 +75,23 @@ def assert_same(model: CRNN, expected: CRNN) -> None:
         assert tensor.numpy().tobytes() == expected_weights[name].numpy().tobytes(), name
 
 
-def refusal(source: str | Path) -> str:
+def refusal(source: str | Path, load: Callable = load_checkpoint) -> str:
     """The message with which a model is refused: one sentence."""
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(source)
+        load(source)
     message = str(caught.value)
     assert message.endswith(".")
     assert "\n" not in message
+    return message
+
+
+def public_refusal(source: str) -> str:
+    """The message with which a stranger's wish is refused: short, and silent about this machine."""
+    message = refusal(source, load_public)
+    assert len(message) < 400
+    assert message.isprintable()
+    assert str(Path(constants.HF_HUB_CACHE).parent) not in message
+    assert "log in" not in message
     return message
 
 
@@ -184,6 +183,20 @@ def add_tensor(folder: Path) -> None:
     save_file(load_file(folder / WEIGHTS_FILE) | {"extra": torch.zeros(1)}, folder / WEIGHTS_FILE)
 
 
+def halve(folder: Path) -> None:
+    save_file({name: tensor.half() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}, folder / WEIGHTS_FILE)
+
+
+def lengthen_header(folder: Path) -> None:
+    save_file(load_file(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE, {"note": "x" * MOST_HEADER_BYTES})
+
+
+def claim_much(folder: Path) -> None:
+    header = {"stem.mean": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}
+    content = json.dumps(header).encode()
+    (folder / WEIGHTS_FILE).write_bytes(len(content).to_bytes(8, "little") + content)
+
+
 def put_nan(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
     weights["members.0.classifier.linear.bias"][0] = torch.nan
@@ -197,7 +210,18 @@ def make_directory(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, flip_header, reshape, drop_tensor, add_tensor, put_nan, make_directory],
+    [
+        truncate,
+        flip_header,
+        reshape,
+        drop_tensor,
+        add_tensor,
+        halve,
+        lengthen_header,
+        claim_much,
+        put_nan,
+        make_directory,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_damaged_or_mismatched_weights_are_refused(folder: Path, damage: Damage) -> None:
@@ -274,6 +298,58 @@ def test_a_contradictory_configuration_is_refused(folder: Path, values: dict, wo
     message = refusal(folder)
     assert words in message
     assert str(folder) in message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"members": 10**9},
+        {"channels": [4, 10**9]},
+        {"channels": [4] * 30_000, "mel_pools": [1] * 30_000, "time_pools": [1] * 30_000},
+        {"mel_pools": [10**4_000] * 20},
+        {"recurrent_size": 10**9},
+        {"window_frames": 10**12},
+        {"temperature": 10**4_000},
+        {"temperature": 1e-300},
+        {"genres": [str(number) for number in range(10_000)]},
+        {"genres": ["same"] * 10_000},
+        {"genres": ["rock", "x" * 90_000]},
+        {"genres": ["rock", "\x1b[2J\n\r\0", "disco"]},
+        {"genres": ["rock", "\u202ejazz", "disco"]},
+        {"genres": ["rock", "\ud800", "disco"]},
+        {"front": "x" * 90_000},
+        {"front": "\n\n"},
+        {"version": "x\n" * 30_000},
+        {"version": [[[1] * 10_000]]},
+        {"x" * 90_000: 1},
+        {"\x1b[2J\n": 1},
+        {"genres": [str(number) for number in range(1_000_000)]},
+        {"trained_on": "x" * 1_000_000},
+    ],
+    ids=lambda values: f"{str(values)[:30]!a}",
+)
+def test_a_hostile_configuration_is_refused_at_once(folder: Path, values: dict) -> None:
+    edit(folder, **values)
+    start = time.perf_counter()
+    message = refusal(folder)
+    assert time.perf_counter() - start < 0.5
+    assert message.isprintable()
+    assert len(message) < 400 + len(str(folder))
+
+
+def test_no_model_is_built_that_its_file_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, members=16, recurrent_size=512)
+    monkeypatch.setattr(torch.nn.init, "uniform_", lambda tensor, *_, **__: tensor.is_meta or pytest.fail("built"))
+    assert "does not fit" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
+def test_a_file_that_is_too_large_is_not_read(folder: Path, name: str) -> None:
+    with (folder / name).open("r+b") as file:
+        file.truncate(MOST_BYTES[name] + 1)  # takes no space on the disk
+    start = time.perf_counter()
+    assert f"The {name} of {folder} is larger than {MOST_BYTES[name] / 1e6:g} MB" in refusal(folder)
+    assert time.perf_counter() - start < 0.2
 
 
 class Bomb:
@@ -415,7 +491,7 @@ def test_the_library_downloads_the_same_weights(hub: HubServer, folder: Path, ti
 def test_nothing_is_downloaded_twice(hub: HubServer, folder: Path) -> None:
     hub.push(REPO, folder)
     load_checkpoint(REPO)
-    assert sum(request.startswith("GET") for request in hub.requests) == 2
+    assert sum(request.startswith("GET") for request in hub.requests) == 3  # the card is the third
     hub.requests.clear()
     load_checkpoint(REPO)
     assert not any(request.startswith("GET") for request in hub.requests)
@@ -437,8 +513,8 @@ def test_both_files_are_of_one_commit_when_the_branch_moves_meanwhile(
     hub.push(REPO, folder)
     ask_commit = checkpoint.ask_commit
 
-    def ask_then_move(repo: str, revision: str | None) -> str:
-        commit = ask_commit(repo, revision)
+    def ask_then_move(*args: object) -> str:
+        commit = ask_commit(*args)
         hub.push(REPO, other_folder)
         return commit
 
@@ -591,3 +667,256 @@ def test_a_cache_that_cannot_be_written_is_said(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
     assert "cannot be written" in refusal(REPO)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
+def test_a_file_that_the_hub_says_is_too_large_is_not_downloaded(hub: HubServer, folder: Path, name: str) -> None:
+    hub.push(REPO, folder)
+    hub.sizes[name] = MOST_BYTES[name] + 1
+    for load in (load_checkpoint, load_public):
+        assert f"The {name} of {REPO} is larger than {MOST_BYTES[name] / 1e6:g} MB" in refusal(REPO, load)
+    assert not any(request.startswith("GET") and name in request for request in hub.requests)
+
+
+# What stands beside a model
+
+
+def test_a_bundled_model_and_a_folder_say_what_they_are(folder: Path, bundled: Path) -> None:
+    (bundled / DEFAULT_MODEL / CARD_FILE).write_text("# Gebündelt\n", encoding="utf-8")
+    for load in (load_checkpoint, load_public):
+        assert load(DEFAULT_MODEL)[1] == Origin(
+            f"{DEFAULT_MODEL} (bundled)", folder=bundled / DEFAULT_MODEL, card="# Gebündelt\n"
+        )
+    assert load_checkpoint(folder)[1] == Origin(f"{folder} (folder)", folder=folder, card="# A card\n")
+    fallback = load_checkpoint("no-such-model", fallback=True)[1]
+    assert (fallback.folder, fallback.card) == (bundled / DEFAULT_MODEL, "# Gebündelt\n")
+
+
+def test_the_card_is_optional(folder: Path) -> None:
+    (folder / CARD_FILE).write_bytes(b"caf\xe9")
+    assert load_checkpoint(folder)[1].card == "caf\ufffd"
+    (folder / CARD_FILE).write_bytes(b"x" * (MOST_BYTES[CARD_FILE] + 1))
+    assert load_checkpoint(folder)[1].card == ""
+    (folder / CARD_FILE).unlink()
+    assert load_checkpoint(folder)[1].card == ""
+    (folder / CARD_FILE).mkdir()
+    assert load_checkpoint(folder)[1].card == ""
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_public])
+def test_a_hub_model_brings_its_card_and_the_figures_of_its_training(
+    hub: HubServer, folder: Path, load: Callable
+) -> None:
+    (folder / METRICS_FILE).write_text('{"valid": 1}')
+    (folder / HISTORY_FILE).write_text("epoch,loss\n1,2.3\n")
+    commit = hub.push(REPO, folder)
+    _, origin = load(REPO)
+    assert (origin.repo, origin.revision, origin.card) == (REPO, commit, "# A card\n")
+    assert origin.folder.name == commit
+    assert optional_text(origin.folder, METRICS_FILE) == '{"valid": 1}'
+    assert optional_text(origin.folder, HISTORY_FILE) == "epoch,loss\n1,2.3\n"
+    assert "# A card" not in repr(origin)
+
+
+def test_the_cached_copy_has_its_card_and_its_commit(hub: HubServer, folder: Path) -> None:
+    commit = hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    hub.stop()
+    _, origin = load_checkpoint(REPO)
+    assert (origin.repo, origin.revision, origin.card) == (REPO, commit, "# A card\n")
+
+
+def test_what_stands_beside_a_hub_model_may_be_missing(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    (folder / CARD_FILE).unlink()
+    (folder / HISTORY_FILE).write_text("epoch\n")
+    hub.push(REPO, folder)
+    hub.sizes[HISTORY_FILE] = MOST_BYTES[HISTORY_FILE] + 1
+    model, origin = load_checkpoint(REPO)
+    assert_same(model, tiny_model)
+    assert (origin.card, origin.notice) == ("", None)
+    assert sorted(path.name for path in origin.folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+    hub.sizes.clear()
+    assert optional_text(load_checkpoint(REPO)[1].folder, HISTORY_FILE) == "epoch\n"
+
+
+def test_trouble_with_the_card_costs_neither_the_model_nor_time(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    hub.push(REPO, folder)
+    hub.broken.add(CARD_FILE)
+    start = time.perf_counter()
+    model, origin = load_public(REPO)
+    assert time.perf_counter() - start < 1
+    assert_same(model, tiny_model)
+    assert (origin.card, origin.notice) == ("", None)
+    hub.broken.clear()
+    assert load_public(REPO)[1].card == "# A card\n"
+
+
+# What a stranger may load
+
+
+def test_a_stranger_gets_bundled_and_public_models(
+    hub: HubServer, folder: Path, other_folder: Path, tiny_model: CRNN
+) -> None:
+    assert load_public(f" {DEFAULT_MODEL}\n")[0].config.genres == ("bundled", "default")
+    assert not hub.requests
+    main = hub.push(REPO, folder)
+    other = hub.push(REPO, other_folder, branch="exp/louder")
+    models = {main: tiny_model, other: load_checkpoint(other_folder)[0]}
+    address = f"https://huggingface.co/{REPO}"
+    sources = {
+        REPO: main,
+        f"\t{REPO} ": main,
+        f"{REPO}@exp/louder": other,
+        f"{REPO}@{other}": other,
+        address: main,
+        f"{address}/": main,
+        f"{address}/tree/main": main,
+        f"{address}/tree/exp/louder": other,
+    }
+    for source, commit in sources.items():
+        model, origin = load_public(source)
+        assert_same(model, models[commit])
+        assert origin.name == f"{REPO}@{commit[:7]} (Hub)"
+        assert (origin.repo, origin.revision) == (REPO, commit)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " \n ",
+        ".",
+        "saved",
+        "./saved",
+        "bundled/../saved",
+        "../models",
+        "/etc",
+        "~/model",
+        "file:///etc/passwd",
+        "C:\\models",
+        "no-such-model",
+        "a/b/c",
+        "a/b@../../x",
+        "a/../b",
+        "someone/tiny@main/../../x",
+        "someone/tiny?x=1",
+        "someone/tiny#main",
+        "someone%2Ftiny",
+        "someone/tiny\nHost: evil",
+        "someone/tïny",
+        "\u202esomeone/tiny",
+        "some\0one/tiny",
+        "\ud800/x",
+        "https://huggingface.co.evil.example/someone/tiny",
+        "https://evil.example/someone/tiny",
+        "https://huggingface.co/",
+        "https://huggingface.co/datasets/someone/tiny",
+        "https://huggingface.co//someone/tiny",
+        "https://user@huggingface.co/someone/tiny",
+        "someone--else/tiny",
+        "x" * 5_000,
+        "someone/" + "x" * 300,
+        "someone/tiny@" + "x" * 300,
+        "\U0001f3b5" * 100_000,
+    ],
+    ids=lambda name: f"{name[:40]!a}",
+)
+def test_what_a_stranger_may_not_name_is_refused_without_asking_the_hub(
+    name: str, hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert "There is no" in public_refusal(name)
+    assert not hub.requests
+
+
+def test_a_stranger_gets_no_folder(
+    hub: HubServer, folder: Path, other_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "There is no model" in public_refusal(str(folder))
+    (tmp_path / "someone").mkdir()
+    folder.rename(tmp_path / REPO)
+    assert public_refusal(REPO) == f"There is no public model {REPO} on the Hub: check the name."
+    hub.push(REPO, other_folder)
+    assert_same(load_public(REPO)[0], load_checkpoint(other_folder)[0])
+
+
+def test_the_token_of_this_machine_is_not_for_strangers(
+    hub: HubServer, folder: Path, other_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (folder / METRICS_FILE).write_text("{}")
+    hub.push(REPO, folder)
+    load_public(REPO)
+    assert public_refusal("someone/unknown")
+    assert hub.tokens == {None}
+    hub.push(REPO, other_folder)
+    hub.tokens.clear()
+    load_checkpoint(REPO)
+    assert hub.tokens == {"Bearer hf_secret"}
+
+
+def test_a_private_model_in_the_cache_is_not_for_strangers(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.private.add(REPO)
+    commit = hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    sources = (REPO, f"{REPO}@main", f"{REPO}@{commit}")
+    for source in sources:
+        assert public_refusal(source) == f"There is no public model {REPO} on the Hub: check the name."
+    hub.gated.add(REPO)
+    for source in sources:
+        assert public_refusal(source) == f"There is no public model {REPO} on the Hub: check the name."
+    for status in (401, 403, 404, 429, 500):
+        hub.status = status
+        for source in sources:
+            assert public_refusal(source).startswith(("The Hub answers", "There is no public model"))
+    hub.status, hub.is_portal = None, True
+    for source in sources:
+        assert public_refusal(source) == "The Hub does not answer: try again later, or take a bundled model."
+
+
+def test_without_the_hub_the_cache_is_closed_to_strangers(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.push(REPO, folder)
+    load_public(REPO)
+    hub.requests.clear()
+    with monkeypatch.context() as offline:
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert public_refusal(REPO) == "The Hub does not answer: try again later, or take a bundled model."
+    assert not hub.requests
+    hub.stop()
+    start = time.perf_counter()
+    for source in (REPO, f"{REPO}@{commit}"):
+        assert public_refusal(source) == "The Hub does not answer: try again later, or take a bundled model."
+    assert time.perf_counter() - start < 1
+
+
+def test_nothing_is_downloaded_twice_for_strangers(hub: HubServer, folder: Path) -> None:
+    hub.push(REPO, folder)
+    load_public(REPO)
+    hub.requests.clear()
+    load_public(REPO)
+    assert not any(request.startswith("GET") for request in hub.requests)
+
+
+def test_what_strangers_are_told_of_their_models(
+    hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truncate(folder)
+    hub.push(REPO, folder)
+    assert f"The {WEIGHTS_FILE} of {REPO} is damaged" in public_refusal(REPO)
+    assert public_refusal(f"{REPO}@v9") == f"The model {REPO} on the Hub has no revision v9."
+    (folder / WEIGHTS_FILE).unlink()
+    hub.push(REPO, folder)
+    assert "it lacks config.json or model.safetensors" in public_refusal(REPO)
+    save_file({}, folder / WEIGHTS_FILE)
+    hub.push(REPO, folder)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    assert public_refusal(REPO).startswith("The cache cannot be written")

@@ -1,11 +1,12 @@
 """The CRNN: shapes, lengths, checks of its configuration."""
 
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
-from crnn.features import FRAMES_PER_SECOND, N_MELS
+from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.model import CRNN, AttentionPool, CRNNConfig
 
 CONFIG = CRNNConfig(
@@ -105,11 +106,54 @@ def test_window_logits_match_windows_taken_by_hand() -> None:
         ({"window_frames": 3}, "do not survive"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": 1e-9}, "temperature"),
     ],
 )
 def test_contradictory_configuration_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": 10**9}, "members must be at least 1 and at most 16"),
+        ({"channels": (4, 10**9)}, "channels must be"),
+        ({"mel_pools": (4, 10**5_000)}, "mel_pools must be"),
+        ({"time_pools": (10**9, 2)}, "time_pools must be"),
+        ({"recurrent_size": 10**9}, "recurrent_size must be"),
+        ({"window_frames": 10**9}, "window_frames must be"),
+        (dict.fromkeys(("channels", "mel_pools", "time_pools"), (1,) * 100_000), "at most 12 convolutional blocks"),
+        ({"genres": tuple(map(str, range(1_000_000)))}, "200 genres"),
+        ({"genres": ("a", "b" * 1_000_000)}, "name of a genre"),
+        ({"genres": ("a", "\x1b[31m")}, "name of a genre"),
+        ({"genres": ("a", "b\nc")}, "name of a genre"),
+        ({"genres": ("a", "\u202eb")}, "name of a genre"),  # turns round what follows it
+        ({"genres": ("a", "\ud800")}, "name of a genre"),
+        ({"genres": ("a", " ")}, "name of a genre"),
+        ({"channels": (1_024, 1), "window_frames": 1_000}, "too large"),
+        ({"channels": (128, 128), "mel_pools": (1, 1), "time_pools": (1, 1)}, "too slow"),
+        ({"channels": (16, 1_024), "mel_pools": (1, 1), "time_pools": (1, 1), "recurrent_size": 512}, "too"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
+)
+def test_a_configuration_that_asks_for_too_much_is_refused_at_once(change: dict, message: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=message) as caught:
+        replace(CONFIG, **change)
+    assert len(str(caught.value)) < 200
+    assert time.perf_counter() - start < 0.5
+
+
+def test_larger_configurations_than_the_bundled_ones_are_allowed() -> None:
+    CRNNConfig(
+        genres=tuple(f"genre {number}" for number in range(161)),
+        members=5,
+        channels=(32, 96, 128, 256),
+        recurrent_size=256,
+        window_frames=n_frames_of(30.0),
+    )
+    CRNNConfig(genres=("a", "b"), members=16, front="musicnn", recurrent_size=128)
 
 
 def test_print_names_the_parts() -> None:
