@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from os import PathLike
 from pathlib import Path
 
@@ -60,6 +61,22 @@ class LogMel(nn.Module):
         power = self.mel(waveform)
         peak = power.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
         return (10.0 * torch.log10(power / peak)).clamp_min(FLOOR_DB)
+
+
+def mel_of_hz(hz: float) -> float:
+    """A frequency on Slaney's mel scale: linear up to 1 kHz, logarithmic above."""
+    return 3.0 * hz / 200.0 if hz < 1_000.0 else 15.0 + 27.0 * log(hz / 1_000.0) / log(6.4)
+
+
+def band_of_hz(hz: float) -> float:
+    """Where a frequency lies among the mel bands; whole numbers are the centres of bands, counted from 0."""
+    return mel_of_hz(hz) / mel_of_hz(F_MAX) * (N_MELS + 1) - 1.0
+
+
+def hz_of_band(band: float) -> float:
+    """The frequency at a place among the mel bands: the inverse of `band_of_hz`."""
+    mel = (band + 1.0) / (N_MELS + 1) * mel_of_hz(F_MAX)
+    return 200.0 * mel / 3.0 if mel < 15.0 else 1_000.0 * 6.4 ** ((mel - 15.0) / 27.0)
 
 
 def n_frames_of(seconds: float) -> int:

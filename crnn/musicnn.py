@@ -6,7 +6,6 @@ assets/pretrained/README.md.
 """
 
 from collections.abc import Iterable
-from math import log
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS
+from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS, mel_of_hz
 
 PRETRAINED = Path(__file__).parent.parent / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
@@ -37,13 +36,8 @@ STEP_FRAMES = 32  # 0.51 s of musicnn's frames become one step of the CRNN
 CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache, which takes twice as long
 
 
-def mel(hz: float) -> float:
-    """A frequency from 1 kHz up on Slaney's mel scale, librosa's default."""
-    return 15.0 + 27.0 * log(hz / 1_000.0) / log(6.4)
-
-
 FRAME_STEP = FRAMES_PER_SECOND / INPUT_FRAMES_PER_SECOND  # from one of musicnn's frames to the next, in ours
-BAND_STEP = mel(BANDS_TO_HZ) / (BANDS + 1) / (mel(F_MAX) / (N_MELS + 1))  # likewise for bands
+BAND_STEP = mel_of_hz(BANDS_TO_HZ) / (BANDS + 1) / (mel_of_hz(F_MAX) / (N_MELS + 1))  # likewise for bands
 
 
 def counting(start: int, end: int) -> Tensor:

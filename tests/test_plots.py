@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 
 from crnn import plots
 from crnn.audio import SAMPLE_RATE
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, LogMel
+from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, LogMel, band_of_hz, hz_of_band
+from crnn.plots import style
 
 GENRES = ("blues", "jazz", "rock")
 
@@ -20,16 +21,6 @@ def texts(figure):
     """All texts that a figure shows."""
     svg = ElementTree.fromstring(plots.to_svg(figure, ""))
     return [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
-
-
-def areas(figure):
-    """The heights (n_points,) of the areas of a timeline at its points, from the bottom up; NaN in gaps."""
-    heights = []
-    for area in figure.axes[0].collections:
-        corners = np.concatenate([path.vertices for path in area.get_paths()])
-        seconds = np.unique(corners[:, 0])
-        heights.append({s: np.ptp(corners[corners[:, 0] == s, 1]) for s in seconds})
-    return heights
 
 
 def test_colours_are_stable_and_all_different():
@@ -43,7 +34,21 @@ def test_colours_are_stable_and_all_different():
 def test_a_tone_lies_at_its_frequency(hz):
     tone = torch.sin(2 * torch.pi * hz * torch.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)
     loudest_band = LogMel()(tone).mean(dim=1).argmax().item()
-    assert plots._mel_band(hz) == pytest.approx(loudest_band, abs=1)
+    assert band_of_hz(hz) == pytest.approx(loudest_band, abs=1)
+
+
+def test_mel_bands_and_frequencies_are_inverse():
+    for hz in (50.0, 999.0, 1_001.0, F_MAX):
+        assert hz_of_band(band_of_hz(hz)) == pytest.approx(hz)
+
+
+def test_columns_are_means_of_what_is_not_masked():
+    values = np.ma.masked_greater(np.tile([1.0, 3.0, 100.0, 100.0], 720), 50)
+    values[:8] = np.ma.masked
+    columns = style.columns(values)
+    assert columns.shape == (style.MAX_COLUMNS,)
+    assert columns.mask.tolist() == [True, True] + [False] * 718
+    assert set(columns.compressed()) == {2.0}
 
 
 def test_spectrogram_keeps_short_events_of_a_long_song():
@@ -51,8 +56,8 @@ def test_spectrogram_keeps_short_events_of_a_long_song():
     log_mel[64, 10_850] = 0.0
     axes = plots.mel_spectrogram(log_mel).axes[0]
     picture = axes.images[0].get_array()
-    assert picture.shape == (128, plots.MAX_COLUMNS)
-    assert np.argwhere(picture == 0.0).tolist() == [[64, plots.MAX_COLUMNS // 2]]
+    assert picture.shape == (128, style.MAX_COLUMNS)
+    assert np.argwhere(picture == 0.0).tolist() == [[64, style.MAX_COLUMNS // 2]]
     assert axes.get_xlim() == (0, 21_700 / FRAMES_PER_SECOND)
 
 
@@ -65,51 +70,15 @@ def test_spectrogram_of_one_second():
     ("duration_seconds", "expected"), [(30.0, {"10", "seconds"}), (900.0, {"6:00", "minutes:seconds"})]
 )
 def test_time_axis(duration_seconds, expected):
-    figure = plots.timeline(np.array([0.0]), duration_seconds, np.array([[0.2, 0.5, 0.3]]), GENRES, duration_seconds)
-    assert expected <= set(texts(figure))
-
-
-def test_charts_of_a_song_share_their_time_axis():
-    spectrogram = plots.mel_spectrogram(np.zeros((128, 724), np.float32))
-    timeline = plots.timeline(np.array([0.0]), 30.0, np.array([[0.2, 0.5, 0.3]]), GENRES, 724 / FRAMES_PER_SECOND)
-    a, b = spectrogram.axes[0], timeline.axes[0]
-    assert spectrogram.get_figwidth() == timeline.get_figwidth()
-    assert (a.get_position().x0, a.get_position().x1) == (b.get_position().x0, b.get_position().x1)
-    assert a.get_xlim() == b.get_xlim()
-
-
-def test_timeline_shows_the_probabilities_most_probable_first():
-    starts, probabilities = np.array([0.0, 10.0]), np.array([[0.1, 0.7, 0.2], [0.3, 0.5, 0.2]])
-    figure = plots.timeline(starts, 10.0, probabilities, GENRES, 20.0)
-    jazz, *others = areas(figure)
-    assert jazz[0.0] == pytest.approx(0.7)
-    assert jazz[20.0] == pytest.approx(0.5)
-    assert [sum(area[t] for area in (jazz, *others)) for t in (0.0, 20.0)] == pytest.approx([1.0, 1.0])
-    assert "jazz" in texts(figure)
-
-
-def test_timeline_leaves_a_gap_where_no_window_lies():
-    figure = plots.timeline(np.array([0.0, 20.0]), 5.0, np.array([[0.6, 0.3, 0.1]] * 2), GENRES, 25.0)
-    seconds = np.array(list(areas(figure)[0]))
-    assert not ((seconds > 5.1) & (seconds < 19.9)).any()
-    assert ((seconds > 4.8) & (seconds < 5.1)).any()
-
-
-def test_timeline_of_a_song_shorter_than_its_window_fills_the_axes():
-    figure = plots.timeline(np.array([0.0]), 10.0, np.array([[0.6, 0.3, 0.1]]), GENRES, 3.0)
-    assert min(areas(figure)[0]) == 0.0
-    assert max(areas(figure)[0]) == 3.0
-
-
-def test_timeline_without_windows_is_empty():
-    assert not areas(plots.timeline(np.empty(0), 10.0, np.empty((0, 3), np.float32), GENRES, 30.0))
+    log_mel = np.full((128, round(duration_seconds * FRAMES_PER_SECOND)), FLOOR_DB, np.float32)
+    assert expected <= set(texts(plots.mel_spectrogram(log_mel)))
 
 
 def test_names_on_areas_are_readable():
     for colour in plots.genre_colours([str(number) for number in range(30)]).values():
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
         luminance = np.dot((0.2126, 0.7152, 0.0722), linear)
-        contrast = (luminance + 0.05) / 0.05 if plots._readable_on(colour) == "black" else 1.05 / (luminance + 0.05)
+        contrast = (luminance + 0.05) / 0.05 if style.readable_on(colour) == "black" else 1.05 / (luminance + 0.05)
         assert contrast >= 4.5
 
 
@@ -145,10 +114,8 @@ def test_figures_can_be_saved(tmp_path):
 
 
 def test_svg_takes_the_colour_of_the_page_and_says_what_it_shows():
-    probabilities = np.array([[0.6, 0.4]])
-    svg = plots.to_svg(
-        plots.timeline(np.array([0.0]), 30.0, probabilities, ("R$B & <x>", "a$b"), 30.0), 'a "song" & <more>'
-    )
+    figure = plots.confusion_matrix([[6, 4], [0, 3]], ("R$B & <x>", "a$b"))
+    svg = plots.to_svg(figure, 'a "song" & <more>')
     assert ElementTree.fromstring(svg).get("aria-label") == 'a "song" & <more>'
     assert "currentColor" in svg
     assert plots.INK not in svg
@@ -157,7 +124,7 @@ def test_svg_takes_the_colour_of_the_page_and_says_what_it_shows():
 
 def test_threads_can_draw_at_once():
     def draw(_):
-        return plots.to_svg(plots.timeline(np.array([0.0]), 30.0, np.array([[0.5, 0.3, 0.2]]), GENRES, 30.0), "")
+        return plots.to_svg(plots.reliability([{"n": 30, "confidence": 0.55, "accuracy": 0.4}]), "")
 
     def without_random_ids(svg):
         return re.sub(r'(id="|#)[pm][0-9a-f]{10}', "", svg)

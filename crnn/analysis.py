@@ -1,0 +1,187 @@
+"""What can be measured in a song without any learning: loudness, pitch classes, beats, timbre.
+
+The definitions are librosa's (B. McFee et al., "librosa: Audio and music signal analysis in Python", SciPy 2015), which
+is imported by the first call: that takes seconds, and compiling its beat tracker seconds more.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from crnn.audio import SAMPLE_RATE
+
+N_FFT = 2_048  # samples, 93 ms
+HOP_LENGTH = 512  # samples, 23 ms, for the sake of the beats
+FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 43.1; frame i is about the moment i / FRAMES_PER_SECOND
+BLOCK_FRAMES = 2_048  # are worked on at once, 48 s, to spare memory
+LOWEST_DBFS = -80.0
+SILENCE_DBFS = -60.0  # under it there is no pitch and no timbre to speak of
+N_MFCC = 13
+PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, audio.py filters
+
+# Noise and steady tones stay under 0.08; of GTZAN's clips, all of disco is over 0.3, a quarter of classical under 0.1.
+LEAST_PULSE_CLARITY = 0.15
+LEAST_BEATS = 4
+CLARITY_FRAMES = round(8 * FRAMES_PER_SECOND)  # in which a tempo may be taken as steady
+
+
+class Sound:
+    """A waveform (samples,), mono float at 22 050 Hz with full scale 1, and the spectrograms that features share.
+
+    They are made when a feature first needs them: 0.2 GB for 15 minutes.
+    """
+
+    def __init__(self, waveform: np.ndarray) -> None:
+        self.waveform = np.asarray(waveform, np.float32)
+        self.duration_seconds = len(waveform) / SAMPLE_RATE
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        """The power spectrogram (1025, frames), float32; bins are 10.8 Hz apart."""
+        import librosa  # noqa: PLC0415
+
+        padded = np.pad(self.waveform, N_FFT // 2)
+        n_frames = 1 + len(self.waveform) // HOP_LENGTH
+        power = np.empty((1 + N_FFT // 2, n_frames), np.float32)
+        for first in range(0, n_frames, BLOCK_FRAMES):
+            block = padded[first * HOP_LENGTH :][: (BLOCK_FRAMES - 1) * HOP_LENGTH + N_FFT]
+            spectra = librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, center=False)
+            power[:, first : first + BLOCK_FRAMES] = np.abs(spectra) ** 2
+        return power
+
+    @cached_property
+    def dbfs(self) -> np.ndarray:
+        """The RMS level (frames,) under the Hann window of each frame in dBFS: a full-scale sine has 0 (AES17).
+
+        By Parseval's theorem, from the power spectrogram.
+        """
+        both_halves = 2.0 * self.power.sum(axis=0) - self.power[0] - self.power[-1]
+        mean_square = both_halves / (N_FFT**2 * 3 / 8)  # the mean square of a Hann window is 3 / 8
+        return np.maximum(10.0 * np.log10(np.maximum(2.0 * mean_square, 1e-20)), LOWEST_DBFS)
+
+    @cached_property
+    def mel_db(self) -> np.ndarray:
+        """The mel spectrogram (128, frames) in dB, at most 80 dB below its peak."""
+        import librosa  # noqa: PLC0415
+
+        return librosa.power_to_db(librosa.feature.melspectrogram(S=self.power, sr=SAMPLE_RATE))
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single ==
+class Series:
+    """A feature over time: `values` (frames,) or (rows, frames), masked where the song is silent."""
+
+    values: np.ma.MaskedArray
+    duration_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Loudness:
+    """A waveform (samples,) with full scale 1 and its RMS level `dbfs` (frames,), -80 at the lowest."""
+
+    waveform: np.ndarray
+    dbfs: np.ndarray
+    duration_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Beats:
+    """The beats of a song. Where there is no steady pulse, `bpm` is None and `times_seconds` is empty."""
+
+    bpm: float | None  # mean tempo in beats a minute
+    times_seconds: np.ndarray  # (beats,)
+    onset_strength: np.ndarray  # (frames,), at least 0: how much louder the mel bands have become, mean in dB
+    pulse_clarity: float  # at most 1
+    duration_seconds: float
+
+
+def loudness(sound: Sound) -> Loudness:
+    """How loud the song is, moment by moment: the RMS level, without the ear's weighting of pitches."""
+    return Loudness(sound.waveform, sound.dbfs, sound.duration_seconds)
+
+
+def chroma(sound: Sound) -> Series:
+    """The energy of each pitch class (12, frames), C to B with A at 440 Hz; the strongest of a frame is 1.
+
+    D. Ellis, "Chroma feature analysis and synthesis", 2007.
+    """
+    import librosa  # noqa: PLC0415
+
+    values = librosa.feature.chroma_stft(S=sound.power, sr=SAMPLE_RATE, tuning=0.0)
+    return _audible(sound, values)
+
+
+def beats(sound: Sound) -> Beats:
+    """Where a listener would tap: D. Ellis, "Beat tracking by dynamic programming", 2007.
+
+    The tempo is that of the beats found, which may be half or twice what a musician would count. A tracker finds beats
+    in anything; they are kept where the onsets repeat from beat to beat.
+    """
+    import librosa  # noqa: PLC0415
+
+    onsets = librosa.onset.onset_strength(S=sound.mel_db, sr=SAMPLE_RATE, hop_length=HOP_LENGTH)
+    settings = {"sr": SAMPLE_RATE, "hop_length": HOP_LENGTH}
+    parts = [onsets[first : first + BLOCK_FRAMES] for first in range(0, len(onsets), BLOCK_FRAMES)]
+    tempogram = sum(librosa.feature.tempogram(onset_envelope=part, **settings).sum(axis=1) for part in parts)
+    tempo = float(librosa.feature.tempo(tg=tempogram[:, None] / len(onsets), **settings)[0])
+    _, frames = librosa.beat.beat_track(onset_envelope=onsets, bpm=tempo, **settings)
+    bpm, clarity = None, 0.0
+    if len(frames) >= LEAST_BEATS:
+        clarity = pulse_clarity(onsets, round(60.0 * FRAMES_PER_SECOND / tempo))
+    if clarity >= LEAST_PULSE_CLARITY:
+        bpm = 60.0 * FRAMES_PER_SECOND * (len(frames) - 1) / float(frames[-1] - frames[0])
+    else:
+        frames = frames[:0]
+    return Beats(bpm, frames / FRAMES_PER_SECOND, onsets, clarity, sound.duration_seconds)
+
+
+def pulse_clarity(onset_strength: np.ndarray, period_frames: int) -> float:
+    """How much the onsets (frames,) repeat after a beat: their autocorrelation there, at most 1, in windows of 8 s.
+
+    O. Lartillot, T. Eerola, P. Toiviainen, J. Fornari, "Multi-feature modeling of pulse clarity", ISMIR 2008.
+    """
+    length = min(len(onset_strength), CLARITY_FRAMES)
+    parts = np.lib.stride_tricks.sliding_window_view(onset_strength, length)[:: max(length // 2, 1)]
+    spectra = np.fft.rfft(parts - parts.mean(axis=1, keepdims=True), 2 * length)
+    correlation = np.fft.irfft((np.abs(spectra) ** 2).sum(axis=0))[:length]
+    near = correlation[max(period_frames - 1, 1) : period_frames + 2]
+    return float(near.max() / correlation[0]) if near.size and correlation[0] > 0 else 0.0
+
+
+def mfcc(sound: Sound) -> Series:
+    """Mel-frequency cepstral coefficients (13, frames): the shape of the spectrum, from coarse to fine.
+
+    S. Davis, P. Mermelstein, "Comparison of parametric representations for monosyllabic word recognition", 1980.
+    """
+    import librosa  # noqa: PLC0415
+
+    return _audible(sound, librosa.feature.mfcc(S=sound.mel_db, n_mfcc=N_MFCC))
+
+
+def spectral_centroid(sound: Sound) -> Series:
+    """The centre of gravity (frames,) of the magnitude spectrum in Hz."""
+    magnitude = np.sqrt(sound.power)
+    frequencies_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE).astype(np.float32)
+    centroid_hz = frequencies_hz @ magnitude / np.maximum(magnitude.sum(axis=0), np.finfo(np.float32).tiny)
+    return _audible(sound, centroid_hz)
+
+
+def spectral_contrast(sound: Sound) -> Series:
+    """Peaks over valleys of the spectrum in dB, in seven bands (7, frames) between the `CONTRAST_EDGES_HZ`.
+
+    D.-N. Jiang, L. Lu, H.-J. Zhang, J.-H. Tao, L.-H. Cai, "Music type classification by spectral contrast feature",
+    ICME 2002; peak and valley are the mean powers of the highest and the lowest 2 % of the bins, at least one.
+    """
+    import librosa  # noqa: PLC0415
+
+    frequencies_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
+    used = frequencies_hz <= CONTRAST_EDGES_HZ[-1]
+    return _audible(sound, librosa.feature.spectral_contrast(S=sound.power[used], freq=frequencies_hz[used]))
+
+
+def _audible(sound: Sound, values: np.ndarray) -> Series:
+    """Values (..., frames) without those of silent frames."""
+    silent = np.broadcast_to(sound.dbfs <= SILENCE_DBFS, values.shape)
+    return Series(np.ma.masked_array(values, silent), sound.duration_seconds)

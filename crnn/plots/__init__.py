@@ -1,0 +1,21 @@
+"""Every figure, drawn from arrays. They need no display, and several threads may draw at once."""
+
+from crnn.plots.audio import FEATURES, Feature, mel_spectrogram
+from crnn.plots.inside import STEPS, Step
+from crnn.plots.style import INK, PALETTE, genre_colours, to_svg
+from crnn.plots.training import confusion_matrix, curves, reliability
+
+__all__ = [
+    "FEATURES",
+    "INK",
+    "PALETTE",
+    "STEPS",
+    "Feature",
+    "Step",
+    "confusion_matrix",
+    "curves",
+    "genre_colours",
+    "mel_spectrogram",
+    "reliability",
+    "to_svg",
+]

@@ -1,0 +1,157 @@
+"""What all figures share: colours, text, axes over time, and the way into a page."""
+
+import io
+from collections.abc import Sequence
+from html import escape
+from threading import Lock
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+# Ten colours that the colour-blind can tell apart: M. Petroff, "Accessible color sequences", 2021, arXiv:2107.02270.
+PALETTE = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadb"),
+)
+BLUE, ORANGE, GREY = PALETTE[0], PALETTE[6], PALETTE[3]  # those that are readable on white and on black
+INK = "#404041"  # text and axes; to_svg puts the page's colour in its place, so nothing else may have it
+FONT_POINTS = 8
+DPI = 160
+WIDTH = 5.0  # inches, of the figures over time
+LEFT, RIGHT = 0.12, 0.97  # where their axes begin and end, in shares of the width; all alike, so that times align
+ABOVE, BELOW = 0.31, 0.5  # inches over each panel, for its name, and under the last, for the time
+MAX_COLUMNS = 720  # of a picture: a page has no more pixels for it
+MEL_TICKS_HZ = (500, 1_000, 2_000, 4_000, 8_000)
+SECONDS_BETWEEN_TICKS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 180, 300)
+
+_svg_settings = Lock()  # how text is written into an SVG is a setting of the whole process
+
+
+def genre_colours(genres: Sequence[str]) -> dict[str, str]:
+    """A colour "#rrggbb" for each genre: the same wherever the genres come in the same order.
+
+    From the eleventh genre on the colours come again, each round half way closer to white.
+    """
+    colours = {}
+    for number, genre in enumerate(genres):
+        turn, place = divmod(number, len(PALETTE))
+        colours[genre] = to_hex([1 - (1 - part) * 0.5**turn for part in to_rgb(PALETTE[place])])
+    return colours
+
+
+def to_svg(figure: Figure, description: str) -> str:
+    """A figure as an <svg> element for a page: text and axes in the page's own colour, on its own background.
+
+    The `description` is what a screen reader says.
+    """
+    page = io.StringIO()
+    with _svg_settings, rc_context({"svg.fonttype": "none"}):
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+    _, svg = page.getvalue().split("<svg", maxsplit=1)  # before it stand declarations of XML
+    return f'<svg role="img" aria-label="{escape(description)}"{svg.replace(INK, "currentColor")}'
+
+
+def over_time(
+    heights: Sequence[float], end_seconds: float, start_seconds: float = 0.0, above: float = ABOVE
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels of these `heights` (inches) from top to bottom, all over the same time of a song."""
+    height = sum(heights) + above * len(heights) + BELOW
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    panels, top = [], height
+    for inches in heights:
+        top -= above + inches
+        place = (LEFT, top / height, RIGHT - LEFT, inches / height)
+        axes = figure.add_axes(place, xlim=(start_seconds, end_seconds))
+        axes.xaxis.set_major_locator(MultipleLocator(_seconds_between_ticks(end_seconds - start_seconds)))
+        axes.tick_params(labelbottom=False)
+        ink(axes)
+        panels.append(axes)
+    last = panels[-1]
+    last.tick_params(labelbottom=True)
+    if end_seconds < 60:
+        last.set_xlabel("seconds", labelpad=5)
+    else:
+        last.set_xlabel("minutes:seconds", labelpad=5)
+        last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}"))
+    return figure, panels
+
+
+def _seconds_between_ticks(span_seconds: float) -> float:
+    return next((step for step in SECONDS_BETWEEN_TICKS if span_seconds <= 7 * step), SECONDS_BETWEEN_TICKS[-1])
+
+
+def ink(axes: Axes) -> None:
+    """Axes and their labels in the page's colour."""
+    axes.tick_params(colors=INK, labelsize=FONT_POINTS)
+    axes.spines[:].set_color(INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=INK, size=FONT_POINTS)
+
+
+def write(axes: Axes, x: float, y: float, text: object, **style: object) -> None:
+    """Text as it is: a genre may have a "$" in its name."""
+    axes.text(x, y, str(text), **{"color": INK, "fontsize": FONT_POINTS, "parse_math": False, **style})
+
+
+def unit(axes: Axes, text: str) -> None:
+    """The unit of the vertical axis, over it."""
+    axes.set_title(text, x=0, pad=4, ha="right", color=INK, size=FONT_POINTS)
+
+
+def name(axes: Axes, text: str, **style: object) -> None:
+    """The name of a panel, over its left end."""
+    axes.set_title(text, x=0, pad=4, ha="left", color=INK, size=FONT_POINTS, **style)
+
+
+def legend(axes: Axes) -> None:
+    """What the lines of a panel mean, over its right end, with room for larger text on small screens."""
+    style = {"frameon": False, "fontsize": FONT_POINTS, "labelcolor": INK, "handlelength": 1.5, "columnspacing": 4.5}
+    place = {"loc": "lower right", "bbox_to_anchor": (0.96, 1.0), "borderaxespad": 0, "borderpad": 0.3}
+    axes.legend(ncols=9, **style, **place)
+
+
+def scale(axes: Axes, picture: AxesImage, low: str, high: str) -> None:
+    """What the colours of a picture mean, over its right end."""
+    box, height = axes.get_position(), axes.figure.get_figheight()
+    bar = axes.figure.add_axes((0.62, box.y1 + 0.1 / height, 0.25, 0.1 / height))
+    axes.figure.colorbar(picture, cax=bar, orientation="horizontal", ticks=[]).outline.set_visible(False)
+    write(bar, -0.03, 0.5, low, ha="right", va="center", transform=bar.transAxes)
+    write(bar, 1.03, 0.5, high, ha="left", va="center", transform=bar.transAxes)
+
+
+def columns(values: np.ndarray, reduce: np.ufunc | None = None, most: int = MAX_COLUMNS) -> np.ndarray:
+    """Values (..., n) as a picture of at most `most` columns, each the mean of its values or `reduce` of them.
+
+    Masked values have no part in the mean; a column of nothing else is masked.
+    """
+    n = values.shape[-1]
+    first = np.linspace(0, n, min(n, most), endpoint=False).astype(int)
+    if reduce is not None:
+        return reduce.reduceat(values, first, axis=-1)
+    heard = ~np.ma.getmaskarray(values)
+    counts = np.add.reduceat(heard.astype(int), first, axis=-1)
+    sums = np.add.reduceat(np.ma.filled(values, 0.0), first, axis=-1)
+    means = sums / np.maximum(counts, 1)
+    return np.ma.masked_where(counts == 0, means) if np.ma.isMaskedArray(values) else means
+
+
+def picture(axes: Axes, values: np.ndarray, end_seconds: float, **style: object) -> AxesImage:
+    """A picture of values (rows, columns) from the start of the axes' time to its own end, row 0 at the bottom."""
+    extent = (axes.get_xlim()[0], end_seconds, -0.5, len(values) - 0.5)
+    settings = {"cmap": "magma", "aspect": "auto", "origin": "lower", "interpolation": "none", "extent": extent}
+    limits = axes.get_xlim()
+    image = axes.imshow(values, **(settings | style))
+    axes.set_xlim(limits)
+    return image
+
+
+def readable_on(colour: str | Sequence[float]) -> str:
+    """Black or white, whichever has more contrast (WCAG 2.2, relative luminance)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return "black" if np.dot((0.2126, 0.7152, 0.0722), linear) > 0.179 else "white"

@@ -1,0 +1,71 @@
+"""Figures of a training and of what came of it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, ink, readable_on, write
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy over the epochs of a training.
+
+    Each row has the keys epoch, train_loss, valid_loss, train_accuracy and valid_accuracy; others are ignored.
+    """
+    figure = Figure(figsize=(8, 3), dpi=DPI, layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, label, colour in (("train", "training", BLUE), ("valid", "validation", ORANGE)):
+            axes.plot(epochs, [row[f"{part}_{name}"] for row in history], color=colour, label=label, marker=".")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ink(axes)
+    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+    figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
+    return figure
+
+
+def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> Figure:
+    """How many clips of each true genre (rows) got each answer (columns); the darker, the more of its row.
+
+    Beside each genre stands its recall, the share of its clips that got its name.
+    """
+    counts = np.asarray(matrix)
+    recall = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 1.5 + 0.4 * len(genres)
+    figure = Figure(figsize=(size, size), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    shades = axes.imshow(recall, cmap="Blues", vmin=0, vmax=1).cmap(recall)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = readable_on(shades[row, column])
+        write(axes, column, row, counts[row, column], ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    rows = [f"{genre}  {recall[i, i]:.0%}" if counts[i].any() else genre for i, genre in enumerate(genres)]
+    axes.set_yticks(range(len(genres)), rows, parse_math=False)
+    axes.set(xlabel="answer", ylabel="true genre and its recall")
+    ink(axes)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def reliability(bins: Sequence[Mapping]) -> Figure:
+    """How often answers of some confidence are right: the reliability diagram (Niculescu-Mizil and Caruana 2005).
+
+    `bins` have n, confidence and accuracy; points on the diagonal mean what they say. Bars are two standard errors.
+    """
+    confidence, accuracy, n = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "n"))
+    figure = Figure(figsize=(4.0, 4.0), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--")
+    error = 2 * np.sqrt(confidence * (1 - confidence) / n)  # of the accuracy, if the confidence is true
+    axes.errorbar(confidence, accuracy, error, fmt="none", ecolor=GREY, elinewidth=1)
+    axes.scatter(confidence, accuracy, s=8 + 2 * n, color=BLUE, zorder=3, clip_on=False)
+    for x, y, count in zip(confidence, accuracy, n, strict=True):
+        write(axes, x, y - 0.06, count, ha="center", va="center", fontsize=6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(xlabel="probability of the answer", ylabel="share of right answers")
+    ink(axes)
+    return figure
