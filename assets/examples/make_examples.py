@@ -1,9 +1,9 @@
-"""The ten example clips, rebuilt: source/<genre>.ini is a score as text, FluidSynth plays it, ffmpeg and numpy mix it.
+"""The synthesised example clips, rebuilt: FluidSynth plays the scores source/<genre>.ini, ffmpeg and numpy mix them.
 
 Needs three Debian packages, and numpy, which the project has anyway:
 
     apt install fluidsynth fluid-soundfont-gm ffmpeg
-    python assets/examples/make_examples.py               # all ten, or only some: make_examples.py jazz reggae
+    python assets/examples/make_examples.py               # all four, or only some: make_examples.py disco pop
 
 The notation of the scores is explained in README.md, under "The notation".
 """
@@ -40,9 +40,9 @@ WIDE = 0.8  # how far apart two takes of one part stand
 PCM = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "2"]  # how samples go to ffmpeg and come back
 
 ENCODERS = {
-    "mp3": "-c:a libmp3lame -b:a 80k",
-    "ogg": "-c:a libvorbis -q:a 1",
-    "m4a": "-c:a aac -b:a 80k -movflags +faststart",
+    "mp3": "-c:a libmp3lame -b:a 112k",
+    "ogg": "-c:a libvorbis -q:a 3",
+    "m4a": "-c:a aac -b:a 112k -movflags +faststart",
 }
 MASTER = "acompressor=threshold=-18dB:ratio=2:attack=20:release=200,alimiter=limit=0.6:level=disabled"
 
@@ -158,8 +158,6 @@ def pitches_of(name: str, chord: Chord, following: Chord, low: int) -> list[int]
         return [read_pitch(name)]
     if name == "c":
         return sorted(low + (chord.root + tone - low) % 12 for tone in chord.tones)
-    if name == "p":
-        return [root, root + 7, root + 12]
     if name == ">":
         target = low + (following.root - low) % 12
         return [target - 1 if target > low else target + 1]
@@ -332,22 +330,27 @@ def mix(song: Song) -> np.ndarray:
         for number, pan in enumerate((-WIDE, WIDE) if wide else (part.getfloat("pan", 0),)):
             sound = placed(take(name, song, number), pan)[:n_samples]
             total[: len(sound)] += sound
-    total = effects(at_level(total, STEM_DB), song.settings.get("master", MASTER))[:n_samples].copy()
+    total = effects(at_level(total, STEM_DB), MASTER)[:n_samples].copy()
     n_fade = round(FADE_SECONDS * SAMPLE_RATE)
     total[-n_fade:] *= np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32))[:, None] ** 2
     return total * (10 ** (PEAK_DB / 20) / np.abs(total).max())
 
 
+def encode(sound: np.ndarray, genre: str, form: str, tags: dict[str, str]) -> Path:
+    """The clip of a genre written beside this script, in one of the formats of ENCODERS."""
+    path = HERE / f"{genre}.{form}"
+    metadata = [word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")]
+    encoder = shlex.split(ENCODERS[form])
+    command = ["ffmpeg", "-v", "error", "-y", *PCM, "-i", "-", *encoder, *metadata, "-fflags", "+bitexact", str(path)]
+    subprocess.run(command, check=True, input=sound.astype("<f4").tobytes())
+    return path
+
+
 def make(genre: str) -> Path:
     song = read_song(genre)
-    path = HERE / f"{genre}.{song.settings['format']}"
-    tags = {"title": song.settings["title"], "artist": song.settings.get("artist", "Genre CRNN"), "genre": genre}
+    tags = {"title": song.settings["title"], "artist": "Genre CRNN", "genre": genre}
     tags |= {"comment": "Synthesised. See assets/examples/README.md"}
-    metadata = [word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")]
-    encoder = shlex.split(ENCODERS[song.settings["format"]])
-    command = ["ffmpeg", "-v", "error", "-y", *PCM, "-i", "-", *encoder, *metadata, "-fflags", "+bitexact", str(path)]
-    subprocess.run(command, check=True, input=mix(song).astype("<f4").tobytes())
-    return path
+    return encode(mix(song), genre, song.settings["format"], tags)
 
 
 def main(argv: list[str] | None = None) -> None:
