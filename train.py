@@ -22,7 +22,7 @@ from crnn import plots
 from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
-from crnn.checkpoint import CheckpointError, load_checkpoint, save
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, CheckpointError, load_checkpoint, save
 from crnn.crossval import cross_validate
 from crnn.features import DatasetError, Features
 from crnn.gtzan import Dataset, download_gtzan, extract_features, find_tracks, has_heard, make_dataset, read_artists
@@ -250,8 +250,7 @@ def run_train(args: argparse.Namespace, command: str) -> None:
     logits = clip_logits(model, valid)
     calibration = fit_calibration(logits, valid.labels)
     record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
-    write_run(out, "validated" if args.refit else "model", calibrated(model, calibration), record)
-    write_history(out, history)
+    write_run(out, "validated" if args.refit else "model", calibrated(model, calibration), record, history)
     print_figures("valid", record["valid"])
     if args.refit:
         print("The same on training and validation clips:")
@@ -259,7 +258,7 @@ def run_train(args: argparse.Namespace, command: str) -> None:
     if "test" in sizes:
         record["test"] = evaluate(model, dataset.clips("test"))
         print_figures("test", record["test"])
-    write_run(out, "model", model, record)
+    write_run(out, "model", model, record, history)
     print(f"{out / 'model'} is the model.")
 
 
@@ -312,7 +311,7 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     jobs = args.jobs or (os.cpu_count() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
     record = {"valid": figures, "groups": args.groups, **provenance(command)}
-    (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_figures(out, "cross-validation", figures)
     print("fold  clips  accuracy  negative log-likelihood  minutes")
     for number, fold in enumerate(figures["folds"], start=1):
@@ -321,26 +320,28 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     print(f"spread: the folds' accuracies have a standard deviation of {figures['spread']:.3f}")
 
 
-def write_run(out: Path, name: str, model: CRNN, record: dict) -> None:
-    """Write a model with its card, metrics.json and the figures of what was measured so far."""
+def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epoch]) -> None:
+    """Write a model with its card, metrics.json, history.csv and the figures of what was measured so far."""
     record = {
         **record,
         "trained_on": model.config.trained_on,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     save(model, out / name, model_card(model, record))
-    (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
+        (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_history(folder, history)
+    plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
     for part in {"valid", "test"} & record.keys():
         write_figures(out, part, record[part])
 
 
-def write_history(out: Path, history: list[Epoch]) -> None:
-    """Write history.csv and curves.png."""
-    with (out / "history.csv").open("w", newline="", encoding="utf-8") as file:
+def write_history(folder: Path, history: list[Epoch]) -> None:
+    """Write history.csv."""
+    with (folder / HISTORY_FILE).open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         rows.writeheader()
         rows.writerows(asdict(epoch) for epoch in history)
-    plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
 
 
 def write_figures(out: Path, part: str, figures: dict) -> None:

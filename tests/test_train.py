@@ -79,7 +79,8 @@ def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -
         "reliability-valid.png",
         "reliability-test.png",
     }
-    assert {path.name for path in (out / "model").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    model = {"config.json", "model.safetensors", "README.md", "metrics.json", "history.csv"}
+    assert {path.name for path in (out / "model").iterdir()} == model
     for picture in out.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size > 5_000
