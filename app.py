@@ -1,54 +1,183 @@
 """The web page: `python app.py` serves it with the bundled model, `python app.py --model MODEL` with another one."""
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
-from itertools import groupby
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
 
-from crnn import plots
-from crnn.audio import MAX_SECONDS, SUFFIXES, AudioError
-from crnn.checkpoint import MODEL_VARIABLE, CheckpointError
-from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn import about, page
+from crnn.audio import SUFFIXES, AudioError, load_audio
+from crnn.background import in_steps
+from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, load_public
+from crnn.explain import explain
+from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
+from crnn.songs import Row, added, songs_view
+from crnn.view import overlay, song_view
 
-ASSETS = Path(__file__).parent / "assets"
-EXAMPLES = ASSETS / "examples"
+ROOT = Path(__file__).parent
+EXAMPLES = ROOT / "assets" / "examples"
+PARTS = ROOT / "assets" / "page"
+LANGUAGES = {
+    "en": "English",
+    "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
+    "pt-BR": "Português",
+    "zh-CN": "中文",
+}
+TRANSLATIONS = {
+    file.stem: json.loads(file.read_text("utf-8")) for file in (ROOT / "assets/translations").glob("*.json")
+}
+FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, visitors cannot try another model
+HUB_ID_HINT = "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
 MAX_MEGABYTES = 100  # of an upload
+MAX_SONGS = 200  # that a visit remembers
 KEPT_SECONDS = 3_600  # that an upload stays on the server's disk, for its player
+MAX_SESSIONS = 200  # of which the server remembers the songs
 
-# Browsers clean recordings for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
-MICROPHONE = """<script>(() => {
-  const media = navigator.mediaDevices;
-  if (!media?.getUserMedia) return;
-  const ask = media.getUserMedia.bind(media);
-  const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
-  media.getUserMedia = wish =>
-    ask(wish?.audio ? {...wish, audio: {...(wish.audio === true ? {} : wish.audio), ...raw}} : wish);
-})();</script>"""
+UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
+PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
-INTRODUCTION = """# Which genre is this?
-Upload a song, record some music or try an example. A neural network listens to it and says what it hears, and when."""
-
-FOOTER = """**What it knows.** {genres}. The bundled model learned them from clips collected around 2000 (GTZAN), so
-newer styles are foreign to it. Any other music, and speech and noise too, can only come out as one of these or as
-unsure: an answer says what a song resembles.
-
-**Your clips** are deleted from the server after an hour; nothing else is stored, counted or passed on. Files up to
-{megabytes} MB work, of which the first {minutes} minutes are heard: wav, mp3, flac, ogg, opus, m4a, aac, webm, wma,
-aiff, and videos with sound.
-
-Answers come from the model {model}."""
-
-NOTHING_YET = '<p class="hint">The answer will appear here.</p>'
+text = gr.I18n(en={message: message for message in TRANSLATIONS["de"]}, **TRANSLATIONS)
 
 
-def build_demo(classifier: GenreClassifier) -> gr.Blocks:
-    """The page and its API, with the answers of `classifier`; to be launched with `launch_options()`."""
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The song that the page is about now, and who answered."""
 
-    def classify(song: str) -> dict:
+    path: str
+    prediction: Prediction
+    classifier: GenreClassifier
+
+
+class Page:
+    """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`."""
+
+    def __init__(self, classifier: GenreClassifier) -> None:
+        self.classifier = classifier
+
+    def hear(self, song: str | None, own: GenreClassifier | None, rows: list[Row]) -> tuple:
+        """A song has come or gone: answer, drawing, reasons, song, rows and table."""
+        nothing = gr.update(value="", overlay="")
+        if song is None:
+            return page.waiting((own or self.classifier).genres), nothing, "", None, rows, gr.skip()
+        classifier = own or self.classifier
+        try:
+            waveform = load_audio(song)
+            prediction = classifier.predict_waveform(waveform)
+        except AudioError as error:
+            return page.fault(str(error)), nothing, "", None, rows, gr.skip()
+        rows = added(rows, Row.of(song, classifier.origin.name, prediction))[:MAX_SONGS]
+        made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
+        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as)
+        view = gr.update(value=json.dumps(song_view(Path(song).name, prediction, waveform)), overlay="")
+        return answer, view, "", Heard(song, prediction, classifier), rows, json.dumps(songs_view(rows))
+
+    def why(self, event: gr.EventData, heard: Heard | None, progress: gr.Progress = gr.Progress()) -> Iterator[tuple]:  # noqa: B008
+        """A genre was chosen, to see what spoke for it: overlay, reasons, stop button."""
+        idle = gr.update(visible=False)
+        if heard is None or not event.genre:
+            yield gr.update(overlay=""), "", idle
+            return
+        yield gr.skip(), "", gr.update(visible=True)
+        log_mel, model = heard.prediction.log_mel, heard.classifier.model
+        for step in in_steps(lambda report: explain(model, log_mel, event.genre, report)):
+            if isinstance(step, float):
+                progress(step)
+                yield gr.skip(), gr.skip(), gr.skip()  # where it can be stopped
+                continue
+            picture = json.dumps({"genre": step.genre, "tiles": overlay(step)})
+            yield gr.update(overlay=picture), page.reasons(step), idle
+
+    def sound(self, heard: Heard | None, is_open: bool, shown: str | None) -> Iterator[tuple]:
+        """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
+        if not is_open or (heard and heard.path == shown):
+            yield UNCHANGED
+        elif heard is None:
+            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+        else:
+            yield from self._one_by_one(heard, page.sound_figures(load_audio(heard.path)))
+
+    def inside(self, heard: Heard | None, shown: str | None) -> Iterator[tuple]:
+        """The way from the song to its genre is to be seen: figures, whose, stop button."""
+        if heard is None:
+            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+        elif heard.prediction.verdict == NO_MUSIC:
+            yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)
+        elif heard.path == shown:
+            yield UNCHANGED
+        else:
+            figures = page.inside_figures(heard.classifier.model, load_audio(heard.path), heard.prediction)
+            yield from self._one_by_one(heard, figures)
+
+    @staticmethod
+    def _one_by_one(heard: Heard, figures: Iterator[str]) -> Iterator[tuple]:
+        parts = []
+        for figure in figures:
+            parts.append(figure)
+            yield page.figures(parts), None, gr.update(visible=True)
+        yield gr.skip(), heard.path, gr.update(visible=False)
+
+    def hear_many(
+        self,
+        files: list[str] | None,
+        own: GenreClassifier | None,
+        rows: list[Row],
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[tuple]:
+        """Several songs have come: rows, table, what happens, stop button."""
+        if not files:
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return
+        classifier = own or self.classifier
+        songs = [file for file in files if len(files) == 1 or Path(file).suffix.lower() in SUFFIXES]
+        for number, song in enumerate(songs):
+            progress((number, len(songs)), desc=Path(song).name)
+            yield (
+                gr.skip(),
+                gr.skip(),
+                page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)),
+                gr.update(visible=True),
+            )
+            try:
+                row = Row.of(song, classifier.origin.name, classifier.predict(song))
+            except AudioError as error:
+                row = Row(song, classifier.origin.name, error=str(error))
+            rows = added(rows, row)[:MAX_SONGS]
+            yield rows, json.dumps(songs_view(rows)), gr.skip(), gr.skip()
+        others = len(files) - len(songs)
+        done = page.hint("Songs heard: {n}; other files left out: {others}.", n=len(songs), others=others)
+        yield gr.skip(), gr.skip(), done, gr.update(visible=False)
+
+    def open_again(self, event: gr.EventData, rows: list[Row]) -> tuple:
+        """A song was chosen in the table: player, tabs, what happens."""
+        path = rows[event.id].path if 0 <= event.id < len(rows) else ""
+        if not Path(path).is_file():
+            return gr.skip(), gr.skip(), page.hint("This song is no longer on the server: choose it anew to hear it.")
+        return path, gr.Tabs(selected="listen"), ""
+
+    def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
+        """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
+        try:
+            own = GenreClassifier(*load_public(name))
+        except CheckpointError as error:
+            return own, page.fault(str(error)), *self.about(own)
+        return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
+
+    def about(self, own: GenreClassifier | None) -> tuple:
+        """The model that answers: facts, figures and card."""
+        classifier = own or self.classifier
+        figures = page.figures([*about.training_figures(classifier.origin, classifier.genres)])
+        return about.facts(classifier), figures, about.card(classifier.origin.card)
+
+    def classify(self, song: str) -> dict:
         """Recognise the genre of a song.
 
         The answer has `genre` (the most probable one, "unsure", or "no music" for silence), `probabilities` (of each
@@ -61,118 +190,255 @@ def build_demo(classifier: GenreClassifier) -> gr.Blocks:
         if song is None:
             raise gr.Error("There is no song: send an audio file.", print_exception=False)
         try:
-            return classifier.predict(song).as_dict()
+            return self.classifier.predict(song).as_dict()
         except AudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def show(song: str | None) -> str:
-        if song is None:
-            return NOTHING_YET
-        try:
-            return result(classifier.predict(song))
-        except AudioError as error:
-            return f'<p class="fault" role="alert">{escape(str(error))}</p>'
+    def classify_batch(self, songs: list[str]) -> list[dict]:
+        """Recognise the genres of several songs.
 
+        The answer is a list in their order. Each has `song` (the name of the file) and either what `classify` answers
+        or `error`, a sentence that says why there is no answer; one bad file does not spoil the others.
+
+        Args:
+            songs: sound files, or videos with sound, of at least one second each.
+        """
+        if not songs:
+            raise gr.Error("There are no songs: send a list of audio files.", print_exception=False)
+        answers = []
+        for song in songs:
+            try:
+                answer = self.classifier.predict(song).as_dict()
+            except AudioError as error:
+                answer = {"error": str(error)}
+            answers.append({"song": Path(song).name, **answer})
+        return answers
+
+
+def part(name: str) -> str:
+    """The text of a file of the page."""
+    return (PARTS / name).read_text("utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What several tabs of the page need."""
+
+    own: gr.State  # the visitor's GenreClassifier, None for the host's
+    heard: gr.State  # what the page is about, Heard or None
+    rows: gr.State  # the songs of the visit, list[Row]
+    song: gr.Audio
+    table: gr.HTML
+    tabs: gr.Tabs
+
+
+def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
+    """The page and its API, with the answers of `classifier`; to be launched with `launch_options()`.
+
+    `choice`: whether visitors may try another model from the Hub.
+    """
+    happens = Page(classifier)
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
-    with gr.Blocks(title="Genre CRNN", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)) as demo:
-        gr.Markdown(INTRODUCTION)
+    looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
+    kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
+    with gr.Blocks(title="Genre CRNN", analytics_enabled=False, **kept) as demo:
+        languages = "".join(f'<option value="{code}" lang="{code}">{name}</option>' for code, name in LANGUAGES.items())
+        gr.HTML(part("header.html").replace("@languages", languages), elem_id="header")
         if classifier.origin.notice:
             gr.HTML(f'<p class="notice" role="status">{escape(classifier.origin.notice)}</p>')
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
-                song = gr.Audio(label="Song", type="filepath", sources=["upload", "microphone"], elem_id="song")
-                examples = sorted(path for path in EXAMPLES.glob("*") if path.suffix in SUFFIXES)
-                if examples:
-                    labels = [path.stem.capitalize() for path in examples]
-                    gr.Examples(
-                        examples,
-                        song,
-                        label="Or one of these synthesised examples",
-                        example_labels=labels,
-                        cache_examples=False,
-                        api_visibility="private",
-                        elem_id="examples",
-                    )
-            with gr.Column(scale=3, min_width=320):
-                answer = gr.HTML(NOTHING_YET, elem_id="answer", min_height=100)
-        gr.Markdown(footer(classifier), elem_id="about")
-        details = gr.JSON(visible=False, label="Answer")
-
-        song.change(show, song, answer, api_visibility="private", show_progress="full")
-        gr.on([], classify, song, details, api_name="classify")
+        states = gr.State(None), gr.State(None), gr.State([])
+        with gr.Tabs(selected="listen", elem_id="tabs") as tabs:
+            shared = Shared(*states, song_input(), songs_table(), tabs)
+            with gr.Tab(text("Listen"), id="listen", elem_id="listen-tab"):
+                hear = listen_tab(happens, shared)
+            with gr.Tab(text("Your songs"), id="songs", elem_id="songs-tab"):
+                songs_tab(happens, shared)
+            with gr.Tab(text("How it works"), id="inside", elem_id="inside-tab") as tab:
+                inside_tab(happens, shared, tab)
+            with gr.Tab(text("The model"), id="model", elem_id="model-tab") as tab:
+                model_tab(happens, shared, tab, hear, choice)
+            with gr.Tab(text("For developers"), id="programs", elem_id="programs-tab"):
+                programs_tab(happens)
+        gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
     return demo.queue(max_size=20)
 
 
-def result(prediction: Prediction) -> str:
-    """All that the page shows of a prediction, as HTML."""
-    parts = [f'<p class="verdict" role="status">{escape(verdict(prediction))}</p>']
-    if prediction.duration_seconds >= MAX_SECONDS:
-        parts.append(f'<p class="hint">Of this long song, the first {MAX_SECONDS // 60} minutes were heard.</p>')
-    if prediction.verdict != NO_MUSIC:
-        parts += [bars(prediction), chart("Genre over time", timeline(prediction))]
-    spectrogram = plots.to_svg(plots.mel_spectrogram(prediction.log_mel), "Mel spectrogram: loudness by time and pitch")
-    parts.append(chart("Mel spectrogram: the sound as the network sees it", spectrogram))
-    return "".join(parts)
+def song_input() -> gr.Audio:
+    """Where a song is uploaded, recorded and played, by the browser's own player: long songs do not choke it."""
+    return gr.Audio(
+        label=text("Song"),
+        type="filepath",
+        sources=["upload", "microphone"],
+        waveform_options=gr.WaveformOptions(show_recording_waveform=False),
+        buttons=[],
+        render=False,
+        elem_id="song",
+    )
 
 
-def verdict(prediction: Prediction) -> str:
-    """The answer in a few words."""
-    if prediction.verdict == NO_MUSIC:
-        return "No music here: the recording is silent"
-    first, second = list(prediction.probabilities)[:2]
-    if prediction.verdict == UNSURE:
-        return f"Unsure: between {first} and {second}"
-    return f"{first.capitalize()}, {prediction.probabilities[first]:.0%}"
+def songs_table() -> gr.HTML:
+    """The table of the visit's songs."""
+    return gr.HTML("", html_template=part("songs.html"), js_on_load=part("songs.js"), render=False, elem_id="songs")
 
 
-def bars(prediction: Prediction) -> str:
-    """A bar for each genre, the most probable first; their colours are those of the timeline."""
-    colours = plots.genre_colours(prediction.genres)
-    rows = [
-        f'<li style="--share: {share:.4f}; --colour: {colours[genre]}">'
-        f"<span>{escape(genre)}</span><i></i><b>{share:.0%}</b></li>"
-        for genre, share in prediction.probabilities.items()
+def listen_tab(happens: Page, shared: Shared) -> dict:
+    """One song: the answer, the drawing, the reasons, the audio features. Returns how a song is heard, for `gr.on`."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=320):
+            shared.song.render()
+            example_buttons(shared.song)
+        with gr.Column(scale=3, min_width=320):
+            answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
+    view = gr.HTML("", overlay="", html_template=part("song.html"), js_on_load=part("song.js"), elem_id="view")
+    with gr.Row(elem_id="why"):
+        reasons = gr.HTML("", elem_id="reasons", scale=4)
+        stop_why = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-why")
+    with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
+        sound = gr.HTML("", elem_id="sound-figures")
+        stop_sound = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-sound")
+    is_open, shown = gr.State(False), gr.State(None)
+
+    features = {
+        "fn": happens.sound,
+        "inputs": [shared.heard, is_open, shown],
+        "outputs": [sound, shown, stop_sound],
+        "show_progress": "minimal",
+        **PRIVATE,
+    }
+    explained = view.select(
+        happens.why, shared.heard, [view, reasons, stop_why], show_progress_on=reasons, concurrency_limit=2, **PRIVATE
+    )
+    opened = section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
+    section.collapse(lambda: False, None, is_open, **PRIVATE)
+    hear = {
+        "fn": happens.hear,
+        "inputs": [shared.song, shared.own, shared.rows],
+        "outputs": [answer, view, reasons, shared.heard, shared.rows, shared.table],
+        "show_progress_on": answer,
+        "cancels": [explained, opened],
+        **PRIVATE,
+    }
+    again = shared.song.change(**hear).then(**features)
+    stop_why.click(lambda: gr.update(visible=False), None, stop_why, cancels=explained, **PRIVATE)
+    stop_sound.click(lambda: gr.update(visible=False), None, stop_sound, cancels=[opened, again], **PRIVATE)
+    return hear
+
+
+def example_buttons(song: gr.Audio) -> None:
+    """The example clips, one a genre."""
+    examples = sorted(file for file in EXAMPLES.glob("*") if file.suffix in SUFFIXES)
+    gr.Examples(
+        examples,
+        song,
+        label=text("Or one of these examples"),
+        example_labels=[file.stem.capitalize() for file in examples],
+        cache_examples=False,
+        api_visibility="private",
+        elem_id="examples",
+    )
+
+
+def songs_tab(happens: Page, shared: Shared) -> None:
+    """Many songs: upload, progress, the table of the visit."""
+    with gr.Row():
+        files = gr.File(label=text("Several songs at once"), file_count="multiple", height=140, elem_id="files")
+        folder = gr.File(label=text("Or a folder of songs"), file_count="directory", height=140, elem_id="folder")
+    with gr.Row():
+        status = gr.HTML("", elem_id="status", scale=4)
+        stop = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-many")
+    shared.table.render()
+    heard = [
+        chosen.upload(
+            happens.hear_many,
+            [chosen, shared.own, shared.rows],
+            [shared.rows, shared.table, status, stop],
+            show_progress_on=status,
+            **PRIVATE,
+        )
+        for chosen in (files, folder)
     ]
-    return f'<ol class="bars" aria-label="Probability of each genre">{"".join(rows)}</ol>'
+    stopped = page.hint("Stopped; what was heard so far is below.")
+    stop.click(lambda: (stopped, gr.update(visible=False)), None, [status, stop], cancels=heard, **PRIVATE)
+    shared.table.select(happens.open_again, shared.rows, [shared.song, shared.tabs, status], **PRIVATE)
 
 
-def timeline(prediction: Prediction) -> str:
-    """The genres over time as an SVG; read out, it is the most probable genres in their order."""
-    figure = plots.timeline(
-        prediction.starts_seconds,
-        prediction.window_seconds,
-        prediction.timeline,
-        prediction.genres,
-        prediction.duration_seconds,
+def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
+    """The way from the visitor's song to its genre."""
+    gr.HTML(page.hint("The way from your song to its genre, in pictures of the passage it is surest about."))
+    figures = gr.HTML("", elem_id="inside-figures")
+    stop = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-inside")
+    shown = gr.State(None)
+    drawn = tab.select(
+        happens.inside, [shared.heard, shown], [figures, shown, stop], show_progress="minimal", **PRIVATE
     )
-    winners = [prediction.genres[i] for i, _ in groupby(prediction.timeline.argmax(axis=1))]
-    return plots.to_svg(figure, f"Most probable genre from start to end: {', '.join(winners)}")
+    stop.click(lambda: gr.update(visible=False), None, stop, cancels=drawn, **PRIVATE)
 
 
-def chart(caption: str, svg: str) -> str:
-    """A figure with its caption."""
-    return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
+def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bool) -> None:
+    """The model behind the answers, and another one to try."""
+    facts = gr.HTML("", elem_id="facts")
+    if choice:
+        with gr.Row(elem_id="choice", equal_height=False):
+            name = gr.Textbox(
+                label=text("Try another model"),
+                info=text(
+                    "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
+                ),
+                placeholder="user/name@revision",
+                max_lines=1,
+                scale=4,
+            )
+            use = gr.Button(text("Use it"), scale=1, min_width=120, elem_id="use")
+            back = gr.Button(text("Back to the default"), scale=1, min_width=120, elem_id="back")
+        told = gr.HTML("", elem_id="told")
+    figures = gr.HTML("", elem_id="model-figures")
+    card = gr.Markdown("", elem_id="card")
+    seen = [facts, figures, card]
+    tab.select(happens.about, shared.own, seen, show_progress="minimal", **PRIVATE)
+    if choice:
+        gr.on(
+            [name.submit, use.click],
+            happens.try_model,
+            [name, shared.own],
+            [shared.own, told, *seen],
+            show_progress_on=told,
+            **PRIVATE,
+        ).then(**hear)
+        back.click(lambda: (None, ""), None, [shared.own, told], **PRIVATE).then(
+            happens.about, shared.own, seen, **PRIVATE
+        ).then(**hear)
 
 
-def footer(classifier: GenreClassifier) -> str:
-    """What the page is, can and does, as Markdown."""
-    return FOOTER.format(
-        genres=", ".join(classifier.genres).capitalize(),
-        megabytes=MAX_MEGABYTES,
-        minutes=MAX_SECONDS // 60,
-        model=classifier.origin.name,
-    )
+def programs_tab(happens: Page) -> None:
+    """The endpoints, and how to use them."""
+    gr.HTML(page.programs())
+    gr.Markdown(f"```python\n{(ROOT / 'examples/client.py').read_text('utf-8')}```", elem_id="client")
+    song = gr.Audio(label="Song", type="filepath", visible=False)
+    songs = gr.File(label="Songs", file_count="multiple", visible=False)
+    answer, answers = gr.JSON(label="Answer", visible=False), gr.JSON(label="Answers", visible=False)
+    gr.on([], happens.classify, song, answer, api_name="classify")
+    gr.on([], happens.classify_batch, songs, answers, api_name="classify_batch")
 
 
 def launch_options() -> dict:
     """How the page is served: Gradio takes its looks, limits and habits at launch."""
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
+    script = f"const TRANSLATIONS = {translations};\n{part('page.js')}"
     return {
         "theme": theme.set(body_text_color_subdued="*neutral_500"),  # its own grey is too light to read
-        "css_paths": ASSETS / "style.css",
-        "head": MICROPHONE,
+        # As a part of the head, as Gradio rewrites what it is given as `css`, and breaks it.
+        "head": f"<style>{part('style.css')}</style><script>{script}</script>",
+        "i18n": text,
         "max_file_size": f"{MAX_MEGABYTES}mb",
+        "state_session_capacity": MAX_SESSIONS,
         "footer_links": ["api", "settings"],
+        "mcp_server": find_spec("mcp") is not None,
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -187,6 +453,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model", help=f"a folder, a bundled model or a Hub id with an optional @revision (default: ${MODEL_VARIABLE})"
     )
+    parser.add_argument(
+        "--fixed",
+        action="store_true",
+        default=bool(os.environ.get(FIXED_VARIABLE)),
+        help=f"visitors cannot try another model (default: if ${FIXED_VARIABLE} is set)",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser of this computer")
     return parser.parse_args(argv)
 
@@ -196,7 +468,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True)
-        build_demo(classifier).launch(inbrowser=args.open, **launch_options())
+        build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, load_audio
-from crnn.checkpoint import Origin, load_checkpoint
+from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel
 from crnn.model import CRNN
 
@@ -60,10 +60,15 @@ class Prediction:
 class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
 
-    `batch_size` is the number of windows that go through the model at once: memory and speed, not results.
+    `batch_size` is the number of windows that go through the model at once: memory and speed, not results. Raises
+    CheckpointError if a genre of the model has the name of another verdict.
     """
 
     def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16) -> None:
+        if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
+            raise CheckpointError(
+                f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
+            )
         self.model = model.eval()
         self.origin = origin
         self.batch_size = batch_size
@@ -87,7 +92,7 @@ class GenreClassifier:
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,), mono float at 22 050 Hz, full scale 1.
 
-        Raises AudioError if it is shorter than one second, not mono or not finite.
+        Raises AudioError if it is shorter than one second, not mono or not finite, or if the model breaks down on it.
         """
         waveform = np.require(waveform, np.float32, ["C", "W"])  # what torch can take without a copy
         if waveform.ndim != 1 or len(waveform) < MIN_SECONDS * SAMPLE_RATE:
@@ -103,6 +108,8 @@ class GenreClassifier:
             )
         hop_frames = min(max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS), config.window_frames)
         logits, starts = self.model.window_logits(log_mel, hop_frames, self.batch_size)
+        if not logits.isfinite().all():
+            raise AudioError(f"The model {self.origin.name} finds no numbers for this song: try another model.")
         timeline = (logits / config.temperature).softmax(dim=-1).numpy()
         starts_samples = np.array(starts) * HOP_LENGTH
         audible = [

@@ -1,5 +1,10 @@
 """The page in a real browser and its API, with a small untrained model whose answers the tests compute themselves."""
 
+import asyncio
+import base64
+import csv
+import io
+import json
 import os
 import re
 import shutil
@@ -9,37 +14,58 @@ import sys
 import time
 import urllib.request
 import wave
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
-from crnn import checkpoint
+from crnn import checkpoint, page, plots
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio
-from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin
-from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier
+from crnn.background import Stopped
+from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
+from crnn.explain import explain
+from crnn.inference import GenreClassifier
 from crnn.model import CRNN, CRNNConfig
 
 GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
 PATIENCE_MS = 60_000  # for a machine that is busy with other things
 ROOT = Path(app.__file__).parent
+TABS = {
+    "listen": "Listen",
+    "songs": "Your songs",
+    "inside": "How it works",
+    "model": "The model",
+    "programs": "For developers",
+}
 
 
 class Listener(GenreClassifier):
-    """Keeps the waveforms that it is asked about."""
+    """Keeps the waveforms that it is asked about, and waits before each answer until it may give one."""
 
-    heard: list
+    def __init__(self, model, origin):
+        super().__init__(model, origin)
+        self.heard = []
+        self.may_answer = Event()
+        self.may_answer.set()
 
-    def predict(self, source):
-        self.heard.append(load_audio(source))
-        return super().predict(source)
+    def predict_waveform(self, waveform):
+        self.heard.append(waveform)
+        assert self.may_answer.wait(60)
+        return super().predict_waveform(waveform)
 
 
 def write_wav(path, waveform, sample_rate=SAMPLE_RATE):
@@ -75,24 +101,34 @@ def songs(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="module")
-def classifier():
-    torch.manual_seed(0)  # one that hears a difference between the songs
-    model = CRNN(CRNNConfig(genres=GENRES, channels=(4, 4), mel_pools=(8, 16), time_pools=(4, 4), recurrent_size=4))
+def small_model(genres, seed=0):
+    """An untrained model that hears a difference between the songs."""
+    torch.manual_seed(seed)
+    model = CRNN(CRNNConfig(genres=genres, channels=(4, 4), mel_pools=(8, 16), time_pools=(4, 4), recurrent_size=4))
     model.stem.mean.fill_(-40.0)
     model.stem.std.fill_(20.0)
     torch.nn.init.normal_(model.members[0].classifier.linear.weight)
-    listener = Listener(model, Origin("a small untrained model"))
-    listener.heard = []
-    return listener
+    return model
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    card = '---\nlicense: mit\n---\n\n# A small card\n\n<script>alert("no")</script>\n\nIt knows nothing.\n'
+    return Listener(small_model(GENRES), Origin("a small untrained model", card=card))
+
+
+@contextmanager
+def served(demo):
+    """The address of a page while it is served."""
+    _, address, _ = demo.launch(**app.launch_options(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield address
+    demo.close()
 
 
 @pytest.fixture(scope="module")
 def url(classifier):
-    demo = app.build_demo(classifier)
-    _, address, _ = demo.launch(**app.launch_options(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    yield address
-    demo.close()
+    with served(app.build_demo(classifier)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +149,7 @@ def browser(tmp_path_factory):
         "--disable-background-networking",
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
         f"--use-file-for-fake-audio-capture={played}",
     ]
     expect.set_options(timeout=PATIENCE_MS)
@@ -122,104 +159,144 @@ def browser(tmp_path_factory):
         chromium.close()
 
 
-@pytest.fixture
-def page(browser, url):
-    """The page, freshly opened; at the end it must have reported no error and asked no other server."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(PATIENCE_MS)
+@contextmanager
+def opened(browser, url, query="", **options):
+    """A page, freshly opened; at the end it must have reported no error and asked no other server."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+    tab = context.new_page()
+    tab.set_default_timeout(PATIENCE_MS)
     faults = []
-    opened.on("console", lambda message: message.type == "error" and faults.append(message.text))
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("request", lambda request: request.url.startswith((url, "blob:", "data:")) or faults.append(request.url))
-    opened.faults = faults
-    opened.goto(url)
-    yield opened
-    opened.close()
+    tab.on("console", lambda message: message.type == "error" and faults.append(message.text))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("request", lambda request: request.url.startswith((url, "blob:", "data:")) or faults.append(request.url))
+    tab.faults = faults
+    tab.goto(url + query)
+    expect(tab.locator("#song input[type=file]")).to_be_attached()
+    yield tab
+    context.close()
     assert not faults
 
 
-def upload(page, path):
-    page.set_input_files("#song input[type=file]", path)
+@pytest.fixture
+def page_(browser, url):
+    with opened(browser, url) as tab:
+        yield tab
 
 
-def clear(page):
-    page.click("#song button[aria-label='Clear']")
+def upload(tab, path):
+    tab.set_input_files("#song input[type=file]", path)
 
 
-def expect_answer_to(song, page, classifier):
+def clear(tab):
+    tab.click("#song button[aria-label='Clear']")
+
+
+def go(tab, name):
+    """Choose a tab of the page, on narrow screens from the menu of those that do not fit."""
+    button = tab.locator(f"#{name}-tab-button:visible")
+    if button.count():
+        button.click()
+    else:
+        tab.click(".overflow-menu > button")
+        tab.locator(".overflow-dropdown").get_by_text(TABS[name]).click()
+
+
+def plain(html):
+    """HTML as a reader sees it."""
+    return unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", "", html))).strip()
+
+
+def expect_answer_to(song, tab, classifier):
     """Wait until the page shows what the classifier says, which is not the same for all songs."""
     prediction = classifier.predict(song)
-    expect(page.locator("#answer .verdict")).to_have_text(app.verdict(prediction))
+    expect(tab.locator("#answer .verdict")).to_have_text(plain(page.verdict(prediction)))
     shares = [f"{genre}{share:.0%}" for genre, share in prediction.probabilities.items()]
-    expect(page.locator("#answer .bars li")).to_have_text(shares)
-    expect(page.locator("#answer svg[role=img]")).to_have_count(2)
+    expect(tab.locator("#answer .bars li")).to_have_text(shares)
+    expect(tab.locator("#view image")).to_have_count(1)
+    expect(tab.locator("#view [data-part=name]")).to_have_text(Path(song).name)
 
 
-def test_upload_shows_the_answer(page, songs, classifier):
-    upload(page, songs["tone"])
-    expect_answer_to(songs["tone"], page, classifier)
+def expect_files(tab, button):
+    """What a click on a button downloads: its name and content."""
+    with tab.expect_download() as download:
+        tab.click(button)
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_next_song_replaces_the_answer(page, songs, classifier):
-    assert app.verdict(classifier.predict(songs["tone"])) != app.verdict(classifier.predict(songs["noise"]))
-    upload(page, songs["tone"])
-    expect_answer_to(songs["tone"], page, classifier)
-    clear(page)
-    upload(page, songs["noise"])
-    expect_answer_to(songs["noise"], page, classifier)
+# One song
 
 
-def test_clearing_clears_the_answer(page, songs):
-    upload(page, songs["tone"])
-    expect(page.locator("#answer .verdict")).to_be_visible()
-    clear(page)
-    expect(page.locator("#answer .verdict")).to_have_count(0)
-    expect(page.locator("#answer")).to_have_text("The answer will appear here.")
+def test_upload_shows_the_answer(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
 
 
-def test_example_is_played_and_answered(page, classifier):
-    example = page.locator("#examples button").first
+def test_next_song_replaces_the_answer(page_, songs, classifier):
+    first, second = (page.verdict(classifier.predict(songs[name])) for name in ("tone", "noise"))
+    assert first != second
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    clear(page_)
+    upload(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+
+
+def test_clearing_clears_the_answer(page_, songs):
+    upload(page_, songs["tone"])
+    expect(page_.locator("#answer .bars b").first).not_to_be_empty()
+    clear(page_)
+    expect(page_.locator("#answer .verdict")).to_have_text("The answer will appear here.")
+    expect(page_.locator("#answer .bars li span")).to_have_text(GENRES)
+    expect(page_.locator("#view image")).to_have_count(0)
+
+
+def test_example_is_played_answered_and_compared(page_, classifier):
+    example = page_.locator("#examples button").first
     name = example.inner_text().lower()
-    example.click()
+    example.focus()
+    page_.keyboard.press("Enter")
     (path,) = (ROOT / "assets" / "examples").glob(f"{name}.*")
-    expect_answer_to(path, page, classifier)
+    expect_answer_to(path, page_, classifier)
+    expect(page_.locator("#answer")).to_contain_text(f"Its author calls this example {name}")
 
 
-def test_bad_file_is_explained_and_the_page_goes_on(page, songs, classifier):
-    upload(page, songs["text"])
-    message = page.locator("#answer .fault")
-    expect(message).to_contain_text("text.mp3")
+def test_bad_file_is_explained_and_the_page_goes_on(page_, songs, classifier):
+    upload(page_, songs["text"])
+    message = page_.locator("#answer .fault")
     with pytest.raises(AudioError) as error:
         load_audio(songs["text"])
     expect(message).to_have_text(str(error.value))
-    expect(page.locator("body")).not_to_contain_text("Traceback")
-    page.faults.clear()  # Gradio's player cannot play it either, and says so on the console
-    clear(page)
-    upload(page, songs["tone"])
-    expect_answer_to(songs["tone"], page, classifier)
+    expect(page_.locator("body")).not_to_contain_text("Traceback")
+    page_.faults.clear()  # the browser's player cannot play it either, and says so on the console
+    clear(page_)
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
     expect(message).to_have_count(0)
 
 
-def test_silence_is_no_music(page, songs):
-    upload(page, songs["silence"])
-    expect(page.locator("#answer .verdict")).to_have_text("No music here: the recording is silent")
-    expect(page.locator("#answer .bars li")).to_have_count(0)
+def test_silence_is_no_music(page_, songs):
+    upload(page_, songs["silence"])
+    expect(page_.locator("#answer .verdict")).to_have_text("No music here")
+    expect(page_.locator("#answer .bars li")).to_have_count(0)
+    expect(page_.locator("#view image")).to_have_count(1)
+    go(page_, "inside")
+    expect(page_.locator("#inside-figures")).to_contain_text("There is no music")
 
 
-def test_recording_arrives_as_it_sounded(page, url, classifier):
-    page.add_init_script(
+def test_recording_arrives_as_it_sounded(page_, url, classifier):
+    page_.add_init_script(
         """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         window.wishes = [];
         navigator.mediaDevices.getUserMedia = wish => { wishes.push(wish); return ask(wish); };"""
     )
-    page.goto(url)
-    page.click("#song button[aria-label='Record audio']")
-    page.click("#song button.record-button")
-    page.wait_for_timeout(3_000)
+    page_.goto(url)
+    page_.click("#song button[aria-label='Record audio']")
+    page_.click("#song button.record-button")
+    page_.wait_for_timeout(3_000)
     classifier.heard.clear()
-    page.click("#song button.stop-button")
-    expect(page.locator("#answer .verdict")).to_be_visible()
-    wishes = [wish["audio"] for wish in page.evaluate("wishes")]
+    page_.click("#song button.stop-button")
+    expect(page_.locator("#view image")).to_have_count(1)
+    wishes = [wish["audio"] for wish in page_.evaluate("wishes")]
     assert wishes
     for name in ("echoCancellation", "noiseSuppression", "autoGainControl"):
         assert [wish[name] for wish in wishes] == [False] * len(wishes)
@@ -228,28 +305,478 @@ def test_recording_arrives_as_it_sounded(page, url, classifier):
     assert rms_db(recording[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(PLAYED_DB, abs=1.5)
 
 
-def test_phone_needs_no_sideways_scrolling(page, songs, tmp_path):
-    page.set_viewport_size({"width": 360, "height": 740})
-    upload(page, songs["tone"])
-    expect(page.locator("#answer svg[role=img]")).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    clear(page)
-    upload(page, shutil.copy(songs["text"], tmp_path / f"{'long' * 25}.mp3"))
-    expect(page.locator("#answer .fault")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.faults.clear()
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_song_is_pasted_or_dropped_anywhere(page_, songs, classifier, event):
+    for name in ("tone", "noise"):  # the second one while the first is there
+        code = base64.b64encode(songs[name].read_bytes()).decode()
+        page_.evaluate(
+            """([event, name, code]) => {
+                const bytes = Uint8Array.from(atob(code), sign => sign.charCodeAt(0));
+                const data = new DataTransfer();
+                data.items.add(new File([bytes], name, {type: "audio/wav"}));
+                const options = {bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data};
+                const kind = event === "paste" ? ClipboardEvent : DragEvent;
+                document.querySelector("h1").dispatchEvent(new kind(event, options));
+            }""",
+            [event, songs[name].name, code],
+        )
+        expect_answer_to(songs[name], page_, classifier)
+
+
+def test_nothing_jumps_when_the_answer_comes(page_, songs):
+    def places():
+        parts = ("#examples", "#answer", "#view", "#sound", "#footer")
+        return {part: page_.locator(part).bounding_box() for part in parts}
+
+    before = places()
+    upload(page_, songs["tone"])
+    expect(page_.locator("#view image")).to_have_count(1)
+    assert {part: box["y"] for part, box in places().items()} == pytest.approx(
+        {part: box["y"] for part, box in before.items()}, abs=2
+    )
+
+
+# The song over time
+
+
+def seconds_of_player(tab):
+    return tab.evaluate("document.querySelector('#song audio').currentTime")
+
+
+def playhead_share(tab):
+    """Where the playhead stands, as a share of the width."""
+    return tab.evaluate(
+        """() => {
+            const box = document.querySelector("[data-part=track]").getBoundingClientRect();
+            const head = document.querySelector(".playhead").getBoundingClientRect();
+            return ((head.left + head.right) / 2 - box.left) / box.width;
+        }"""
+    )
+
+
+def wait_for_sound(tab):
+    tab.wait_for_function("document.querySelector('#song audio')?.readyState > 0")
+
+
+def test_click_on_the_drawing_seeks_and_the_playhead_follows(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    wait_for_sound(page_)
+    track = page_.locator("[data-part=track]")
+    box = track.bounding_box()
+    for height in (140, 350):  # on the genres, on the spectrogram
+        track.click(position={"x": box["width"] * height / 500, "y": height})
+        page_.wait_for_function(
+            f"Math.abs(document.querySelector('#song audio').currentTime - {15 * height / 500}) < 0.2"
+        )
+        assert playhead_share(page_) == pytest.approx(height / 500, abs=0.01)
+    expect(page_.locator("[data-part=time]")).to_have_text("0:10 / 0:15")
+    page_.click("[data-part=play]")
+    page_.wait_for_function("document.querySelector('#song audio').currentTime > 11")
+    page_.click("[data-part=play]")
+    assert playhead_share(page_) == pytest.approx(seconds_of_player(page_) / 15, abs=0.01)
+    assert page_.evaluate("document.querySelector('#song audio').paused")
+
+
+def test_drawing_works_by_keyboard_and_says_where_it_is(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    wait_for_sound(page_)
+    track = page_.get_by_role("slider", name="Position in the song")
+    track.focus()
+    for key, seconds in (("ArrowRight", 5), ("Shift+ArrowRight", 6), ("ArrowLeft", 1), ("End", 15), ("Home", 0)):
+        page_.keyboard.press(key)
+        expect(track).to_have_attribute("aria-valuenow", str(seconds))
+    prediction = classifier.predict(songs["tone"])
+    first = max(zip(prediction.timeline[0], prediction.genres, strict=True))
+    expect(track).to_have_attribute("aria-valuetext", re.compile(f"^0:00 {first[1]} {first[0]:.0%} · "))
+
+
+def test_zoom_shows_every_frame(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    track, closer = page_.locator("[data-part=track]"), page_.get_by_role("button", name="Zoom in")
+    narrow = track.bounding_box()["width"]
+    natural = page_.evaluate(
+        """async () => {
+            const picture = new Image();
+            picture.src = document.querySelector("#view image").getAttribute("href");
+            await picture.decode();
+            return [picture.width, picture.height];
+        }"""
+    )
+    assert natural == [classifier.predict(songs["tone"]).log_mel.shape[1], 128]
+    while closer.is_enabled():
+        closer.click()
+    wide = track.bounding_box()["width"]
+    assert wide > natural[0]
+    assert page_.evaluate("document.documentElement.scrollWidth") <= 1280
+    page_.get_by_role("button", name="Zoom out").click()
+    assert narrow <= track.bounding_box()["width"] < wide
+
+
+def test_genre_that_is_chosen_is_explained(page_, songs, classifier):
+    upload(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+    for genre in GENRES[:2]:
+        page_.select_option("[data-part=why]", genre)
+        expect(page_.locator("#reasons")).to_contain_text(genre)
+        expect(page_.locator("#view image")).to_have_count(2)
+        explanation = explain(classifier.model, classifier.predict(songs["noise"]).log_mel, genre)
+        expect(page_.locator("#reasons li")).to_have_count(len(explanation.strongest()))
+        expect(page_.locator("#stop-why")).to_be_hidden()
+    page_.select_option("[data-part=why]", "")
+    expect(page_.locator("#view image")).to_have_count(1)
+    expect(page_.locator("#reasons")).to_be_empty()
+
+
+def test_explanation_can_be_stopped(page_, songs, classifier, monkeypatch):
+    ended = Event()
+
+    def endless(model, log_mel, genre, report):
+        try:
+            while True:
+                report(0.5)
+                time.sleep(0.02)
+        except Stopped:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(app, "explain", endless)
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    page_.select_option("[data-part=why]", GENRES[0])
+    page_.click("#stop-why")
+    expect(page_.locator("#stop-why")).to_be_hidden()
+    assert ended.wait(30)
+    expect(page_.locator("#view image")).to_have_count(1)
+
+
+def test_drawing_is_saved_as_it_looks(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    name, svg = expect_files(page_, "[data-save-song=svg]")
+    assert name == "tone.wav genres.svg"
+    assert b"tone.wav" in svg
+    assert svg.count(b"<image") == 1
+    name, png = expect_files(page_, "[data-save-song=png]")
+    assert name == "tone.wav genres.png"
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    assert len(picture.getcolors(1 << 24)) > 20
+
+
+# More about the sound
+
+
+def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(app, "load_audio", lambda song: decoded.append(song) or load_audio(song))
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    assert len(decoded) == 1
+    page_.get_by_role("button", name="More about the sound").click()
+    figures = page_.locator("#sound-figures figure")
+    expect(figures.locator("h2")).to_have_text([feature.title for feature in plots.FEATURES])
+    assert len(decoded) == 2
+    clear(page_)
+    upload(page_, songs["noise"])  # while they are open, they follow the song
+    expect_answer_to(songs["noise"], page_, classifier)
+    expect(figures).to_have_count(len(plots.FEATURES))
+    name, svg = expect_files(page_, "#sound-figures figure:first-child [data-save=svg]")
+    assert name == "Loudness.svg"
+    assert b"RMS level" in svg
+    _, png = expect_files(page_, "#sound-figures figure:first-child [data-save=png]")
+    assert png.startswith(b"\x89PNG")
+
+
+# Many songs
+
+
+def test_several_songs_become_a_table(page_, songs, classifier):
+    go(page_, "songs")
+    expect(page_.locator("#songs")).to_contain_text("will be listed here")
+    page_.set_input_files("#files input[type=file]", [songs[name] for name in ("tone", "noise", "text", "silence")])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 4")
+    rows = page_.locator("#songs tbody tr")
+    expect(rows.locator("th")).to_have_text(["silence.wav", "text.mp3", "noise.wav", "tone.wav"])
+    with pytest.raises(AudioError) as error:
+        load_audio(songs["text"])
+    expect(rows.nth(1)).to_contain_text(str(error.value))
+
+    def column(number):
+        return rows.locator(f"td:nth-child({number}):not([colspan])").all_inner_texts()
+
+    sort = page_.get_by_role("button", name="Probability")
+    sort.click()
+    expect(page_.locator("th[aria-sort=descending]")).to_have_text("Probability")
+    falling = [share for share in column(3) if share != "–"]
+    assert falling == sorted(falling, reverse=True)
+    sort.click()
+    expect(page_.locator("th[aria-sort=ascending]")).to_have_text("Probability")
+    assert [share for share in column(3) if share != "–"] == falling[::-1]
+
+    name, table = expect_files(page_, "[data-take=csv]")
+    assert name == "genres.csv"
+    read = {row["song"]: row for row in csv.DictReader(io.StringIO(table.decode(), newline=""))}
+    prediction = classifier.predict(songs["noise"])
+    assert float(read["noise.wav"]["rock & roll"]) == pytest.approx(prediction.probabilities["rock & roll"], abs=1e-4)
+    assert read["text.mp3"]["error"] == str(error.value)
+    _, answers = expect_files(page_, "[data-take=json]")
+    assert [answer["song"] for answer in json.loads(answers)] == ["silence.wav", "text.mp3", "noise.wav", "tone.wav"]
+
+
+def test_song_of_the_visit_is_opened_again(page_, songs, classifier):
+    for name in ("tone", "noise"):
+        upload(page_, songs[name])
+        expect_answer_to(songs[name], page_, classifier)
+        clear(page_)
+    go(page_, "songs")
+    page_.get_by_role("button", name="tone.wav").click()
+    expect_answer_to(songs["tone"], page_, classifier)
+    wait_for_sound(page_)
+    go(page_, "songs")
+    expect(page_.locator("#songs tbody tr")).to_have_count(2)
+
+
+def test_folder_of_songs(page_, songs, tmp_path):
+    (tmp_path / "album" / "disc").mkdir(parents=True)
+    for number, name in enumerate(("tone", "noise")):
+        shutil.copy(songs[name], tmp_path / "album" / ("disc" if number else ".") / f"{number}.wav")
+    (tmp_path / "album" / "cover.txt").write_text("no song")
+    go(page_, "songs")
+    page_.set_input_files("#folder input[type=file]", tmp_path / "album")
+    expect(page_.locator("#status")).to_have_text("Songs heard: 2; other files left out: 1.")
+    assert sorted(page_.locator("#songs tbody th").all_inner_texts()) == ["0.wav", "1.wav"]
+
+
+def test_many_songs_can_be_stopped(page_, songs, classifier):
+    go(page_, "songs")
+    classifier.may_answer.clear()
+    classifier.heard.clear()
+    page_.set_input_files("#files input[type=file]", [songs[name] for name in ("tone", "noise", "silence")])
+    expect(page_.locator("#status")).to_contain_text("Song 1 of 3")
+    page_.click("#stop-many")
+    expect(page_.locator("#status")).to_contain_text("Stopped")
+    classifier.may_answer.set()
+    page_.wait_for_timeout(500)
+    expect(page_.locator("#songs tbody tr")).to_have_count(0)
+    assert len(classifier.heard) == 1
+
+
+# How it works, the model, other programs
+
+
+def test_way_to_the_answer_is_drawn_from_the_song(page_, songs, classifier):
+    go(page_, "inside")
+    expect(page_.locator("#inside-figures")).to_have_text("Choose a song first.")
+    go(page_, "listen")
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    go(page_, "inside")
+    expect(page_.locator("#inside-figures h2")).to_have_text([step.title for step in plots.STEPS])
+    expect(page_.locator("#inside-figures svg")).to_have_count(len(plots.STEPS))
+
+
+def test_model_is_described(page_, classifier):
+    go(page_, "model")
+    facts = page_.locator("#facts")
+    expect(facts).to_contain_text("a small untrained model")
+    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
+    expect(facts).to_contain_text(f"{parameters:,}".replace(",", "\u202f"))
+    expect(page_.locator("#card h1")).to_have_text("A small card")
+    expect(page_.locator("#card")).not_to_contain_text("license: mit")
+    assert not page_.locator("#card script").count()
+
+
+def test_bundled_model_shows_its_figures():
+    happens = app.Page(GenreClassifier.from_pretrained(DEFAULT_MODEL))
+    facts, figures, card = happens.about(None)
+    assert DEFAULT_MODEL in facts
+    assert figures.count("<figure") == 3
+    assert card.startswith("\n# Music genre CRNN")
+
+
+def test_visitor_tries_another_model_for_himself(page_, browser, url, songs, classifier, hub, tmp_path):
+    other = Listener(small_model(("left", "right"), seed=3), Origin("other"))
+    save(other.model, tmp_path / "model", card="# Another card\n")
+    commit = hub.push("someone/other", tmp_path / "model")
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    go(page_, "model")
+    name = page_.get_by_label("Try another model")
+    name.fill("someone/missing")
+    name.press("Enter")
+    expect(page_.locator("#told .fault")).to_contain_text("someone/missing")
+    expect(page_.locator("#facts")).to_contain_text("a small untrained model")
+    name.fill("someone/other")
+    page_.click("#use")
+    expect(page_.locator("#told")).to_contain_text(f"someone/other@{commit[:7]}")
+    expect(page_.locator("#facts")).to_contain_text("left, right")
+    expect(page_.locator("#facts")).to_contain_text(commit)
+    expect(page_.locator("#card h1")).to_have_text("Another card")
+    go(page_, "listen")
+    expect_answer_to(songs["tone"], page_, other)
+    with opened(browser, url) as neighbour:
+        upload(neighbour, songs["tone"])
+        expect_answer_to(songs["tone"], neighbour, classifier)
+    go(page_, "model")
+    page_.click("#back")
+    expect(page_.locator("#facts")).to_contain_text("a small untrained model")
+    go(page_, "listen")
+    expect_answer_to(songs["tone"], page_, classifier)
+
+
+def test_host_can_keep_visitors_from_other_models(classifier):
+    labels = [block["props"].get("elem_id") for block in app.build_demo(classifier, choice=False).config["components"]]
+    assert "facts" in labels
+    assert "choice" not in labels
+    assert app.parse_args(["--fixed"]).fixed
+
+
+def test_client_example_works(url, songs, classifier):
+    command = [sys.executable, ROOT / "examples" / "client.py", songs["tone"], songs["text"], "--url", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    first, second = done.stdout.splitlines()
+    prediction = classifier.predict(songs["tone"])
+    top = next(iter(prediction.probabilities.items()))
+    assert first.startswith(f"tone.wav: {prediction.verdict} ({top[0]} {top[1]:.0%}, ")
+    assert second.startswith("text.mp3: text.mp3 ")
+
+
+def test_client_example_is_on_the_page(page_):
+    go(page_, "programs")
+    expect(page_.locator("#client code")).to_contain_text("client.predict([handle_file(song) for song in args.songs]")
+
+
+# How it feels
+
+
+@pytest.mark.parametrize("width", [360, 768, 1920])
+def test_no_width_needs_sideways_scrolling(page_, songs, tmp_path, width):
+    page_.set_viewport_size({"width": width, "height": 740})
+    upload(page_, songs["tone"])
+    expect(page_.locator("#view image")).to_have_count(1)
+    for name in TABS:
+        go(page_, name)
+        if name == "inside":
+            expect(page_.locator("#inside-figures figure")).to_have_count(len(plots.STEPS))
+        page_.wait_for_timeout(300)
+        assert page_.evaluate("document.documentElement.scrollWidth") <= width
+    go(page_, "listen")
+    clear(page_)
+    upload(page_, shutil.copy(songs["text"], tmp_path / f"{'long' * 25}.mp3"))
+    expect(page_.locator("#answer .fault")).to_be_visible()
+    assert page_.evaluate("document.documentElement.scrollWidth") <= width
+    page_.faults.clear()
+
+
+def brightness(tab, selector, style):
+    colour = tab.locator(selector).first.evaluate(f"element => getComputedStyle(element).{style}")
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3
+
+
+def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs):
+    upload(page_, songs["tone"])
+    expect(page_.locator("#view image")).to_have_count(1)
+    axis = "#view svg text:has-text('0:05')"
+    assert brightness(page_, axis, "fill") < 100 < brightness(page_, "body", "backgroundColor")
+    switch = page_.get_by_role("button", name="Dark theme")
+    switch.focus()
+    page_.keyboard.press("Enter")
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    assert brightness(page_, axis, "fill") > 150 > brightness(page_, "body", "backgroundColor")
+    _, png = expect_files(page_, "[data-save-song=png]")
+    assert Image.open(io.BytesIO(png)).convert("L").getpixel((1, 1)) < 60
+    page_.goto(url)
+    expect(page_.get_by_role("button", name="Dark theme")).to_have_attribute("aria-pressed", "true")
+    assert brightness(page_, "body", "backgroundColor") < 60
+
+
+@pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
+def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs, code):
+    words = app.TRANSLATIONS[code]
+    with opened(
+        browser, url, locale={"pt": "pt-BR", "zh": "zh-CN"}.get(code, code)
+    ) as tab:  # a text without translation is an error on the console
+        expect(tab.locator("h1")).to_have_text(words["Which genre is this?"])
+        expect(tab.locator("#listen-tab-button")).to_have_text(words["Listen"])
+        expect(tab.locator("#language")).to_have_value(re.compile(f"^{code}"))
+        upload(tab, songs["tone"])
+        expect(tab.locator("#view image")).to_have_count(1)
+        tab.select_option("[data-part=why]", GENRES[0])
+        expect(tab.locator("#reasons ul, #reasons .hint").first).to_be_visible()
+        tab.locator("#sound button").first.click()
+        expect(tab.locator("#sound-figures h2").last).to_have_text(words[plots.FEATURES[-1].title])
+        expect(tab.locator("#sound-figures svg text", has_text=words["seconds"]).first).to_be_visible()
+        for name in list(TABS)[1:]:
+            go(tab, name)
+            tab.wait_for_timeout(300)
+        go(tab, "inside")
+        expect(tab.locator("#inside-figures h2").last).to_have_text(words[plots.STEPS[-1].title])
+
+
+def test_language_is_chosen_and_remembered(page_, url, songs):
+    upload(page_, songs["silence"])
+    expect(page_.locator("#answer .verdict")).to_have_text("No music here")
+    page_.select_option("#language", "fr")
+    words = app.TRANSLATIONS["fr"]
+    expect(page_.locator("#answer .verdict")).to_have_text(words["No music here"])  # the answer stays, in French
+    expect(page_.locator("#model-tab-button")).to_have_text(words["The model"])
+    expect(page_.get_by_role("slider")).to_have_attribute("aria-label", words["Position in the song"])
+    page_.goto(url)
+    expect(page_.locator("h1")).to_have_text(words["Which genre is this?"])
+    page_.select_option("#language", "en")
+    expect(page_.locator("h1")).to_have_text("Which genre is this?")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_charts_are_written_in_the_text_colour_of_the_theme(page, url, songs, theme):
-    page.goto(f"{url}?__theme={theme}")
-    upload(page, songs["tone"])
-    expect(page.locator("#answer svg[role=img]")).to_have_count(2)
-    text = page.locator("#answer svg text", has_text="seconds").first
-    colour = text.evaluate("element => getComputedStyle(element).fill")
-    assert colour == page.locator("#answer .verdict").evaluate("element => getComputedStyle(element).color")
-    red, green, blue = (int(part) for part in re.findall(r"\d+", colour))
-    assert (red + green + blue > 3 * 128) == (theme == "dark")
+def test_nobody_is_shut_out(browser, url, songs, theme):
+    """By the rules of axe-core; what is left are trifles of Gradio's own parts."""
+    with opened(browser, url, f"?__theme={theme}") as tab:
+
+        def check(name):
+            violations = Axe().run(tab).response["violations"]
+            serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+            assert not [(name, v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+
+        check("empty")
+        upload(tab, songs["tone"])
+        expect(tab.locator("#view image")).to_have_count(1)
+        tab.select_option("[data-part=why]", GENRES[0])
+        expect(tab.locator("#view image")).to_have_count(2)
+        tab.locator("#sound button").first.click()
+        expect(tab.locator("#sound-figures figure")).to_have_count(len(plots.FEATURES))
+        check("song")
+        for name in list(TABS)[1:]:
+            go(tab, name)
+            if name == "inside":
+                expect(tab.locator("#inside-figures figure")).to_have_count(len(plots.STEPS))
+            tab.wait_for_timeout(500)
+            check(name)
+
+
+def test_uploads_are_deleted(browser, songs, classifier, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(app, "KEPT_SECONDS", 6)  # looked after every second
+
+    def kept():
+        return [path.name for path in tmp_path.rglob("*") if path.is_file()]
+
+    with served(app.build_demo(classifier)) as url, opened(browser, url) as tab:
+        upload(tab, songs["tone"])
+        expect_answer_to(songs["tone"], tab, classifier)
+        assert kept() == ["tone.wav"]
+        deadline = time.monotonic() + 60
+        while kept() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not kept()
+        go(tab, "songs")
+        tab.get_by_role("button", name="tone.wav").click()
+        expect(tab.locator("#status")).to_contain_text("no longer on the server")
+        tab.faults.clear()  # the player may have asked for the file
+
+
+# The API
 
 
 def test_api_answers(client, songs, classifier):
@@ -271,18 +798,54 @@ def test_api_explains_a_bad_file(client, songs):
     assert str(error.value) == str(expected.value)
 
 
-def test_api_explains_a_missing_song(client):
-    with pytest.raises(AppError, match="There is no song"):
-        client.predict(None, api_name="/classify")
+@pytest.mark.parametrize(("name", "nothing"), [("/classify", None), ("/classify_batch", [])])
+def test_api_explains_a_missing_song(client, name, nothing):
+    with pytest.raises(AppError, match=r"There (is no song|are no songs)"):
+        client.predict(nothing, api_name=name)
 
 
-def test_api_has_one_documented_endpoint(client):
+def test_api_answers_for_many_songs(client, songs, classifier):
+    sent = [handle_file(songs[name]) for name in ("tone", "text", "silence")]
+    tone_answer, text_answer, silence_answer = client.predict(sent, api_name="/classify_batch")
+    expected = classifier.predict(songs["tone"])
+    assert tone_answer["song"] == "tone.wav"
+    assert tone_answer["probabilities"] == pytest.approx(expected.probabilities)
+    assert text_answer.keys() == {"song", "error"}
+    assert silence_answer["genre"] == "no music"
+
+
+def test_api_is_documented(client):
     api = client.view_api(return_format="dict", print_info=False)
-    assert list(api["named_endpoints"]) == ["/classify"]
+    assert {
+        name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        for name, endpoint in api["named_endpoints"].items()
+    } == {"/classify": ["song"], "/classify_batch": ["songs"]}
+    assert [endpoint["returns"][0]["label"] for endpoint in api["named_endpoints"].values()] == ["Answer", "Answers"]
+    assert all("genre" in endpoint["description"] for endpoint in api["named_endpoints"].values())
     assert not api["unnamed_endpoints"]
-    endpoint = api["named_endpoints"]["/classify"]
-    assert "genre" in endpoint["description"]
-    assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == ["song"]
+
+
+def test_language_models_have_the_same_tools(url, songs, classifier):
+    async def ask():
+        async with (
+            streamablehttp_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            code = base64.b64encode(songs["tone"].read_bytes()).decode()
+            song = f"data:audio/wav;base64,{code}"
+            return tools, await session.call_tool(tools[0].name, {"song": song})
+
+    with ThreadPoolExecutor(1) as pool:  # a thread without the browser's event loop
+        tools, answer = pool.submit(asyncio.run, ask()).result()
+    assert [tool.name for tool in tools] == ["classify", "classify_batch"]
+    assert all("genre" in tool.description for tool in tools)
+    assert not answer.isError
+    assert classifier.predict(songs["tone"]).verdict in answer.content[0].text
+
+
+# At the start
 
 
 def test_examples_are_not_copied_to_where_uploads_are_deleted(classifier, monkeypatch, tmp_path):
@@ -291,34 +854,19 @@ def test_examples_are_not_copied_to_where_uploads_are_deleted(classifier, monkey
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_verdicts_in_words(classifier, songs):
-    prediction = classifier.predict(songs["tone"])
-    shares = {"rock & roll": 0.874, "jazz": 0.1, "blues": 0.026}
-    known = replace(prediction, verdict="rock & roll", probabilities=shares)
-    assert app.verdict(known) == "Rock & roll, 87%"
-    assert app.verdict(replace(known, verdict=UNSURE)) == "Unsure: between rock & roll and jazz"
-    assert app.verdict(replace(known, verdict=NO_MUSIC, probabilities={})) == "No music here: the recording is silent"
-
-
-def test_long_song_says_how_much_was_heard(classifier, songs):
-    prediction = classifier.predict(songs["tone"])
-    assert "15 minutes" not in app.result(prediction)
-    assert "the first 15 minutes" in app.result(replace(prediction, duration_seconds=900.0))
-
-
-def test_names_cannot_become_markup(classifier, songs):
-    prediction = classifier.predict(songs["tone"])
-    name = "<script>alert(1)</script>"
-    evil = replace(prediction, verdict=name, genres=(name, "b", "c"), probabilities={name: 0.9, "b": 0.1, "c": 0.0})
-    assert "<script" not in app.result(evil)
-
-
 def test_notice_is_on_the_page(classifier):
     notice = "The Hub does not answer; <another> model answers."
     demo = app.build_demo(GenreClassifier(classifier.model, Origin("the bundled one", notice)))
     values = [str(block["props"].get("value")) for block in demo.config["components"]]
     assert any("The Hub does not answer; &lt;another&gt; model answers." in value for value in values)
-    assert any("the bundled one" in value for value in values)
+
+
+def test_nothing_is_counted_or_kept(classifier):
+    options = app.launch_options()
+    assert (options["run_history"], options["enable_monitoring"]) == (False, False)
+    demo = app.build_demo(classifier)
+    assert not demo.analytics_enabled
+    assert sum(demo.delete_cache) == 3_600
 
 
 def test_without_any_model_there_is_one_sentence(monkeypatch, tmp_path, capsys):
@@ -337,7 +885,7 @@ def test_page_starts_with_the_bundled_model():
     environment |= {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
-        assert f"{DEFAULT_MODEL} (bundled)" in fetch(f"http://127.0.0.1:{port}/config", process)
+        assert "Which genre is this?" in fetch(f"http://127.0.0.1:{port}/config", process)
     finally:
         process.terminate()
         process.wait(timeout=60)

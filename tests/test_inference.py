@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio
-from crnn.checkpoint import Origin
+from crnn.checkpoint import CheckpointError, Origin
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.model import CRNN
 
@@ -311,3 +311,16 @@ def silence() -> np.ndarray:
 def test_the_bundled_models_find_no_genre_where_there_is_no_music(model: str, sound: Callable[[], np.ndarray]) -> None:
     prediction = GenreClassifier.from_pretrained(model).predict_waveform(sound())
     assert prediction.verdict == (NO_MUSIC if sound is silence else UNSURE)
+
+
+def test_a_model_without_numbers_is_reported(tiny_model: CRNN, tone: Tone) -> None:
+    classifier = configured(tiny_model)
+    torch.nn.init.constant_(classifier.model.members[0].classifier.linear.bias, float("nan"))
+    with pytest.raises(AudioError, match="tiny finds no numbers"):
+        classifier.predict_waveform(tone(3))
+
+
+@pytest.mark.parametrize("name", [UNSURE, NO_MUSIC])
+def test_a_genre_cannot_be_called_like_another_verdict(tiny_model: CRNN, name: str) -> None:
+    with pytest.raises(CheckpointError, match=name):
+        configured(tiny_model, genres=("rock", "jazz", name))

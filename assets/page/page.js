@@ -1,0 +1,184 @@
+// What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs, the microphone.
+// TRANSLATIONS, by language and English text, stands before it.
+(() => {
+  // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
+  // which Gradio keeps, when it appears or the language changes.
+  const dictionary = () => {
+    const lang = document.documentElement.lang.toLowerCase();
+    const code = Object.keys(TRANSLATIONS).find(key => lang === key || lang.startsWith(`${key}-`));
+    return TRANSLATIONS[code];
+  };
+  const translate = message => {
+    const words = dictionary();
+    if (words && !Object.hasOwn(words, message)) console.error(`"${message}" is not translated`);
+    return words?.[message] ?? message;
+  };
+  const original = text => {  // of a text in any of the languages
+    for (const words of Object.values(TRANSLATIONS))
+      for (const [message, translated] of Object.entries(words)) if (translated === text) return message;
+    return text;
+  };
+  const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+  const sayAll = root => {
+    if (!(root instanceof Element)) return;
+    const all = selector => [...(root.matches(selector) ? [root] : []), ...root.querySelectorAll(selector)];
+    for (const node of all('[data-say]'))
+      put(node, translate(node.dataset.say).replace(/\{(\w+)\}/g, (_, name) => node.dataset[name] ?? ''));
+    for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
+    for (const node of all('.figure svg text')) {
+      if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
+      const text = node.dataset.original.trim(), words = dictionary();
+      put(node, words && Object.hasOwn(words, text) ? words[text] : node.dataset.original);
+      node.dataset.said = node.textContent;
+    }
+    for (const node of all('[role=tab], .overflow-dropdown button'))  // which Gradio translates only as they appear
+      if (node.firstChild?.data) put(node.firstChild, translate(original(node.firstChild.data.trim())));
+  };
+  window.say = (node, message, attribute) => {
+    const text = translate(message);
+    if (node.getAttribute(attribute) !== text) node.setAttribute(attribute, text);
+  };
+  const speak = async locale => {  // Gradio's own texts, too; its interface keeps the function for its settings
+    remember('language', locale);
+    const module = performance.getEntriesByType('resource').find(entry => /\/core-[\w-]+\.js$/.test(entry.name));
+    try {
+      (await import(module.name)).changeLocale(locale);
+    } catch {
+      document.documentElement.lang = locale;
+    }
+  };
+
+  // Choices last beyond the visit where the browser lets them.
+  const remember = (key, value) => { try { localStorage.setItem(`genre-crnn-${key}`, value); } catch { /* private */ } };
+  const remembered = key => { try { return localStorage.getItem(`genre-crnn-${key}`); } catch { return null; } };
+
+  const setTheme = dark => {
+    document.body.classList.toggle('dark', dark);
+    document.body.style.background = 'var(--body-background-fill)';
+    document.querySelector('#theme')?.setAttribute('aria-pressed', dark);
+  };
+
+  const prepare = () => {
+    const asked = new URLSearchParams(location.search).get('__theme');
+    const theme = asked ?? remembered('theme');
+    if (theme === 'dark' || theme === 'light') setTheme(theme === 'dark');
+    const chosen = remembered('language');
+    if (chosen && chosen !== document.documentElement.lang) speak(chosen);
+    sayAll(document.body);
+  };
+  const settle = () => {
+    const select = document.querySelector('#language');
+    const lang = document.documentElement.lang;
+    const option = [...select?.options ?? []].find(({value}) => value === lang || value.split('-')[0] === lang);
+    if (select && select.value !== (option?.value ?? 'en')) select.value = option?.value ?? 'en';
+    const theme = document.querySelector('#theme');
+    theme?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
+  };
+
+  new MutationObserver(changes => {
+    for (const change of changes) {
+      if (change.type === 'childList') change.addedNodes.forEach(sayAll);
+      else sayAll(change.target.parentElement?.closest('[data-say], text, [role=tab]'));
+    }
+    settle();
+  }).observe(document.body, {childList: true, characterData: true, subtree: true});
+  new MutationObserver(() => {
+    sayAll(document.body);
+    settle();
+  }).observe(document.documentElement, {attributes: true, attributeFilter: ['lang']});
+
+  document.addEventListener('change', event => {
+    if (event.target.id === 'language') speak(event.target.value);
+  });
+  document.addEventListener('click', event => {
+    if (event.target.closest('#theme')) {
+      const dark = !document.body.classList.contains('dark');
+      setTheme(dark);
+      remember('theme', dark ? 'dark' : 'light');
+    }
+    const format = event.target.closest('[data-save]')?.dataset.save;
+    if (format) {
+      const figure = event.target.closest('figure');
+      savePicture(figure.querySelector('svg'), figure.querySelector('h2').textContent, format);
+    }
+  });
+
+  // Saving: an SVG as it looks here, in the colours of the theme.
+  const download = (blob, name) => {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(blob);
+    link.download = name.replace(/[\\/:*?"<>|\x00-\x1f]+/g, ' ').trim();
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  };
+  window.saveText = (text, type, name) => download(new Blob([text], {type}), name);
+  window.savePicture = (original, name, format) => {
+    const picture = original.cloneNode(true), box = original.viewBox.baseVal;
+    const width = box?.width || parseFloat(original.getAttribute('width'));
+    const height = box?.height || parseFloat(original.getAttribute('height'));
+    const style = getComputedStyle(document.querySelector('.gradio-container'));
+    picture.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+    picture.setAttribute('style', `color: ${style.color}; font-family: ${style.fontFamily}`);
+    picture.setAttribute('width', width);
+    picture.setAttribute('height', height);
+    picture.setAttribute('viewBox', box?.width ? `${box.x} ${box.y} ${width} ${height}` : `0 0 ${width} ${height}`);
+    const paper = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+    for (const [key, value] of Object.entries({width: '100%', height: '100%', fill: getComputedStyle(document.body).backgroundColor}))
+      paper.setAttribute(key, value);
+    picture.prepend(paper);
+    const source = new Blob([new XMLSerializer().serializeToString(picture)], {type: 'image/svg+xml'});
+    if (format === 'svg') return download(source, `${name}.svg`);
+    const image = new Image(), scale = Math.min(2, 16_000 / width);
+    image.onload = () => {
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [width * scale, height * scale];
+      canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob(blob => download(blob, `${name}.png`), 'image/png');
+    };
+    const reader = new FileReader();
+    reader.onload = () => { image.src = reader.result; };
+    reader.readAsDataURL(source);
+  };
+
+  // A song that is pasted or dropped anywhere goes where a chosen file would go; several go to the list.
+  const hand = files => {
+    const place = files.length > 1 ? '#files' : '#song';
+    const input = document.querySelector(`${place} input[type=file]`);
+    if (!input) {
+      const [tab, clear] = files.length > 1
+        ? [document.querySelector('#songs-tab-button, [role=tab][aria-controls*=songs]')] : [null, document.querySelector('#song button[aria-label=Clear]')];
+      (tab ?? clear)?.click();
+      if (tab ?? clear) setTimeout(() => hand(files), 300);
+      return;
+    }
+    const transfer = new DataTransfer();
+    for (const file of files) transfer.items.add(file);
+    input.files = transfer.files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+  };
+  document.addEventListener('paste', event => {
+    const files = [...event.clipboardData?.files ?? []];
+    if (!files.length) return;
+    event.preventDefault();
+    hand(files);
+  });
+  for (const name of ['dragover', 'drop']) {
+    document.addEventListener(name, event => {
+      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#song, #files, #folder')) return;
+      event.preventDefault();  // or the browser would leave the page for the file
+      if (name === 'drop') hand([...event.dataTransfer.files]);
+    });
+  }
+
+  // Browsers clean recordings for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
+  const media = navigator.mediaDevices;
+  if (media?.getUserMedia) {
+    const ask = media.getUserMedia.bind(media);
+    const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+    media.getUserMedia = wish =>
+      ask(wish?.audio ? {...wish, audio: {...(wish.audio === true ? {} : wish.audio), ...raw}} : wish);
+  }
+
+  prepare();
+  settle();
+})();

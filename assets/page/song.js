@@ -1,0 +1,293 @@
+// The song over time: waveform, genres and mel spectrogram on one axis, with the playhead of the page's player.
+// Gradio runs this when the component is there, with `element`, `props`, `trigger` and `watch`; props.value is the JSON
+// of crnn.view.song_view, props.overlay that of what spoke for a genre.
+
+const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
+const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px
+const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];  // seconds between the marks of the axis
+
+const root = element.querySelector('.song');
+let song = null, zoom = 1, overlay = null, course = null, playhead = null;
+
+const svg = (name, attributes = {}, ...children) => {
+  const node = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+};
+const html = (name, attributes = {}, ...children) => {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+};
+const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
+const percent = share => `${Math.round(100 * share)}%`;
+const player = () => document.querySelector('#song audio');
+const readableOn = colour => {  // black or white, whichever has more contrast (WCAG 2.2)
+  const [r, g, b] = [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16) / 255)
+    .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#000' : '#fff';
+};
+
+// What is there before the first song, too, so that nothing jumps when it comes.
+const part = Object.fromEntries(['play', 'name', 'time', 'now', 'closer', 'farther', 'why', 'fault', 'scale', 'scroller', 'track', 'colours']
+  .map(name => [name, root.querySelector(`[data-part=${name}]`)]));
+
+function show() {
+  song = props.value ? JSON.parse(props.value) : null;
+  zoom = 1;
+  part.fault.hidden = true;
+  part.name.textContent = song?.name ?? '';
+  root.classList.toggle('empty', !song);
+  for (const control of root.querySelectorAll('button, select')) control.disabled = !song;
+  part.why.replaceChildren(html('option', {value: '', 'data-say': 'no genre'}, 'no genre'));
+  for (const genre of song?.genres ?? []) part.why.append(new Option(`${genre.name} ${percent(genre.share)}`, genre.name));
+  showOverlay();
+}
+
+function showOverlay() {
+  overlay = props.overlay ? JSON.parse(props.overlay) : null;
+  part.why.value = overlay?.genre ?? '';
+  draw();
+}
+
+function draw() {
+  const width = Math.max(root.clientWidth - GUTTER, 100);
+  const widest = song ? Math.min(WIDEST, Math.max(width, PIXELS_A_SECOND * song.duration_seconds)) : width;
+  zoom = Math.min(zoom, widest / width);
+  part.closer.disabled = !song || zoom * width > widest - 1;
+  part.farther.disabled = !song || zoom <= 1;
+  part.scale.replaceChildren(scale());
+  part.colours.replaceChildren(...(song ? [colours()] : []));
+  course = drawing(width * zoom);
+  playhead = svg('line', {class: 'playhead', y1: WAVE.top, y2: MEL.top + MEL.height});
+  course.append(playhead);
+  part.track.style.width = `${width * zoom}px`;
+  part.track.replaceChildren(course);
+  follow();
+}
+
+// Text is written for the size at which it is shown, at every width and zoom.
+function drawing(width) {
+  const picture = svg('svg', {width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, 'aria-hidden': true});
+  for (const lane of [WAVE, COURSE, MEL])
+    picture.append(svg('rect', {x: 0, y: lane.top, width, height: lane.height, class: 'lane'}));
+  if (!song) return picture;
+  const x = seconds => width * seconds / song.duration_seconds;
+  picture.append(waveform(width), ...areas(x, width), ...melSpectrogram(x), ...timeAxis(x, width));
+  return picture;
+}
+
+function waveform(width) {
+  const step = width / song.peaks.length, middle = WAVE.top + WAVE.height / 2;
+  const bars = song.peaks.map((peak, i) => {
+    const half = Math.max(0.5, peak * WAVE.height / 2);
+    return `M${(i * step).toFixed(1)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}h${(step * 0.7).toFixed(2)}v${(-2 * half).toFixed(1)}z`;
+  });
+  return svg('path', {d: bars.join(''), fill: 'currentColor', opacity: 0.55});
+}
+
+function areas(x, width) {
+  const y = share => COURSE.top + COURSE.height * (1 - share);
+  const below = song.seconds.map(() => 0), shapes = [], names = [];
+  for (const genre of song.genres) {
+    const lower = [...below];
+    genre.shares.forEach((share, i) => { below[i] += share ?? 0; });
+    for (const [from, to] of stretches(genre.shares)) {
+      const points = [];
+      for (let i = from; i < to; i++) points.push([x(song.seconds[i]), y(below[i])]);
+      for (let i = to - 1; i >= from; i--) points.push([x(song.seconds[i]), y(lower[i])]);
+      const d = `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(2)}`).join('L')}z`;
+      shapes.push(svg('path', {d, fill: genre.colour}, svg('title', {}, genre.name)));
+    }
+    const place = roomiest(genre, width);
+    if (place >= 0) names.push(svg('text', {
+      x: x(song.seconds[place]), y: y((below[place] + lower[place]) / 2) + 4, 'text-anchor': 'middle',
+      'font-size': 13, fill: readableOn(genre.colour),
+    }, genre.name));
+  }
+  return [...shapes, ...names];
+}
+
+// The stretches [from, to) of a song in which it sounds.
+function stretches(shares) {
+  const found = [];
+  shares.forEach((share, i) => {
+    if (share === null) return;
+    if (i && shares[i - 1] !== null) found[found.length - 1][1] = i + 1;
+    else found.push([i, i + 1]);
+  });
+  return found;
+}
+
+// Where the name of a genre fits into its area, if anywhere.
+function roomiest(genre, width) {
+  const n = song.seconds.length, half = Math.ceil(n * (10 + 8 * genre.name.length) / 2 / width);
+  let best = -1, most = 18 / COURSE.height;
+  for (let i = half; i < n - half; i++) {
+    let least = Infinity;
+    for (let j = i - half; j <= i + half; j++) least = Math.min(least, genre.shares[j] ?? 0);
+    if (least > most) [best, most] = [i, least];
+  }
+  return best;
+}
+
+function melSpectrogram(x) {
+  const whole = x(song.spectrogram_seconds);
+  const image = (tile, style) => svg('image', {
+    href: tile.href, x: whole * tile.start, y: MEL.top, width: whole * tile.width + 0.5, height: MEL.height,
+    preserveAspectRatio: 'none', style,
+  });
+  const pictures = song.tiles.map(tile => image(tile, overlay ? 'filter: grayscale(1) brightness(0.8)' : ''));
+  if (overlay) pictures.push(...overlay.tiles.map(tile => image(tile, '')));
+  return pictures;
+}
+
+function timeAxis(x, width) {
+  const y = MEL.top + MEL.height;
+  const step = STEPS.find(step => x(step) >= 64) ?? STEPS.at(-1);
+  const marks = [];
+  for (let seconds = 0; seconds <= song.duration_seconds + 1e-6; seconds += step) {
+    const at = x(seconds);
+    marks.push(svg('path', {d: `M${at.toFixed(1)} ${y}v5`, stroke: 'currentColor'}));
+    const anchor = at < 12 ? 'start' : at > width - 14 ? 'end' : 'middle';
+    const text = step < 1 ? `${clock(seconds)}.${Math.round(10 * (seconds % 1)) % 10}` : clock(seconds);
+    marks.push(svg('text', {x: at, y: y + 19, 'text-anchor': anchor, 'font-size': 12, fill: 'currentColor'}, text));
+  }
+  return marks;
+}
+
+function scale() {
+  const picture = svg('svg', {width: GUTTER, height: HEIGHT, viewBox: `0 0 ${GUTTER} ${HEIGHT}`, 'aria-hidden': true});
+  const text = (y, words) => picture.append(
+    svg('text', {x: GUTTER - 8, y: y + 4, 'text-anchor': 'end', 'font-size': 12, fill: 'currentColor'}, words));
+  for (const share of [0, 0.5, 1]) text(COURSE.top + COURSE.height * (1 - share), percent(share));
+  for (const [hz, height] of song?.ticks_hz ?? []) text(MEL.top + MEL.height * (1 - height), String(hz));
+  if (song) text(MEL.top + MEL.height + 15, 'Hz');
+  return picture;
+}
+
+// The decibels of the spectrogram's colours.
+function colours() {
+  const picture = svg('svg', {width: 190, height: 18, viewBox: '0 0 190 18', role: 'img'});
+  picture.setAttribute('aria-label', `${song.floor_db} dB – 0 dB`);
+  song.colours.forEach((colour, i, all) =>
+    picture.append(svg('rect', {x: 48 + 100 * i / all.length, y: 3, width: 100 / all.length + 0.5, height: 12, fill: colour})));
+  for (const [x, anchor, words] of [[44, 'end', String(song.floor_db)], [152, 'start', '0 dB']])
+    picture.append(svg('text', {x, y: 13, 'text-anchor': anchor, 'font-size': 12, fill: 'currentColor'}, words));
+  return picture;
+}
+
+// The playhead, and what is said beside it.
+
+function follow() {
+  const audio = player(), seconds = audio?.currentTime || 0, duration = song?.duration_seconds ?? 0;
+  part.time.textContent = `${clock(seconds)} / ${clock(duration)}`;
+  part.play.textContent = audio && !audio.paused ? '❚❚' : '▶';
+  window.say?.(part.play, audio && !audio.paused ? 'Pause' : 'Play', 'aria-label');
+  const at = duration ? Math.min(1, seconds / duration) * parseFloat(part.track.style.width) : 0;
+  playhead?.setAttribute('transform', `translate(${at.toFixed(1)} 0)`);
+  part.track.setAttribute('aria-valuemax', Math.round(duration));
+  part.track.setAttribute('aria-valuenow', Math.round(seconds));
+  const now = genresAt(seconds);
+  part.now.textContent = now;
+  part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
+  const view = part.scroller;
+  if (audio && !audio.paused && (at < view.scrollLeft || at > view.scrollLeft + view.clientWidth))
+    view.scrollLeft = at - view.clientWidth / 8;
+}
+
+function genresAt(seconds) {
+  if (!song?.genres.length) return '';
+  const i = Math.min(song.seconds.length - 1, Math.round(seconds / song.duration_seconds * (song.seconds.length - 1)));
+  return song.genres.filter(genre => genre.shares[i] !== null)
+    .sort((a, b) => b.shares[i] - a.shares[i]).slice(0, 3)
+    .map(genre => `${genre.name} ${percent(genre.shares[i])}`).join(' · ');
+}
+
+function tick() {
+  follow();
+  if (element.isConnected && player() && !player().paused) requestAnimationFrame(tick);
+}
+
+function seek(seconds) {
+  const audio = player();
+  if (!audio || !song) return;
+  audio.currentTime = Math.max(0, Math.min(song.duration_seconds, seconds));
+  follow();
+}
+
+function toggle() {
+  const audio = player();
+  if (audio?.paused) audio.play().catch(() => {});  // what cannot be played says so by its error event
+  else audio?.pause();
+}
+
+function magnify(factor) {
+  const view = part.scroller, seconds = player()?.currentTime ?? 0;
+  zoom = Math.max(1, zoom * factor);
+  draw();
+  view.scrollLeft = parseFloat(part.track.style.width) * seconds / song.duration_seconds - view.clientWidth / 2;
+}
+
+// What is saved is what is seen at the width of a page, with its scale, its title and no playhead.
+function save(format) {
+  const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
+  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + 40});
+  const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
+  title.textContent = [song.name, ...song.genres.slice(0, 3).map(genre => `${genre.name} ${percent(genre.share)}`)].join(' · ');
+  const body = svg('g', {transform: 'translate(0 34)'});
+  const [left, right] = [scale(), drawing(width)];
+  right.setAttribute('x', GUTTER);
+  for (const lane of right.querySelectorAll('.lane')) lane.setAttribute('fill', 'none');
+  const key = colours();
+  for (const [name, value] of Object.entries({x: width + GUTTER - 190, y: MEL.top - 22})) key.setAttribute(name, value);
+  body.append(left, right, key);
+  for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
+    body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
+      root.querySelector(words).textContent));
+  picture.append(title, body);
+  window.savePicture(picture, `${song.name} genres`, format);
+}
+
+part.play.addEventListener('click', toggle);
+part.closer.addEventListener('click', () => magnify(2));
+part.farther.addEventListener('click', () => magnify(0.5));
+part.why.addEventListener('change', () => trigger('select', {genre: part.why.value}));
+for (const button of root.querySelectorAll('[data-save-song]'))
+  button.addEventListener('click', () => save(button.dataset.saveSong));
+part.track.addEventListener('click', event => {
+  const box = part.track.getBoundingClientRect();
+  seek((event.clientX - box.left) / box.width * (song?.duration_seconds ?? 0));
+});
+part.track.addEventListener('keydown', event => {
+  const now = player()?.currentTime ?? 0, end = song?.duration_seconds ?? 0;
+  const keys = {
+    ArrowLeft: () => seek(now - (event.shiftKey ? 1 : 5)), ArrowRight: () => seek(now + (event.shiftKey ? 1 : 5)),
+    Home: () => seek(0), End: () => seek(end), ' ': toggle, '+': () => magnify(2), '-': () => magnify(0.5),
+  };
+  if (!song || event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
+  event.preventDefault();
+  keys[event.key]();
+});
+
+// Events of the player do not bubble; it comes and goes with the songs.
+const listen = (name, action) => document.addEventListener(name, event => {
+  if (element.isConnected && event.target === player()) action();
+}, true);
+listen('play', tick);
+for (const name of ['pause', 'seeked', 'timeupdate', 'loadedmetadata', 'ended']) listen(name, follow);
+listen('error', () => { part.fault.hidden = !song; });
+
+let width = 0;
+new ResizeObserver(() => {
+  if (root.clientWidth && root.clientWidth !== width) {
+    width = root.clientWidth;
+    draw();
+  }
+}).observe(root);
+watch('value', show);
+watch('overlay', showOverlay);
+show();

@@ -1,0 +1,83 @@
+// The table of this visit's songs. Gradio runs this when the component is there, with `element`, `props`, `trigger` and
+// `watch`; props.value is the JSON of crnn.songs.songs_view. A click on a song asks to open it.
+
+const root = element.querySelector('.songs'), body = root.querySelector('tbody');
+let songs = {rows: []}, order = {key: null, down: false};
+
+const make = (name, attributes = {}, ...children) => {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+};
+const percent = share => `${Math.round(100 * share)}%`;
+const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
+const message = text => make('span', {'data-say': text}, text);
+const dot = colour => make('i', {class: 'dot', style: `background: ${colour}`});
+const value = {
+  song: row => row.song.toLowerCase(),
+  verdict: row => row.verdict ?? '',
+  share: row => row.top?.[0]?.share ?? -1,
+  second: row => row.top?.[1]?.genre ?? '',
+  seconds: row => row.seconds ?? -1,
+  model: row => row.model,
+};
+
+function line(row) {
+  const open = make('button', {type: 'button', class: 'link'}, row.song);
+  open.addEventListener('click', () => trigger('select', {id: row.id}));
+  const cells = [make('th', {scope: 'row'}, row.error ? row.song : open)];
+  if (row.error) {
+    cells.push(make('td', {colspan: 5, class: 'error'}, row.error));
+    return make('tr', {}, ...cells);
+  }
+  const [first, second] = row.top;
+  const answer = row.is_genre ? [dot(first.colour), row.verdict]
+    : [message(row.verdict === 'unsure' ? 'unsure' : 'no music'), ...(first ? [' · ', dot(first.colour), first.genre] : [])];
+  cells.push(
+    make('td', {}, ...answer),
+    make('td', {class: 'number'}, first ? percent(first.share) : '–'),
+    make('td', {}, ...(second ? [dot(second.colour), `${second.genre} ${percent(second.share)}`] : ['–'])),
+    make('td', {class: 'number'}, clock(row.seconds)),
+    make('td', {class: 'model'}, row.model),
+  );
+  return make('tr', {}, ...cells);
+}
+
+function draw() {
+  const rows = [...songs.rows];
+  if (order.key) {
+    const of = value[order.key];
+    rows.sort((a, b) => (of(a) > of(b)) - (of(a) < of(b)));
+    if (order.down) rows.reverse();
+  }
+  body.replaceChildren(...rows.map(line));
+  for (const button of root.querySelectorAll('[data-sort]')) {
+    const sorted = button.dataset.sort === order.key;
+    button.parentElement.setAttribute('aria-sort', !sorted ? 'none' : order.down ? 'descending' : 'ascending');
+  }
+}
+
+function show() {
+  songs = props.value ? JSON.parse(props.value) : {rows: []};
+  const none = !songs.rows.length;
+  root.querySelector('[data-part=none]').hidden = !none;
+  for (const name of ['table', 'downloads']) root.querySelector(`[data-part=${name}]`).hidden = none;
+  draw();
+}
+
+for (const button of root.querySelectorAll('[data-sort]')) {
+  button.addEventListener('click', () => {
+    const key = button.dataset.sort, isNumber = key === 'share' || key === 'seconds';
+    order = {key, down: order.key === key ? !order.down : isNumber};
+    draw();
+  });
+}
+for (const button of root.querySelectorAll('[data-take]')) {
+  button.addEventListener('click', () => {
+    const format = button.dataset.take;
+    window.saveText(songs[format], format === 'csv' ? 'text/csv' : 'application/json', `genres.${format}`);
+  });
+}
+watch('value', show);
+show();
