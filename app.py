@@ -23,6 +23,7 @@ from crnn.view import overlay, song_view
 
 ROOT = Path(__file__).parent
 EXAMPLES = ROOT / "assets" / "examples"
+CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 PARTS = ROOT / "assets" / "page"
 LANGUAGES = {
     "en": "English",
@@ -76,8 +77,9 @@ class Page:
             return page.fault(str(error)), nothing, "", None, rows, gr.skip()
         rows = added(rows, Row.of(song, classifier.origin.name, prediction))[:MAX_SONGS]
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
+        name = CREDITS[made_as] if made_as else Path(song).name
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as)
-        view = gr.update(value=json.dumps(song_view(Path(song).name, prediction, waveform)), overlay="")
+        view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), rows, json.dumps(songs_view(rows))
 
     def why(self, event: gr.EventData, heard: Heard | None, progress: gr.Progress = gr.Progress()) -> Iterator[tuple]:  # noqa: B008
@@ -86,7 +88,8 @@ class Page:
         if heard is None or not event.genre:
             yield gr.update(overlay=""), "", idle
             return
-        yield gr.skip(), "", gr.update(visible=True)
+        pending = json.dumps({"genre": event.genre, "tiles": []})
+        yield gr.update(overlay=pending), "", gr.update(visible=True)
         log_mel, model = heard.prediction.log_mel, heard.classifier.model
         for step in in_steps(lambda report: explain(model, log_mel, event.genre, report)):
             if isinstance(step, float):
@@ -292,10 +295,10 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     view = gr.HTML("", overlay="", html_template=part("song.html"), js_on_load=part("song.js"), elem_id="view")
     with gr.Row(elem_id="why"):
         reasons = gr.HTML("", elem_id="reasons", scale=4)
-        stop_why = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-why")
+        stop_why = stop_button("stop-why")
     with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
         sound = gr.HTML("", elem_id="sound-figures")
-        stop_sound = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-sound")
+        stop_sound = stop_button("stop-sound")
     is_open, shown = gr.State(False), gr.State(None)
 
     features = {
@@ -319,9 +322,15 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         **PRIVATE,
     }
     again = shared.song.change(**hear).then(**features)
-    stop_why.click(lambda: gr.update(visible=False), None, stop_why, cancels=explained, **PRIVATE)
+    stopped = gr.update(overlay=""), gr.update(visible=False)
+    stop_why.click(lambda: stopped, None, [view, stop_why], cancels=explained, **PRIVATE)
     stop_sound.click(lambda: gr.update(visible=False), None, stop_sound, cancels=[opened, again], **PRIVATE)
     return hear
+
+
+def stop_button(name: str) -> gr.Button:
+    """A button that is there while long work goes on, to end it."""
+    return gr.Button(text("Stop"), visible=False, size="sm", scale=0, min_width=90, elem_id=name)
 
 
 def example_buttons(song: gr.Audio) -> None:
@@ -343,9 +352,9 @@ def songs_tab(happens: Page, shared: Shared) -> None:
     with gr.Row():
         files = gr.File(label=text("Several songs at once"), file_count="multiple", height=140, elem_id="files")
         folder = gr.File(label=text("Or a folder of songs"), file_count="directory", height=140, elem_id="folder")
-    with gr.Row():
+    with gr.Row(elem_id="status-row"):
         status = gr.HTML("", elem_id="status", scale=4)
-        stop = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-many")
+        stop = stop_button("stop-many")
     shared.table.render()
     heard = [
         chosen.upload(
@@ -366,7 +375,7 @@ def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     """The way from the visitor's song to its genre."""
     gr.HTML(page.hint("The way from your song to its genre, in pictures of the passage it is surest about."))
     figures = gr.HTML("", elem_id="inside-figures")
-    stop = gr.Button(text("Stop"), visible=False, size="sm", elem_id="stop-inside")
+    stop = stop_button("stop-inside")
     shown = gr.State(None)
     drawn = tab.select(
         happens.inside, [shared.heard, shown], [figures, shown, stop], show_progress="minimal", **PRIVATE
@@ -387,6 +396,7 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bo
                 placeholder="user/name@revision",
                 max_lines=1,
                 scale=4,
+                min_width=320,
             )
             use = gr.Button(text("Use it"), scale=1, min_width=120, elem_id="use")
             back = gr.Button(text("Back to the default"), scale=1, min_width=120, elem_id="back")

@@ -206,14 +206,14 @@ def plain(html):
     return unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", "", html))).strip()
 
 
-def expect_answer_to(song, tab, classifier):
+def expect_answer_to(song, tab, classifier, name=None):
     """Wait until the page shows what the classifier says, which is not the same for all songs."""
     prediction = classifier.predict(song)
     expect(tab.locator("#answer .verdict")).to_have_text(plain(page.verdict(prediction)))
     shares = [f"{genre}{share:.0%}" for genre, share in prediction.probabilities.items()]
     expect(tab.locator("#answer .bars li")).to_have_text(shares)
     expect(tab.locator("#view image")).to_have_count(1)
-    expect(tab.locator("#view [data-part=name]")).to_have_text(Path(song).name)
+    expect(tab.locator("#view [data-part=name]")).to_have_text(name or Path(song).name)
 
 
 def expect_files(tab, button):
@@ -256,7 +256,7 @@ def test_example_is_played_answered_and_compared(page_, classifier):
     example.focus()
     page_.keyboard.press("Enter")
     (path,) = (ROOT / "assets" / "examples").glob(f"{name}.*")
-    expect_answer_to(path, page_, classifier)
+    expect_answer_to(path, page_, classifier, app.CREDITS[name])
     expect(page_.locator("#answer")).to_contain_text(f"Its author calls this example {name}")
 
 
@@ -450,6 +450,7 @@ def test_explanation_can_be_stopped(page_, songs, classifier, monkeypatch):
     expect(page_.locator("#stop-why")).to_be_hidden()
     assert ended.wait(30)
     expect(page_.locator("#view image")).to_have_count(1)
+    expect(page_.locator("[data-part=why]")).to_have_value("")
 
 
 def test_drawing_is_saved_as_it_looks(page_, songs, classifier):
@@ -852,6 +853,17 @@ def test_examples_are_not_copied_to_where_uploads_are_deleted(classifier, monkey
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     app.build_demo(classifier)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_every_example_has_its_credits():
+    examples = [path for path in app.EXAMPLES.glob("*") if path.suffix in app.SUFFIXES]
+    assert {path.stem for path in examples} == app.CREDITS.keys()
+    words = (app.EXAMPLES / "README.md").read_text("utf-8")
+    for credit in app.CREDITS.values():
+        title, _, rest = credit.partition(" · ")
+        author = rest.rpartition(", ")[0]
+        assert title in words
+        assert author in words
 
 
 def test_notice_is_on_the_page(classifier):

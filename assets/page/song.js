@@ -5,6 +5,7 @@
 const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
 const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px
 const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
+const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];  // seconds between the marks of the axis
 
 const root = element.querySelector('.song');
@@ -61,6 +62,7 @@ function draw() {
   part.farther.disabled = !song || zoom <= 1;
   part.scale.replaceChildren(scale());
   part.colours.replaceChildren(...(song ? [colours()] : []));
+  part.colours.style.filter = overlay?.tiles.length ? UNDER_OVERLAY : '';
   course = drawing(width * zoom);
   playhead = svg('line', {class: 'playhead', y1: WAVE.top, y2: MEL.top + MEL.height});
   course.append(playhead);
@@ -136,11 +138,12 @@ function roomiest(genre, width) {
 
 function melSpectrogram(x) {
   const whole = x(song.spectrogram_seconds);
+  const grey = overlay?.tiles.length ? `filter: ${UNDER_OVERLAY}` : '';
   const image = (tile, style) => svg('image', {
     href: tile.href, x: whole * tile.start, y: MEL.top, width: whole * tile.width + 0.5, height: MEL.height,
     preserveAspectRatio: 'none', style,
   });
-  const pictures = song.tiles.map(tile => image(tile, overlay ? 'filter: grayscale(1) brightness(0.8)' : ''));
+  const pictures = song.tiles.map(tile => image(tile, grey));
   if (overlay) pictures.push(...overlay.tiles.map(tile => image(tile, '')));
   return pictures;
 }
@@ -244,6 +247,7 @@ function save(format) {
   for (const lane of right.querySelectorAll('.lane')) lane.setAttribute('fill', 'none');
   const key = colours();
   for (const [name, value] of Object.entries({x: width + GUTTER - 190, y: MEL.top - 22})) key.setAttribute(name, value);
+  if (overlay?.tiles.length) key.style.filter = UNDER_OVERLAY;
   body.append(left, right, key);
   for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},

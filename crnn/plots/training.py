@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, ink, readable_on, write
+from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, WIDTH, ink, readable_on, write
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -14,9 +14,9 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
     Each row has the keys epoch, train_loss, valid_loss, train_accuracy and valid_accuracy; others are ignored.
     """
-    figure = Figure(figsize=(8, 3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI, layout="constrained")
     epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(2, 1), ("loss", "accuracy"), strict=True):
         for part, label, colour in (("train", "training", BLUE), ("valid", "validation", ORANGE)):
             axes.plot(epochs, [row[f"{part}_{name}"] for row in history], color=colour, label=label, marker=".")
         axes.set(xlabel="epoch", ylabel=name)
