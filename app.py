@@ -4,13 +4,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 
 from crnn import about, page
 from crnn.audio import SUFFIXES, AudioError, load_audio
@@ -57,6 +58,11 @@ class Heard:
     prediction: Prediction
     classifier: GenreClassifier
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from other songs, and from the same heard by another model."""
+        return self.path, self.classifier.origin.name
+
 
 class Page:
     """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`."""
@@ -99,34 +105,42 @@ class Page:
             picture = json.dumps({"genre": step.genre, "tiles": overlay(step)})
             yield gr.update(overlay=picture), page.reasons(step), idle
 
-    def sound(self, heard: Heard | None, is_open: bool, shown: str | None) -> Iterator[tuple]:
+    def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
-        if not is_open or (heard and heard.path == shown):
-            yield UNCHANGED
-        elif heard is None:
-            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+        if is_open:
+            yield from self._one_by_one(heard, shown, page.sound_figures)
         else:
-            yield from self._one_by_one(heard, page.sound_figures(load_audio(heard.path)))
+            yield UNCHANGED
 
-    def inside(self, heard: Heard | None, shown: str | None) -> Iterator[tuple]:
+    def inside(self, heard: Heard | None, shown: tuple | None) -> Iterator[tuple]:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
-        if heard is None:
-            yield page.hint("Choose a song first."), None, gr.update(visible=False)
-        elif heard.prediction.verdict == NO_MUSIC:
+        if heard and heard.prediction.verdict == NO_MUSIC:
             yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)
-        elif heard.path == shown:
-            yield UNCHANGED
-        else:
-            figures = page.inside_figures(heard.classifier.model, load_audio(heard.path), heard.prediction)
-            yield from self._one_by_one(heard, figures)
+            return
+        yield from self._one_by_one(
+            heard, shown, lambda waveform: page.inside_figures(heard.classifier.model, waveform, heard.prediction)
+        )
 
     @staticmethod
-    def _one_by_one(heard: Heard, figures: Iterator[str]) -> Iterator[tuple]:
+    def _one_by_one(
+        heard: Heard | None, shown: tuple | None, draw: Callable[[np.ndarray], Iterator[str]]
+    ) -> Iterator[tuple]:
+        if heard is None:
+            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+            return
+        if heard.key == shown:
+            yield UNCHANGED
+            return
+        try:
+            waveform = load_audio(heard.path)
+        except AudioError as error:  # its time on the server is over
+            yield page.fault(str(error)), None, gr.update(visible=False)
+            return
         parts = []
-        for figure in figures:
+        for figure in draw(waveform):
             parts.append(figure)
             yield page.figures(parts), None, gr.update(visible=True)
-        yield gr.skip(), heard.path, gr.update(visible=False)
+        yield gr.skip(), heard.key, gr.update(visible=False)
 
     def hear_many(
         self,

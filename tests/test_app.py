@@ -223,6 +223,24 @@ def expect_files(tab, button):
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
+def give(tab, songs, event):
+    """Paste or drop songs on the title of the page."""
+    paths = songs if isinstance(songs, list) else [songs]
+    tab.evaluate(
+        """([event, files]) => {
+            const data = new DataTransfer();
+            for (const [name, code] of files) {
+                const bytes = Uint8Array.from(atob(code), sign => sign.charCodeAt(0));
+                data.items.add(new File([bytes], name, {type: "audio/wav"}));
+            }
+            const options = {bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data};
+            const kind = event === "paste" ? ClipboardEvent : DragEvent;
+            document.querySelector("h1").dispatchEvent(new kind(event, options));
+        }""",
+        [event, [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]],
+    )
+
+
 # One song
 
 
@@ -305,22 +323,17 @@ def test_recording_arrives_as_it_sounded(page_, url, classifier):
     assert rms_db(recording[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(PLAYED_DB, abs=1.5)
 
 
-@pytest.mark.parametrize("event", ["paste", "drop"])
-def test_song_is_pasted_or_dropped_anywhere(page_, songs, classifier, event):
-    for name in ("tone", "noise"):  # the second one while the first is there
-        code = base64.b64encode(songs[name].read_bytes()).decode()
-        page_.evaluate(
-            """([event, name, code]) => {
-                const bytes = Uint8Array.from(atob(code), sign => sign.charCodeAt(0));
-                const data = new DataTransfer();
-                data.items.add(new File([bytes], name, {type: "audio/wav"}));
-                const options = {bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data};
-                const kind = event === "paste" ? ClipboardEvent : DragEvent;
-                document.querySelector("h1").dispatchEvent(new kind(event, options));
-            }""",
-            [event, songs[name].name, code],
-        )
-        expect_answer_to(songs[name], page_, classifier)
+@pytest.mark.parametrize(("event", "locale"), [("paste", "en"), ("drop", "de")])
+def test_song_is_pasted_or_dropped_anywhere(browser, url, songs, classifier, event, locale):
+    with opened(browser, url, locale=locale) as tab:
+        for name in ("tone", "noise"):  # the second one while the first is there, and from another tab
+            give(tab, songs[name], event)
+            expect(tab.locator("#view [data-part=name]")).to_have_text(songs[name].name)
+            expect(tab.locator("#view image")).to_have_count(1)
+            assert classifier.heard[-1].shape == load_audio(songs[name]).shape
+            go(tab, "songs")
+        give(tab, [songs["tone"], songs["silence"]], event)
+        expect(tab.locator("#songs tbody tr")).to_have_count(3)
 
 
 def test_nothing_jumps_when_the_answer_comes(page_, songs):

@@ -71,8 +71,7 @@
     const lang = document.documentElement.lang;
     const option = [...select?.options ?? []].find(({value}) => value === lang || value.split('-')[0] === lang);
     if (select && select.value !== (option?.value ?? 'en')) select.value = option?.value ?? 'en';
-    const theme = document.querySelector('#theme');
-    theme?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
+    document.querySelector('#theme')?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
   };
 
   new MutationObserver(changes => {
@@ -140,21 +139,21 @@
     reader.readAsDataURL(source);
   };
 
-  // A song that is pasted or dropped anywhere goes where a chosen file would go; several go to the list.
-  const hand = files => {
-    const place = files.length > 1 ? '#files' : '#song';
-    const input = document.querySelector(`${place} input[type=file]`);
-    if (!input) {
-      const [tab, clear] = files.length > 1
-        ? [document.querySelector('#songs-tab-button, [role=tab][aria-controls*=songs]')] : [null, document.querySelector('#song button[aria-label=Clear]')];
-      (tab ?? clear)?.click();
-      if (tab ?? clear) setTimeout(() => hand(files), 300);
+  // A song that is pasted or dropped anywhere goes where a chosen file would go; several go to the list. What is in the
+  // way there, another song or the recorder, is closed first.
+  const hand = (files, tries = 10) => {
+    const isOne = files.length === 1;
+    document.querySelector(isOne ? '#listen-tab-button' : '#songs-tab-button')?.click();
+    const input = document.querySelector(`${isOne ? '#song' : '#files'} input[type=file]`);
+    if (input) {
+      const transfer = new DataTransfer();
+      for (const file of files) transfer.items.add(file);
+      input.files = transfer.files;
+      input.dispatchEvent(new Event('change', {bubbles: true}));
       return;
     }
-    const transfer = new DataTransfer();
-    for (const file of files) transfer.items.add(file);
-    input.files = transfer.files;
-    input.dispatchEvent(new Event('change', {bubbles: true}));
+    if (isOne) document.querySelector('#song .icon-button-wrapper button, #song .source-selection button')?.click();
+    if (tries) setTimeout(() => hand(files, tries - 1), 200);
   };
   document.addEventListener('paste', event => {
     const files = [...event.clipboardData?.files ?? []];
@@ -166,7 +165,7 @@
     document.addEventListener(name, event => {
       if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#song, #files, #folder')) return;
       event.preventDefault();  // or the browser would leave the page for the file
-      if (name === 'drop') hand([...event.dataTransfer.files]);
+      if (name === 'drop' && event.dataTransfer.files.length) hand([...event.dataTransfer.files]);
     });
   }
 

@@ -25,6 +25,7 @@ const html = (name, attributes = {}, ...children) => {
 };
 const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 const percent = share => `${Math.round(100 * share)}%`;
+const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };  // 60 times a second
 const player = () => document.querySelector('#song audio');
 const readableOn = colour => {  // black or white, whichever has more contrast (WCAG 2.2)
   const [r, g, b] = [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16) / 255)
@@ -187,15 +188,15 @@ function colours() {
 
 function follow() {
   const audio = player(), seconds = audio?.currentTime || 0, duration = song?.duration_seconds ?? 0;
-  part.time.textContent = `${clock(seconds)} / ${clock(duration)}`;
-  part.play.textContent = audio && !audio.paused ? '❚❚' : '▶';
+  put(part.time, `${clock(seconds)} / ${clock(duration)}`);
+  put(part.play, audio && !audio.paused ? '❚❚' : '▶');
   window.say?.(part.play, audio && !audio.paused ? 'Pause' : 'Play', 'aria-label');
   const at = duration ? Math.min(1, seconds / duration) * parseFloat(part.track.style.width) : 0;
   playhead?.setAttribute('transform', `translate(${at.toFixed(1)} 0)`);
   part.track.setAttribute('aria-valuemax', Math.round(duration));
   part.track.setAttribute('aria-valuenow', Math.round(seconds));
   const now = genresAt(seconds);
-  part.now.textContent = now;
+  put(part.now, now);
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
   const view = part.scroller;
   if (audio && !audio.paused && (at < view.scrollLeft || at > view.scrollLeft + view.clientWidth))
