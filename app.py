@@ -237,6 +237,11 @@ def part(name: str) -> str:
     return (PARTS / name).read_text("utf-8")
 
 
+def component(name: str) -> dict:
+    """The template and the script of one of the page's own components, for gr.HTML."""
+    return {"html_template": part(f"{name}.html"), "js_on_load": part("common.js") + part(f"{name}.js")}
+
+
 @dataclass(frozen=True, eq=False)
 class Shared:
     """What several tabs of the page need."""
@@ -295,7 +300,7 @@ def song_input() -> gr.Audio:
 
 def songs_table() -> gr.HTML:
     """The table of the visit's songs."""
-    return gr.HTML("", html_template=part("songs.html"), js_on_load=part("songs.js"), render=False, elem_id="songs")
+    return gr.HTML("", **component("songs"), render=False, elem_id="songs")
 
 
 def listen_tab(happens: Page, shared: Shared) -> dict:
@@ -306,7 +311,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
             example_buttons(shared.song)
         with gr.Column(scale=3, min_width=320):
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
-    view = gr.HTML("", overlay="", html_template=part("song.html"), js_on_load=part("song.js"), elem_id="view")
+    view = gr.HTML("", overlay="", **component("song"), elem_id="view")
     with gr.Row(elem_id="why"):
         reasons = gr.HTML("", elem_id="reasons", scale=4)
         stop_why = stop_button("stop-why")

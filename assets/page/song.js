@@ -9,7 +9,7 @@ const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];  // seconds between the marks of the axis
 
 const root = element.querySelector('.song');
-let song = null, zoom = 1, overlay = null, course = null, playhead = null;
+let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
 
 const svg = (name, attributes = {}, ...children) => {
   const node = document.createElementNS('http://www.w3.org/2000/svg', name);
@@ -17,14 +17,6 @@ const svg = (name, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
-const html = (name, attributes = {}, ...children) => {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-};
-const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
-const percent = share => `${Math.round(100 * share)}%`;
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };  // 60 times a second
 const player = () => document.querySelector('#song audio');
 const readableOn = colour => {  // black or white, whichever has more contrast (WCAG 2.2)
@@ -34,8 +26,7 @@ const readableOn = colour => {  // black or white, whichever has more contrast (
 };
 
 // What is there before the first song, too, so that nothing jumps when it comes.
-const part = Object.fromEntries(['play', 'name', 'time', 'now', 'closer', 'farther', 'why', 'fault', 'scale', 'scroller', 'track', 'colours']
-  .map(name => [name, root.querySelector(`[data-part=${name}]`)]));
+const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(node => [node.dataset.part, node]));
 
 function show() {
   song = props.value ? JSON.parse(props.value) : null;
@@ -64,11 +55,11 @@ function draw() {
   part.scale.replaceChildren(scale());
   part.colours.replaceChildren(...(song ? [colours()] : []));
   part.colours.style.filter = overlay?.tiles.length ? UNDER_OVERLAY : '';
-  course = drawing(width * zoom);
+  const picture = drawing(width * zoom);
   playhead = svg('line', {class: 'playhead', y1: WAVE.top, y2: MEL.top + MEL.height});
-  course.append(playhead);
+  picture.append(playhead);
   part.track.style.width = `${width * zoom}px`;
-  part.track.replaceChildren(course);
+  part.track.replaceChildren(picture);
   follow();
 }
 
@@ -196,7 +187,7 @@ function follow() {
   part.track.setAttribute('aria-valuemax', Math.round(duration));
   part.track.setAttribute('aria-valuenow', Math.round(seconds));
   const now = genresAt(seconds);
-  put(part.now, now);
+  put(part.now, pointed === null ? now : `${clock(pointed)}: ${genresAt(pointed)}`);
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
   const view = part.scroller;
   if (audio && !audio.paused && (at < view.scrollLeft || at > view.scrollLeft + view.clientWidth))
@@ -263,10 +254,17 @@ part.farther.addEventListener('click', () => magnify(0.5));
 part.why.addEventListener('change', () => trigger('select', {genre: part.why.value}));
 for (const button of root.querySelectorAll('[data-save-song]'))
   button.addEventListener('click', () => save(button.dataset.saveSong));
-part.track.addEventListener('click', event => {
+const secondsAt = event => {
   const box = part.track.getBoundingClientRect();
-  seek((event.clientX - box.left) / box.width * (song?.duration_seconds ?? 0));
-});
+  return Math.max(0, (event.clientX - box.left) / box.width * (song?.duration_seconds ?? 0));
+};
+part.track.addEventListener('click', event => seek(secondsAt(event)));
+for (const name of ['pointermove', 'pointerleave']) {
+  part.track.addEventListener(name, event => {
+    pointed = song && name === 'pointermove' ? secondsAt(event) : null;
+    follow();
+  });
+}
 part.track.addEventListener('keydown', event => {
   const now = player()?.currentTime ?? 0, end = song?.duration_seconds ?? 0;
   const keys = {

@@ -4,16 +4,8 @@
 const root = element.querySelector('.songs'), body = root.querySelector('tbody');
 let songs = {rows: []}, order = {key: null, down: false};
 
-const make = (name, attributes = {}, ...children) => {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-};
-const percent = share => `${Math.round(100 * share)}%`;
-const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
-const message = text => make('span', {'data-say': text}, text);
-const dot = colour => make('i', {class: 'dot', style: `background: ${colour}`});
+const message = text => html('span', {'data-say': text}, text);
+const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
 const value = {
   song: row => row.song.toLowerCase(),
   verdict: row => row.verdict ?? '',
@@ -24,24 +16,24 @@ const value = {
 };
 
 function line(row) {
-  const open = make('button', {type: 'button', class: 'link'}, row.song);
+  const open = html('button', {type: 'button', class: 'link'}, row.song);
   open.addEventListener('click', () => trigger('select', {id: row.id}));
-  const cells = [make('th', {scope: 'row'}, row.error ? row.song : open)];
+  const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
   if (row.error) {
-    cells.push(make('td', {colspan: 5, class: 'error'}, row.error));
-    return make('tr', {}, ...cells);
+    cells.push(html('td', {colspan: 5, class: 'error'}, row.error));
+    return html('tr', {}, ...cells);
   }
   const [first, second] = row.top;
   const answer = row.is_genre ? [dot(first.colour), row.verdict]
     : [message(row.verdict === 'unsure' ? 'unsure' : 'no music'), ...(first ? [' · ', dot(first.colour), first.genre] : [])];
   cells.push(
-    make('td', {}, ...answer),
-    make('td', {class: 'number'}, first ? percent(first.share) : '–'),
-    make('td', {}, ...(second ? [dot(second.colour), `${second.genre} ${percent(second.share)}`] : ['–'])),
-    make('td', {class: 'number'}, clock(row.seconds)),
-    make('td', {class: 'model'}, row.model),
+    html('td', {}, ...answer),
+    html('td', {class: 'number'}, first ? percent(first.share) : '–'),
+    html('td', {}, ...(second ? [dot(second.colour), `${second.genre} ${percent(second.share)}`] : ['–'])),
+    html('td', {class: 'number'}, clock(row.seconds)),
+    html('td', {class: 'model'}, row.model),
   );
-  return make('tr', {}, ...cells);
+  return html('tr', {}, ...cells);
 }
 
 function draw() {
