@@ -19,7 +19,7 @@ from crnn.background import in_steps
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, load_public
 from crnn.explain import explain
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
-from crnn.songs import Row, added, songs_view
+from crnn.songs import Row, Visit, songs_view
 from crnn.view import overlay, song_view
 
 ROOT = Path(__file__).parent
@@ -40,8 +40,8 @@ TRANSLATIONS = {
 FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, visitors cannot try another model
 HUB_ID_HINT = "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
 MAX_MEGABYTES = 100  # of an upload
-MAX_SONGS = 200  # that a visit remembers
 KEPT_SECONDS = 3_600  # that an upload stays on the server's disk, for its player
+VISITORS = 8  # whose long work goes on at once, each slower
 MAX_SESSIONS = 200  # of which the server remembers the songs
 
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
@@ -70,40 +70,50 @@ class Page:
     def __init__(self, classifier: GenreClassifier) -> None:
         self.classifier = classifier
 
-    def hear(self, song: str | None, own: GenreClassifier | None, rows: list[Row]) -> tuple:
-        """A song has come or gone: answer, drawing, reasons, song, rows and table."""
-        nothing = gr.update(value="", overlay="")
-        if song is None:
-            return page.waiting((own or self.classifier).genres), nothing, "", None, rows, gr.skip()
+    def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
+        """A song has come or gone: answer, drawing, reasons, song, table, stop buttons."""
+        token = visit.start("hear")
+        nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         classifier = own or self.classifier
+        if song is None:
+            return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
         try:
             waveform = load_audio(song)
             prediction = classifier.predict_waveform(waveform)
         except AudioError as error:
-            return page.fault(str(error)), nothing, "", None, rows, gr.skip()
-        rows = added(rows, Row.of(song, classifier.origin.name, prediction))[:MAX_SONGS]
+            return page.fault(str(error)), nothing, "", None, gr.skip(), idle, idle
+        visit.add(Row.of(song, classifier.origin.name, prediction))
+        if not visit.is_latest("hear", token):  # another song has come meanwhile
+            return (gr.skip(),) * 7
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as)
         view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
-        return answer, view, "", Heard(song, prediction, classifier), rows, json.dumps(songs_view(rows))
+        return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
 
-    def why(self, event: gr.EventData, heard: Heard | None, progress: gr.Progress = gr.Progress()) -> Iterator[tuple]:  # noqa: B008
-        """A genre was chosen, to see what spoke for it: overlay, reasons, stop button."""
-        idle = gr.update(visible=False)
-        if heard is None or not event.genre:
-            yield gr.update(overlay=""), "", idle
+    def why(
+        self,
+        event: gr.EventData,
+        heard: Heard | None,
+        visit: Visit,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[tuple]:
+        """A genre was chosen, to see what spoke for it: overlay, reasons, stop button. The last choice counts."""
+        token, genre = visit.start("why"), event.genre
+        if heard is None or genre not in heard.classifier.genres:
+            yield gr.update(overlay=""), "", gr.update(visible=False)
             return
-        pending = json.dumps({"genre": event.genre, "tiles": []})
-        yield gr.update(overlay=pending), "", gr.update(visible=True)
+        yield gr.update(overlay=json.dumps({"genre": genre, "tiles": []})), "", gr.update(visible=True)
         log_mel, model = heard.prediction.log_mel, heard.classifier.model
-        for step in in_steps(lambda report: explain(model, log_mel, event.genre, report)):
+        for step in in_steps(lambda report: explain(model, log_mel, genre, report)):
+            if not visit.is_latest("why", token):
+                return
             if isinstance(step, float):
                 progress(step)
-                yield gr.skip(), gr.skip(), gr.skip()  # where it can be stopped
+                yield UNCHANGED  # where it can be stopped
                 continue
-            picture = json.dumps({"genre": step.genre, "tiles": overlay(step)})
-            yield gr.update(overlay=picture), page.reasons(step), idle
+            picture = json.dumps({"genre": genre, "tiles": overlay(step)})
+            yield gr.update(overlay=picture), page.reasons(step), gr.update(visible=False)
 
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
@@ -146,39 +156,34 @@ class Page:
         self,
         files: list[str] | None,
         own: GenreClassifier | None,
-        rows: list[Row],
+        visit: Visit,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple]:
-        """Several songs have come: rows, table, what happens, stop button."""
+        """Several songs have come: table, what happens, stop button."""
         if not files:
-            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            yield UNCHANGED
             return
         classifier = own or self.classifier
         songs = [file for file in files if len(files) == 1 or Path(file).suffix.lower() in SUFFIXES]
         for number, song in enumerate(songs):
             progress((number, len(songs)), desc=Path(song).name)
-            yield (
-                gr.skip(),
-                gr.skip(),
-                page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)),
-                gr.update(visible=True),
-            )
+            yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 row = Row.of(song, classifier.origin.name, classifier.predict(song))
             except AudioError as error:
                 row = Row(song, classifier.origin.name, error=str(error))
-            rows = added(rows, row)[:MAX_SONGS]
-            yield rows, json.dumps(songs_view(rows)), gr.skip(), gr.skip()
+            visit.add(row)
+            yield table_of(visit, with_files=False), gr.skip(), gr.skip()
         others = len(files) - len(songs)
         done = page.hint("Songs heard: {n}; other files left out: {others}.", n=len(songs), others=others)
-        yield gr.skip(), gr.skip(), done, gr.update(visible=False)
+        yield table_of(visit), done, gr.update(visible=False)
 
-    def open_again(self, event: gr.EventData, rows: list[Row]) -> tuple:
+    def open_again(self, event: gr.EventData, visit: Visit) -> tuple:
         """A song was chosen in the table: player, tabs, what happens."""
-        path = rows[event.id].path if 0 <= event.id < len(rows) else ""
-        if not Path(path).is_file():
+        row = visit.row(event.id)
+        if row is None or not Path(row.path).is_file():
             return gr.skip(), gr.skip(), page.hint("This song is no longer on the server: choose it anew to hear it.")
-        return path, gr.Tabs(selected="listen"), ""
+        return row.path, gr.Tabs(selected="listen"), ""
 
     def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
         """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
@@ -232,6 +237,11 @@ class Page:
         return answers
 
 
+def table_of(visit: Visit, with_files: bool = True) -> str:
+    """The value of the table of a visit's songs."""
+    return json.dumps(songs_view(visit.rows, with_files))
+
+
 def part(name: str) -> str:
     """The text of a file of the page."""
     return (PARTS / name).read_text("utf-8")
@@ -248,7 +258,7 @@ class Shared:
 
     own: gr.State  # the visitor's GenreClassifier, None for the host's
     heard: gr.State  # what the page is about, Heard or None
-    rows: gr.State  # the songs of the visit, list[Row]
+    visit: gr.State  # the visitor's Visit
     song: gr.Audio
     table: gr.HTML
     tabs: gr.Tabs
@@ -268,7 +278,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
         gr.HTML(part("header.html").replace("@languages", languages), elem_id="header")
         if classifier.origin.notice:
             gr.HTML(f'<p class="notice" role="status">{escape(classifier.origin.notice)}</p>')
-        states = gr.State(None), gr.State(None), gr.State([])
+        states = gr.State(None), gr.State(None), gr.State(Visit())
         with gr.Tabs(selected="listen", elem_id="tabs") as tabs:
             shared = Shared(*states, song_input(), songs_table(), tabs)
             with gr.Tab(text("Listen"), id="listen", elem_id="listen-tab"):
@@ -325,19 +335,28 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         "inputs": [shared.heard, is_open, shown],
         "outputs": [sound, shown, stop_sound],
         "show_progress": "minimal",
+        "concurrency_limit": VISITORS,
         **PRIVATE,
     }
     explained = view.select(
-        happens.why, shared.heard, [view, reasons, stop_why], show_progress_on=reasons, concurrency_limit=2, **PRIVATE
+        happens.why,
+        [shared.heard, shared.visit],
+        [view, reasons, stop_why],
+        show_progress_on=reasons,
+        trigger_mode="multiple",  # the next choice does not wait for the last one
+        concurrency_limit=VISITORS,
+        **PRIVATE,
     )
     opened = section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
     section.collapse(lambda: False, None, is_open, **PRIVATE)
     hear = {
         "fn": happens.hear,
-        "inputs": [shared.song, shared.own, shared.rows],
-        "outputs": [answer, view, reasons, shared.heard, shared.rows, shared.table],
+        "inputs": [shared.song, shared.own, shared.visit],
+        "outputs": [answer, view, reasons, shared.heard, shared.table, stop_why, stop_sound],
         "show_progress_on": answer,
         "cancels": [explained, opened],
+        "trigger_mode": "multiple",
+        "concurrency_limit": VISITORS,
         **PRIVATE,
     }
     again = shared.song.change(**hear).then(**features)
@@ -378,16 +397,24 @@ def songs_tab(happens: Page, shared: Shared) -> None:
     heard = [
         chosen.upload(
             happens.hear_many,
-            [chosen, shared.own, shared.rows],
-            [shared.rows, shared.table, status, stop],
+            [chosen, shared.own, shared.visit],
+            [shared.table, status, stop],
             show_progress_on=status,
+            trigger_mode="multiple",
+            concurrency_limit=VISITORS,  # the songs of all who wait are heard side by side
             **PRIVATE,
         )
         for chosen in (files, folder)
     ]
     stopped = page.hint("Stopped; what was heard so far is below.")
-    stop.click(lambda: (stopped, gr.update(visible=False)), None, [status, stop], cancels=heard, **PRIVATE)
-    shared.table.select(happens.open_again, shared.rows, [shared.song, shared.tabs, status], **PRIVATE)
+    stop.click(
+        lambda visit: (table_of(visit), stopped, gr.update(visible=False)),
+        shared.visit,
+        [shared.table, status, stop],
+        cancels=heard,
+        **PRIVATE,
+    )
+    shared.table.select(happens.open_again, shared.visit, [shared.song, shared.tabs, status], **PRIVATE)
 
 
 def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
@@ -409,9 +436,7 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bo
         with gr.Row(elem_id="choice", equal_height=False):
             name = gr.Textbox(
                 label=text("Try another model"),
-                info=text(
-                    "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
-                ),
+                info=text(HUB_ID_HINT),
                 placeholder="user/name@revision",
                 max_lines=1,
                 scale=4,

@@ -70,12 +70,14 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
     """What the verdict means, for a person who does not know the word calibration."""
     if prediction.verdict == NO_MUSIC:
         return hint("The recording is silent from its start to its end.")
-    share = f"{max(prediction.probabilities.values()):.0%}"
+    top = max(prediction.probabilities.values())
+    share = f"{top:.0%}"
     if prediction.verdict == UNSURE:
+        digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%
         return hint(
             "The best guess has {share}; below {border}, too many answers were wrong in tests.",
-            share=share,
-            border=f"{unsure_below:.0%}",
+            share=f"{top:.{digits}%}",
+            border=f"{unsure_below:.{digits}%}",
         )
     return hint("Of a hundred answers as sure as this one, about {n} were right in tests.", n=share.rstrip("%"))
 

@@ -5,7 +5,10 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from threading import Lock
+from typing import ClassVar
 
 from crnn.inference import NO_MUSIC, Prediction
 from crnn.plots import genre_colours
@@ -27,12 +30,48 @@ class Row:
     def of(cls, path: str, model: str, prediction: Prediction) -> "Row":
         """The row of a song that has an answer."""
         colours = genre_colours(prediction.genres)
-        return cls(path, model, prediction.as_dict(), tuple(colours[genre] for genre in prediction.probabilities))
+        return cls(
+            path, model, _rounded(prediction.as_dict()), tuple(colours[genre] for genre in prediction.probabilities)
+        )
 
     @property
     def name(self) -> str:
         """The name of the file."""
         return Path(self.path).name
+
+    @property
+    def id(self) -> str:
+        """What stays when rows move."""
+        return sha256(f"{self.path}\n{self.model}".encode()).hexdigest()[:16]
+
+
+class Visit:
+    """What one visitor has done. Several events may change it at once, so that it is one object, never copied back."""
+
+    MOST_ROWS = 200
+    _changing: ClassVar[Lock] = Lock()
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []  # the newest first
+        self._latest: dict[str, object] = {}  # the last start of each kind of work
+
+    def add(self, row: Row) -> None:
+        """Put a row on top."""
+        with self._changing:
+            self.rows = added(self.rows, row)[: self.MOST_ROWS]
+
+    def row(self, id: str) -> Row | None:  # noqa: A002
+        """The row with this id."""
+        return next((row for row in self.rows if row.id == id), None)
+
+    def start(self, work: str) -> object:
+        """Work of a kind begins; what it gives back is for `is_latest`."""
+        self._latest[work] = token = object()
+        return token
+
+    def is_latest(self, work: str, token: object) -> bool:
+        """Whether no other work of the kind has begun since."""
+        return self._latest.get(work) is token
 
 
 def added(rows: Sequence[Row], row: Row) -> list[Row]:
@@ -43,7 +82,7 @@ def added(rows: Sequence[Row], row: Row) -> list[Row]:
 def to_json(rows: Sequence[Row]) -> str:
     """A JSON array with an object for each song."""
     songs = [{"song": row.name, "model": row.model, **(row.answer or {"error": row.error})} for row in rows]
-    return json.dumps(songs, indent=1, ensure_ascii=False)
+    return json.dumps(songs, ensure_ascii=False)
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -62,17 +101,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def songs_view(rows: Sequence[Row]) -> dict:
-    """What the page's table shows, ready for JSON, and the two files to take away."""
-    return {
-        "rows": [_cells(number, row) for number, row in enumerate(rows)],
-        "csv": to_csv(rows),
-        "json": to_json(rows),
-    }
+def songs_view(rows: Sequence[Row], with_files: bool = True) -> dict:
+    """What the page's table shows, ready for JSON, and the two files to take away, which are twenty times as large."""
+    view = {"rows": [_cells(row) for row in rows]}
+    return view | {"csv": to_csv(rows), "json": to_json(rows)} if with_files else view
 
 
-def _cells(number: int, row: Row) -> dict:
-    cells = {"id": number, "song": row.name, "model": row.model, "error": row.error}
+def _cells(row: Row) -> dict:
+    cells = {"id": row.id, "song": row.name, "model": row.model, "error": row.error}
     if row.answer:
         top = [
             {"genre": genre, "share": share, "colour": colour}
@@ -81,6 +117,15 @@ def _cells(number: int, row: Row) -> dict:
         cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
         cells["is_genre"] = row.answer["genre"] != NO_MUSIC and row.answer["genre"] in row.answer["probabilities"]
     return cells
+
+
+def _rounded(value: object) -> object:
+    """Numbers of an answer to four digits after the point: more mean nothing."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def _harmless(cell: object) -> object:

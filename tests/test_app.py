@@ -20,6 +20,7 @@ from html import unescape
 from pathlib import Path
 from threading import Event
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -191,6 +192,12 @@ def clear(tab):
     tab.click("#song button[aria-label='Clear']")
 
 
+def upload_next(tab, path):
+    """Another song, where there is one already."""
+    clear(tab)
+    upload(tab, path)
+
+
 def go(tab, name):
     """Choose a tab of the page, on narrow screens from the menu of those that do not fit."""
     button = tab.locator(f"#{name}-tab-button:visible")
@@ -290,6 +297,35 @@ def test_bad_file_is_explained_and_the_page_goes_on(page_, songs, classifier):
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
     expect(message).to_have_count(0)
+
+
+def encoded(path, codec, waveform):
+    """A file with one audio track; the name says the container."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=48_000, layout="mono")
+        samples = np.repeat(waveform, 3)[np.newaxis, : 10 * 48_000].astype(np.float32)
+        for start in range(0, samples.shape[1], 960):
+            frame = av.AudioFrame.from_ndarray(samples[:, start : start + 960].copy(), format="flt", layout="mono")
+            frame.sample_rate = 48_000
+            frame.pts = start
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.webm", "libopus"), ("clip.mp4", "aac")])
+def test_sound_of_a_video_is_heard(page_, classifier, tmp_path, name, codec):
+    path = encoded(tmp_path / name, codec, tone(220, 10))
+    upload(page_, path)
+    expect_answer_to(path, page_, classifier)
+
+
+def test_song_that_the_browser_cannot_play_says_so(page_, classifier, tmp_path):
+    path = encoded(tmp_path / "song.aiff", "pcm_s16be", tone(220, 10))
+    upload(page_, path)
+    expect_answer_to(path, page_, classifier)
+    expect(page_.locator("#view .fault")).to_contain_text("cannot play this kind of file")
+    page_.faults.clear()
 
 
 def test_silence_is_no_music(page_, songs):
@@ -479,6 +515,36 @@ def test_drawing_is_saved_as_it_looks(page_, songs, classifier):
     assert len(picture.getcolors(1 << 24)) > 20
 
 
+def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkeypatch):
+    first_ended = Event()
+
+    def slow(model, log_mel, genre, report):
+        try:
+            while genre == GENRES[0]:
+                report(0.5)
+                time.sleep(0.02)
+        except Stopped:
+            first_ended.set()
+            raise
+        return explain(model, log_mel, genre, report)
+
+    monkeypatch.setattr(app, "explain", slow)
+    upload(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+    page_.select_option("[data-part=why]", GENRES[0])
+    expect(page_.locator("#stop-why")).to_be_visible()
+    page_.select_option("[data-part=why]", GENRES[1])
+    expect(page_.locator("#reasons")).to_contain_text(GENRES[1])
+    expect(page_.locator("[data-part=why]")).to_have_value(GENRES[1])
+    assert first_ended.wait(30)
+    page_.select_option("[data-part=why]", GENRES[0])
+    expect(page_.locator("#stop-why")).to_be_visible()
+    upload_next(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    expect(page_.locator("#stop-why")).to_be_hidden()
+    expect(page_.locator("[data-part=why]")).to_have_value("")
+
+
 # More about the sound
 
 
@@ -575,6 +641,42 @@ def test_many_songs_can_be_stopped(page_, songs, classifier):
     page_.wait_for_timeout(500)
     expect(page_.locator("#songs tbody tr")).to_have_count(0)
     assert len(classifier.heard) == 1
+
+
+def test_next_batch_and_other_songs_are_not_lost(page_, songs, classifier, tmp_path):
+    go(page_, "songs")
+    classifier.may_answer.clear()
+    page_.set_input_files("#files input[type=file]", [songs["silence"]])
+    expect(page_.locator("#status")).to_contain_text("Song 1 of 1")
+    go(page_, "listen")
+    upload(page_, songs["tone"])  # while the batch goes on
+    page_.wait_for_timeout(500)
+    classifier.may_answer.set()
+    expect_answer_to(songs["tone"], page_, classifier)
+    go(page_, "songs")
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 1")
+    page_.set_input_files("#folder input[type=file]", folder_of(tmp_path, songs["noise"]))
+    expect(page_.locator("#songs tbody tr")).to_have_count(3)
+    classifier.may_answer.clear()
+    page_.locator("#files button[aria-label='Clear']").click()
+    page_.set_input_files("#files input[type=file]", [shutil.copy(songs["tone"], tmp_path / "stopped.wav")])
+    expect(page_.locator("#status")).to_contain_text("Song 1 of 1")
+    page_.click("#stop-many")
+    expect(page_.locator("#status")).to_contain_text("Stopped")
+    page_.locator("#files button[aria-label='Clear']").click()
+    page_.set_input_files("#files input[type=file]", [shutil.copy(songs["tone"], tmp_path / "next.wav")])
+    classifier.may_answer.set()
+    expect(page_.locator("#songs tbody th").filter(has_text="next.wav")).to_have_count(1)
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 1")
+
+
+def folder_of(parent, *songs):
+    """A folder with copies of these songs."""
+    folder = parent / "folder"
+    folder.mkdir()
+    for song in songs:
+        shutil.copy(song, folder)
+    return folder
 
 
 # How it works, the model, other programs

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.plots import genre_colours
-from crnn.songs import Row, added, songs_view, to_csv, to_json
+from crnn.songs import Row, Visit, added, songs_view, to_csv, to_json
 
 GENRES = ("rock", "jazz", "disco")
 
@@ -98,7 +100,7 @@ def test_an_error_has_its_row() -> None:
     assert line == expected
     assert json.loads(to_json(rows)) == [{"song": "notes.txt", "model": "a", "error": rows[0].error}]
     [cells] = songs_view(rows)["rows"]
-    assert cells == {"id": 0, "song": "notes.txt", "model": "a", "error": rows[0].error}
+    assert cells == {"id": rows[0].id, "song": "notes.txt", "model": "a", "error": rows[0].error}
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n"])
@@ -117,7 +119,14 @@ def test_no_cell_is_a_formula(sign: str) -> None:
 def test_json_keeps_all_that_a_program_is_told(rock: Prediction) -> None:
     rows = [Row.of("/tmp/naïve ☃ <b>.mp3", "a", rock), Row("/tmp/b.mp3", "a", error="No.")]
     song, _ = json.loads(to_json(rows))
-    assert song == {"song": "naïve ☃ <b>.mp3", "model": "a", **rock.as_dict()}
+    expected = rock.as_dict()
+    assert song.keys() == {"song", "model", *expected}
+    assert song["probabilities"] == pytest.approx(expected["probabilities"], abs=5e-5)
+    assert song["timeline"][1] == {
+        "start_seconds": 5.0,
+        "end_seconds": pytest.approx(expected["timeline"][1]["end_seconds"], abs=5e-5),
+        "probabilities": pytest.approx(expected["timeline"][1]["probabilities"], abs=5e-5),
+    }
     assert list(song["probabilities"]) == ["rock", "jazz", "disco"]
 
 
@@ -130,9 +139,10 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
     ]
     view = songs_view(rows)
     answered, unsure, silent = view["rows"]
-    assert [cells["id"] for cells in view["rows"]] == [0, 1, 2]
+    assert [cells["id"] for cells in view["rows"]] == [row.id for row in rows]
+    assert len({row.id for row in rows}) == 3
     assert answered["top"] == [
-        {"genre": "rock", "share": 0.70012, "colour": colours["rock"]},
+        {"genre": "rock", "share": 0.7001, "colour": colours["rock"]},
         {"genre": "jazz", "share": 0.20004, "colour": colours["jazz"]},
     ]
     assert [top["colour"] for top in unsure["top"]] == [colours["disco"], colours["rock"]]
@@ -146,3 +156,37 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
 
 def test_no_songs_give_empty_files() -> None:
     assert songs_view([]) == {"rows": [], "csv": "song,model,genre,duration_seconds,error\r\n", "json": "[]"}
+
+
+def test_visit_keeps_its_newest_songs_and_finds_them_by_id(rock: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Visit, "MOST_ROWS", 3)
+    visit = Visit()
+    rows = [Row.of(f"/tmp/{number}.mp3", "a", rock) for number in range(5)]
+    for row in rows:
+        visit.add(row)
+    assert visit.rows == rows[:1:-1]
+    assert visit.row(rows[3].id) == rows[3]
+    assert visit.row(rows[0].id) is None
+    assert visit.row(3) is None
+
+
+def test_visit_loses_no_song_of_many_threads(rock: Prediction) -> None:
+    visit = Visit()
+    rows = [Row.of(f"/tmp/{number}.mp3", "a", rock) for number in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(visit.add, rows))
+    assert {row.path for row in visit.rows} == {row.path for row in rows}
+
+
+def test_only_the_last_work_of_a_kind_is_the_latest() -> None:
+    visit = Visit()
+    first, other, second = visit.start("hear"), visit.start("why"), visit.start("hear")
+    assert not visit.is_latest("hear", first)
+    assert visit.is_latest("hear", second)
+    assert visit.is_latest("why", other)
+    assert deepcopy(visit).rows == []
+
+
+def test_table_without_files_is_a_part_of_that_with_them(rock: Prediction) -> None:
+    rows = [Row.of("/tmp/a.mp3", "a", rock)]
+    assert songs_view(rows, with_files=False) == {"rows": songs_view(rows)["rows"]}

@@ -25,6 +25,7 @@
     for (const node of all('[data-say]'))
       put(node, translate(node.dataset.say).replace(/\{(\w+)\}/g, (_, name) => node.dataset[name] ?? ''));
     for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
+    for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary();
@@ -161,13 +162,30 @@
     event.preventDefault();
     hand(files);
   });
+  // What lies over Gradio's own fields of many files is theirs; the rest would make the browser leave the page.
   for (const name of ['dragover', 'drop']) {
     document.addEventListener(name, event => {
-      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#song, #files, #folder')) return;
-      event.preventDefault();  // or the browser would leave the page for the file
+      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#files, #folder')) return;
+      event.preventDefault();
+      if (name === 'drop') event.stopPropagation();
       if (name === 'drop' && event.dataTransfer.files.length) hand([...event.dataTransfer.files]);
-    });
+    }, true);
   }
+
+  // A video is heard like any sound, but Gradio's field takes sounds only.
+  document.addEventListener('click', () => {
+    const input = document.querySelector('#song input[type=file]');
+    if (input && !input.accept.includes('video')) input.accept += ',video/*';
+  }, true);
+  document.addEventListener('change', event => {
+    if (!event.target.matches?.('#song input[type=file]')) return;
+    const files = [...event.target.files];
+    if (!files.some(file => file.type.startsWith('video/'))) return;
+    const transfer = new DataTransfer();
+    for (const file of files)
+      transfer.items.add(new File([file], file.name, {type: file.type.replace('video/', 'audio/')}));
+    event.target.files = transfer.files;
+  }, true);
 
   // Browsers clean recordings for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
   const media = navigator.mediaDevices;

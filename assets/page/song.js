@@ -31,7 +31,7 @@ const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(no
 function show() {
   song = props.value ? JSON.parse(props.value) : null;
   zoom = 1;
-  part.fault.hidden = true;
+  part.fault.hidden = !(song && player()?.error);
   part.name.textContent = song?.name ?? '';
   root.classList.toggle('empty', !song);
   for (const control of root.querySelectorAll('button, select')) control.disabled = !song;
@@ -178,14 +178,16 @@ function colours() {
 // The playhead, and what is said beside it.
 
 function follow() {
-  const audio = player(), seconds = audio?.currentTime || 0, duration = song?.duration_seconds ?? 0;
+  const audio = player(), duration = song?.duration_seconds ?? 0;
+  const seconds = audio?.currentTime || 0, heard = Math.min(seconds, duration);  // a long song goes on unheard
   put(part.time, `${clock(seconds)} / ${clock(duration)}`);
   put(part.play, audio && !audio.paused ? '❚❚' : '▶');
-  window.say?.(part.play, audio && !audio.paused ? 'Pause' : 'Play', 'aria-label');
+  part.play.dataset.sayLabel = audio && !audio.paused ? 'Pause' : 'Play';
+  window.say?.(part.play, part.play.dataset.sayLabel, 'aria-label');
   const at = duration ? Math.min(1, seconds / duration) * parseFloat(part.track.style.width) : 0;
   playhead?.setAttribute('transform', `translate(${at.toFixed(1)} 0)`);
   part.track.setAttribute('aria-valuemax', Math.round(duration));
-  part.track.setAttribute('aria-valuenow', Math.round(seconds));
+  part.track.setAttribute('aria-valuenow', Math.round(heard));
   const now = genresAt(seconds);
   put(part.now, pointed === null ? now : `${clock(pointed)}: ${genresAt(pointed)}`);
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
@@ -195,7 +197,7 @@ function follow() {
 }
 
 function genresAt(seconds) {
-  if (!song?.genres.length) return '';
+  if (!song?.genres.length || seconds > song.duration_seconds + 0.5) return '';
   const i = Math.min(song.seconds.length - 1, Math.round(seconds / song.duration_seconds * (song.seconds.length - 1)));
   return song.genres.filter(genre => genre.shares[i] !== null)
     .sort((a, b) => b.shares[i] - a.shares[i]).slice(0, 3)
@@ -216,7 +218,7 @@ function seek(seconds) {
 
 function toggle() {
   const audio = player();
-  if (audio?.paused) audio.play().catch(() => {});  // what cannot be played says so by its error event
+  if (audio?.paused) audio.play().catch(() => { part.fault.hidden = false; });
   else audio?.pause();
 }
 
@@ -227,13 +229,17 @@ function magnify(factor) {
   view.scrollLeft = parseFloat(part.track.style.width) * seconds / song.duration_seconds - view.clientWidth / 2;
 }
 
-// What is saved is what is seen at the width of a page, with its scale, its title and no playhead.
+// The whole song is saved, as wide as it is zoomed, with its scale, its title and the colours of the genres.
 function save(format) {
   const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
-  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + 40});
+  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + 62});
   const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
-  title.textContent = [song.name, ...song.genres.slice(0, 3).map(genre => `${genre.name} ${percent(genre.share)}`)].join(' · ');
-  const body = svg('g', {transform: 'translate(0 34)'});
+  title.textContent = song.name;
+  const legend = svg('g', {transform: `translate(${GUTTER} 46)`});
+  song.genres.slice(0, Math.floor(width / 110)).forEach((genre, i) => legend.append(
+    svg('rect', {x: 110 * i, y: -10, width: 11, height: 11, fill: genre.colour}),
+    svg('text', {x: 110 * i + 16, 'font-size': 12, fill: 'currentColor'}, `${genre.name} ${percent(genre.share)}`)));
+  const body = svg('g', {transform: 'translate(0 56)'});
   const [left, right] = [scale(), drawing(width)];
   right.setAttribute('x', GUTTER);
   for (const lane of right.querySelectorAll('.lane')) lane.setAttribute('fill', 'none');
@@ -244,7 +250,7 @@ function save(format) {
   for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
       root.querySelector(words).textContent));
-  picture.append(title, body);
+  picture.append(title, legend, body);
   window.savePicture(picture, `${song.name} genres`, format);
 }
 

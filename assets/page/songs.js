@@ -16,7 +16,7 @@ const value = {
 };
 
 function line(row) {
-  const open = html('button', {type: 'button', class: 'link'}, row.song);
+  const open = html('button', {type: 'button'}, row.song);
   open.addEventListener('click', () => trigger('select', {id: row.id}));
   const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
   if (row.error) {
@@ -55,6 +55,7 @@ function show() {
   const none = !songs.rows.length;
   root.querySelector('[data-part=none]').hidden = !none;
   for (const name of ['table', 'downloads']) root.querySelector(`[data-part=${name}]`).hidden = none;
+  for (const button of root.querySelectorAll('[data-take]')) button.disabled = !songs.csv;  // while more are heard
   draw();
 }
 
