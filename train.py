@@ -24,8 +24,10 @@ from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, CheckpointError, load_checkpoint, save
 from crnn.crossval import cross_validate
+from crnn.download import download_gtzan
+from crnn.extraction import extract_features
 from crnn.features import DatasetError, Features
-from crnn.gtzan import Dataset, download_gtzan, extract_features, find_tracks, has_heard, make_dataset, read_artists
+from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
 from crnn.recipes import RECIPES, Recipe, best_device, best_precision
@@ -211,14 +213,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
-    """The data that the options name; features of GTZAN itself are made once and kept in data/."""
+    """The data that the options name; log-mels are computed once and kept in data/."""
     if args.features:
         return make_dataset(Features.load(args.features))
     if args.data:
-        return make_dataset(extract_features(find_tracks(args.data)))
+        return make_dataset(extract_features(find_tracks(args.data), DATA / "log-mels"))
     cache = DATA / "gtzan-logmel.npz"
     if not cache.is_file():
-        extract_features(find_tracks(download_gtzan(DATA))).save(cache)
+        extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
     return make_dataset(Features.load(cache))
 
 

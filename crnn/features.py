@@ -107,6 +107,11 @@ def windows(log_mel: Tensor, window_frames: int, hop_frames: int) -> tuple[Tenso
     return torch.stack([log_mel[:, start : start + window_frames] for start in starts]), starts
 
 
+def to_levels(log_mel: Tensor) -> np.ndarray:
+    """A log-mel (128, frames) in dB as 8-bit levels of the same shape: 0 is the floor, 255 the loudest cell."""
+    return torch.round(255.0 * (1.0 - log_mel / FLOOR_DB)).to(torch.uint8).numpy()
+
+
 @dataclass(frozen=True)
 class Features:
     """The log-mels of many clips, as 8-bit decibels: steps of 0.3 dB, a quarter of the memory of float32.
@@ -137,12 +142,16 @@ class Features:
     @classmethod
     def from_log_mels(cls, log_mels: Sequence[Tensor], track_ids: Sequence[str]) -> "Features":
         """Quantise log-mels (128, frames) of any lengths."""
-        n_frames = np.array([log_mel.shape[-1] for log_mel in log_mels], dtype=np.int32)
-        logmel = np.zeros((len(log_mels), N_MELS, n_frames.max()), dtype=np.uint8)
-        for row, log_mel in zip(logmel, log_mels, strict=True):
-            row[:, : log_mel.shape[-1]] = torch.round(255.0 * (1.0 - log_mel / FLOOR_DB)).to(torch.uint8).numpy()
-        floor_db = np.full(len(log_mels), FLOOR_DB, dtype=np.float32)
-        return cls(logmel, floor_db, np.array(track_ids), n_frames)
+        return cls.from_levels([to_levels(log_mel) for log_mel in log_mels], track_ids)
+
+    @classmethod
+    def from_levels(cls, levels: Sequence[np.ndarray], track_ids: Sequence[str]) -> "Features":
+        """Put what `to_levels` gave, uint8 (128, frames) of any lengths, into one array."""
+        n_frames = np.array([level.shape[-1] for level in levels], dtype=np.int32)
+        logmel = np.zeros((len(levels), N_MELS, n_frames.max()), dtype=np.uint8)
+        for row, level in zip(logmel, levels, strict=True):
+            row[:, : level.shape[-1]] = level
+        return cls(logmel, np.full(len(levels), FLOOR_DB, dtype=np.float32), np.array(track_ids), n_frames)
 
     def save(self, path: str | PathLike) -> None:
         """Write the feature file (NumPy .npz); it appears under its name only when it is complete."""

@@ -3,30 +3,21 @@
 import csv
 import hashlib
 import re
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-import torch
-from huggingface_hub import hf_hub_download
 from torchaudio.datasets import gtzan
-from tqdm import tqdm
 
-from crnn.audio import SUFFIXES, AudioError, load_audio
-from crnn.features import DatasetError, Features, LogMel
+from crnn.audio import SUFFIXES
+from crnn.features import DatasetError, Features
 from crnn.model import CRNN
 from crnn.training import Clips
 
 GENRES = tuple(gtzan.gtzan_genres)
-HUB_DATASET = "marsyas/gtzan"
-ARCHIVE = "data/genres.tar.gz"
-ARCHIVE_SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6"  # of the original, as in torchaudio
 GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")
-ARCHIVE_MEMBER = re.compile(rf"genres/({'|'.join(GENRES)})/\1\.\d{{5}}\.wav")
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
 VALID_SHARE = TEST_SHARE = 0.15
 NEEDED = ("train", "valid")  # the parts that training cannot do without
@@ -140,92 +131,34 @@ def random_split(tracks: Iterable[str]) -> dict[str, list[str]]:
 
 
 def find_tracks(folder: Path) -> dict[str, Path]:
-    """The audio files in a folder of genre folders, by track id; in GTZAN's usual wrappings too.
+    """The audio files in a folder of genre folders and in the folders inside these, by track id.
 
-    Raises DatasetError if there are none.
+    GTZAN is found wherever it lies in the folder, up to four levels down. Raises DatasetError if there are no files.
     """
     if not folder.is_dir():
         raise DatasetError(f"There is no folder {folder}.")
-    while inner := next((folder / name for name in LAYOUTS if (folder / name).is_dir()), None):
-        folder = inner
+    folder = _genre_folders(folder)
     tracks = {}
-    for path in sorted(folder.glob("*/*")):
-        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            is_gtzan = GTZAN_TRACK.fullmatch(path.stem) and genre_of(path.stem) == path.parent.name
-            tracks[path.stem if is_gtzan else f"{path.parent.name}/{path.name}"] = path
+    for path in sorted(folder.glob("*/**/*")):
+        name = path.relative_to(folder)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not any(part.startswith(".") for part in name.parts):
+            tracks[path.stem if _is_gtzan_clip(path) else name.as_posix()] = path
     if not tracks:
         raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
     return tracks
 
 
-def extract_features(tracks: dict[str, Path], notice: Callable[[str], None] = print) -> Features:
-    """The log-mels of audio files; a file that cannot be decoded is left out with a notice.
-
-    Raises DatasetError if none can be decoded.
-    """
-    front_end = LogMel()
-
-    def extract(path: Path) -> torch.Tensor | AudioError:
-        try:
-            return front_end(torch.from_numpy(load_audio(path)))
-        except AudioError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:
-        results = tqdm(pool.map(extract, tracks.values()), total=len(tracks), unit="clip", desc="log-mels")
-        log_mels = dict(zip(tracks, results, strict=True))
-    for track, error in log_mels.items():
-        if isinstance(error, AudioError):
-            notice(f"Left out {track}: {error}")
-    log_mels = {track: log_mel for track, log_mel in log_mels.items() if not isinstance(log_mel, AudioError)}
-    if not log_mels:
-        raise DatasetError("None of the files could be decoded.")
-    return Features.from_log_mels(list(log_mels.values()), list(log_mels))
+def _genre_folders(folder: Path) -> Path:
+    """The folder of genre folders that is meant by a folder that may be around it."""
+    for level in ("", "*/", "*/*/", "*/*/*/"):
+        if clip := next(filter(_is_gtzan_clip, sorted(folder.glob(f"{level}*/*.[0-9][0-9][0-9][0-9][0-9].*"))), None):
+            return clip.parent.parent
+    while inner := next((folder / name for name in LAYOUTS if (folder / name).is_dir()), None):
+        folder = inner
+    return folder
 
 
-def download_gtzan(folder: Path, notice: Callable[[str], None] = print) -> Path:
-    """Fetch GTZAN's archive (1.2 GB) from the Hugging Face Hub and unpack its 1000 clips under `folder`.
-
-    Returns the folder of genre folders. An archive that is not the original is used with a notice. Raises DatasetError
-    if it cannot be had or has no clips.
-    """
-    target = folder / "genres"
-    if target.is_dir():
-        return target
-    try:
-        archive = Path(hf_hub_download(HUB_DATASET, ARCHIVE, repo_type="dataset"))
-    except Exception as error:  # the client's errors share no base class
-        raise DatasetError(
-            f"GTZAN could not be downloaded from the Hub ({error.__class__.__name__}); "
-            "try again later, or give a copy of your own with --data."
-        ) from error
-    if sha256_of(archive) != ARCHIVE_SHA256:
-        notice(f"{ARCHIVE} is not GTZAN's original archive; going on with what it holds.")
-    unpack(archive, target)
-    return target
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack the clips of GTZAN's archive, and nothing else of it: no links, no paths outside, no hidden files."""
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and ARCHIVE_MEMBER.fullmatch(member.name):
-                    path = partial / PurePosixPath(member.name).relative_to("genres")
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(tar.extractfile(member).read())
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DatasetError(f"{archive.name} could not be unpacked: {error}.") from error
-    if not partial.is_dir():
-        raise DatasetError(f"{archive.name} has no clips such as genres/blues/blues.00000.wav in it.")
-    partial.replace(target)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _is_gtzan_clip(path: Path) -> bool:
+    """Whether a file is named and placed like one of GTZAN: blues/blues.00000.wav."""
+    is_track = GTZAN_TRACK.fullmatch(path.stem) and genre_of(path.stem) == path.parent.name
+    return bool(is_track) and path.suffix.lower() in SUFFIXES

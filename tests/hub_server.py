@@ -1,6 +1,9 @@
-"""A Hub on this machine, for the real client: it answers what that asks to download the files of a model."""
+"""A Hub on this machine, for the real client: it answers what that asks to download files of models and datasets."""
 
 import hashlib
+import re
+import socket
+import struct
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -9,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class HubServer:
-    """Models by their commits, served on a free port from `with` until `stop` or the end of the block."""
+    """Models, and datasets as "datasets/user/name", by their commits, on a free port from `with` until `stop`."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, dict[str, bytes]]] = {}  # repo, commit, file name
@@ -22,6 +25,11 @@ class HubServer:
         self.hangs = False  # accepts connections and never answers
         self.drips = False  # answers, but never comes to the end of the headers
         self.is_portal = False  # answers everything with a page of its own, as the login page of a hotel does
+        self.cuts: list[int] = []  # after so many bytes the next answers break off
+        self.resets = False  # they do so with a reset rather than an end of the connection
+        self.stalls = False  # they do not end, but nothing more comes
+        self.knows_ranges = True  # answers with the part of a file that is asked for
+        self.starts: list[int] = []  # the bytes with which the answers to GET began
         self.requests: list[str] = []  # "HEAD /user/name/resolve/main/config.json"
         self.tokens: set[str | None] = set()  # what requests had as Authorization
         self.stopped = Event()
@@ -32,7 +40,11 @@ class HubServer:
 
     def push(self, repo: str, folder: Path, branch: str = "main") -> str:
         """Commit the files of a folder to a branch; returns the commit."""
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
         commit = hashlib.sha1(repr((repo, files)).encode()).hexdigest()
         self.files.setdefault(repo, {})[commit] = files
         self.branches.setdefault(repo, {})[branch] = commit
@@ -103,8 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
         commit: str | None = None,
         size: int | None = None,
     ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        start = int(wanted[1]) if wanted and status == 200 and self.server.hub.knows_ranges else 0
+        self.send_response(206 if start else status)
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if size is not None:
             self.send_header("X-Linked-Size", str(size))
         if error:
@@ -113,8 +129,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Repo-Commit", commit)
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
         self.end_headers()
-        if self.command == "GET":
+        if self.command == "GET" and commit and status == 200:
+            self._send_file(content[start:], start)
+        elif self.command == "GET":
             self.wfile.write(content)
+
+    def _send_file(self, content: bytes, start: int) -> None:
+        hub: HubServer = self.server.hub
+        hub.starts.append(start)
+        if not hub.cuts:
+            self.wfile.write(content)
+            return
+        self.wfile.write(content[: hub.cuts.pop(0)])
+        if hub.stalls:
+            hub.stopped.wait()
+        if hub.resets:
+            hub.stopped.wait(0.3)  # a reset throws away what the client has not read yet
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Stay quiet."""

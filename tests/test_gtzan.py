@@ -1,27 +1,18 @@
 """Finding, fetching and splitting training data."""
 
-import hashlib
-import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
-from crnn import gtzan
-from crnn.features import SAMPLE_RATE, DatasetError, Features
+from crnn.features import DatasetError, Features
 from crnn.gtzan import (
     FAULT_FILTERED,
     GENRES,
-    download_gtzan,
-    extract_features,
     find_tracks,
     genre_of,
     make_dataset,
     random_split,
-    sha256_of,
-    unpack,
 )
 
 
@@ -29,12 +20,6 @@ def features_of(*tracks: str) -> Features:
     logmel = np.zeros((len(tracks), 128, 30), dtype=np.uint8)
     lengths = np.full(len(tracks), 30, dtype=np.int32)
     return Features(logmel, np.full(len(tracks), -80, dtype=np.float32), np.array(tracks), lengths)
-
-
-def write_clip(path: Path, seconds: float = 1.5) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * SAMPLE_RATE))
-    soundfile.write(path, samples, SAMPLE_RATE)
 
 
 def test_fault_filtered_lists() -> None:
@@ -115,7 +100,9 @@ def test_too_little_data_is_refused(tracks: list[str], message: str) -> None:
         make_dataset(features_of(*tracks))
 
 
-@pytest.mark.parametrize("layout", ["", "genres", "genres_original", "Data/genres_original"])
+@pytest.mark.parametrize(
+    "layout", ["", "genres", "genres_original", "Data/genres_original", "archive/Data/genres_original", "gtzan/audio"]
+)
 def test_find_tracks_in_the_usual_layouts(layout: str, tmp_path: Path) -> None:
     root = tmp_path / layout
     for name in ("blues/blues.00000.wav", "blues/My Song.MP3", "rock/rock.00001.au"):
@@ -126,112 +113,26 @@ def test_find_tracks_in_the_usual_layouts(layout: str, tmp_path: Path) -> None:
     assert list(find_tracks(tmp_path)) == ["blues/My Song.MP3", "blues.00000", "rock.00001"]
 
 
+def test_pictures_beside_gtzan_are_passed_over(tmp_path: Path) -> None:
+    """Kaggle's copy has a folder of spectrograms, and some copies add cuts of three seconds."""
+    names = ("images_original/blues/blues00000.png", "images/blues/blues.00000.png", "z/blues/blues.00000.wav")
+    for name in (*names, "genres_3s/blues/blues.00000.0.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_tracks(tmp_path) == {"blues.00000": tmp_path / names[-1]}
+
+
+def test_folders_inside_a_genre_belong_to_it(tmp_path: Path) -> None:
+    names = ["polka/Anna/first/one.ogg", "polka/two.ogg", "ska/Ben/three.m4a"]
+    for name in (*names, "ska/.trash/four.m4a", "five.ogg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_tracks(tmp_path)) == names
+    assert [genre_of(track) for track in names] == ["polka", "polka", "ska"]
+
+
 def test_find_tracks_without_any(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no audio files in genre folders"):
         find_tracks(tmp_path)
     with pytest.raises(DatasetError, match="There is no folder"):
         find_tracks(tmp_path / "nowhere")
-
-
-def test_extraction_leaves_out_what_cannot_be_decoded(tmp_path: Path) -> None:
-    write_clip(tmp_path / "blues" / "blues.00000.wav", 1.5)
-    write_clip(tmp_path / "rock" / "long.flac", 4)
-    (tmp_path / "rock" / "broken.wav").write_bytes(b"not audio")
-    notices: list[str] = []
-    features = extract_features(find_tracks(tmp_path), notices.append)
-    assert features.track_id.tolist() == ["blues.00000", "rock/long.flac"]
-    assert features.n_frames.tolist() == [1 + int(1.5 * SAMPLE_RATE) // 914, 1 + 4 * SAMPLE_RATE // 914]
-    assert len(notices) == 1
-    assert notices[0].startswith("Left out rock/broken.wav: ")
-
-
-def test_nothing_decodable(tmp_path: Path) -> None:
-    (tmp_path / "rock").mkdir()
-    (tmp_path / "rock" / "broken.wav").write_bytes(b"not audio")
-    with pytest.raises(DatasetError, match="None of the files"):
-        extract_features(find_tracks(tmp_path), lambda text: None)
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    """A small archive like GTZAN's, with what has no business in it."""
-    path = tmp_path / "genres.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-
-        def add(name: str, content: bytes = b"RIFF", **attributes: object) -> None:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            for key, value in attributes.items():
-                setattr(info, key, value)
-            tar.addfile(info, io.BytesIO(content))
-
-        add("genres/blues/blues.00000.wav", b"blue")
-        add("genres/rock/rock.00001.wav", b"rock")
-        add("genres/blues/._blues.00000.wav")
-        add("genres/rock/blues.00003.wav")
-        add("genres/blues/blues.00002.wav", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
-        add("../blues/blues.00004.wav")
-        add("/genres/blues/blues.00005.wav")
-        add("genres/blues/../../../blues.00006.wav")
-        add("genres/bextract_single.mf")
-    return path
-
-
-def test_unpack_takes_the_clips_and_nothing_else(archive: Path, tmp_path: Path) -> None:
-    unpack(archive, tmp_path / "data" / "genres")
-    files = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.wav")}
-    assert files == {"data/genres/blues/blues.00000.wav": b"blue", "data/genres/rock/rock.00001.wav": b"rock"}
-    assert not list(tmp_path.rglob("*.partial"))
-
-
-def test_cut_archive_leaves_no_folder_that_looks_whole(archive: Path, tmp_path: Path) -> None:
-    archive.write_bytes(archive.read_bytes()[:150])
-    with pytest.raises(DatasetError, match="could not be unpacked"):
-        unpack(archive, tmp_path / "genres")
-    assert not (tmp_path / "genres").exists()
-
-
-def test_archive_without_clips(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "other.tar.gz", "w:gz"):
-        pass
-    with pytest.raises(DatasetError, match="has no clips"):
-        unpack(tmp_path / "other.tar.gz", tmp_path / "genres")
-
-
-def test_download_unpacks_once_and_tells_of_another_archive(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple] = []
-
-    def hub(*args: str, **kwargs: str) -> str:
-        asked.append((*args, kwargs["repo_type"]))
-        return str(archive)
-
-    monkeypatch.setattr(gtzan, "hf_hub_download", hub)
-    notices: list[str] = []
-    folder = download_gtzan(tmp_path / "data", notices.append)
-    assert len(find_tracks(folder)) == 2
-    assert asked == [("marsyas/gtzan", "data/genres.tar.gz", "dataset")]
-    assert len(notices) == 1
-    assert "not GTZAN's original archive" in notices[0]
-    assert download_gtzan(tmp_path / "data", notices.append) == folder
-    assert len(asked) == len(notices) == 1
-
-    monkeypatch.setattr(gtzan, "ARCHIVE_SHA256", sha256_of(archive))
-    download_gtzan(tmp_path / "again", notices.append)
-    assert len(notices) == 1
-
-
-def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hub(*args: str, **kwargs: str) -> str:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(gtzan, "hf_hub_download", hub)
-    with pytest.raises(DatasetError, match=r"could not be downloaded .* --data"):
-        download_gtzan(tmp_path)
-
-
-def test_sha256(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 9000
-    (tmp_path / "x").write_bytes(content)
-    assert sha256_of(tmp_path / "x") == hashlib.sha256(content).hexdigest()

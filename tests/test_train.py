@@ -14,7 +14,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from crnn import gtzan
+import train
+from crnn import download
 from crnn.checkpoint import load_checkpoint
 from crnn.features import SAMPLE_RATE, Features
 from crnn.gtzan import FAULT_FILTERED, genre_of
@@ -34,6 +35,12 @@ def write_clip(path: Path, low: bool, seed: int) -> None:
     soundfile.write(path, 0.3 * (hum if low else hiss), SAMPLE_RATE)
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands keep for the next time is nothing to the next test."""
+    monkeypatch.setattr(train, "DATA", tmp_path / "data")
+
+
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two genres that nobody could confuse, ten clips each."""
@@ -50,7 +57,7 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
     out = tmp_path_factory.mktemp("runs") / "first"
     command = [
         sys.executable,
-        "train.py",
+        ROOT / "train.py",
         "--data",
         music,
         "--out",
@@ -62,7 +69,7 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
         "--seed",
         "1",
     ]
-    return out, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    return out, subprocess.run(command, cwd=out.parent, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -196,7 +203,7 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
             wav = tmp_path / f"{track}.wav"
             write_clip(wav, track.startswith("blues"), int(track[-2:]))
             tar.add(wav, f"genres/{genre_of(track)}/{wav.name}")
-    monkeypatch.setattr(gtzan, "hf_hub_download", lambda *args, **kwargs: str(archive))
+    monkeypatch.setattr(download, "fetch_archive", lambda folder: archive)
     monkeypatch.chdir(tmp_path)
     assert main(["--epochs", "1"]) == 0
     assert "fault-filtered split" in capsys.readouterr().out
