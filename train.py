@@ -27,7 +27,7 @@ from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
 from crnn.extraction import extract_features
 from crnn.features import DatasetError, Features
-from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
+from crnn.gtzan import SPLITS, Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
 from crnn.recipes import RECIPES, Recipe, best_device, best_precision
@@ -58,6 +58,7 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         description="Train a CRNN and write model, metrics, history and figures. Without options: GTZAN, from the Hub.",
     )
     add_data_options(train)
+    add_split_options(train, "--split")
     train.add_argument("--out", type=Path, help="a new folder for the results (default: runs/<date and time>)")
     train.add_argument(
         "--no-refit",
@@ -145,6 +146,7 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
     )
     measure.add_argument("--model", help="a folder, a bundled model or a Hub id (default: the bundled model)")
     add_data_options(measure)
+    add_split_options(measure, "--protocol")
     measure.add_argument(
         "--split",
         choices=("test", "valid", "train", "all"),
@@ -159,6 +161,24 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
     source.add_argument("--data", type=Path, metavar="DIR", help="a folder of genre folders with audio files")
+
+
+def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
+    """How the clips are parted into those for training, for validation and for testing."""
+    parser.add_argument(
+        option,
+        choices=SPLITS,
+        dest="protocol",
+        help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
+        "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
+        "(default: fault-filtered for GTZAN, random otherwise)",
+    )
+    parser.add_argument(
+        "--groups",
+        choices=("artist", "none"),
+        help="artist keeps all clips of an artist in one part of a random split (default: artist with --artists)",
+    )
+    parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
 
 
 def positive(kind: type) -> type:
@@ -213,15 +233,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
-    """The data that the options name; log-mels are computed once and kept in data/."""
+    """The data that the options name, split as they say."""
+    features = load_features(args)
+    if args.command == "cross-validate" or args.groups == "none" or not (args.groups or args.artists):
+        return make_dataset(features, getattr(args, "protocol", None))
+    return make_dataset(features, args.protocol, artists_of(args, features))
+
+
+def load_features(args: argparse.Namespace) -> Features:
+    """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
-        return make_dataset(Features.load(args.features))
+        return Features.load(args.features)
     if args.data:
-        return make_dataset(extract_features(find_tracks(args.data), DATA / "log-mels"))
+        return extract_features(find_tracks(args.data), DATA / "log-mels")
     cache = DATA / "gtzan-logmel.npz"
     if not cache.is_file():
         extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
-    return make_dataset(Features.load(cache))
+    return Features.load(cache)
+
+
+def artists_of(args: argparse.Namespace, features: Features) -> list[str]:
+    """The artist of each clip."""
+    if not args.artists:
+        raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
+    return read_artists(args.artists, features.track_id.tolist())
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
@@ -245,6 +280,8 @@ def run_train(args: argparse.Namespace, command: str) -> None:
     sizes = {part: len(index) for part, index in dataset.splits.items() if len(index)}
     counts = ", ".join(f"{size} {part}" for part, size in sizes.items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
+    for warning in dataset.warnings():
+        print(f"train.py: {warning}", file=sys.stderr)
 
     record = {"protocol": dataset.protocol, "clips": sizes, "epochs": recipe.training.epochs, **provenance(command)}
     valid = dataset.clips("valid")
@@ -304,11 +341,9 @@ def report_fold(number: int, epoch: Epoch) -> None:
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
-    if args.groups == "artist" and not args.artists:
-        raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
     dataset, recipe = load_dataset(args), recipe_of(args)
     clips = dataset.clips("train+valid")
-    groups = read_artists(args.artists, clips.features.track_id.tolist()) if args.groups == "artist" else None
+    groups = artists_of(args, clips.features) if args.groups == "artist" else None
     out = args.out or Path("runs") / f"cross-validate-{args.config}-{args.groups}"
     jobs = args.jobs or (os.cpu_count() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)

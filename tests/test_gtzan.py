@@ -1,5 +1,6 @@
 """Finding, fetching and splitting training data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ from crnn.features import DatasetError, Features
 from crnn.gtzan import (
     FAULT_FILTERED,
     GENRES,
+    LEAK,
+    PROTOCOL,
     find_tracks,
     genre_of,
+    has_heard,
     make_dataset,
     random_split,
 )
+from crnn.model import CRNN
 
 
 def features_of(*tracks: str) -> Features:
@@ -86,6 +91,101 @@ def test_random_split_is_stratified_disjoint_and_stable() -> None:
         assert counts == {"train": n - 2 * round(0.15 * n), "valid": round(0.15 * n), "test": round(0.15 * n)}
     assert random_split(reversed(tracks)) == parts
     assert parts["test"] != sorted(parts["test"])
+
+
+def test_random_split_stays_what_it_was() -> None:
+    """Models say by its name what they have heard."""
+    tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(7)]
+    parts = random_split(tracks)
+    assert parts["test"] == ["b/6.wav", "a/3.wav"]
+    assert parts["valid"] == ["b/0.wav", "a/4.wav"]
+
+
+def test_a_split_by_artist_keeps_artists_whole() -> None:
+    tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(100)]
+    artists = [f"{track[0]} {int(track[2:-4]) // 3}" for track in tracks]
+    artists[5] = artists[105] = "in both genres"
+    dataset = make_dataset(features_of(*tracks), artists=artists)
+    assert dataset.protocol == "random split by artist, stratified by genre"
+    artist_of = dict(zip(tracks, artists, strict=True))
+    seen: dict[str, set[str]] = {}
+    for part in ("train", "valid", "test"):
+        clips = dataset.clips(part)
+        seen[part] = {artist_of[track] for track in clips.features.track_id}
+        share = np.bincount(clips.labels) / 100
+        assert np.abs(share - (0.7 if part == "train" else 0.15)).max() <= 0.03
+    assert not seen["train"] & seen["valid"]
+    assert not seen["train"] & seen["test"]
+    assert not seen["valid"] & seen["test"]
+
+
+def test_artists_of_many_tracks_and_too_few_artists() -> None:
+    tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(8)]
+    two_each = make_dataset(features_of(*tracks), artists=[f"{track[0]} {track[2] < '3'}" for track in tracks])
+    assert np.bincount(two_each.clips("valid").labels).tolist() == [3, 3]
+    assert np.bincount(two_each.clips("train").labels).tolist() == [5, 5]
+    with pytest.raises(DatasetError, match="too few artists of b to keep"):
+        make_dataset(features_of(*tracks), artists=[track if track[0] == "a" else "one" for track in tracks])
+
+
+def test_a_split_by_segment_says_that_it_leaks() -> None:
+    tracks = [f"{genre}.{number:05}" for genre in ("blues", "jazz") for number in range(20)]
+    levels = [np.full((128, 722 + number), number, dtype=np.uint8) for number in range(len(tracks))]
+    features = replace(Features.from_levels(levels, tracks), floor_db=-np.arange(40, dtype=np.float32))
+    dataset = make_dataset(features, "segments")
+    assert "GTZAN by segment of 10 s, which leaks" in dataset.protocol
+    assert any("leaks" in warning for warning in dataset.warnings())
+    assert sum(map(len, dataset.splits.values())) == len(dataset.features) == 3 * 40
+    assert dataset.features.n_frames.min() >= 240
+    for track, segment in zip(np.repeat(np.arange(40), 3), range(120), strict=True):
+        assert dataset.features.track_id[segment].startswith(tracks[track] + "#")
+        assert (dataset.features.logmel[segment, :, :240] == track).all()
+        assert dataset.features.floor_db[segment] == -track
+    sides = [{track.partition("#")[0] for track in dataset.clips(part).features.track_id} for part in ("train", "test")]
+    assert len(sides[0] & sides[1]) > 10
+
+
+def test_splits_that_are_asked_for() -> None:
+    gtzan = [track for part in FAULT_FILTERED.values() for track in part]
+    assert make_dataset(features_of(*gtzan), "random").protocol == "random split of GTZAN by track, stratified by genre"
+    assert make_dataset(features_of(*gtzan), "fault-filtered").protocol == PROTOCOL
+    others = features_of(*(f"{genre}/{number}.wav" for genre in "ab" for number in range(8)))
+    with pytest.raises(DatasetError, match="for GTZAN's tracks"):
+        make_dataset(others, "fault-filtered")
+    with pytest.raises(DatasetError, match="does not ask who the artists are"):
+        make_dataset(others, "segments", artists=["x"] * 16)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "protocol", "split", "heard"),
+    [
+        (f"{PROTOCOL}: train+valid", PROTOCOL, "valid", True),
+        (f"{PROTOCOL}: train+valid", PROTOCOL, "test", False),
+        (f"{PROTOCOL}: train+valid", PROTOCOL, "all", True),
+        (f"{PROTOCOL}: train+valid", "random split of GTZAN by track, stratified by genre", "test", True),
+        ("random split of GTZAN by artist, stratified by genre: train", PROTOCOL, "test", True),
+        ("random split by track, stratified by genre: train", PROTOCOL, "test", False),
+        (f"{LEAK.format('')}: train", LEAK.format(""), "test", True),
+        (f"{PROTOCOL}: train+valid; random split by track, stratified by genre: train", PROTOCOL, "valid", True),
+        ("", PROTOCOL, "test", False),
+    ],
+)
+def test_what_a_model_has_heard(trained_on: str, protocol: str, split: str, heard: bool, tiny_model: CRNN) -> None:
+    tiny_model.config = replace(tiny_model.config, trained_on=trained_on)
+    assert has_heard(tiny_model, protocol, split) == heard
+
+
+def test_unbalanced_genres_are_counted() -> None:
+    tracks = [f"{genre}/{number}.wav" for genre, count in (("rock", 100), ("polka", 20)) for number in range(count)]
+    assert make_dataset(features_of(*tracks)).warnings() == [
+        "The genres are unbalanced, so that the rare ones will seldom be the answer: 70 rock, 14 polka."
+    ]
+    assert make_dataset(features_of(*tracks[60:])).warnings() == []
+
+
+def test_names_of_genres_that_no_model_can_have() -> None:
+    with pytest.raises(DatasetError, match=r"No model can have the genres of this data: .* 1 to 64 characters"):
+        make_dataset(features_of("a/1.wav", "a/2.wav", f"{'b' * 65}/1.wav", f"{'b' * 65}/2.wav"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from crnn.checkpoint import load_checkpoint
 from crnn.features import SAMPLE_RATE, Features
 from crnn.gtzan import FAULT_FILTERED, genre_of
 from crnn.musicnn import PRETRAINED
-from train import RECIPES, main, parse_args
+from train import RECIPES, load_dataset, main, parse_args
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
@@ -213,6 +213,42 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
     archive.unlink()
     shutil.rmtree("data/genres")
     assert main(["evaluate", "--model", str(next(tmp_path.glob("runs/*/model"))), "--split", "all"]) == 0
+
+
+def test_a_leaking_split_is_named_wherever_its_figures_are(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--split", "segments", "--config", "scratch", "--epochs", "1", "--no-refit"]
+    assert main(["--data", str(music), "--out", str(tmp_path / "out"), *options]) == 0
+    printed, notices = capsys.readouterr()
+    assert "which leaks" in printed.splitlines()[0]
+    assert "train.py: This is a random split by segment of 10 s, which leaks" in notices
+    assert "which leaks" in json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]
+    assert "which leaks" in (tmp_path / "out" / "model" / "README.md").read_text()
+    model = str(tmp_path / "out" / "model")
+    assert main(["evaluate", "--model", model, "--data", str(music), "--protocol", "segments"]) == 0
+    assert "say nothing about other songs" in capsys.readouterr().err
+
+
+def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tracks = [f"{genre}/{number}.mp3" for genre in ("polka", "ska") for number in range(20)]
+    Features.from_levels([np.zeros((128, 30), dtype=np.uint8)] * 40, tracks).save(tmp_path / "features.npz")
+    with (tmp_path / "artists.csv").open("w", newline="") as file:
+        rows = [
+            ("track_id", "artist"),
+            *((track, f"{track[:5]} {int(track[-6:-4].strip('/')) // 2}") for track in tracks),
+        ]
+        csv.writer(file).writerows(rows)
+    data = ["--features", str(tmp_path / "features.npz")]
+    artists = [*data, "--artists", str(tmp_path / "artists.csv")]
+    grouped, again = (load_dataset(parse_args([command, *artists])) for command in ("train", "evaluate"))
+    assert grouped.protocol == "random split by artist, stratified by genre"
+    for part, index in grouped.splits.items():
+        assert index.tolist() == again.splits[part].tolist()
+        assert len(index) >= 4
+    assert "by track" in load_dataset(parse_args([*artists, "--groups", "none"])).protocol
+    assert main([*data, "--groups", "artist"]) == 2
+    assert "give --artists" in capsys.readouterr().err
 
 
 def test_train_is_the_default_command() -> None:
