@@ -9,13 +9,17 @@ import json
 import os
 import platform
 import shlex
+import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from crnn import plots
@@ -31,10 +35,23 @@ from crnn.gtzan import SPLITS, Dataset, find_tracks, has_heard, make_dataset, re
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
 from crnn.recipes import RECIPES, Recipe, best_device, best_precision
-from crnn.training import Clips, Epoch, TrainingConfig, TrainingError, calibrated, clip_logits, evaluate, fit
+from crnn.state import write_whole
+from crnn.training import (
+    Clips,
+    Epoch,
+    TrainingConfig,
+    TrainingError,
+    best_epoch,
+    calibrated,
+    clip_logits,
+    evaluate,
+    fit,
+)
 
 COMMANDS = ("train", "evaluate", "cross-validate")
 DATA = Path("data")
+UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
+COMMAND_FILE = "command.json"
 PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")
 
 
@@ -60,6 +77,19 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
     add_data_options(train)
     add_split_options(train, "--split")
     train.add_argument("--out", type=Path, help="a new folder for the results (default: runs/<date and time>)")
+    train.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with the unfinished training in this folder; it needs no other options",
+    )
+    train.add_argument(
+        "--patience",
+        type=positive(int),
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="stop when the validation loss has not fallen for N epochs and take the best epoch (default: train all)",
+    )
     train.add_argument(
         "--no-refit",
         dest="refit",
@@ -213,23 +243,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for a fault in what it was given."""
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parse_args(argv)
-    command = shlex.join(["python", "train.py", *argv])
     try:
         if args.command == "evaluate":
             run_evaluate(args)
         elif args.command == "cross-validate":
-            run_cross_validate(args, command)
+            run_cross_validate(args, command_of(argv))
+        elif args.resume:
+            run_train(*resumed(args))
         else:
-            run_train(args, command)
+            run_train(args, argv)
     except (DatasetError, CheckpointError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("train.py: stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"train.py: {stop or 'stopped.'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
     return 0
+
+
+def command_of(argv: Sequence[str]) -> str:
+    """What was typed."""
+    return shlex.join(["python", "train.py", *argv])
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
@@ -271,29 +307,79 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     )
 
 
-def run_train(args: argparse.Namespace, command: str) -> None:
-    """Train, evaluate and write everything about it into one folder."""
-    out = args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if out.exists() and any(out.iterdir()):
-        raise DatasetError(f"{out} is not empty; give another --out.")
+def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
+    """Train, evaluate and write everything about it into one folder; what is done there already is not done again.
+
+    Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
+    """
+    out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    go_on = f"{command_of(['--resume', str(out)])} goes on"
+    unfinished = out / UNFINISHED
+    if not args.resume and out.exists() and any(out.iterdir()):
+        hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
+        raise DatasetError(f"{out} is not empty; {hint}give another --out.")
     dataset, recipe = load_dataset(args), recipe_of(args)
-    sizes = {part: len(index) for part, index in dataset.splits.items() if len(index)}
-    counts = ", ".join(f"{size} {part}" for part, size in sizes.items())
+    counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     for warning in dataset.warnings():
         print(f"train.py: {warning}", file=sys.stderr)
+    try:
+        if not args.resume:
+            write_whole(unfinished / COMMAND_FILE, json.dumps(list(argv)).encode())
+            print(f"If it is stopped, {go_on}.")
+        train_and_measure(recipe, dataset, args.refit, out, command_of(argv))
+        shutil.rmtree(unfinished)
+    except BrokenPipeError:
+        raise
+    except (OSError, SafetensorError) as error:
+        place, reason = (getattr(error, name, None) for name in ("filename", "strerror"))
+        raise TrainingError(
+            f"{place or out} cannot be read or written ({reason or error}); when that is mended, {go_on}."
+        ) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {go_on}.") from None
 
+
+def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the arguments, that an unfinished training was started with.
+
+    Raises TrainingError if there is none in the folder, or if it was given other options.
+    """
+    run = args.resume
+    try:
+        argv = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{run} holds no unfinished training.") from error
+    before = parse_args(argv)
+    here = {"out": before.out, "resume": None}
+    if {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
+        raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
+    before.resume = run
+    return before, argv
+
+
+def clips_by_part(dataset: Dataset) -> dict[str, int]:
+    """The number of clips of each part that has any."""
+    return {part: len(index) for part, index in dataset.splits.items() if len(index)}
+
+
+def train_and_measure(recipe: Recipe, dataset: Dataset, refit: bool, out: Path, command: str) -> None:
+    """Validate a recipe, train it again on all clips if it is to be refitted, and write what came of it."""
+    sizes = clips_by_part(dataset)
     record = {"protocol": dataset.protocol, "clips": sizes, "epochs": recipe.training.epochs, **provenance(command)}
     valid = dataset.clips("valid")
-    model, history = fit_recipe(recipe, dataset, "train", valid)
+    model, history = fit_recipe(recipe, dataset, "train", out, valid)
+    if recipe.training.patience:
+        record["chosen_epoch"] = best_epoch(history)
     logits = clip_logits(model, valid)
     calibration = fit_calibration(logits, valid.labels)
     record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
-    write_run(out, "validated" if args.refit else "model", calibrated(model, calibration), record, history)
+    write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
     print_figures("valid", record["valid"])
-    if args.refit:
+    if refit:
         print("The same on training and validation clips:")
-        model = calibrated(fit_recipe(recipe, dataset, "train+valid")[0], calibration)
+        model, _ = fit_recipe(recipe, dataset, "train+valid", out, stop_after=record.get("chosen_epoch"))
+        model = calibrated(model, calibration)
     if "test" in sizes:
         record["test"] = evaluate(model, dataset.clips("test"))
         print_figures("test", record["test"])
@@ -301,13 +387,53 @@ def run_train(args: argparse.Namespace, command: str) -> None:
     print(f"{out / 'model'} is the model.")
 
 
-def fit_recipe(recipe: Recipe, dataset: Dataset, parts: str, valid: Clips | None = None) -> tuple[CRNN, list[Epoch]]:
-    """Train a recipe on some parts of the data."""
-    model, history = fit(
-        recipe.build(dataset.genres), dataset.clips(parts), recipe.training, recipe.augmentation, valid, report
-    )
+def fit_recipe(
+    recipe: Recipe, dataset: Dataset, parts: str, out: Path, valid: Clips | None = None, stop_after: int | None = None
+) -> tuple[CRNN, list[Epoch]]:
+    """Train a recipe on some parts of the data, from where it stands in the folder of the run."""
+    with stopping_after_the_epoch() as stop_if_asked:
+
+        def on_epoch(epoch: Epoch) -> None:
+            report(epoch)
+            stop_if_asked()
+
+        model, history = fit(
+            recipe.build(dataset.genres),
+            dataset.clips(parts),
+            recipe.training,
+            recipe.augmentation,
+            valid,
+            on_epoch,
+            state=out / UNFINISHED / f"{parts}.pt",
+            stop_after=stop_after,
+        )
     model.config = replace(model.config, trained_on=f"{dataset.protocol}: {parts}")
     return model, history
+
+
+@contextmanager
+def stopping_after_the_epoch() -> Iterator[Callable[[], None]]:
+    """Until the block is left, the first Ctrl-C makes only the function that it gives raise KeyboardInterrupt.
+
+    The second Ctrl-C does so at once.
+    """
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(2, b"\ntrain.py: stopping after this epoch; Ctrl-C again stops at once.\n")  # print may be interrupted
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def provenance(command: str) -> dict:

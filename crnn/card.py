@@ -72,6 +72,12 @@ def _use() -> str:
 def _training(record: dict) -> str:
     clips = ", ".join(f"{count} {part}" for part, count in record["clips"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    part = "the part train alone"
+    if "chosen_epoch" in record:
+        part += (
+            f", up to epoch {record['chosen_epoch']} of {record['epochs']}.\n"
+            "        - The validation clips chose this epoch, so that their own figures flatter it a little"
+        )
     return dedent(
         f"""\
         ## How it was trained
@@ -81,7 +87,7 @@ def _training(record: dict) -> str:
         - Data: {record["protocol"]}, {clips} clips.
         - These weights have heard its parts {record["trained_on"].rpartition(": ")[2]}.
         - The validation figures below, the temperature and the border of "unsure" are those of a model of the same
-          recipe that has heard the part train alone.
+          recipe that has heard {part}.
         - Made with {versions}.
         """
     )

@@ -49,6 +49,8 @@ def cross_validate(
 ) -> dict:
     """Train and measure `n_folds` models, `jobs` at a time in processes of their own; what `folder` has is not redone.
 
+    A fold that was stopped goes on after its last epoch.
+
     Returns the figures: the keys of `crnn.metrics.metrics` for all clips together, "folds" with n, accuracy, nll and
     seconds of each, and "spread", the standard deviation of the folds' accuracies. `report` gets the number of a fold
     and an epoch, in the fold's process. Raises TrainingError if the folder holds folds of other settings or a fold
@@ -113,20 +115,22 @@ def _run_fold(
             held_out,
             on_epoch,
             progress=False,
+            state=path.with_suffix(".pt"),
         )
+        logits = clip_logits(model, held_out)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(
+            partial,
+            logits=torch.cat(logits).numpy(),
+            windows=[len(clip) for clip in logits],
+            seconds=sum(epoch.seconds for epoch in history),
+        )
+        partial.replace(path)
+        path.with_suffix(".pt").unlink(missing_ok=True)
     except KeyboardInterrupt:  # the parent says so
         raise SystemExit(1) from None
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         raise SystemExit(f"Fold {number + 1}: {error}") from None
-    logits = clip_logits(model, held_out)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(
-        partial,
-        logits=torch.cat(logits).numpy(),
-        windows=[len(clip) for clip in logits],
-        seconds=sum(epoch.seconds for epoch in history),
-    )
-    partial.replace(path)
 
 
 def _summary(clips: Clips, genres: tuple[str, ...], folds: list[tuple[np.ndarray, np.ndarray]], folder: Path) -> dict:
@@ -150,9 +154,7 @@ def _path(folder: Path, number: int) -> Path:
 
 def _fingerprint(clips: Clips, groups: Sequence[str] | None) -> str:
     """Tells clips, their contents and their groups from others."""
-    digest = sha256(clips.features.logmel.tobytes())
-    digest.update("\n".join([*clips.features.track_id, *(groups or [])]).encode())
-    return digest.hexdigest()
+    return sha256("\n".join([clips.fingerprint(), *clips.features.track_id, *(groups or [])]).encode()).hexdigest()
 
 
 def _claim(folder: Path, settings: dict) -> None:

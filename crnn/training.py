@@ -3,8 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from crnn.features import Features
 from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.model import CRNN, Normalise
 from crnn.outliers import outlier_log_mels
+from crnn.state import TrainingError, random_state, read_state, set_random_state, write_state
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Clips:
         """All log-mels (128, frames), float32 dB."""
         return [self.features.decibels(index) for index in range(len(self))]
 
+    def fingerprint(self) -> str:
+        """Tells clips and their genres from others, in hexadecimal."""
+        digest = sha256(self.labels.tobytes())
+        for log_mel in self.log_mels():
+            digest.update(log_mel.numpy().data)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -51,6 +62,7 @@ class TrainingConfig:
     weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
     outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
+    patience: int = 0  # epochs without a lower validation loss after which to stop; 0 trains all epochs
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"  # or "bfloat16", in which convolutions are about twice as fast where hardware has it
@@ -69,10 +81,6 @@ class Epoch:
     seconds: float
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message is one sentence that says why and what would work."""
-
-
 def fit(
     model: CRNN,
     train: Clips,
@@ -81,20 +89,40 @@ def fit(
     valid: Clips | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     progress: bool = True,
+    state: Path | None = None,
+    stop_after: int | None = None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train `model` and return the average of its weights after the last epoch, on the CPU, and the history.
 
-    The validation clips are only watched; `progress` shows a bar on a terminal. Raises TrainingError if the loss is
-    not a number any more.
+    The validation clips are only watched, unless `config.patience` has them stop the training: then the average is that
+    of the `best_epoch`. `stop_after` is the epoch after which to stop whatever happens; the learning rate follows
+    `config.epochs` all the same. `progress` shows a bar on a terminal.
+
+    With `state`, a file, all that the next epoch depends on is saved there before each call of `on_epoch`, and what is
+    there already is gone on from: on the same machine it comes to the same weights and history as without a break.
+
+    Raises TrainingError if the loss is not a number any more or `state` is of another training, and OSError if it
+    cannot be written.
     """
     torch.manual_seed(config.seed)
     fit_normalisation(model, train)
     trainer = Trainer(model, train, config, augmentation)
+    settings = settings_of(trainer, train, valid) if state else {}
     history: list[Epoch] = []
+    best = trainer.average.module.state_dict()
+    if saved := read_state(state, settings) if state else None:
+        history, best = [Epoch(**row) for row in saved["history"]], saved["best"] or best
+        trainer.load_state_dict(saved)
     with tqdm(
-        total=trainer.steps, unit="batch", dynamic_ncols=True, disable=not (progress and sys.stderr.isatty())
+        total=trainer.steps,
+        initial=len(history) * trainer.steps // config.epochs,
+        unit="batch",
+        dynamic_ncols=True,
+        disable=not (progress and sys.stderr.isatty()),
     ) as bar:
-        for number in range(1, config.epochs + 1):
+        for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
+            if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
+                break
             started = time.perf_counter()
             loss, accuracy = trainer.epoch(bar)
             if not math.isfinite(loss):
@@ -111,8 +139,33 @@ def fit(
                     seconds=time.perf_counter() - started,
                 )
             )
+            if config.patience and best_epoch(history) == number:
+                best = deepcopy(trainer.average.module.state_dict())
+            if state:
+                rows = [asdict(row) for row in history]
+                kept = best if config.patience else None
+                write_state(state, settings, {**trainer.state_dict(), "history": rows, "best": kept})
             on_epoch(history[-1])
+    trainer.average.module.load_state_dict(best)  # without patience, what it has already
     return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """The number of the epoch with the lowest validation loss; the last where nothing was validated."""
+    if history[-1].valid_loss is None:
+        return history[-1].epoch
+    return min(history, key=lambda row: row.valid_loss).epoch
+
+
+def settings_of(trainer: "Trainer", train: Clips, valid: Clips | None) -> dict:
+    """All that decides what comes out of a training, as numbers, texts and lists of them, in dicts."""
+    return {
+        "model": asdict(trainer.model.config),
+        "training": asdict(trainer.config),
+        "augmentation": asdict(trainer.augmenter.augmentation),
+        "training clips": train.fingerprint(),
+        "validation clips": valid.fingerprint() if valid else None,
+    }
 
 
 class Trainer:
@@ -121,6 +174,8 @@ class Trainer:
     Sounds that are no music go into every batch with all genres as their target, so that the model is not sure of
     them: outlier exposure (Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606).
     """
+
+    STATEFUL = ("model", "average", "optimizer", "scheduler")
 
     def __init__(self, model: CRNN, clips: Clips, config: TrainingConfig, augmentation: Augmentation) -> None:
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
@@ -142,6 +197,17 @@ class Trainer:
         self.n_outliers = round(config.outlier_share * config.batch_size)
         self.outliers = [log_mel.to(config.device) for log_mel in outlier_log_mels()] if self.n_outliers else []
         self.any_genre = torch.full((self.n_outliers, n_genres), 1 / n_genres, device=config.device)
+
+    def state_dict(self) -> dict:
+        """All that the next epoch depends on, beside what this was made from."""
+        parts = {name: getattr(self, name).state_dict() for name in self.STATEFUL}
+        return {**parts, "random": random_state(self.config.device)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to where `state_dict` was called."""
+        for name in self.STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        set_random_state(state["random"])
 
     def epoch(self, bar: tqdm) -> tuple[float, float]:
         """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""

@@ -90,12 +90,26 @@ def test_the_command_measures_and_goes_on_where_it_was_stopped(data: list[str], 
         "reliability-cross-validation.png",
     }
 
+    assert not list(out.glob("*.pt"))
     (out / "fold-2.npz").unlink()
     again = run()
     assert [line[:6] for line in again.splitlines() if "epoch" in line] == ["fold 2"] * 2
     repeated = json.loads((out / "metrics.json").read_text())
     for key in ("accuracy", "nll", "confusion"):
         assert repeated["valid"][key] == record["valid"][key]
+
+
+def test_a_fold_that_was_killed_goes_on_after_its_last_epoch(data: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "train.py", *options(data, out), "--jobs", "1", "--epochs", "6"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith("fold 1  epoch   2"):
+            pass
+        process.kill()
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    epochs = [int(line.split()[3]) for line in again.stdout.splitlines() if line.startswith("fold 1")]
+    assert 2 < epochs[0] <= 6
+    assert epochs[-1] == 6
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])

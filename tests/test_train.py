@@ -1,8 +1,12 @@
 """The training command from the outside: data in, a run folder out, and the same figures from `evaluate`."""
 
 import csv
+import errno
 import json
+import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -17,9 +21,10 @@ from safetensors.torch import load_file
 import train
 from crnn import download
 from crnn.checkpoint import load_checkpoint
-from crnn.features import SAMPLE_RATE, Features
+from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.gtzan import FAULT_FILTERED, genre_of
 from crnn.musicnn import PRETRAINED
+from crnn.training import Epoch
 from train import RECIPES, load_dataset, main, parse_args
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +101,7 @@ def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -
 def test_output_is_an_honest_line_an_epoch(run: tuple[Path, subprocess.CompletedProcess]) -> None:
     lines = run[1].stdout.splitlines()
     assert lines[0] == "2 genres, 14 train, 4 valid, 2 test clips (random split by track, stratified by genre)"
+    assert lines[1].startswith("If it is stopped, python train.py --resume ")
     epochs = [line.split()[1] for line in lines if line.startswith("epoch")]
     assert epochs == ["1", "2", "1", "2"]  # to validate, and again on all clips
     assert sum("valid loss" in line for line in lines) == 2
@@ -291,6 +297,160 @@ def test_faults_are_one_sentence_and_status_two(
     error = capsys.readouterr().err
     assert error.startswith(f"train.py: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of a short training on a feature file of noise, loud above or below."""
+    generator = torch.Generator().manual_seed(0)
+    tracks = [f"{genre}/{number}" for genre in ("high", "low") for number in range(20)]
+    log_mels = []
+    for track in tracks:
+        log_mel = -40 + 8 * torch.randn(N_MELS, 60, generator=generator)
+        log_mel[64:] += 15 if track.startswith("high") else -15
+        log_mels.append(log_mel.clamp(-80, 0))
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    Features.from_log_mels(log_mels, tracks).save(path)
+    return ["--features", str(path), "--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
+
+
+def start(*options: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "train.py", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+
+def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
+    while line := process.stdout.readline():
+        if line.startswith(f"epoch {epoch:3d}"):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def results(out: Path) -> tuple:
+    """All that a run comes to, but for the time it took and the name of its folder."""
+    weights = [(out / name / "model.safetensors").read_bytes() for name in ("model", "validated")]
+    with (out / "history.csv").open() as file:
+        history = [{**row, "seconds": ""} for row in csv.DictReader(file)]
+    return weights, history, {**json.loads((out / "metrics.json").read_text()), "command": ""}
+
+
+def test_a_training_that_is_killed_twice_comes_to_the_same(
+    features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Once while it validates and once while it trains again on all clips, each time in the middle of an epoch."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main([*features, "--out", str(whole)]) == 0
+    with start(*features, "--out", str(broken)) as process:
+        wait_for_epoch(process, 2)
+        process.kill()
+    assert {path.name for path in broken.iterdir()} == {"unfinished"}
+    with start("--resume", str(broken)) as process:
+        wait_for_epoch(process, 6)
+        wait_for_epoch(process, 2)
+        process.kill()
+    assert (broken / "unfinished" / "train+valid.pt").is_file()
+    capsys.readouterr()
+    assert main(["--resume", str(broken)]) == 0
+    epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert epochs == [str(number) for number in range(7 - len(epochs), 7)]
+    assert len(epochs) <= 4  # of the second training; the first is complete
+    assert results(broken) == results(whole)
+    assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_one_interrupt_stops_after_the_epoch_and_two_at_once(features: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with start(*features, "--out", str(out), "--epochs", "100000") as process:
+        wait_for_epoch(process, 1)
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.split("\n")[1:-1] == [
+        "train.py: stopping after this epoch; Ctrl-C again stops at once.",
+        f"train.py: stopped; python train.py --resume {out} goes on.",
+    ]
+    rows = torch.load(out / "unfinished" / "train.pt", weights_only=True)["history"]
+    assert len(output.splitlines()) == len(rows) - 1
+
+    with start("--resume", str(out)) as process:
+        wait_for_epoch(process, len(rows) + 1)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+
+
+@pytest.fixture
+def stopped(features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a training that was stopped after its second epoch."""
+    out = tmp_path / "stopped"
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "report", stop)
+    assert main([*features, "--out", str(out)]) == 130
+    monkeypatch.undo()
+    return out
+
+
+def test_options_may_be_given_again_but_not_changed(
+    stopped: Path, features: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert main([*features, "--resume", str(stopped), "--seed", "3"]) == 2
+    assert f"was started with python train.py {shlex.join(features)}" in capsys.readouterr().err
+    assert main([*features, "--out", str(stopped)]) == 2
+    assert f"python train.py --resume {stopped} goes on with the training there" in capsys.readouterr().err
+    assert main([*features, "--resume", str(stopped)]) == 0
+    assert main(["--resume", str(stopped)]) == 2
+    assert "holds no unfinished training." in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = (stopped / "unfinished" / "train.pt").read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    capsys.readouterr()
+    assert main(["--resume", str(stopped)]) == 2
+    assert capsys.readouterr().err == (
+        f"train.py: {stopped} cannot be read or written (No space left on device); "
+        f"when that is mended, python train.py --resume {stopped} goes on.\n"
+    )
+    assert (stopped / "unfinished" / "train.pt").read_bytes() == before
+
+
+def test_features_that_are_gone_or_others_are_a_sentence(
+    stopped: Path, features: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    path = Path(features[1])
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        assert main(["--resume", str(stopped)]) == 2
+        assert f"There is no feature file {path}." in capsys.readouterr().err
+        others = Features.load(aside)
+        Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(path)
+        assert main(["--resume", str(stopped)]) == 2
+        assert "other settings (other training clips, other validation clips)" in capsys.readouterr().err
+    finally:
+        aside.replace(path)
+
+
+def test_patience_tells_which_epoch_was_chosen(features: list[str], tmp_path: Path) -> None:
+    assert main([*features, "--out", str(tmp_path), "--epochs", "40", "--lr", "0.01", "--patience", "2"]) == 0
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    with (tmp_path / "history.csv").open() as file:
+        losses = [float(row["valid_loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == record["chosen_epoch"] + 2 < 40
+    assert losses[record["chosen_epoch"] - 1] == min(losses)
+    assert f"epoch {record['chosen_epoch']} of 40" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_earlier_results_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

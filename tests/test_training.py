@@ -1,6 +1,9 @@
 """Fitting, metrics and calibration, on tiny models and synthetic clips."""
 
+import errno
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from crnn.model import CRNN, CRNNConfig
 from crnn.outliers import outlier_log_mels
 from crnn.training import (
     Clips,
+    Epoch,
     TrainingConfig,
     TrainingError,
+    best_epoch,
     calibrated,
     clip_logits,
     evaluate,
@@ -177,3 +182,87 @@ def test_evaluation_answers_as_serving_does() -> None:
     top = mean_probabilities(clip_logits(model, clips)).max(axis=1)
     border = float(np.sort(top)[2])
     assert evaluate(calibrated(model, Calibration(1.0, border)), clips)["answered"] == pytest.approx(4 / 6)
+
+
+def fit_until(
+    epoch: int, state: Path | None = None, seed: int = 0, valid: bool = True, **changes: object
+) -> tuple[CRNN, list[Epoch]] | None:
+    """A training of five epochs from the first weights of `seed`, or None if it is stopped after an earlier one."""
+
+    def stop(row: Epoch) -> None:
+        if row.epoch == epoch:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(seed)
+    config = training(**{"epochs": 5, **changes})
+    clips = make_clips(10), make_clips(6, 1) if valid else None
+    try:
+        return fit(CRNN(CONFIG), clips[0], config, Augmentation(), clips[1], stop, state=state)
+    except KeyboardInterrupt:
+        return None
+
+
+def assert_same(one: tuple[CRNN, list[Epoch]], other: tuple[CRNN, list[Epoch]]) -> None:
+    for name, value in one[0].state_dict().items():
+        assert torch.equal(value, other[0].state_dict()[name]), name
+    histories = [[replace(row, seconds=0) for row in history] for _, history in (one, other)]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("change", [{}, {"precision": "bfloat16"}, {"valid": False}, {"patience": 4}], ids=str)
+def test_a_training_with_breaks_comes_to_the_same(change: dict, tmp_path: Path) -> None:
+    """After each break it starts from other weights and random numbers: what was saved is all that counts."""
+    state = tmp_path / "state.pt"
+    for seed, epoch in enumerate((1, 3, 5)):
+        assert fit_until(epoch, state, seed, **change) is None
+    assert_same(fit_until(9, state, seed=9, **change), fit_until(9, **change))
+
+
+def test_saving_changes_nothing(tmp_path: Path) -> None:
+    assert_same(fit_until(9, tmp_path / "state.pt"), fit_until(9))
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    fit_until(1, state)
+    with pytest.raises(TrainingError, match=r"\(lr 0.005 there, 0.001 here\)"):
+        fit_until(1, state, lr=1e-3)
+    with pytest.raises(TrainingError, match="validation clips"):
+        fit_until(1, state, valid=False)
+
+
+def test_a_full_disk_costs_no_more_than_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    state = tmp_path / "state.pt"
+    fit_until(2, state)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit_until(9, state)
+    monkeypatch.undo()
+    assert torch.load(state, weights_only=True)["history"][-1]["epoch"] == 2
+    assert_same(fit_until(9, state), fit_until(9))
+
+
+def test_a_loss_that_is_no_number_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="not a number"):
+        fit_until(9, tmp_path / "state.pt", lr=1e30)
+    assert not list(tmp_path.iterdir())
+
+
+def test_patience_takes_the_best_epoch() -> None:
+    """Noise with arbitrary labels: the more of it is learned by heart, the worse it goes on other clips."""
+    clips, valid = make_clips(8, difference_db=0.0), make_clips(8, seed=1, difference_db=0.0)
+
+    def run(**changes: int) -> tuple[CRNN, list[Epoch]]:
+        torch.manual_seed(0)
+        config = training(epochs=40, lr=1e-2, label_smoothing=0.0, patience=changes.pop("patience", 0))
+        return fit(CRNN(CONFIG), clips, config, NO_AUGMENTATION, valid, **changes)
+
+    stopped, history = run(patience=3)
+    best = best_epoch(history)
+    assert len(history) == best + 3 < 40
+    assert history[best - 1].valid_loss == min(row.valid_loss for row in history)
+    until_best = run(stop_after=best)
+    assert_same((stopped, history[:best]), until_best)

@@ -1,0 +1,89 @@
+"""Where a training stands, in a file: written whole or not at all, and read without unpickling anything."""
+
+import io
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message is one sentence that says why and what would work."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place at once: killed or out of space, it leaves the earlier one as it was. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_state(path: Path, settings: dict, state: dict) -> None:
+    """Save where a training with these settings stands, as tensors, numbers and texts in dicts and lists.
+
+    Raises OSError if it cannot be written.
+    """
+    content = io.BytesIO()  # torch's own writer does not say why a file cannot be written
+    torch.save({"settings": settings, **state}, content)
+    write_whole(path, content.getvalue())
+
+
+def read_state(path: Path, settings: dict) -> dict | None:
+    """The state that was saved there, or None if there is none yet.
+
+    Raises TrainingError if it cannot be read or is of a training with other settings.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved = state.pop("settings")
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
+    if others := ", ".join(_differences(saved, settings)):
+        raise TrainingError(f"{path} is of a training with other settings ({others}); go on with the same ones.")
+    return state
+
+
+def _differences(saved: object, settings: object, name: str = "") -> Iterator[str]:
+    if isinstance(saved, dict) and isinstance(settings, dict):
+        for key in {**saved, **settings}:
+            yield from _differences(saved.get(key), settings.get(key), key)
+    elif saved != settings:
+        is_hash = isinstance(saved, str) and len(saved) == 64
+        yield f"other {name}" if is_hash else f"{name} {saved} there, {settings} here"
+
+
+def random_state(device: str) -> dict[str, Tensor]:
+    """What the generators of the CPU and of a device will draw next."""
+    states = {"cpu": torch.get_rng_state()}
+    if device != "cpu":
+        module, which = _generators(device)
+        states[device] = module.get_rng_state(*which)
+    return states
+
+
+def set_random_state(states: dict[str, Tensor]) -> None:
+    """Let them draw what they would have drawn when `random_state` was called."""
+    torch.set_rng_state(states["cpu"])
+    for device in states.keys() - {"cpu"}:
+        module, which = _generators(device)
+        module.set_rng_state(states[device], *which)
+
+
+def _generators(device: str) -> tuple[ModuleType, list[str]]:
+    """The module of a kind of device, and how it names one of several; Apple's has only one."""
+    kind = torch.device(device).type
+    return torch.get_device_module(kind), [device] if kind == "cuda" else []
