@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -89,6 +91,11 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         default=argparse.SUPPRESS,
         metavar="N",
         help="stop when the validation loss has not fallen for N epochs and take the best epoch (default: train all)",
+    )
+    train.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log the epochs in OUT/tensorboard too (needs: pip install tensorboard)",
     )
     train.add_argument(
         "--no-refit",
@@ -318,6 +325,8 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     if not args.resume and out.exists() and any(out.iterdir()):
         hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
         raise DatasetError(f"{out} is not empty; {hint}give another --out.")
+    if args.tensorboard and not find_spec("tensorboard"):
+        raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
     dataset, recipe = load_dataset(args), recipe_of(args)
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
@@ -327,7 +336,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         if not args.resume:
             write_whole(unfinished / COMMAND_FILE, json.dumps(list(argv)).encode())
             print(f"If it is stopped, {go_on}.")
-        train_and_measure(recipe, dataset, args.refit, out, command_of(argv))
+        train_and_measure(recipe, dataset, args, out, command_of(argv))
         shutil.rmtree(unfinished)
     except BrokenPipeError:
         raise
@@ -363,22 +372,23 @@ def clips_by_part(dataset: Dataset) -> dict[str, int]:
     return {part: len(index) for part, index in dataset.splits.items() if len(index)}
 
 
-def train_and_measure(recipe: Recipe, dataset: Dataset, refit: bool, out: Path, command: str) -> None:
+def train_and_measure(recipe: Recipe, dataset: Dataset, args: argparse.Namespace, out: Path, command: str) -> None:
     """Validate a recipe, train it again on all clips if it is to be refitted, and write what came of it."""
     sizes = clips_by_part(dataset)
     record = {"protocol": dataset.protocol, "clips": sizes, "epochs": recipe.training.epochs, **provenance(command)}
     valid = dataset.clips("valid")
-    model, history = fit_recipe(recipe, dataset, "train", out, valid)
+    logs = out / "tensorboard" if args.tensorboard else None
+    model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
     if recipe.training.patience:
         record["chosen_epoch"] = best_epoch(history)
     logits = clip_logits(model, valid)
     calibration = fit_calibration(logits, valid.labels)
     record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
-    write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
+    write_run(out, "validated" if args.refit else "model", calibrated(model, calibration), record, history)
     print_figures("valid", record["valid"])
-    if refit:
+    if args.refit:
         print("The same on training and validation clips:")
-        model, _ = fit_recipe(recipe, dataset, "train+valid", out, stop_after=record.get("chosen_epoch"))
+        model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))
         model = calibrated(model, calibration)
     if "test" in sizes:
         record["test"] = evaluate(model, dataset.clips("test"))
@@ -388,13 +398,20 @@ def train_and_measure(recipe: Recipe, dataset: Dataset, refit: bool, out: Path, 
 
 
 def fit_recipe(
-    recipe: Recipe, dataset: Dataset, parts: str, out: Path, valid: Clips | None = None, stop_after: int | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    parts: str,
+    out: Path,
+    logs: Path | None,
+    valid: Clips | None = None,
+    stop_after: int | None = None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train a recipe on some parts of the data, from where it stands in the folder of the run."""
-    with stopping_after_the_epoch() as stop_if_asked:
+    with stopping_after_the_epoch() as stop_if_asked, logging_to(logs and logs / parts) as log:
 
         def on_epoch(epoch: Epoch) -> None:
             report(epoch)
+            log(epoch)
             stop_if_asked()
 
         model, history = fit(
@@ -409,6 +426,24 @@ def fit_recipe(
         )
     model.config = replace(model.config, trained_on=f"{dataset.protocol}: {parts}")
     return model, history
+
+
+@contextmanager
+def logging_to(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
+    """A function that logs an epoch for TensorBoard; without a folder it does nothing."""
+    if folder is None:
+        yield lambda _: None
+        return
+    with import_module("torch.utils.tensorboard").SummaryWriter(folder) as writer:
+
+        def log(epoch: Epoch) -> None:
+            for name, value in asdict(epoch).items():
+                part, _, figure = name.rpartition("_")
+                if value is not None and name != "epoch":
+                    writer.add_scalar(f"{figure}/{part}" if part else name, value, epoch.epoch)
+            writer.flush()
+
+        yield log
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -451,6 +452,48 @@ def test_patience_tells_which_epoch_was_chosen(features: list[str], tmp_path: Pa
     assert len(losses) == record["chosen_epoch"] + 2 < 40
     assert losses[record["chosen_epoch"] - 1] == min(losses)
     assert f"epoch {record['chosen_epoch']} of 40" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_without_tensorboard_it_says_how_to_install_it(
+    features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(train, "find_spec", lambda _: None)
+    assert main([*features, "--out", str(tmp_path), "--tensorboard"]) == 2
+    assert "pip install tensorboard" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_epochs_are_logged_for_tensorboard(
+    features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for its writer notes what it is given."""
+    noted = {}
+
+    class SummaryWriter:
+        def __init__(self, folder: Path) -> None:
+            self.folder = folder
+
+        def __enter__(self) -> "SummaryWriter":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def flush(self) -> None:
+            pass
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            noted[self.folder.name, tag, step] = value
+
+    monkeypatch.setattr(train, "find_spec", lambda name: name)
+    monkeypatch.setattr(train, "import_module", lambda _: SimpleNamespace(SummaryWriter=SummaryWriter))
+    assert main([*features, "--out", str(tmp_path), "--epochs", "2", "--tensorboard"]) == 0
+    tags = {"lr", "loss/train", "accuracy/train", "seconds"}
+    assert {tag for parts, tag, _ in noted if parts == "train+valid"} == tags
+    assert {tag for parts, tag, _ in noted if parts == "train"} == tags | {"loss/valid", "accuracy/valid"}
+    with (tmp_path / "history.csv").open() as file:
+        losses = [float(row["valid_loss"]) for row in csv.DictReader(file)]
+    assert [noted["train", "loss/valid", epoch] for epoch in (1, 2)] == losses
 
 
 def test_earlier_results_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
