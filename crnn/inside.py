@@ -33,8 +33,11 @@ class Trace:
     waveform: np.ndarray  # float32 (samples,) of the window; frame i is about sample i * 914
     log_mel: np.ndarray  # float32 (128, frames) dB below the loudest cell of the song
     maps: tuple[Maps, ...]  # of the convolutions; the last is what the recurrent layer reads, one frame a step
-    states: np.ndarray  # float32 (steps, 2 * hidden): the recurrent layer forwards, then backwards in time; -1 to 1
-    attention: np.ndarray  # float32 (steps,), sum 1
+    directions: tuple[str, ...]  # of the recurrent layer: forwards and backwards, or the single one of a model without
+    states: (
+        np.ndarray
+    )  # float32 (steps, features): what it gives, in equal parts for the directions; -1 to 1 if it has two
+    attention: np.ndarray  # float32 (steps,), sum 1; all alike where the pooling has none
     member_logits: np.ndarray  # float32 (n_genres,), of the first member
     logits: np.ndarray  # float32 (n_genres,), of the whole: what `CRNN.forward` gives
     probabilities: np.ndarray  # float32 (n_genres,), sum 1: softmax(logits / temperature)
@@ -93,8 +96,9 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: i
         waveform=_cut(waveform, start_frame, config.window_frames),
         log_mel=window[0].numpy(),
         maps=maps,
+        directions=member.recurrent.directions,
         states=states[0].numpy(),
-        attention=member.pool.score(states).softmax(dim=1)[0, :, 0].numpy(),
+        attention=member.pool.weights(states)[0, :, 0].numpy(),
         member_logits=member.classifier(member.pool(states))[0].numpy(),
         logits=logits.numpy(),
         probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),

@@ -43,7 +43,9 @@ class CRNNConfig:
     channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block of the small front
     mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
     time_pools: tuple[int, ...] = (2, 2, 2, 1)  # pooling over time after each block
+    recurrent: str = "gru"  # the layer that follows the steps through time: "gru", "lstm" or "none"
     recurrent_size: int = 64  # hidden units in each of the two directions
+    pooling: str = "attention+mean"  # over time: "attention", "mean" or both
     block_dropout: float = 0.1  # of whole channels, after each convolutional block
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
@@ -58,8 +60,9 @@ class CRNNConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
             raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres[:10])}")
-        if self.front not in FRONTS:
-            raise ValueError(f"the front is one of {', '.join(FRONTS)}, not {self.front!r}")
+        for name, variants in (("front", FRONTS), ("recurrent", RECURRENT), ("pooling", POOLING)):
+            if getattr(self, name) not in variants:
+                raise ValueError(f"{name} is one of {', '.join(variants)}, not {getattr(self, name)!r}")
         if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
         self._check_sizes()
@@ -91,7 +94,8 @@ class CRNNConfig:
                 raise ValueError(f"a map of {outputs} channels, {bands} bands and {frames} frames is too large")
             multiply_adds += 9 * inputs * cells
             inputs, bands, frames = outputs, bands // mel_pool, frames // time_pool
-        multiply_adds += 6 * self.recurrent_size * (inputs * bands + self.recurrent_size) * frames
+        gates = 2 * RECURRENT[self.recurrent].gates  # of a unit, in both directions
+        multiply_adds += gates * self.recurrent_size * (inputs * bands + self.recurrent_size) * frames
         if self.members * multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
             raise ValueError("its channels, pools, recurrent_size and members make it too slow")
 
@@ -166,8 +170,11 @@ def musicnn_front(config: CRNNConfig, inputs: int) -> MusicnnFront:
 FRONTS = {"small": (Normalise, SmallFront), "musicnn": (MusicnnStem, musicnn_front)}
 
 
-class Recurrent(nn.Module):
+class Gru(nn.Module):
     """A bidirectional GRU over time (Cho et al. 2014)."""
+
+    gates = 3
+    directions = ("forwards", "backwards")  # what its features are, in equal parts
 
     def __init__(self, inputs: int, hidden_size: int) -> None:
         super().__init__()
@@ -179,8 +186,59 @@ class Recurrent(nn.Module):
         return self.gru(steps)[0]
 
 
+class Lstm(nn.Module):
+    """A bidirectional LSTM over time (Hochreiter and Schmidhuber 1997)."""
+
+    gates = 4
+    directions = ("forwards", "backwards")
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.lstm(steps)[0]
+
+
+class NoMemory(nn.Module):
+    """No recurrent layer, to see what one is worth: each step stays as it is."""
+
+    gates = 0
+    directions = ("without a recurrent layer",)
+
+    def __init__(self, inputs: int, _: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) as they are."""
+        return steps
+
+
+# Layers over time, made from the number of their inputs and of their hidden units.
+RECURRENT = {"gru": Gru, "lstm": Lstm, "none": NoMemory}
+
+
+class MeanPool(nn.Module):
+    """The mean over time: what goes on throughout."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """How much each of the steps (batch, steps, inputs) counts, (batch, steps, 1) with sum 1: all alike."""
+        return torch.full_like(steps[..., :1], 1 / steps.shape[1])
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return steps.mean(dim=1)
+
+
 class AttentionPool(nn.Module):
-    """The mean over time beside a mean weighted by learned attention: what goes on throughout, and what stands out.
+    """A mean over time weighted by learned attention: what stands out.
 
     Attention as in Bahdanau et al. 2015, with one learned query.
     """
@@ -188,12 +246,31 @@ class AttentionPool(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         self.score = nn.Linear(inputs, 1)
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """The attention that each of the steps (batch, steps, inputs) gets, (batch, steps, 1) with sum 1."""
+        return self.score(steps).softmax(dim=1)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return (self.weights(steps) * steps).sum(dim=1)
+
+
+class AttentionMeanPool(AttentionPool):
+    """The mean over time beside a mean weighted by attention: what goes on throughout, and what stands out."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs)
         self.out_features = 2 * inputs
 
     def forward(self, steps: Tensor) -> Tensor:
         """(batch, steps, inputs) to (batch, 2 * inputs)."""
-        weights = self.score(steps).softmax(dim=1)
-        return torch.cat([steps.mean(dim=1), (weights * steps).sum(dim=1)], dim=-1)
+        return torch.cat([steps.mean(dim=1), super().forward(steps)], dim=-1)
+
+
+# Poolings over time, made from the number of their inputs.
+POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mean": MeanPool}
 
 
 class Member(nn.Module):
@@ -202,8 +279,8 @@ class Member(nn.Module):
     def __init__(self, config: CRNNConfig, front: nn.Module) -> None:
         super().__init__()
         self.front = front
-        self.recurrent = Recurrent(front.out_features, config.recurrent_size)
-        self.pool = AttentionPool(self.recurrent.out_features)
+        self.recurrent = RECURRENT[config.recurrent](front.out_features, config.recurrent_size)
+        self.pool = POOLING[config.pooling](self.recurrent.out_features)
         self.classifier = nn.Sequential(
             OrderedDict(
                 dropout=nn.Dropout(config.dropout),

@@ -1,6 +1,8 @@
 """How the bundled models were made, by name: what `train.py` does unless it is told otherwise."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -17,11 +19,16 @@ class Recipe:
     members: int
     training: TrainingConfig
     augmentation: Augmentation
+    network: Mapping[str, Any] = field(default_factory=dict)  # other fields of CRNNConfig than their defaults
+
+    def config(self, genres: tuple[str, ...]) -> CRNNConfig:
+        """The configuration of a model of these genres. Raises ValueError if its fields contradict each other."""
+        return CRNNConfig(genres=genres, front=self.front, members=self.members, **self.network)
 
     def build(self, genres: tuple[str, ...]) -> CRNN:
         """A model of these genres before its training; the seed of the schedule fixes its first weights."""
         torch.manual_seed(self.training.seed)
-        model = CRNN(CRNNConfig(genres=genres, front=self.front, members=self.members))
+        model = CRNN(self.config(genres))
         model.load_pretrained()
         return model
 

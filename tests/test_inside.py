@@ -1,7 +1,7 @@
 """The trace of a window against the model itself, and the figures of the way from sound to genre."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,6 +40,20 @@ def model(request, tiny_model, musicnn_model):
     return tiny_model if request.param == "small" else musicnn_model
 
 
+@pytest.fixture(params=[("lstm", "attention"), ("none", "mean"), ("none", "attention+mean")], ids=str)
+def variant(request, tiny_model, musicnn_model):
+    """Models with another recurrent layer and another pooling, one for each front."""
+    recurrent, pooling = request.param
+    models = []
+    for config in (tiny_model.config, musicnn_model.config):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            models.append(CRNN(replace(config, recurrent=recurrent, pooling=pooling)).eval())
+    models[0].stem.load_state_dict(tiny_model.stem.state_dict())
+    models[1].load_pretrained()
+    return models
+
+
 @pytest.fixture
 def song(tone):
     """A waveform of five seconds and its log-mel."""
@@ -72,6 +86,30 @@ def test_attention_and_states_give_the_logits(model, song):
     pooled = np.concatenate([way.states.mean(axis=0), way.attention @ way.states])
     linear = model.members[0].classifier.linear
     assert way.member_logits == pytest.approx(linear.weight.numpy() @ pooled + linear.bias.numpy(), abs=1e-5)
+
+
+@torch.inference_mode()
+def test_a_trace_of_every_variant_gives_its_logits(variant, song):
+    for model in variant:
+        way, config = trace(model, song[1], song[0]), model.config
+        means = {"mean": way.states.mean(axis=0), "attention": way.attention @ way.states}
+        parts = reversed(config.pooling.split("+"))  # the mean comes first where there are both
+        linear = model.members[0].classifier.linear
+        expected = linear.weight.numpy() @ np.concatenate([means[part] for part in parts]) + linear.bias.numpy()
+        assert way.member_logits == pytest.approx(expected, abs=1e-4)
+        assert way.attention.sum() == pytest.approx(1)
+
+
+def test_every_variant_can_be_drawn(variant, song):
+    for model in variant:
+        way = trace(model, song[1], song[0])
+        figure = STEPS["recurrent"].figure(way)
+        panels = len(way.directions)
+        assert set(way.directions) <= set(texts(figure))
+        drawn = np.concatenate([axes.images[0].get_array() for axes in figure.axes[:panels]])
+        assert sorted(map(tuple, drawn)) == sorted(map(tuple, way.states.T))
+        assert figure.axes[0].images[0].get_clim()[1] == pytest.approx(max(1, np.abs(way.states).max()))
+        assert figure.axes[panels].patches[0].get_data().values == pytest.approx(way.attention)
 
 
 def test_shapes_of_the_small_front(tiny_model, song):

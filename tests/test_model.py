@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
-from crnn.model import CRNN, AttentionPool, CRNNConfig
+from crnn.model import CRNN, POOLING, RECURRENT, AttentionMeanPool, AttentionPool, CRNNConfig, MeanPool
 
 CONFIG = CRNNConfig(
     genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
@@ -55,7 +55,7 @@ def test_the_answer_depends_on_order_in_time() -> None:
 
 
 def test_attention_pool_is_a_mean_beside_a_weighted_mean() -> None:
-    pool = AttentionPool(4)
+    pool = AttentionMeanPool(4)
     steps = torch.randn(3, 7, 4)
     pooled = pool(steps)
     torch.testing.assert_close(pooled[:, :4], steps.mean(dim=1))
@@ -66,8 +66,40 @@ def test_attention_pool_is_a_mean_beside_a_weighted_mean() -> None:
     torch.testing.assert_close(pool(steps)[:, 4:], steps.mean(dim=1))
 
 
-def test_every_parameter_learns() -> None:
-    model = CRNN(CONFIG)
+def test_both_means_are_there_alone_too() -> None:
+    both, attention, mean = AttentionMeanPool(4), AttentionPool(4), MeanPool(4)
+    attention.load_state_dict(both.state_dict())
+    steps = torch.randn(3, 7, 4)
+    torch.testing.assert_close(both(steps), torch.cat([mean(steps), attention(steps)], dim=1))
+    for pool in (attention, mean):
+        torch.testing.assert_close(pool(steps), (pool.weights(steps) * steps).sum(dim=1))
+        torch.testing.assert_close(pool.weights(steps).sum(dim=1), torch.ones(3, 1))
+
+
+def test_without_a_recurrent_layer_order_does_not_matter() -> None:
+    member = CRNN(replace(CONFIG, recurrent="none")).eval().members[0]
+    steps = torch.randn(1, 12, member.front.out_features)
+    forward, backward = (member.pool(member.recurrent(order)) for order in (steps, steps.flip(1)))
+    torch.testing.assert_close(forward, backward)
+
+
+def test_an_lstm_costs_more_than_a_gru() -> None:
+    wide = replace(CONFIG, channels=(4, 24), recurrent_size=512, members=16)
+    with pytest.raises(ValueError, match="too slow"):
+        replace(wide, recurrent="lstm")
+
+
+@pytest.mark.parametrize("front", ["small", "musicnn"])
+@pytest.mark.parametrize("recurrent", RECURRENT)
+@pytest.mark.parametrize("pooling", POOLING)
+def test_every_variant_answers(front: str, recurrent: str, pooling: str) -> None:
+    model = CRNN(replace(CONFIG, front=front, recurrent=recurrent, pooling=pooling)).eval()
+    assert model(-80 * torch.rand(2, N_MELS, 48)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("variant", [{}, {"recurrent": "lstm", "pooling": "attention"}], ids=str)
+def test_every_parameter_learns(variant: dict) -> None:
+    model = CRNN(replace(CONFIG, **variant))
     model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
     still = [name for name, parameter in model.named_parameters() if parameter.grad.abs().max() == 0]
     assert set(still) <= {"members.0.pool.score.bias"}  # softmax does not see a constant
@@ -100,6 +132,8 @@ def test_window_logits_match_windows_taken_by_hand() -> None:
         ({"mel_pools": (4,)}, "one number for each"),
         ({"mel_pools": (3, 5)}, "do not divide"),
         ({"front": "large"}, "one of small, musicnn"),
+        ({"recurrent": "rnn"}, "one of gru, lstm, none"),
+        ({"pooling": "max"}, r"one of attention\+mean, attention, mean"),
         ({"time_pools": (0, 2)}, "at least 1"),
         ({"recurrent_size": 0}, "at least 1"),
         ({"members": 0}, "at least 1"),

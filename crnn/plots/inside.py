@@ -127,13 +127,15 @@ def convolutions(trace: Trace) -> Figure:
 
 
 def recurrent(trace: Trace) -> Figure:
-    """The states over time of the units that go forwards and backwards, and the attention each step gets."""
-    figure, (upper, middle, lower) = _over_window(trace, 0.8, 0.8, 0.6)
-    for axes, states, text in zip((upper, middle), np.split(trace.states.T, 2), ("forwards", "backwards"), strict=True):
-        style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+    """The states over time of the units of each direction, and the attention each step gets."""
+    figure, (*panels, lower) = _over_window(trace, *[0.8] * len(trace.directions), 0.6)
+    peak = max(1.0, np.abs(trace.states).max())
+    parts = np.split(trace.states.T, len(trace.directions))
+    for axes, states, text in zip(panels, parts, trace.directions, strict=True):
+        style = {"cmap": "RdBu_r", "vmin": -peak, "vmax": peak}
         image = _heat(axes, by_likeness(states), trace, len(trace.states) * trace.step_seconds, **style)
         name(axes, text)
-    scale(upper, image, "-1", "1")
+    scale(panels[0], image, f"{-peak:.2g}", f"{peak:.2g}")
     edges = trace.start_seconds + trace.step_seconds * np.arange(len(trace.attention) + 1)
     lower.stairs(trace.attention, edges, color=ORANGE, fill=True, alpha=0.35)
     lower.stairs(trace.attention, edges, color=ORANGE, linewidth=1.2)
