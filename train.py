@@ -28,7 +28,7 @@ from crnn import plots
 from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, CheckpointError, load_checkpoint, save
+from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, CheckpointError, load_checkpoint, save
 from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
 from crnn.extraction import extract_features
@@ -36,6 +36,7 @@ from crnn.features import DatasetError, Features
 from crnn.gtzan import SPLITS, Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
+from crnn.publish import prepare, push
 from crnn.recipes import RECIPES, Recipe, best_device, best_precision
 from crnn.state import write_whole
 from crnn.training import (
@@ -50,7 +51,7 @@ from crnn.training import (
     fit,
 )
 
-COMMANDS = ("train", "evaluate", "cross-validate")
+COMMANDS = ("train", "evaluate", "cross-validate", "push")
 DATA = Path("data")
 UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
 COMMAND_FILE = "command.json"
@@ -66,6 +67,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add_train_options(commands)
     add_evaluate_options(commands)
     add_cross_validate_options(commands)
+    add_push_options(commands)
     return parser.parse_args(argv)
 
 
@@ -193,6 +195,21 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
     measure.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
 
 
+def add_push_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `push`."""
+    publish = commands.add_parser(
+        "push",
+        help="publish a model on the Hub",
+        description="Send a model with its card, figures and history to the Hugging Face Hub, in one commit.",
+    )
+    publish.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model's folder: runs/<name>/model")
+    publish.add_argument("--repo", required=True, metavar="USER/NAME", help="where to; it is made if it is missing")
+    publish.add_argument("--private", action="store_true", help="a repo that is made is for its owner alone")
+    publish.add_argument("--revision", metavar="BRANCH", help="a branch, made if it is missing (default: main)")
+    publish.add_argument("--message", default="Publish a model", help="of the commit (default: %(default)s)")
+    publish.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where the clips come from."""
     source = parser.add_mutually_exclusive_group()
@@ -255,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_evaluate(args)
         elif args.command == "cross-validate":
             run_cross_validate(args, command_of(argv))
+        elif args.command == "push":
+            run_push(args)
         elif args.resume:
             run_train(*resumed(args))
         else:
@@ -563,6 +582,16 @@ def run_evaluate(args: argparse.Namespace) -> None:
     print_confusion(figures)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def run_push(args: argparse.Namespace) -> None:
+    """Publish a model, or show what that would send."""
+    upload = prepare(args.model, args.repo)
+    if args.dry_run:
+        print(f"{upload}\nThis is a dry run: nothing was sent.")
+    else:
+        commit = push(upload, args.message, args.private, args.revision)
+        print(f"{HUB_ADDRESS}{args.repo} has the model: --model {args.repo}@{commit} uses exactly this one.")
 
 
 def print_figures(part: str, figures: dict) -> None:

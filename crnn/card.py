@@ -2,7 +2,13 @@
 
 from textwrap import dedent
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from crnn.gtzan import HUB_DATASET
 from crnn.model import CRNN
+
+PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
+PARTS = {"valid": "validation", "test": "test"}  # with the names that the Hub gives them
 
 MUSICNN = """\
 Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and X. Serra,
@@ -26,7 +32,7 @@ def model_card(model: CRNN, record: dict) -> str:
     """
     return "\n".join(
         [
-            _metadata(),
+            f"---\n{metadata(record).to_yaml()}\n---\n",
             "# Music genre CRNN",
             "",
             f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song",
@@ -41,28 +47,56 @@ def model_card(model: CRNN, record: dict) -> str:
     )
 
 
-def _metadata() -> str:
-    return dedent(
-        """\
-        ---
-        license: mit
-        library_name: genre-crnn
-        pipeline_tag: audio-classification
-        tags: [music, music-genre-classification, crnn]
-        ---
-        """
+def hub_card(text: str, record: dict, repo: str) -> str:
+    """The card of a model as the Hub shows it under the name `repo`: its own words, and metadata where it lacks some.
+
+    `record` is the metrics.json beside it, or empty. Raises various errors if they are not what `train.py` writes.
+    """
+    card = ModelCard(text.replace(PLACE, repo))
+    card.data = ModelCardData(**{**metadata(record).to_dict(), **card.data.to_dict()})
+    return str(card)
+
+
+def metadata(record: dict) -> ModelCardData:
+    """What the Hub wants to know of a model: what it is for, what it was trained on, its figures."""
+    protocol = record.get("protocol", "")
+    is_gtzan = "GTZAN" in protocol
+    figures = [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Music genre recognition",
+            dataset_type=HUB_DATASET if is_gtzan else "audiofolder",
+            dataset_name=protocol,
+            dataset_split=split,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(record[part][key], 4),
+        )
+        for part, split in PARTS.items()
+        if part in record
+        for kind, name, key in (("accuracy", "Accuracy", "accuracy"), ("f1", "Macro-F1", "macro_f1"))
+    ]
+    return ModelCardData(
+        license="mit",
+        library_name="genre-crnn",
+        pipeline_tag="audio-classification",
+        tags=["music", "music-genre-classification", "crnn"],
+        datasets=[HUB_DATASET] if is_gtzan else None,
+        metrics=["accuracy", "f1"] if figures else None,
+        model_name="Genre CRNN",
+        eval_results=figures or None,
     )
 
 
 def _use() -> str:
     return dedent(
-        """\
+        f"""\
         ## How to use it
 
         ```python
         from crnn import GenreClassifier
 
-        prediction = GenreClassifier.from_pretrained("THIS FOLDER OR HUB ID").predict("song.mp3")
+        prediction = GenreClassifier.from_pretrained("{PLACE}").predict("song.mp3")
         print(prediction.summary())
         ```
         """
@@ -105,7 +139,7 @@ def _figures(model: CRNN, record: dict) -> str:
         "| answered | right of these |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    parts = [part for part in ("valid", "test") if part in record]
+    parts = [part for part in PARTS if part in record]
     for part in parts:
         figures = record[part]
         right = "–" if figures["answered_right"] is None else f"{figures['answered_right']:.0%}"

@@ -1,6 +1,8 @@
-"""A Hub on this machine, for the real client: it answers what that asks to download files of models and datasets."""
+"""A Hub on this machine, for the real client: what it asks to download models and datasets and to publish a model."""
 
+import base64
 import hashlib
+import json
 import re
 import socket
 import struct
@@ -9,6 +11,8 @@ from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
+
+import yaml
 
 
 class HubServer:
@@ -19,6 +23,9 @@ class HubServer:
         self.branches: dict[str, dict[str, str]] = {}  # repo, branch, commit
         self.gated: set[str] = set()  # repos that need a login and a permission, which nobody has
         self.private: set[str] = set()  # repos that show themselves to requests with a token only
+        self.users = {"Bearer hf_someone": "someone"}  # who may write, each in repos of that name
+        self.messages: dict[str, str] = {}  # commit, its message
+        self.uploads: dict[str, bytes] = {}  # SHA-256, large file
         self.sizes: dict[str, int] = {}  # what is said of files by name, rather than how large they are
         self.broken: set[str] = set()  # names of files that cannot be had
         self.status: int | None = None  # if set, every answer is this error
@@ -45,9 +52,14 @@ class HubServer:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+        return self.commit(repo, files, branch)
+
+    def commit(self, repo: str, files: dict[str, bytes], branch: str = "main", message: str = "") -> str:
+        """Commit these files, and no others, to a branch; returns the commit."""
         commit = hashlib.sha1(repr((repo, files)).encode()).hexdigest()
         self.files.setdefault(repo, {})[commit] = files
         self.branches.setdefault(repo, {})[branch] = commit
+        self.messages[commit] = message
         return commit
 
     def stop(self) -> None:
@@ -70,6 +82,7 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         hub: HubServer = self.server.hub
+        self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         hub.requests.append(f"{self.command} {self.path}")
         hub.tokens.add(self.headers["Authorization"])
         if hub.hangs:
@@ -82,10 +95,93 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"Please log in.")
         elif hub.status:
             self._answer(hub.status)
-        else:
+        elif "/resolve/" in self.path:
             self._answer_file(hub)
+        else:
+            self._answer_api(hub, urlsplit(self.path).path)
 
-    do_GET = do_HEAD  # noqa: N815
+    do_GET = do_POST = do_PUT = do_HEAD  # noqa: N815
+
+    def _answer_api(self, hub: HubServer, path: str) -> None:
+        """What publishing asks. Large files, the weights, come first and on their own, as with Git LFS."""
+        token = self.headers["Authorization"]
+        if path.startswith("/large/"):
+            hub.uploads[path.removeprefix("/large/")] = self.body
+            self._answer(200)
+        elif token not in hub.users:
+            self._answer(401, message="Invalid credentials in Authorization header")
+        elif path == "/api/validate-yaml":
+            self._validate(json.loads(self.body)["content"])
+        elif path == "/api/repos/create":
+            self._create(hub, **json.loads(self.body))
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = json.loads(self.body)["objects"]
+            actions = [{"actions": {"upload": {"href": f"{hub.url}/large/{item['oid']}"}}} for item in objects]
+            self._answer_json({"objects": [{**item, **action} for item, action in zip(objects, actions, strict=True)]})
+        else:
+            self._answer_repo(hub, *path.removeprefix("/api/models/").split("/", 3))
+
+    def _validate(self, card: str) -> None:
+        errors = []
+        if not isinstance(yaml.safe_load(card.split("---\n")[1]).get("license"), str):
+            errors = [{"message": '"license" must be a string'}]
+        self._answer_json({"errors": errors, "warnings": []}, status=400 if errors else 200)
+
+    def _create(self, hub: HubServer, name: str, organization: str, visibility: str = "public", **_: object) -> None:
+        repo = f"{organization}/{name}"
+        if hub.users[self.headers["Authorization"]] != organization:
+            self._answer(403)
+        elif repo in hub.branches:
+            self._answer(409)
+        else:
+            hub.commit(repo, {".gitattributes": b""})
+            if visibility == "private":
+                hub.private.add(repo)
+            self._answer_json({"url": f"{hub.url}/{repo}"})
+
+    def _answer_repo(self, hub: HubServer, user: str, name: str, action: str = "", revision: str = "main") -> None:
+        repo, branch = f"{user}/{name}", unquote(revision)
+        branches = hub.branches.get(repo, {})
+        is_ours = hub.users[self.headers["Authorization"]] == user
+        if not branches or (repo in hub.private and not is_ours):
+            self._answer(404, error="RepoNotFound")
+        elif not action:
+            self._answer_json({"id": repo, "sha": branches["main"], "private": repo in hub.private})
+        elif self.command == "POST" and not is_ours:
+            self._answer(403)
+        elif action == "branch":
+            branches.setdefault(branch, branches["main"])
+            self._answer_json({})
+        elif branch not in branches:
+            self._answer(404, error="RevisionNotFound")
+        else:
+            {"tree": self._tree, "preupload": self._modes, "commit": self._commit}[action](hub, repo, branch)
+
+    def _tree(self, hub: HubServer, repo: str, branch: str) -> None:
+        files = hub.files[repo][hub.branches[repo][branch]]
+        self._answer_json([{"type": "file", "path": name, "size": len(files[name]), "oid": ""} for name in files])
+
+    def _modes(self, *_: object) -> None:
+        names = [file["path"] for file in json.loads(self.body)["files"]]
+        modes = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in names}
+        self._answer_json({"files": [{"path": n, "uploadMode": modes[n], "shouldIgnore": False} for n in names]})
+
+    def _commit(self, hub: HubServer, repo: str, branch: str) -> None:
+        header, *operations = map(json.loads, self.body.splitlines())
+        files = dict(hub.files[repo][hub.branches[repo][branch]])
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "deletedFile":
+                del files[value["path"]]
+            elif operation["key"] == "lfsFile":
+                files[value["path"]] = hub.uploads[value["oid"]]
+            else:
+                files[value["path"]] = base64.b64decode(value["content"])
+        commit = hub.commit(repo, files, branch, header["value"]["summary"])
+        self._answer_json({"commitUrl": f"{hub.url}/{repo}/commit/{commit}", "commitOid": commit})
+
+    def _answer_json(self, value: object, status: int = 200) -> None:
+        self._answer(status, json.dumps(value).encode())
 
     def _answer_file(self, hub: HubServer) -> None:
         repo, _, rest = urlsplit(self.path).path.lstrip("/").partition("/resolve/")
@@ -114,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         error: str | None = None,
         commit: str | None = None,
         size: int | None = None,
+        message: str | None = None,
     ) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(wanted[1]) if wanted and status == 200 and self.server.hub.knows_ranges else 0
@@ -125,13 +222,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Linked-Size", str(size))
         if error:
             self.send_header("X-Error-Code", error)
+        if message:
+            self.send_header("X-Error-Message", message)
         if commit:
             self.send_header("X-Repo-Commit", commit)
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
         self.end_headers()
         if self.command == "GET" and commit and status == 200:
             self._send_file(content[start:], start)
-        elif self.command == "GET":
+        elif self.command != "HEAD":
             self.wfile.write(content)
 
     def _send_file(self, content: bytes, start: int) -> None:
