@@ -499,6 +499,15 @@ def launch_options() -> dict:
     }
 
 
+def please_zerogpu() -> None:
+    """Name a function for the GPU, on which Spaces with ZeroGPU insist; it does nothing, as the CPU is fast enough."""
+    try:
+        import spaces  # noqa: PLC0415 (Spaces alone have it)
+    except ImportError:
+        return
+    spaces.GPU(lambda: None)
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -520,6 +529,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
     args = parse_args(argv)
+    please_zerogpu()
     try:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True)
         build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())

@@ -4,9 +4,9 @@ from textwrap import dedent
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from crnn.gtzan import HUB_DATASET
 from crnn.model import CRNN
 
+GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
 PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
 PARTS = {"valid": "validation", "test": "test"}  # with the names that the Hub gives them
 
@@ -65,7 +65,7 @@ def metadata(record: dict) -> ModelCardData:
         EvalResult(
             task_type="audio-classification",
             task_name="Music genre recognition",
-            dataset_type=HUB_DATASET if is_gtzan else "audiofolder",
+            dataset_type=GTZAN if is_gtzan else "audiofolder",
             dataset_name=protocol,
             dataset_split=split,
             metric_type=kind,
@@ -81,7 +81,7 @@ def metadata(record: dict) -> ModelCardData:
         library_name="genre-crnn",
         pipeline_tag="audio-classification",
         tags=["music", "music-genre-classification", "crnn"],
-        datasets=[HUB_DATASET] if is_gtzan else None,
+        datasets=[GTZAN] if is_gtzan else None,
         metrics=["accuracy", "f1"] if figures else None,
         model_name="Genre CRNN",
         eval_results=figures or None,

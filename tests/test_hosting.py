@@ -1,0 +1,97 @@
+"""Hosting: a Space from this repository as it is, and the image for any other host."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+import yaml
+
+import app
+from crnn import checkpoint
+from crnn.inference import GenreClassifier
+
+ROOT = Path(__file__).parents[1]
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens when the page starts, in order; it is not served."""
+    happened = []
+    monkeypatch.delenv(checkpoint.MODEL_VARIABLE, raising=False)
+    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: happened.append("launched"))
+    return happened
+
+
+def test_a_gpu_function_is_named_before_the_page_starts(launches: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ZeroGPU insists on; it stays unused."""
+
+    def gpu(function: Callable) -> Callable:
+        assert function() is None
+        launches.append("named")
+        return function
+
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
+    assert app.main([]) == 0
+    assert launches == ["named", "launched"]
+
+
+def test_elsewhere_there_is_no_such_module(launches: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    assert app.main([]) == 0
+    assert launches == ["launched"]
+
+
+def test_a_host_chooses_the_model_and_a_missing_one_is_no_end(
+    launches: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    asked, build = [], app.build_demo
+
+    def build_demo(classifier: GenreClassifier, choice: bool) -> gr.Blocks:
+        asked.append(classifier.origin)
+        return build(classifier, choice)
+
+    monkeypatch.setattr(app, "build_demo", build_demo)
+    monkeypatch.setenv(checkpoint.MODEL_VARIABLE, "crnn-scratch")
+    assert app.main([]) == 0
+    monkeypatch.setenv(checkpoint.MODEL_VARIABLE, "no-such-model")
+    assert app.main([]) == 0
+    assert [origin.name for origin in asked] == ["crnn-scratch (bundled)", f"{checkpoint.DEFAULT_MODEL} (bundled)"]
+    assert asked[0].notice is None
+    assert asked[1].notice.startswith("There is no model 'no-such-model'")
+
+
+def test_the_readme_configures_a_space() -> None:
+    """With what the Hub takes, and with a Gradio that does not contradict requirements.txt."""
+    front = yaml.safe_load((ROOT / "README.md").read_text("utf-8").split("---\n")[1])
+    requirements = (ROOT / "requirements.txt").read_text("utf-8")
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert len(front["short_description"]) <= 60
+    assert (ROOT / front["app_file"]).is_file()
+    assert front["sdk"] == "gradio"
+    least = re.search(r"^gradio>=([\d.]+),<7$", requirements, re.MULTILINE)[1]
+    assert [*map(int, least.split("."))] <= [*map(int, front["sdk_version"].split("."))] < [7]
+    assert re.fullmatch(r"3\.1[0-2]\.\d+", front["python_version"])
+
+
+def test_the_image_gets_what_the_page_needs_and_no_more(tmp_path: Path) -> None:
+    """The page starts from these files alone."""
+    *_, rules = (ROOT / ".dockerignore").read_text("utf-8").partition("*\n")
+    kept = [rule[1:] for rule in rules.splitlines() if rule.startswith("!")]
+    left_out = [rule for rule in rules.splitlines() if not rule.startswith("!")]
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        is_out = any(fnmatch(name, rule) or name.startswith(f"{rule}/") for rule in left_out)
+        if name.split("/")[0] in kept and not is_out:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    assert not (tmp_path / "tests").exists()
+    code = "import app; from crnn import GenreClassifier as G; print(len(app.build_demo(G.from_pretrained()).config))"
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
