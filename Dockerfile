@@ -1,7 +1,7 @@
 # The page on any host: `docker build -t genre-crnn .`, then `docker run -p 7860:7860 genre-crnn`; see docs/hosting.md.
 
 FROM python:3.12-slim AS packages
-# For pip. With an extra index of PyTorch's CPU builds the image lacks CUDA, which the page does not use, and is 4 GB less.
+# For pip. With an extra index of PyTorch's CPU builds the image lacks CUDA, some 4 GB that the page does not use.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv /venv
