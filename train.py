@@ -20,7 +20,9 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
@@ -29,13 +31,14 @@ from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.card import model_card
 from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, CheckpointError, load_checkpoint, save
+from crnn.compare import differences, read_run, table
 from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
 from crnn.extraction import extract_features
 from crnn.features import DatasetError, Features
 from crnn.gtzan import SPLITS, Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.metrics import cross_fitted_metrics, fit_calibration
-from crnn.model import CRNN
+from crnn.model import CRNN, POOLING, RECURRENT, CRNNConfig
 from crnn.publish import prepare, push
 from crnn.recipes import RECIPES, Recipe, best_device, best_precision
 from crnn.state import write_whole
@@ -51,10 +54,17 @@ from crnn.training import (
     fit,
 )
 
-COMMANDS = ("train", "evaluate", "cross-validate", "push")
+COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
 DATA = Path("data")
 UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
 COMMAND_FILE = "command.json"
+NETWORK = {  # what --set may change, and what it is otherwise
+    field.name: field.default
+    for field in fields(CRNNConfig)
+    if field.name
+    not in ("genres", "front", "members", "temperature", "unsure_below", "trained_on", "features", "version")
+}
+SMALL_FRONT = {"channels", "mel_pools", "time_pools", "block_dropout"}
 PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")
 
 
@@ -67,6 +77,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add_train_options(commands)
     add_evaluate_options(commands)
     add_cross_validate_options(commands)
+    add_compare_options(commands)
     add_push_options(commands)
     return parser.parse_args(argv)
 
@@ -166,6 +177,17 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         help="change augmentations, 0 switches one off; without this option: "
         + "; ".join(f"{key} {describe(recipe.augmentation)}" for key, recipe in RECIPES.items()),
     )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        type=network_field,
+        default=[],
+        metavar="NAME=VALUE",
+        dest="network",
+        help=f"change the network; recurrent: {', '.join(RECURRENT)}; pooling: {', '.join(POOLING)}; "
+        "without this option: "
+        + " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in NETWORK.items()),
+    )
     parser.add_argument("--device", default=best_device(), help="cpu, cuda or mps (default here: %(default)s)")
     parser.add_argument(
         "--precision",
@@ -193,6 +215,24 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
         help="part of the data (default: %(default)s)",
     )
     measure.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
+
+
+def add_compare_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `compare`."""
+    compare = commands.add_parser(
+        "compare",
+        help="set finished runs side by side",
+        description="Print the figures of finished runs and what was different about them, and draw their validation "
+        "curves. Minutes are those of the training that was validated.",
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of a model")
+    compare.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs") / "comparison.png",
+        metavar="PNG",
+        help="the curves (default: %(default)s)",
+    )
 
 
 def add_push_options(commands: argparse._SubParsersAction) -> None:
@@ -263,6 +303,15 @@ def strength(text: str) -> tuple[str, float]:
     return name, number
 
 
+def network_field(text: str) -> tuple[str, Any]:
+    """An argparse type for `channels=16,48,96,192`: the name and the value of a field of CRNNConfig."""
+    name, _, value = text.partition("=")
+    if name not in NETWORK:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
+    kind = type(NETWORK[name])
+    return name, tuple(map(int, value.split(","))) if kind is tuple else kind(value)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for a fault in what it was given."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -272,6 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_evaluate(args)
         elif args.command == "cross-validate":
             run_cross_validate(args, command_of(argv))
+        elif args.command == "compare":
+            run_compare(args)
         elif args.command == "push":
             run_push(args)
         elif args.resume:
@@ -322,15 +373,24 @@ def artists_of(args: argparse.Namespace, features: Features) -> list[str]:
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
-    """The recipe that the options name, with their changes."""
+    """The recipe that the options name, with their changes. Raises TrainingError if there is no such network."""
     recipe = RECIPES[args.config]
+    if recipe.front != "small" and (useless := SMALL_FRONT & dict(args.network).keys()):
+        raise TrainingError(f"{', '.join(sorted(useless))} can be set for --config scratch only.")
     given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
-    return replace(
+    recipe = replace(
         recipe,
         members=args.members or recipe.members,
         training=replace(recipe.training, **{"precision": best_precision(recipe.front), **given}),
         augmentation=replace(recipe.augmentation, **dict(args.augment)),
+        network=dict(args.network),
     )
+    try:
+        with torch.device("meta"):  # without memory
+            CRNN(recipe.config(("one genre", "another")))
+    except ValueError as error:
+        raise TrainingError(f"There is no such network: {error}.") from error
+    return recipe
 
 
 def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
@@ -346,7 +406,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         raise DatasetError(f"{out} is not empty; {hint}give another --out.")
     if args.tensorboard and not find_spec("tensorboard"):
         raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
-    dataset, recipe = load_dataset(args), recipe_of(args)
+    recipe, dataset = recipe_of(args), load_dataset(args)
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     for warning in dataset.warnings():
@@ -394,7 +454,12 @@ def clips_by_part(dataset: Dataset) -> dict[str, int]:
 def train_and_measure(recipe: Recipe, dataset: Dataset, args: argparse.Namespace, out: Path, command: str) -> None:
     """Validate a recipe, train it again on all clips if it is to be refitted, and write what came of it."""
     sizes = clips_by_part(dataset)
-    record = {"protocol": dataset.protocol, "clips": sizes, "epochs": recipe.training.epochs, **provenance(command)}
+    record = {
+        "protocol": dataset.protocol,
+        "clips": sizes,
+        "epochs": recipe.training.epochs,
+        **provenance(command, recipe),
+    }
     valid = dataset.clips("valid")
     logs = out / "tensorboard" if args.tensorboard else None
     model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
@@ -490,10 +555,11 @@ def stopping_after_the_epoch() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def provenance(command: str) -> dict:
-    """What made a result: the command and the versions."""
+def provenance(command: str, recipe: Recipe) -> dict:
+    """What made a result: the command, the recipe and the versions."""
     return {
         "command": command,
+        "recipe": {**asdict(recipe), "network": {**NETWORK, **recipe.network}},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
@@ -521,13 +587,13 @@ def report_fold(number: int, epoch: Epoch) -> None:
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
-    dataset, recipe = load_dataset(args), recipe_of(args)
+    recipe, dataset = recipe_of(args), load_dataset(args)
     clips = dataset.clips("train+valid")
     groups = artists_of(args, clips.features) if args.groups == "artist" else None
     out = args.out or Path("runs") / f"cross-validate-{args.config}-{args.groups}"
     jobs = args.jobs or (os.cpu_count() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
-    record = {"valid": figures, "groups": args.groups, **provenance(command)}
+    record = {"valid": figures, "groups": args.groups, **provenance(command, recipe)}
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_figures(out, "cross-validation", figures)
     print("fold  clips  accuracy  negative log-likelihood  minutes")
@@ -535,6 +601,20 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
         print(f"{number:4}  {fold['n']:5}  {fold['accuracy']:8.3f}  {fold['nll']:23.3f}  {fold['seconds'] / 60:7.1f}")
     print_figures("all folds", figures)
     print(f"spread: the folds' accuracies have a standard deviation of {figures['spread']:.3f}")
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Print the figures of runs and what differs between them, and draw the curves of those that have any."""
+    if unfinished := next((run for run in args.runs if (run / UNFINISHED).exists()), None):
+        raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
+    runs = [read_run(folder) for folder in args.runs]
+    print("\n".join(table(runs)))
+    if lines := differences(runs):
+        print("", "What differs, run by run:", *lines, sep="\n")
+    if histories := {run.name: run.history for run in runs if run.history}:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        plots.compared(histories).savefig(args.out)
+        print(f"\n{args.out} shows the validation curves.")
 
 
 def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epoch]) -> None:

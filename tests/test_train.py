@@ -273,6 +273,9 @@ def test_train_is_the_default_command() -> None:
         ["--augment", "everything=1"],
         ["--augment", "mixup=-1"],
         ["--augment", "mixup"],
+        ["--set", "genres=a,b"],
+        ["--set", "channels=few"],
+        ["--set", "dropout"],
         ["--data", "a", "--features", "b"],
     ],
 )
@@ -442,6 +445,33 @@ def test_features_that_are_gone_or_others_are_a_sentence(
         assert "other settings (other training clips, other validation clips)" in capsys.readouterr().err
     finally:
         aside.replace(path)
+
+
+def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None:
+    network = ["recurrent=lstm", "recurrent_size=6", "pooling=attention", "dropout=0.1"]
+    fewer = ["channels=4,8", "mel_pools=8,4", "time_pools=2,2"]
+    options = ["--epochs", "1", "--no-refit", "--set", *network, *fewer]
+    assert main([*features, "--out", str(tmp_path), *options]) == 0
+    model, _ = load_checkpoint(tmp_path / "model")
+    assert (model.config.recurrent, model.config.recurrent_size, model.config.pooling) == ("lstm", 6, "attention")
+    assert (model.config.channels, model.config.dropout) == ((4, 8), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("recurrent=rnn", "recurrent is one of gru, lstm, none, not 'rnn'"),
+        ("channels=4,8", "channels, mel_pools and time_pools need one number for each convolutional block"),
+        ("channels=4,8,16,32", "channels can be set for --config scratch only."),
+        ("dropout=2", "dropout probability has to be between 0 and 1"),
+    ],
+)
+def test_an_impossible_network_is_a_sentence(change: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    config = [] if "scratch only" in message else ["--config", "scratch"]
+    assert main(["--features", "nowhere.npz", *config, "--set", change]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_patience_tells_which_epoch_was_chosen(features: list[str], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from crnn.plots.audio import FEATURES, Feature, mel_spectrogram
 from crnn.plots.inside import STEPS, Step
 from crnn.plots.style import INK, PALETTE, genre_colours, to_svg
-from crnn.plots.training import confusion_matrix, curves, reliability
+from crnn.plots.training import compared, confusion_matrix, curves, reliability
 
 __all__ = [
     "FEATURES",
@@ -12,6 +12,7 @@ __all__ = [
     "STEPS",
     "Feature",
     "Step",
+    "compared",
     "confusion_matrix",
     "curves",
     "genre_colours",

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, WIDTH, ink, readable_on, write
+from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, WIDTH, genre_colours, ink, readable_on, write
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -24,6 +24,24 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
         ink(axes)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
+    return figure
+
+
+def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Validation loss and accuracy over the epochs of several trainings, by name; rows are as for `curves`."""
+    figure = Figure(figsize=(8, 3 + 0.15 * len(histories)), dpi=DPI, layout="constrained")
+    colours = genre_colours(list(histories))
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for run, history in histories.items():
+            values = [row[f"valid_{name}"] for row in history]
+            axes.plot([row["epoch"] for row in history], values, color=colours[run], label=run, marker=".")
+        axes.set(xlabel="epoch", ylabel=f"validation {name}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ink(axes)
+    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+    legend = figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 
