@@ -149,7 +149,7 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
     assert [cells["verdict"] for cells in view["rows"]] == ["rock", UNSURE, NO_MUSIC]
     assert [cells["is_genre"] for cells in view["rows"]] == [True, False, False]
     assert silent["top"] == []
-    assert answered["seconds"] == 14.987654
+    assert answered["seconds"] == 14.9877
     assert (view["csv"], view["json"]) == (to_csv(rows), to_json(rows))
     assert json.loads(json.dumps(view, allow_nan=False)) == view
 
