@@ -333,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"train.py: {stop or 'stopped.'}", file=sys.stderr)
+        print(f"train.py: {str(stop) or 'stopped.'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
