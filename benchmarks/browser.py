@@ -13,8 +13,9 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 import app  # noqa: E402
 from crnn import GenreClassifier  # noqa: E402
+from crnn.audio import SUFFIXES  # noqa: E402
 
-EXAMPLES = {path.stem: path for path in app.EXAMPLES.glob("*") if path.suffix in app.SUFFIXES}
+EXAMPLES = {path.stem: path for path in app.EXAMPLES.glob("*") if path.suffix in SUFFIXES}
 
 
 @contextmanager

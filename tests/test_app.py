@@ -33,8 +33,8 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
-from crnn import checkpoint, page, plots
-from crnn.audio import SAMPLE_RATE, AudioError, load_audio
+from crnn import checkpoint, handlers, page, plots
+from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, load_audio
 from crnn.background import Stopped
 from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
 from crnn.explain import explain
@@ -281,7 +281,7 @@ def test_example_is_played_answered_and_compared(page_, classifier):
     example.focus()
     page_.keyboard.press("Enter")
     (path,) = (ROOT / "assets" / "examples").glob(f"{name}.*")
-    expect_answer_to(path, page_, classifier, app.CREDITS[name])
+    expect_answer_to(path, page_, classifier, handlers.CREDITS[name])
     expect(page_.locator("#answer")).to_contain_text(f"Its author calls this example {name}")
 
 
@@ -491,7 +491,7 @@ def test_explanation_can_be_stopped(page_, songs, classifier, monkeypatch):
             ended.set()
             raise
 
-    monkeypatch.setattr(app, "explain", endless)
+    monkeypatch.setattr(handlers, "explain", endless)
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
     page_.select_option("[data-part=why]", GENRES[0])
@@ -528,7 +528,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
             raise
         return explain(model, log_mel, genre, report)
 
-    monkeypatch.setattr(app, "explain", slow)
+    monkeypatch.setattr(handlers, "explain", slow)
     upload(page_, songs["noise"])
     expect_answer_to(songs["noise"], page_, classifier)
     page_.select_option("[data-part=why]", GENRES[0])
@@ -550,7 +550,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
 
 def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch):
     decoded = []
-    monkeypatch.setattr(app, "load_audio", lambda song: decoded.append(song) or load_audio(song))
+    monkeypatch.setattr(handlers, "load_audio", lambda song: decoded.append(song) or load_audio(song))
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
     assert len(decoded) == 1
@@ -705,7 +705,7 @@ def test_model_is_described(page_, classifier):
 
 
 def test_bundled_model_shows_its_figures():
-    happens = app.Page(GenreClassifier.from_pretrained(DEFAULT_MODEL))
+    happens = handlers.Page(GenreClassifier.from_pretrained(DEFAULT_MODEL))
     facts, figures, card = happens.about(None)
     assert DEFAULT_MODEL in facts
     assert figures.count("<figure") == 3
@@ -971,10 +971,10 @@ def test_examples_are_not_copied_to_where_uploads_are_deleted(classifier, monkey
 
 
 def test_every_example_has_its_credits():
-    examples = [path for path in app.EXAMPLES.glob("*") if path.suffix in app.SUFFIXES]
-    assert {path.stem for path in examples} == app.CREDITS.keys()
-    words = (app.EXAMPLES / "README.md").read_text("utf-8")
-    for credit in app.CREDITS.values():
+    examples = [path for path in handlers.EXAMPLES.glob("*") if path.suffix in SUFFIXES]
+    assert {path.stem for path in examples} == handlers.CREDITS.keys()
+    words = (handlers.EXAMPLES / "README.md").read_text("utf-8")
+    for credit in handlers.CREDITS.values():
         title, _, rest = credit.partition(" · ")
         author = rest.rpartition(", ")[0]
         assert title in words

@@ -16,7 +16,7 @@ SPEAKING = ("say", "hint", "text")  # the functions that take a text
 
 def texts():
     """The fixed texts that the sources show where they stand."""
-    for path in (ROOT / "app.py", ROOT / "crnn" / "page.py", ROOT / "crnn" / "about.py"):
+    for path in (ROOT / "app.py", *(ROOT / "crnn" / f"{name}.py" for name in ("handlers", "page", "about"))):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             name = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None))
             if name in SPEAKING and node.args and isinstance(node.args[0], ast.Constant):
