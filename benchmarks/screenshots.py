@@ -83,11 +83,7 @@ def main() -> None:
             return page
 
         photograph(open_page, silence)
-    for name, picture in (
-        ("page", "6-why-1440-light"),
-        ("page-phone", "5-answer-360-dark"),
-        ("page-inside", "9-inside-1440-dark"),
-    ):
+    for name, picture in README.items():
         (ROOT / "assets" / f"{name}.png").write_bytes((OUT / f"{picture}.png").read_bytes())
 
 
