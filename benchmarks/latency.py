@@ -4,6 +4,7 @@ Prints the median of each step over the runs, after one warm-up run, in millisec
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -15,8 +16,9 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
-from crnn import GenreClassifier, plots  # noqa: E402
+from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import load_audio  # noqa: E402
+from crnn.view import song_view  # noqa: E402
 
 
 def timed(step: Callable[[], object]) -> tuple[float, object]:
@@ -31,13 +33,13 @@ def measure(classifier: GenreClassifier, song: Path) -> dict[str, float]:
     decode, waveform = timed(lambda: load_audio(song))
     log_mel, _ = timed(lambda: classifier.front_end(torch.from_numpy(waveform)))
     predict, prediction = timed(lambda: classifier.predict_waveform(waveform))
-    spectrogram, _ = timed(lambda: plots.to_svg(plots.mel_spectrogram(prediction.log_mel), "mel spectrogram"))
+    drawing, _ = timed(lambda: json.dumps(song_view(song.name, prediction, waveform)))
     return {
         "decode": decode,
         "log-mel": log_mel,
         "model": predict - log_mel,
         "song to answer": decode + predict,
-        "picture of the spectrogram": spectrogram,
+        "data of the page's drawing": drawing,
     }
 
 

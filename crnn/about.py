@@ -11,12 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, Origin, optional_text
+from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, Origin, optional_text
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
 from crnn.page import figure, say
 
-HUB_URL = "https://huggingface.co"
 MARKUP = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])|```(?=mermaid)")  # what begins a picture, HTML or a diagram
 MOST_GENRES, MOST_BINS, MOST_EPOCHS = 30, 100, 2_000  # that can be drawn
 MOST = 1_000_000  # of clips in a cell or a bin, of epochs, of a loss
@@ -36,7 +35,7 @@ def facts(classifier: GenreClassifier) -> str:
         (say("Says unsure below"), f"{config.unsure_below:.0%}"),
     ]
     if origin.repo:
-        address = f"{HUB_URL}/{origin.repo}/tree/{origin.revision}"
+        address = f"{HUB_ADDRESS}{origin.repo}/tree/{origin.revision}"
         link = f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>'
         rows.append((say("On the Hub"), link))
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)

@@ -109,7 +109,7 @@ def windows(log_mel: Tensor, window_frames: int, hop_frames: int) -> tuple[Tenso
 
 def to_levels(log_mel: Tensor) -> np.ndarray:
     """A log-mel (128, frames) in dB as 8-bit levels of the same shape: 0 is the floor, 255 the loudest cell."""
-    return torch.round(255.0 * (1.0 - log_mel / FLOOR_DB)).to(torch.uint8).numpy()
+    return torch.round(255.0 * (1.0 - log_mel / FLOOR_DB)).clamp(0, 255).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)

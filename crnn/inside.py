@@ -34,9 +34,7 @@ class Trace:
     log_mel: np.ndarray  # float32 (128, frames) dB below the loudest cell of the song
     maps: tuple[Maps, ...]  # of the convolutions; the last is what the recurrent layer reads, one frame a step
     directions: tuple[str, ...]  # of the recurrent layer: forwards and backwards, or the single one of a model without
-    states: (
-        np.ndarray
-    )  # float32 (steps, features): what it gives, in equal parts for the directions; -1 to 1 if it has two
+    states: np.ndarray  # float32 (steps, features) in equal parts for the directions; -1 to 1 if it has two
     attention: np.ndarray  # float32 (steps,), sum 1; all alike where the pooling has none
     member_logits: np.ndarray  # float32 (n_genres,), of the first member
     logits: np.ndarray  # float32 (n_genres,), of the whole: what `CRNN.forward` gives

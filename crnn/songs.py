@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import ClassVar
 
-from crnn.inference import NO_MUSIC, Prediction
+from crnn.inference import Prediction
 from crnn.plots import genre_colours
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet would compute a cell that begins with one
@@ -96,8 +96,7 @@ def to_csv(rows: Sequence[Row]) -> str:
         seconds = answer["duration_seconds"]
         shares = [answer["probabilities"].get(genre) for genre in genres]
         cells = [row.name, row.model, answer["genre"], seconds and round(seconds, 2)]
-        cells += [None if share is None else round(share, 4) for share in shares]
-        table.writerow(map(_harmless, [*cells, row.error]))
+        table.writerow(map(_harmless, [*cells, *shares, row.error]))
     return text.getvalue()
 
 
@@ -115,7 +114,7 @@ def _cells(row: Row) -> dict:
             for (genre, share), colour in zip(row.answer["probabilities"].items(), row.colours, strict=True)
         ]
         cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
-        cells["is_genre"] = row.answer["genre"] != NO_MUSIC and row.answer["genre"] in row.answer["probabilities"]
+        cells["is_genre"] = row.answer["genre"] in row.answer["probabilities"]
     return cells
 
 

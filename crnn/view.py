@@ -5,15 +5,16 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from crnn.explain import Explanation
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz, to_levels
 from crnn.inference import Prediction
 from crnn.plots import genre_colours
-from crnn.plots.style import MEL_TICKS_HZ
+from crnn.plots.style import MEL_TICKS_HZ, readable_on
 
 PEAKS = 900  # bars of the waveform
 COURSE_POINTS = 300  # along the areas of the genres
@@ -42,13 +43,14 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
             {
                 "name": prediction.genres[i],
                 "colour": colours[prediction.genres[i]],
+                "ink": readable_on(colours[prediction.genres[i]]),  # of its name on its colour
                 "share": prediction.probabilities[prediction.genres[i]],
                 "shares": [None if np.isnan(share) else round(share, 3) for share in shares[:, i].tolist()],
             }
             for i in order
         ],
         "peaks": envelope(waveform).round(3).tolist(),
-        "tiles": list(tiles(spectrogram(prediction.log_mel))),
+        "tiles": list(tiles(to_levels(torch.from_numpy(prediction.log_mel)))),
         "spectrogram_seconds": prediction.log_mel.shape[1] / FRAMES_PER_SECOND,
         "ticks_hz": [[hz, (band_of_hz(hz) + 0.5) / N_MELS] for hz in MEL_TICKS_HZ],
         "floor_db": int(FLOOR_DB),
@@ -76,11 +78,6 @@ def envelope(waveform: np.ndarray) -> np.ndarray:
     firsts = np.linspace(0, len(waveform), min(len(waveform), PEAKS), endpoint=False).astype(int)
     peaks = np.maximum.reduceat(np.abs(waveform), firsts)
     return peaks / max(peaks.max(), np.finfo(np.float32).tiny)
-
-
-def spectrogram(log_mel: np.ndarray) -> np.ndarray:
-    """A log-mel (128, frames) in dB as levels (128, frames), uint8, from FLOOR_DB to 0 dB."""
-    return (255 * (1 - log_mel / FLOOR_DB)).clip(0, 255).round().astype(np.uint8)
 
 
 def overlay(explanation: Explanation) -> list[dict]:

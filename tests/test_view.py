@@ -13,11 +13,11 @@ from PIL import Image
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import Origin
 from crnn.explain import BAND_EDGES, Explanation
-from crnn.features import FRAMES_PER_SECOND, LogMel
+from crnn.features import FRAMES_PER_SECOND, LogMel, to_levels
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.model import CRNN
 from crnn.plots import genre_colours
-from crnn.view import PALETTE, PEAKS, SPOKE_AGAINST, SPOKE_FOR, course, envelope, overlay, song_view, spectrogram, tiles
+from crnn.view import PALETTE, PEAKS, SPOKE_AGAINST, SPOKE_FOR, course, envelope, overlay, song_view, tiles
 
 GENRES = ("rock", "jazz", "disco")
 
@@ -71,9 +71,9 @@ def test_the_colours_of_a_tile_are_those_of_its_levels() -> None:
 
 def test_levels_are_decibels() -> None:
     log_mel = np.float32([[-80, -60, -40, -20, 0, -100, 1]])
-    assert spectrogram(log_mel).tolist() == [[0, 64, 128, 191, 255, 0, 255]]
+    assert to_levels(torch.from_numpy(log_mel)).tolist() == [[0, 64, 128, 191, 255, 0, 255]]
     fine = np.linspace(-80, 0, 10_000, dtype=np.float32)[None]
-    np.testing.assert_allclose(-80 * (1 - spectrogram(fine) / 255), fine, atol=80 / 255 / 2 + 1e-4)
+    np.testing.assert_allclose(-80 * (1 - to_levels(torch.from_numpy(fine)) / 255), fine, atol=80 / 255 / 2 + 1e-4)
 
 
 def test_the_envelope_shows_a_click_where_it_is() -> None:

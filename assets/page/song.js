@@ -19,11 +19,6 @@ const svg = (name, attributes = {}, ...children) => {
 };
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };  // 60 times a second
 const player = () => document.querySelector('#song audio');
-const readableOn = colour => {  // black or white, whichever has more contrast (WCAG 2.2)
-  const [r, g, b] = [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16) / 255)
-    .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#000' : '#fff';
-};
 
 // What is there before the first song, too, so that nothing jumps when it comes.
 const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(node => [node.dataset.part, node]));
@@ -99,7 +94,7 @@ function areas(x, width) {
     const place = roomiest(genre, width);
     if (place >= 0) names.push(svg('text', {
       x: x(song.seconds[place]), y: y((below[place] + lower[place]) / 2) + 4, 'text-anchor': 'middle',
-      'font-size': 13, fill: readableOn(genre.colour),
+      'font-size': 13, fill: genre.ink,
     }, genre.name));
   }
   return [...shapes, ...names];

@@ -25,7 +25,7 @@ function line(row) {
   }
   const [first, second] = row.top;
   const answer = row.is_genre ? [dot(first.colour), row.verdict]
-    : [message(row.verdict === 'unsure' ? 'unsure' : 'no music'), ...(first ? [' · ', dot(first.colour), first.genre] : [])];
+    : [message(row.verdict), ...(first ? [' · ', dot(first.colour), first.genre] : [])];
   cells.push(
     html('td', {}, ...answer),
     html('td', {class: 'number'}, first ? percent(first.share) : '–'),
