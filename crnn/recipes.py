@@ -1,7 +1,7 @@
 """How the bundled models were made, by name: what `train.py` does unless it is told otherwise."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -9,6 +9,13 @@ import torch
 from crnn.augment import Augmentation
 from crnn.model import CRNN, CRNNConfig
 from crnn.training import TrainingConfig
+
+NETWORK = {  # the fields of CRNNConfig that a recipe may change, and what they are otherwise
+    field.name: field.default
+    for field in fields(CRNNConfig)
+    if field.name
+    not in ("genres", "front", "members", "temperature", "unsure_below", "trained_on", "features", "version")
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Recipe:
     members: int
     training: TrainingConfig
     augmentation: Augmentation
-    network: Mapping[str, Any] = field(default_factory=dict)  # other fields of CRNNConfig than their defaults
+    network: Mapping[str, Any] = field(default_factory=dict)  # of NETWORK, what is not as there
 
     def config(self, genres: tuple[str, ...]) -> CRNNConfig:
         """The configuration of a model of these genres. Raises ValueError if its fields contradict each other."""

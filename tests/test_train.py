@@ -20,13 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 import train
-from crnn import download
+from crnn import download, runs
 from crnn.checkpoint import load_checkpoint
 from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.gtzan import FAULT_FILTERED, genre_of
 from crnn.musicnn import PRETRAINED
+from crnn.recipes import RECIPES
 from crnn.training import Epoch
-from train import RECIPES, load_dataset, main, parse_args
+from train import load_dataset, main, parse_args
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
@@ -396,7 +397,7 @@ def stopped(features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         if epoch.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "report", stop)
+    monkeypatch.setattr(runs, "report", stop)
     assert main([*features, "--out", str(out)]) == 130
     monkeypatch.undo()
     return out
@@ -516,7 +517,7 @@ def test_epochs_are_logged_for_tensorboard(
             noted[self.folder.name, tag, step] = value
 
     monkeypatch.setattr(train, "find_spec", lambda name: name)
-    monkeypatch.setattr(train, "import_module", lambda _: SimpleNamespace(SummaryWriter=SummaryWriter))
+    monkeypatch.setattr(runs, "import_module", lambda _: SimpleNamespace(SummaryWriter=SummaryWriter))
     assert main([*features, "--out", str(tmp_path), "--epochs", "2", "--tensorboard"]) == 0
     tags = {"lr", "loss/train", "accuracy/train", "seconds"}
     assert {tag for parts, tag, _ in noted if parts == "train+valid"} == tags
