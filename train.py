@@ -26,6 +26,7 @@ from crnn.extraction import extract_features
 from crnn.features import DatasetError, Features
 from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.options import parse_args, recipe_of
+from crnn.processes import is_first, is_loss_of_another, n_launched, processes, silent
 from crnn.publish import prepare, push
 from crnn.runs import (
     UNFINISHED,
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parse_args(argv)
     try:
+        if n_launched() > 1 and args.command != "train":
+            raise TrainingError(f"Only a training can be launched in several processes, not {args.command}.")
         if args.command == "evaluate":
             run_evaluate(args)
         elif args.command == "cross-validate":
@@ -57,24 +60,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_compare(args)
         elif args.command == "push":
             run_push(args)
-        elif args.resume:
-            run_train(*resumed(args))
         else:
-            run_train(args, argv)
+            with silent(not is_first()):
+                run_train(*(resumed(args) if args.resume else (args, argv)))
     except (DatasetError, CheckpointError, TrainingError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"train.py: {str(stop) or 'stopped.'}", file=sys.stderr)
+        complain(str(stop) or "stopped.")
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
     return 0
 
 
+def complain(message: object) -> None:
+    """Tell the person why it ends; what all processes found out is said once."""
+    if is_first():
+        print(f"train.py: {message}", file=sys.stderr)
+
+
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
-    return shlex.join(["python", "train.py", *argv])
+    several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched())]
+    return shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
@@ -109,26 +118,30 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
 
     Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
     """
+    here = processes(args.device)
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     go_on = f"{command_of(['--resume', str(out)])} goes on"
     unfinished = out / UNFINISHED
-    if not args.resume and out.exists() and any(out.iterdir()):
+    if here.is_main_process and not args.resume and out.exists() and any(out.iterdir()):
         hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
         raise DatasetError(f"{out} is not empty; {hint}give another --out.")
     if args.tensorboard and not find_spec("tensorboard"):
         raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
-    recipe, dataset = recipe_of(args), load_dataset(args)
+    recipe = recipe_of(args)
+    with here.local_main_process_first():  # fetches and decodes what the others of its machine then find
+        dataset = load_dataset(args)
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     for warning in dataset.warnings():
         print(f"train.py: {warning}", file=sys.stderr)
     try:
-        if not args.resume:
+        if here.is_main_process and not args.resume:
             write_whole(unfinished / COMMAND_FILE, json.dumps(list(argv)).encode())
             print(f"If it is stopped, {go_on}.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
-        shutil.rmtree(unfinished)
+        if here.is_main_process:
+            shutil.rmtree(unfinished)
     except BrokenPipeError:
         raise
     except (OSError, SafetensorError) as error:
@@ -138,6 +151,12 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {go_on}.") from None
+    except RuntimeError as error:
+        if not is_loss_of_another(error):
+            raise
+        raise TrainingError(f"Another process of this training has ended; {go_on}.") from error
+    here.wait_for_everyone()
+    here.destroy_process_group()
 
 
 def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:

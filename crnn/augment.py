@@ -1,13 +1,12 @@
 """Random changes of log-mels in training: the same music in another key, tempo, room or mix keeps its genre."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, N_MELS, repeat_to
+from crnn.features import FLOOR_DB, N_MELS, Features
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,51 @@ MASK_BANDS = 16  # at most, in one mask
 MASK_SHARE = 0.12  # of the window's frames at most, in one mask
 
 
-class Augmenter:
-    """Draws training batches: a window of each clip, changed at random, on the device where the log-mels are.
+class ClipStore:
+    """The log-mels of clips on a device, as the 8-bit levels that they are kept in, a quarter of float32."""
 
-    Randomness comes from torch's global generator, so `torch.manual_seed` fixes it together with dropout.
+    def __init__(self, features: Features, device: torch.device | str = "cpu") -> None:
+        self.levels = torch.from_numpy(features.logmel).to(device)  # (clips, 128, frames)
+        self.floor_db = torch.from_numpy(features.floor_db).to(device)
+        self.n_frames = torch.from_numpy(features.n_frames).long().to(device)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def log_mel(self, index: int) -> Tensor:
+        """All of one clip: (128, frames), float32 dB."""
+        return self.floor_db[index] * (1.0 - self.levels[index, :, : self.n_frames[index]].float() / 255.0)
+
+    def cut(self, index: Tensor, position: Tensor, n_frames: int) -> Tensor:
+        """Cut `n_frames` out of each of the clips at `index` (batch,): (batch, 128, n_frames), float32 dB.
+
+        `position` (batch,) is from 0, at the start of a clip, to 1, at its end. Shorter clips are repeated.
+        """
+        length = self.n_frames[index]
+        start = torch.round(position * (length - n_frames).clamp_min(0)).long()
+        frame = (start[:, None] + torch.arange(n_frames, device=index.device)) % length[:, None]
+        levels = self.levels[index].gather(2, frame[:, None].expand(-1, N_MELS, -1))
+        return self.floor_db[index, None, None] * (1.0 - levels.float() / 255.0)
+
+
+class Augmenter:
+    """Draws training batches: a window of each clip, changed at random, on the device where the clips are.
+
+    Randomness comes from torch's global generators, so `torch.manual_seed` fixes it together with dropout.
     """
 
     def __init__(self, augmentation: Augmentation, window_frames: int) -> None:
         self.augmentation = augmentation
         self.window_frames = window_frames
 
-    def __call__(self, log_mels: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mels (128, frames) in dB of any lengths and targets (batch, n_genres) to one batch of both.
+    def __call__(self, clips: ClipStore, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The clips at `index` (batch,) and their targets (batch, n_genres) to one batch of both.
 
         Returns log-mels (batch, 128, window_frames) and targets (batch, n_genres); each row of these still sums to one.
         """
-        log_mel = torch.stack([self._cut(log_mel) for log_mel in log_mels])
+        around_middle = torch.rand(len(index), device=index.device) - 0.5
+        position = 0.5 + self.augmentation.window_position * around_middle
+        log_mel = clips.cut(index, position, self._cut_frames)
         dose = (torch.rand(len(log_mel), device=log_mel.device) < self.augmentation.probability).float()
         log_mel = self._colour(self._place(log_mel, dose), dose)
         if self.augmentation.mixup:
@@ -60,14 +88,6 @@ class Augmenter:
     def _cut_frames(self) -> int:
         """Frames that the fastest stretch needs to fill a window."""
         return round(self.window_frames * (1.0 + self.augmentation.time_stretch))
-
-    def _cut(self, log_mel: Tensor) -> Tensor:
-        """A stretch of the clip (128, _cut_frames), around its middle where window_position is zero."""
-        log_mel = repeat_to(log_mel, max(log_mel.shape[-1], self._cut_frames))
-        spare = log_mel.shape[-1] - self._cut_frames
-        share = 0.5 + self.augmentation.window_position * (torch.rand(()).item() - 0.5)
-        start = round(share * spare)
-        return log_mel[:, start : start + self._cut_frames]
 
     def _place(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """Time stretch and mel shift in one bilinear resampling; what comes in from outside the bands is floor."""

@@ -153,6 +153,14 @@ class Features:
             row[:, : level.shape[-1]] = level
         return cls(logmel, np.full(len(levels), FLOOR_DB, dtype=np.float32), np.array(track_ids), n_frames)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Features"]) -> "Features":
+        """All tracks of several, in that order."""
+        widest = max(part.logmel.shape[2] for part in parts)
+        padded = [np.pad(part.logmel, ((0, 0), (0, 0), (0, widest - part.logmel.shape[2]))) for part in parts]
+        others = ([getattr(part, name) for part in parts] for name in ("floor_db", "track_id", "n_frames"))
+        return cls(np.concatenate(padded), *map(np.concatenate, others))
+
     def save(self, path: str | PathLike) -> None:
         """Write the feature file (NumPy .npz); it appears under its name only when it is complete."""
         path = Path(path)

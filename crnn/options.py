@@ -11,8 +11,10 @@ import torch
 from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.gtzan import SPLITS
 from crnn.model import CRNN, POOLING, RECURRENT
+from crnn.processes import launched_with
 from crnn.recipes import NETWORK, RECIPES, Recipe, best_device, best_precision
-from crnn.training import TrainingConfig, TrainingError
+from crnn.state import TrainingError
+from crnn.training import TrainingConfig
 
 COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
 SMALL_FRONT = {"channels", "mel_pools", "time_pools", "block_dropout"}
@@ -107,6 +109,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         ("epochs", int, "passes over the training clips"),
         ("batch_size", int, "clips in a batch"),
         ("lr", float, "highest learning rate of the cycle"),
+        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
     ):
         option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {by_recipe(name)})"
         parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
@@ -271,7 +274,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     recipe = replace(
         recipe,
         members=args.members or recipe.members,
-        training=replace(recipe.training, **{"precision": best_precision(recipe.front), **given}),
+        training=replace(recipe.training, **{"precision": best_precision(recipe.front), **launched_with(), **given}),
         augmentation=replace(recipe.augmentation, **dict(args.augment)),
         network=dict(args.network),
     )

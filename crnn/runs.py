@@ -21,6 +21,7 @@ from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
 from crnn.gtzan import Dataset
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
+from crnn.processes import any_of_them, processes
 from crnn.recipes import NETWORK, Recipe
 from crnn.training import Clips, Epoch, best_epoch, calibrated, clip_logits, evaluate, fit
 
@@ -35,27 +36,34 @@ def train_and_measure(
 
     `command` is what was typed, for the record; `logs` is a folder for TensorBoard. What `out` has already of this
     training is gone on from.
+
+    Processes that a launcher started train together when each calls this; the first one writes and reports.
     """
+    writes = processes(recipe.training.device).is_main_process
     sizes = clips_by_part(dataset)
     record = {
         "protocol": dataset.protocol,
         "clips": sizes,
         "epochs": recipe.training.epochs,
         **provenance(command, recipe),
+        "processes": processes(recipe.training.device).num_processes,
     }
     valid = dataset.clips("valid")
     model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
     if recipe.training.patience:
         record["chosen_epoch"] = best_epoch(history)
-    logits = clip_logits(model, valid)
-    calibration = fit_calibration(logits, valid.labels)
-    record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
-    write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
-    print_figures("valid", record["valid"])
+    if writes:
+        logits = clip_logits(model, valid)
+        calibration = fit_calibration(logits, valid.labels)
+        record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
+        write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
+        print_figures("valid", record["valid"])
     if refit:
         print("The same on training and validation clips:")
         model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))
-        model = calibrated(model, calibration)
+    if not writes:
+        return
+    model = calibrated(model, calibration)
     if "test" in sizes:
         record["test"] = evaluate(model, dataset.clips("test"))
         print_figures("test", record["test"])
@@ -78,10 +86,14 @@ def fit_recipe(
     stop_after: int | None = None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train a recipe on some parts of the data, from where it stands in the folder of the run."""
-    with stopping_after_the_epoch() as stop_if_asked, logging_to(logs and logs / parts) as log:
+    here = processes(recipe.training.device)
+    if not here.is_main_process:
+        logs = None
+    with stopping_after_the_epoch(here.is_main_process) as stop_if_asked, logging_to(logs and logs / parts) as log:
 
         def on_epoch(epoch: Epoch) -> None:
-            report(epoch)
+            if here.is_main_process:
+                report(epoch)
             log(epoch)
             stop_if_asked()
 
@@ -118,10 +130,10 @@ def logging_to(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
 
 
 @contextmanager
-def stopping_after_the_epoch() -> Iterator[Callable[[], None]]:
+def stopping_after_the_epoch(says_so: bool) -> Iterator[Callable[[], None]]:
     """Until the block is left, the first Ctrl-C makes only the function that it gives raise KeyboardInterrupt.
 
-    The second Ctrl-C does so at once.
+    It does so in all processes if one of them was asked to stop. The second Ctrl-C does so at once.
     """
     asked = False
 
@@ -129,10 +141,11 @@ def stopping_after_the_epoch() -> Iterator[Callable[[], None]]:
         nonlocal asked
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(2, b"\ntrain.py: stopping after this epoch; Ctrl-C again stops at once.\n")  # print may be interrupted
+        if says_so:  # by a call that no signal can come into
+            os.write(2, b"\ntrain.py: stopping after this epoch; Ctrl-C again stops at once.\n")
 
     def stop_if_asked() -> None:
-        if asked:
+        if any_of_them(asked):
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, ask)

@@ -69,7 +69,7 @@ def _differences(saved: object, settings: object, name: str = "") -> Iterator[st
 def random_state(device: str) -> dict[str, Tensor]:
     """What the generators of the CPU and of a device will draw next."""
     states = {"cpu": torch.get_rng_state()}
-    if device != "cpu":
+    if torch.device(device).type != "cpu":
         module, which = _generators(device)
         states[device] = module.get_rng_state(*which)
     return states

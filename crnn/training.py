@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -12,16 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from crnn.augment import Augmentation, Augmenter
-from crnn.features import Features
+from crnn.augment import Augmentation, Augmenter, ClipStore
+from crnn.features import Features, windows
 from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.model import CRNN, Normalise
 from crnn.outliers import outlier_log_mels
+from crnn.processes import accelerator
 from crnn.state import TrainingError, random_state, read_state, set_random_state, write_state
+
+CLIPS_AT_ONCE = {True: 5, False: 64}  # in validation, on a CPU, whose caches are small, and elsewhere
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class TrainingConfig:
     """How to fit: AdamW with a one-cycle learning rate, and an exponential moving average of the weights."""
 
     epochs: int
-    batch_size: int
+    batch_size: int  # clips in a step of the optimiser, of all processes together
     lr: float  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
     ema_decay: float  # of the averaged weights, a step
     pretrained_lr: float = 0.1  # of lr, for weights that are trained further (Howard and Ruder 2018, arXiv:1801.06146)
@@ -63,6 +68,7 @@ class TrainingConfig:
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
     outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
     patience: int = 0  # epochs without a lower validation loss after which to stop; 0 trains all epochs
+    accumulation: int = 1  # parts in which a process computes its share of a batch, one after the other
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"  # or "bfloat16", in which convolutions are about twice as fast where hardware has it
@@ -101,12 +107,13 @@ def fit(
     With `state`, a file, all that the next epoch depends on is saved there before each call of `on_epoch`, and what is
     there already is gone on from: on the same machine it comes to the same weights and history as without a break.
 
+    Processes that a launcher started train one model together when each calls this with the same arguments; the result
+    is the same in all of them, and the first one writes `state`.
+
     Raises TrainingError if the loss is not a number any more or `state` is of another training, and OSError if it
     cannot be written.
     """
-    torch.manual_seed(config.seed)
-    fit_normalisation(model, train)
-    trainer = Trainer(model, train, config, augmentation)
+    trainer = Trainer(model, train, config, augmentation, valid)
     settings = settings_of(trainer, train, valid) if state else {}
     history: list[Epoch] = []
     best = trainer.average.module.state_dict()
@@ -118,7 +125,7 @@ def fit(
         initial=len(history) * trainer.steps // config.epochs,
         unit="batch",
         dynamic_ncols=True,
-        disable=not (progress and sys.stderr.isatty()),
+        disable=not (progress and trainer.accelerator.is_main_process and sys.stderr.isatty()),
     ) as bar:
         for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
             if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
@@ -127,7 +134,7 @@ def fit(
             loss, accuracy = trainer.epoch(bar)
             if not math.isfinite(loss):
                 raise TrainingError(f"The loss is not a number in epoch {number}; try a smaller learning rate.")
-            probabilities = mean_probabilities(clip_logits(trainer.average.module, valid, config)) if valid else None
+            probabilities = trainer.validate() if valid else None
             history.append(
                 Epoch(
                     epoch=number,
@@ -143,8 +150,9 @@ def fit(
                 best = deepcopy(trainer.average.module.state_dict())
             if state:
                 rows = [asdict(row) for row in history]
-                kept = best if config.patience else None
-                write_state(state, settings, {**trainer.state_dict(), "history": rows, "best": kept})
+                stands = {**trainer.state_dict(), "history": rows, "best": best if config.patience else None}
+                if trainer.accelerator.is_main_process:
+                    write_state(state, settings, stands)
             on_epoch(history[-1])
     trainer.average.module.load_state_dict(best)  # without patience, what it has already
     return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
@@ -165,7 +173,20 @@ def settings_of(trainer: "Trainer", train: Clips, valid: Clips | None) -> dict:
         "augmentation": asdict(trainer.augmenter.augmentation),
         "training clips": train.fingerprint(),
         "validation clips": valid.fingerprint() if valid else None,
+        "processes": trainer.accelerator.num_processes,
     }
+
+
+class MemberLogits(nn.Module):
+    """A model as it is trained: what wraps it for several processes knows `forward` alone."""
+
+    def __init__(self, model: CRNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to the logits of each member, (members, batch, n_genres)."""
+        return self.model.member_logits(log_mel)
 
 
 class Trainer:
@@ -173,17 +194,33 @@ class Trainer:
 
     Sounds that are no music go into every batch with all genres as their target, so that the model is not sure of
     them: outlier exposure (Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606).
+
+    Several processes have a share of each batch each, and the mean of their gradients. They agree on the weights, the
+    average and the order of the clips, and differ in the random numbers of augmentation and dropout.
     """
 
     STATEFUL = ("model", "average", "optimizer", "scheduler")
 
-    def __init__(self, model: CRNN, clips: Clips, config: TrainingConfig, augmentation: Augmentation) -> None:
+    def __init__(
+        self,
+        model: CRNN,
+        clips: Clips,
+        config: TrainingConfig,
+        augmentation: Augmentation,
+        valid: Clips | None = None,
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator(config.device)
+        self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
+        torch.manual_seed(config.seed + self.rank)
+        fit_normalisation(model, clips)
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
         self.model = model.to(
-            config.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
+            self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
         )
-        self.config = config
-        self.average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
+        self.average = AveragedModel(model, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
+        self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
         groups = parameter_groups(model, config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.steps = config.epochs * math.ceil(len(clips) / config.batch_size)
@@ -191,54 +228,108 @@ class Trainer:
             self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=0.2
         )
         self.augmenter = Augmenter(augmentation, model.config.window_frames)
-        self.log_mels = [log_mel.to(config.device) for log_mel in clips.log_mels()]
-        n_genres = len(model.config.genres)
-        self.targets = F.one_hot(torch.from_numpy(clips.labels), n_genres).float().to(config.device)
-        self.n_outliers = round(config.outlier_share * config.batch_size)
-        self.outliers = [log_mel.to(config.device) for log_mel in outlier_log_mels()] if self.n_outliers else []
-        self.any_genre = torch.full((self.n_outliers, n_genres), 1 / n_genres, device=config.device)
+        self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
+        outliers = outlier_log_mels() if self.n_outliers else ()
+        self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
+        genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
+        any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
+        self.targets = torch.cat([genres, any_genre]).to(self.device)
+        own = np.array_split(np.arange(len(valid or ())), self.n_processes)[self.rank]
+        self.valid = ClipStore(valid.select(own).features, self.device) if valid else None
 
     def state_dict(self) -> dict:
-        """All that the next epoch depends on, beside what this was made from."""
+        """All that the next epoch depends on, beside what this was made from; every process has to ask."""
         parts = {name: getattr(self, name).state_dict() for name in self.STATEFUL}
-        return {**parts, "random": random_state(self.config.device)}
+        return {**parts, "random": gather_object([random_state(str(self.device))])}
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to where `state_dict` was called."""
         for name in self.STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        set_random_state(state["random"])
+        set_random_state(state["random"][self.rank])
 
     def epoch(self, bar: tqdm) -> tuple[float, float]:
         """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
         self.model.train()
-        losses, hits, seen = 0.0, 0, 0
-        for index in torch.randperm(len(self.log_mels)).split(self.config.batch_size):
-            loss, right = self.step(index)
-            losses, hits, seen = losses + loss * len(index), hits + right, seen + len(index)
-            bar.set_postfix(loss=f"{losses / seen:.3f}", accuracy=f"{hits / seen:.3f}", refresh=False)
+        sums = torch.zeros(3, device=self.device)
+        order = broadcast(torch.randperm(self.n_clips).to(self.device))
+        for batch in order.split(self.config.batch_size):
+            sums += self.step(batch)
             bar.update()
+        for buffer in self.average.module.buffers():  # batch normalisation saw other clips in each process
+            broadcast(buffer)
+        losses, hits, seen = self.accelerator.reduce(sums).tolist()
         return losses / seen, hits / seen
 
-    def step(self, index: Tensor) -> tuple[float, int]:
-        """One step of the optimiser on the clips at `index`; returns the loss and how many it had right."""
-        clips = [self.log_mels[i] for i in index]
-        clips += [self.outliers[i] for i in torch.randint(max(1, len(self.outliers)), (self.n_outliers,))]
-        batch, targets = self.augmenter(clips, torch.cat([self.targets[index], self.any_genre]))
-        with autocast(self.config):
-            logits = self.model.member_logits(batch).float()  # (members, batch, n_genres)
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
-        )
+    def step(self, batch: Tensor) -> Tensor:
+        """One step of the optimiser on the clips at `batch`.
+
+        Returns, of this process, the sum of the losses, how many clips it had right, and how many it had. They stay on
+        the device: to ask for them would make it wait.
+        """
+        batch = self.share(batch)
+        n_outliers = len(range(self.rank, self.n_outliers, self.n_processes))
+        outliers = self.n_clips + torch.randint(max(1, len(self.clips) - self.n_clips), (n_outliers,))
+        index = torch.cat([batch, outliers.to(self.device)])
+        n_parts = min(self.config.accumulation, len(index))
+        loss, hits = torch.zeros((2, 1), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        (len(logits) * loss).backward()  # each member learns as if it were alone
+        for number in range(n_parts):
+            part = index[number::n_parts]
+            is_last = number == n_parts - 1  # until then each process adds up gradients of its own
+            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
+                part_loss, part_hits = self.backward(part, len(part) / len(index))
+            loss, hits = loss + part_loss, hits + part_hits
         for member in self.model.members:
             nn.utils.clip_grad_norm_(member.parameters(), 5.0)
         self.optimizer.step()
         self.scheduler.step()
         self.average.update_parameters(self.model)
-        guesses, wanted = logits.mean(0).argmax(1)[: len(index)], targets.argmax(1)[: len(index)]
-        return loss.item(), int((guesses == wanted).sum())
+        n_clips = torch.full_like(loss, len(batch))
+        return torch.cat([loss * n_clips, hits, n_clips])
+
+    def share(self, batch: Tensor) -> Tensor:
+        """What this process computes of a batch: as much as every other one, so that some clips may come twice."""
+        places = torch.arange(math.ceil(len(batch) / self.n_processes), device=batch.device) * self.n_processes
+        return batch[(places + self.rank) % len(batch)]
+
+    def backward(self, index: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some clips and outliers; returns their weighted loss and how many clips were right."""
+        log_mel, targets = self.augmenter(self.clips, index, self.targets[index])
+        with self.autocast():
+            logits = self.network(log_mel).float()  # (members, batch, n_genres)
+        loss = weight * F.cross_entropy(
+            logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
+        )
+        self.accelerator.backward(len(logits) * loss)  # each member learns as if it were alone
+        is_right = logits.mean(0).argmax(1) == targets.argmax(1)
+        return loss.detach(), (is_right & (index < self.n_clips)).sum()
+
+    @torch.inference_mode()
+    def validate(self) -> np.ndarray:
+        """Probabilities (clips, n_genres) of the validation clips by the average; every process has to ask.
+
+        Unlike serving's they come from adjoining windows in the training's precision: four times as fast.
+        """
+        model, rows = self.average.module.eval(), []
+        n_frames = model.config.window_frames
+        for index in torch.arange(len(self.valid)).split(CLIPS_AT_ONCE[self.device.type == "cpu"]):
+            clips = [windows(self.valid.log_mel(i), n_frames, n_frames)[0] for i in index]
+            with self.autocast():
+                logits = model(torch.cat(clips)).float().cpu()
+            rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
+        return np.stack(gather_object(rows))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which convolutions run in the precision of the training."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+
+def _with(outliers: Sequence[Tensor], features: Features) -> Features:
+    if not outliers:
+        return features
+    names = [f"outlier {number}" for number in range(len(outliers))]
+    return Features.concatenate([features, Features.from_log_mels(outliers, names)])
 
 
 def fit_normalisation(model: CRNN, train: Clips) -> None:
@@ -248,15 +339,21 @@ def fit_normalisation(model: CRNN, train: Clips) -> None:
             module.fit(torch.cat(train.log_mels(), dim=1))
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
     """An exponential moving average that forgets faster at first, so that the random start leaves no trace.
 
     The decay of update n is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage.
     """
 
-    def update(average: Tensor, value: Tensor, n: Tensor) -> Tensor:
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], n: Tensor) -> None:
+        if not averages[0].is_floating_point():  # how many batches the normalisation has seen
+            torch._foreach_copy_(averages, values)
+            return
         keep = ((1 + n) / (10 + n)).clamp(max=decay)
-        return value + keep * (average - value)
+        torch._foreach_sub_(averages, values)
+        torch._foreach_mul_(averages, keep)
+        torch._foreach_add_(averages, values)
 
     return update
 
@@ -277,24 +374,11 @@ def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:
     return [group for group in groups if group["params"]]
 
 
-def autocast(config: TrainingConfig) -> torch.autocast:
-    """The context in which convolutions run in the precision of `config`."""
-    return torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
 @torch.inference_mode()
-def clip_logits(model: CRNN, clips: Clips, config: TrainingConfig | None = None) -> list[Tensor]:
-    """Logits (n_windows, n_genres) of each clip, in evaluation mode and on the CPU.
-
-    Without `config` they are exactly what serving computes. With it, for following the training, they come from
-    adjoining windows in the training's precision: four times as fast.
-    """
+def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
+    """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes."""
     model.eval()
-    if config is None:
-        return [model.window_logits(log_mel)[0] for log_mel in clips.log_mels()]
-    with autocast(config):
-        hop_frames = model.config.window_frames
-        return [model.window_logits(x.to(config.device), hop_frames)[0].cpu() for x in clips.log_mels()]
+    return [model.window_logits(log_mel)[0] for log_mel in clips.log_mels()]
 
 
 def calibrated(model: CRNN, calibration: Calibration) -> CRNN:

@@ -1,0 +1,72 @@
+"""The processes of a training, one for each device: a launcher starts them, Hugging Face Accelerate lets them talk."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import gather_object
+
+from crnn.state import TrainingError
+
+MOST_WAITING = timedelta(days=1)  # of the processes for the one that fetches and decodes the data
+
+
+def processes(device: str) -> PartialState:
+    """This process among those that train together, on "cpu", "cuda" or "mps"; alone if no launcher started it."""
+    return PartialState(cpu=device == "cpu", timeout=MOST_WAITING)
+
+
+def accelerator(device: str) -> Accelerator:
+    """What computes gradients together with the other processes; precision and accumulation are the trainer's."""
+    processes(device)
+    made = Accelerator(mixed_precision="no")
+    made.gradient_accumulation_steps = 1
+    return made
+
+
+def launched_with() -> dict[str, Any]:
+    """The fields of TrainingConfig that `accelerate launch` was told. Raises TrainingError if they are not for us."""
+    told: dict[str, Any] = {}
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "bf16"):
+        raise TrainingError(f"There is no training in {precision} here; --mixed_precision can be bf16 or no.")
+    if precision == "bf16":
+        told["precision"] = "bfloat16"
+    if steps := os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS"):
+        told["accumulation"] = int(steps)
+    return told
+
+
+def any_of_them(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes; each has to ask."""
+    return any(gather_object([flag]))
+
+
+def n_launched() -> int:
+    """The number of processes that a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes for all of them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_loss_of_another(error: RuntimeError) -> bool:
+    """Whether an error comes from another process that has ended."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+@contextmanager
+def silent(quiet: bool) -> Iterator[None]:
+    """What several processes would say alike is said by one: nothing is printed by this one if it is `quiet`."""
+    if not quiet:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
