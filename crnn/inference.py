@@ -39,6 +39,20 @@ class Prediction:
             return f"unsure: {', '.join([first, *runners_up])}"
         return f"{first}, then {', '.join(runners_up)}"
 
+    def course(self, seconds: np.ndarray) -> np.ndarray:
+        """The probabilities (len(seconds), n_genres) at some times, NaN where no window lies: there the song is silent.
+
+        Those of a window stand at its middle, with straight lines in between.
+        """
+        if not len(self.timeline):
+            return np.full((len(seconds), len(self.genres)), np.nan)
+        window_seconds = min(self.window_seconds, self.duration_seconds)
+        middles = self.starts_seconds + window_seconds / 2
+        shares = np.stack([np.interp(seconds, middles, column) for column in self.timeline.T], axis=1)
+        into_window = seconds[:, None] - self.starts_seconds  # (n_seconds, n_windows)
+        heard = ((into_window >= 0) & (into_window <= window_seconds)).any(axis=1)
+        return np.where(heard[:, None], shares, np.nan)
+
     def as_dict(self) -> dict:
         """The answer without the spectrogram, ready for JSON."""
         rows = zip(self.starts_seconds.tolist(), self.timeline.tolist(), strict=True)

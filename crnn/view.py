@@ -32,7 +32,7 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
     `waveform` (samples,), 0 to 1; `ticks_hz` are frequencies with their height from the bottom, 0 to 1.
     """
     seconds = np.linspace(0, prediction.duration_seconds, COURSE_POINTS)
-    shares = course(prediction, seconds)
+    shares = prediction.course(seconds)
     colours = genre_colours(prediction.genres)
     order = [prediction.genres.index(genre) for genre in prediction.probabilities]
     return {
@@ -56,21 +56,6 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
         "floor_db": int(FLOOR_DB),
         "colours": [to_hex(colour / 255) for colour in PALETTE[::16]],
     }
-
-
-def course(prediction: Prediction, seconds: np.ndarray) -> np.ndarray:
-    """The probabilities (len(seconds), n_genres) at some times, NaN where no window lies, which is where it is silent.
-
-    Those of a window stand at its middle, with straight lines in between.
-    """
-    if not len(prediction.timeline):
-        return np.full((len(seconds), len(prediction.genres)), np.nan)
-    window_seconds = min(prediction.window_seconds, prediction.duration_seconds)
-    middles = prediction.starts_seconds + window_seconds / 2
-    shares = np.stack([np.interp(seconds, middles, column) for column in prediction.timeline.T], axis=1)
-    into_window = seconds[:, None] - prediction.starts_seconds  # (n_seconds, n_windows)
-    heard = ((into_window >= 0) & (into_window <= window_seconds)).any(axis=1)
-    return np.where(heard[:, None], shares, np.nan)
 
 
 def envelope(waveform: np.ndarray) -> np.ndarray:

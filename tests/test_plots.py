@@ -13,6 +13,7 @@ from crnn import plots
 from crnn.audio import SAMPLE_RATE
 from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, LogMel, band_of_hz, hz_of_band
 from crnn.plots import style
+from crnn.plots.audio import PICTURE_COLUMNS
 
 GENRES = ("blues", "jazz", "rock")
 
@@ -64,6 +65,36 @@ def test_spectrogram_keeps_short_events_of_a_long_song():
 def test_spectrogram_of_one_second():
     figure = plots.mel_spectrogram(np.full((128, 25), FLOOR_DB, np.float32))
     assert figure.axes[0].images[0].get_array().shape == (128, 25)
+
+
+def test_spectrograms_of_several_songs_share_their_time():
+    log_mels = {"A$B": np.full((128, 25), FLOOR_DB, np.float32), "c$d": np.full((128, 2_000), -20, np.float32)}
+    figure = plots.mel_spectrograms(log_mels)
+    upper, lower, _ = figure.axes
+    assert upper.get_xlim() == lower.get_xlim() == (0, 2_000 / FRAMES_PER_SECOND)
+    assert upper.images[0].get_extent()[:2] == [0, 25 / FRAMES_PER_SECOND]
+    assert [axes.images[0].get_array().shape for axes in (upper, lower)] == [(128, 25), (128, PICTURE_COLUMNS)]
+    assert {"A$B", "c$d", "2000 Hz", "minutes:seconds"} <= set(texts(figure))
+
+
+def test_the_timeline_stacks_genres_and_names_them_where_there_is_room():
+    shares = np.tile([0.05, 0.6, 0.35], (100, 1))
+    shares[:40, 1], shares[:40, 2] = 0.9, 0.05
+    shares[50:60] = np.nan
+    [axes] = plots.timeline(shares, GENRES, 20.0).axes
+    heights = [area.get_paths()[0].get_extents().y1 for area in axes.collections]
+    assert heights == pytest.approx([0.9, 0.95, 1.0])
+    assert [text.get_text() for text in axes.texts] == ["jazz", "rock"]
+    assert all(len(area.get_paths()) == 2 for area in axes.collections)  # a gap between them
+    jazz, rock = (text.get_position() for text in axes.texts)
+    assert jazz[0] < 10 < rock[0]
+    assert jazz[1] == pytest.approx(0.45)
+
+
+def test_the_timeline_of_silence_is_empty():
+    figure = plots.timeline(np.full((300, 3), np.nan), GENRES, 30.0)
+    assert not figure.axes[0].texts
+    assert "seconds" in texts(figure)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from crnn.features import FRAMES_PER_SECOND, LogMel, to_levels
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.model import CRNN
 from crnn.plots import genre_colours
-from crnn.view import PALETTE, PEAKS, SPOKE_AGAINST, SPOKE_FOR, course, envelope, overlay, song_view, tiles
+from crnn.view import PALETTE, PEAKS, SPOKE_AGAINST, SPOKE_FOR, envelope, overlay, song_view, tiles
 
 GENRES = ("rock", "jazz", "disco")
 
@@ -99,20 +99,20 @@ def test_the_envelope_of_any_length(n_samples: int) -> None:
 
 def test_the_course_runs_straight_between_the_middles_of_windows() -> None:
     prediction = windows_of([[0.8, 0.2, 0.0], [0.4, 0.2, 0.4]], [0.0, 5.0], 15.0)
-    shares = course(prediction, np.array([0.0, 5.0, 6.25, 7.5, 10.0, 15.0]))
+    shares = prediction.course(np.array([0.0, 5.0, 6.25, 7.5, 10.0, 15.0]))
     np.testing.assert_allclose(shares[:, 0], [0.8, 0.8, 0.7, 0.6, 0.4, 0.4], atol=1e-6)
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
 
 
 def test_the_course_of_a_song_shorter_than_its_window() -> None:
     prediction = windows_of([[0.8, 0.2, 0.0]], [0.0], 3.0)
-    np.testing.assert_allclose(course(prediction, np.array([0.0, 1.5, 3.0])), [[0.8, 0.2, 0.0]] * 3, atol=1e-6)
+    np.testing.assert_allclose(prediction.course(np.array([0.0, 1.5, 3.0])), [[0.8, 0.2, 0.0]] * 3, atol=1e-6)
 
 
 def test_silence_leaves_a_gap() -> None:
     prediction = windows_of([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]], [2.0, 20.0], 40.0)
     seconds = np.array([0.0, 1.9, 2.0, 12.0, 12.1, 19.9, 20.0, 30.0, 30.1, 40.0])
-    shares = course(prediction, seconds)
+    shares = prediction.course(seconds)
     assert np.isnan(shares).all(axis=1).tolist() == [True, True, False, False, True, True, False, False, True, True]
     assert np.isnan(shares).any(axis=1).tolist() == np.isnan(shares).all(axis=1).tolist()
     view = song_view("gap.wav", prediction, np.zeros(22_050, np.float32))
@@ -125,7 +125,7 @@ def test_silence_leaves_a_gap() -> None:
 
 def test_a_silent_song_has_a_picture_and_no_genres() -> None:
     prediction = windows_of([], [], 3.0)
-    assert np.isnan(course(prediction, np.array([0.0, 1.0]))).all()
+    assert np.isnan(prediction.course(np.array([0.0, 1.0]))).all()
     view = json.loads(
         json.dumps(song_view("a.wav", prediction, np.zeros(3 * SAMPLE_RATE, np.float32)), allow_nan=False)
     )

@@ -1,6 +1,6 @@
 """Every figure, drawn from arrays. They need no display, and several threads may draw at once."""
 
-from crnn.plots.audio import FEATURES, Feature, mel_spectrogram
+from crnn.plots.audio import FEATURES, Feature, mel_spectrogram, mel_spectrograms, timeline
 from crnn.plots.inside import STEPS, Step
 from crnn.plots.style import INK, PALETTE, genre_colours, to_svg
 from crnn.plots.training import compared, confusion_matrix, curves, reliability
@@ -17,6 +17,8 @@ __all__ = [
     "curves",
     "genre_colours",
     "mel_spectrogram",
+    "mel_spectrograms",
     "reliability",
+    "timeline",
     "to_svg",
 ]

@@ -1,13 +1,13 @@
 """Figures of a song: its mel spectrogram and the features of `crnn.analysis`, which `FEATURES` lists."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from crnn import analysis
 from crnn.analysis import CONTRAST_EDGES_HZ, LOWEST_DBFS, N_MFCC, PITCH_CLASSES, Beats, Loudness, Series, Sound
@@ -18,10 +18,12 @@ from crnn.plots.style import (
     MEL_TICKS_HZ,
     ORANGE,
     columns,
+    genre_colours,
     legend,
     name,
     over_time,
     picture,
+    readable_on,
     scale,
     unit,
     write,
@@ -29,10 +31,11 @@ from crnn.plots.style import (
 
 CENTROID_TICKS_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 CONTRAST_DB = 60.0
-PICTURE_COLUMNS = 360  # of the features that flicker from frame to frame
+PICTURE_COLUMNS = 360  # of what flickers from frame to frame, or is small
 MOST_MARKS = 150  # so many beats can be told apart at the width of a telephone
 TEMPO_BEATS = 8  # over which the tempo of a moment is taken
 MFCC_DEVIATIONS = 2.5
+NAMED_SHARE = 0.09  # of the height of the timeline, which the name of a genre in its area needs
 
 
 def mel_spectrogram(log_mel: np.ndarray, start_seconds: float = 0.0) -> Figure:
@@ -46,6 +49,42 @@ def mel_spectrogram(log_mel: np.ndarray, start_seconds: float = 0.0) -> Figure:
     axes.set_yticks([band_of_hz(hz) for hz in MEL_TICKS_HZ], MEL_TICKS_HZ)
     unit(axes, "Hz")
     scale(axes, image, f"{FLOOR_DB:.0f}", "0 dB")
+    return figure
+
+
+def mel_spectrograms(log_mels: Mapping[str, np.ndarray]) -> Figure:
+    """Log-mels (128, frames) in dB of several songs, each under its name, all over the same time."""
+    seconds = [log_mel.shape[1] / FRAMES_PER_SECOND for log_mel in log_mels.values()]
+    figure, panels = over_time([0.5] * len(log_mels), max(seconds))
+    for axes, song, end_seconds in zip(panels, log_mels, seconds, strict=True):
+        image = picture(axes, columns(log_mels[song], np.maximum, PICTURE_COLUMNS), end_seconds, vmin=FLOOR_DB, vmax=0)
+        axes.set_yticks([band_of_hz(hz) for hz in MEL_TICKS_HZ[::2]], [f"{hz} Hz" for hz in MEL_TICKS_HZ[::2]])
+        name(axes, song, parse_math=False)
+    scale(panels[0], image, f"{FLOOR_DB:.0f}", "0 dB")
+    return figure
+
+
+def timeline(shares: np.ndarray, genres: Sequence[str], end_seconds: float) -> Figure:
+    """The probability of each genre over time: areas on top of each other, the most probable at the bottom.
+
+    The `shares` (points, n_genres) are evenly spread over the song, NaN where it is silent, which leaves a gap. An area
+    carries its name where it is high enough for long enough.
+    """
+    figure, [axes] = over_time([1.6], end_seconds)
+    name(axes, "probability of each genre")
+    axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    seconds, colours, bottom = np.linspace(0, end_seconds, len(shares)), genre_colours(genres), np.zeros(len(shares))
+    named_points = max(1, len(shares) // 5)
+    heard = np.nan_to_num(shares)
+    for i in np.argsort(-heard.mean(axis=0), kind="stable"):
+        axes.fill_between(seconds, bottom, bottom + shares[:, i], color=colours[genres[i]], linewidth=0)
+        lowest = np.lib.stride_tricks.sliding_window_view(heard[:, i], named_points).min(axis=1)
+        if lowest.max() >= NAMED_SHARE:
+            middle = lowest.argmax() + named_points // 2
+            style = {"ha": "center", "va": "center", "color": readable_on(colours[genres[i]])}
+            write(axes, seconds[middle], bottom[middle] + heard[middle, i] / 2, genres[i], **style)
+        bottom = bottom + shares[:, i]
     return figure
 
 
