@@ -55,6 +55,10 @@ class Dataset:
             warnings.append(f"This is a {self.protocol}; use it for nothing but to show that.")
         return warnings
 
+    def without(self, part: str) -> "Dataset":
+        """The same data with a part of it laid aside."""
+        return replace(self, splits={**self.splits, part: self.splits[part][:0]})
+
     def clips(self, split: str, genres: tuple[str, ...] | None = None) -> Clips:
         """The clips of a part, of several ("train+valid") or of "all", labelled by their position in `genres`.
 

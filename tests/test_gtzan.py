@@ -67,6 +67,15 @@ def test_labels_follow_the_genres_asked_for() -> None:
         dataset.clips("test")
 
 
+def test_a_part_can_be_laid_aside() -> None:
+    whole = make_dataset(features_of(*(track for part in FAULT_FILTERED.values() for track in part)))
+    rest = whole.without("test")
+    assert [len(rest.clips(part)) for part in ("train", "valid", "all")] == [443, 197, 640]
+    assert len(whole.clips("test")) == 290
+    with pytest.raises(DatasetError, match="no test part"):
+        rest.clips("test")
+
+
 def test_two_clips_a_genre_are_enough() -> None:
     dataset = make_dataset(features_of("ska/a.mp3", "ska/b.mp3", "polka v2.0/a.mp3", "polka v2.0/b.mp3"))
     assert dataset.genres == ("polka v2.0", "ska")
