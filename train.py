@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -140,8 +139,6 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
             print(f"If it is stopped, {go_on}.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
-        if here.is_main_process:
-            shutil.rmtree(unfinished)
     except BrokenPipeError:
         raise
     except (OSError, SafetensorError) as error:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ def train_and_measure(
         record["test"] = evaluate(model, dataset.clips("test"))
         print_figures("test", record["test"])
     write_run(out, "model", model, record, history)
+    shutil.rmtree(out / UNFINISHED)
     print(f"{out / 'model'} is the model.")
 
 
