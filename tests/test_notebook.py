@@ -1,0 +1,153 @@
+"""The notebook: what is stored of it, and that it runs from its first cell to its last on a few short sounds."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks" / "train_on_gtzan.ipynb"
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts the kernel of the interpreter that runs the tests, whatever other kernels are installed."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
+
+
+@pytest.fixture
+def notebook() -> NotebookNode:
+    """The notebook as it is stored."""
+    return nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
+
+
+@pytest.fixture(autouse=True)
+def own_jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings of a person's Jupyter nor the network have a part in this."""
+    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+    for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "PIP_NO_INDEX"):
+        monkeypatch.setenv(name, "1")
+
+
+def code(source: str, name: str) -> NotebookNode:
+    """A cell of one's own."""
+    return nbformat.v4.new_code_cell(source, id=name)
+
+
+def execute(notebook: NotebookNode, parameters: str, folder: Path) -> dict[str, NotebookNode]:
+    """Run the cells in a folder, with other parameters; returns them by id."""
+    [place] = (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells.insert(place + 1, code(parameters, "other-parameters"))
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=300, kernel_manager_class=ThisPython, resources=resources).execute()
+    return {cell.id: cell for cell in notebook.cells}
+
+
+def printed(cell: NotebookNode) -> str:
+    """What a cell wrote."""
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
+def test_it_is_stored_without_results(notebook: NotebookNode) -> None:
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+            compile(TransformerManager().transform_cell(cell.source), cell.id, "exec")
+
+
+def test_colab_opens_it_with_a_gpu(notebook: NotebookNode) -> None:
+    assert notebook.metadata.accelerator == "GPU"
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_from_songs_to_the_answer_for_a_new_one(
+    notebook: NotebookNode,
+    tone: Callable[..., np.ndarray],
+    write_wav: Callable[[Path, np.ndarray], Path],
+    tmp_path: Path,
+) -> None:
+    music, out = tmp_path / "music", tmp_path / "runs" / "first"
+    for genre, hz in (("low", 100), ("high", 3_000)):
+        (music / genre).mkdir(parents=True)
+        for number in range(10):
+            write_wav(music / genre / f"{number}.wav", tone(2.0, hz * (1 + number / 20)))
+    song = write_wav(tmp_path / "new song.wav", tone(4.0, 110))
+    paths = {"DATA": music, "CACHE": tmp_path / "data", "OUT": out, "SONG": song}
+    parameters = [f"{name} = Path({str(path)!r})" for name, path in paths.items()]
+    parameters += ["RECIPE = '--config scratch --epochs 2 --batch-size 4 --device cpu'", "LOOK_AT_TEST = True"]
+    [train] = (cell for cell in notebook.cells if cell.id == "train")
+    notebook.cells.append(code(train.source, "train-again"))
+    cells = execute(notebook, "\n".join(parameters), NOTEBOOK.parent)
+
+    assert printed(cells["set-up"]).splitlines() == [str(ROOT)]  # and nothing is installed
+    assert "20 songs" in printed(cells["data"])
+    assert "20/20" in printed(cells["log-mels"])
+    assert "{'train': 14, 'valid': 4, 'test': 2}" in printed(cells["split"])
+    lines = printed(cells["train"]).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1", "2", "1", "2"]
+    assert not any(line.startswith("test") for line in lines)
+    assert printed(cells["validation"]).startswith("validation: 4 clips, accuracy ")
+    assert printed(cells["test"]).startswith("test: 2 clips, accuracy ")
+    answer, _, *shares = printed(cells["song"]).splitlines()
+    assert answer.startswith((f"{song}: low", f"{song}: high", f"{song}: unsure"))
+    assert {line.split()[1] for line in shares} == {"low", "high"}
+    assert "model.safetensors" in printed(cells["publish"])
+    assert "holds a finished training" in printed(cells["train-again"])
+
+    pictures = Counter(
+        cell.id for cell in cells.values() for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
+    )
+    assert pictures == {"spectrograms": 1, "curves": 1, "validation": 2, "test": 2, "song-figures": 2}
+    assert {path.name for path in out.iterdir()} == {
+        "model",
+        "validated",
+        "metrics.json",
+        "history.csv",
+        "curves.png",
+        "confusion-valid.png",
+        "reliability-valid.png",
+    }
+
+
+def test_elsewhere_it_gets_the_code_once(notebook: NotebookNode, tmp_path: Path) -> None:
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    (repository / "crnn").mkdir(parents=True)
+    elsewhere.mkdir()
+    (repository / "crnn" / "__init__.py").write_text("")
+    (repository / "requirements.txt").write_text("# nothing\n")
+    identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "All"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+
+    [parameters, set_up] = (cell for cell in notebook.cells if cell.id in ("parameters", "set-up"))
+    restarted = code(f"%cd {elsewhere}\n{set_up.source}", "restarted")
+    again = code(set_up.source, "again")
+    works = code("import crnn\nprint(crnn.__file__)", "works")
+    notebook.cells = [parameters, set_up, works, again, restarted]
+    cells = execute(notebook, f"REPOSITORY = {str(repository)!r}", elsewhere)
+    assert "Cloning into" in printed(cells["set-up"])
+    assert printed(works).strip() == str(elsewhere / "genre-crnn" / "crnn" / "__init__.py")
+    assert printed(again).splitlines() == [str(elsewhere / "genre-crnn")]
+    assert "Cloning into" not in printed(restarted)
+    assert "packages" in printed(restarted)  # installed, or found to be there
+
+
+def test_without_an_address_it_asks_for_one(notebook: NotebookNode, tmp_path: Path) -> None:
+    notebook.cells = [cell for cell in notebook.cells if cell.id in ("parameters", "set-up")]
+    with pytest.raises(CellExecutionError, match="Give the address of the repository"):
+        execute(notebook, "", tmp_path)
