@@ -226,7 +226,12 @@ def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     stop = stop_button("stop-inside")
     shown = gr.State(None)
     drawn = tab.select(
-        happens.inside, [shared.heard, shown], [figures, shown, stop], show_progress="minimal", **PRIVATE
+        happens.inside,
+        [shared.heard, shown],
+        [figures, shown, stop],
+        show_progress="minimal",
+        concurrency_limit=VISITORS,
+        **PRIVATE,
     )
     stop.click(lambda: gr.update(visible=False), None, stop, cancels=drawn, **PRIVATE)
 

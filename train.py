@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,9 @@ from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, load_che
 from crnn.compare import differences, read_run, table
 from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
-from crnn.extraction import extract_features
+from crnn.extraction import extract_features, n_cores
 from crnn.features import DatasetError, Features
+from crnn.files import whole_file
 from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.options import parse_args, recipe_of
 from crnn.processes import is_first, is_loss_of_another, n_launched, processes, silent
@@ -37,7 +37,6 @@ from crnn.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.state import write_whole
 from crnn.training import TrainingError, evaluate
 
 DATA = Path("data")
@@ -88,8 +87,8 @@ def command_of(argv: Sequence[str]) -> str:
 def load_dataset(args: argparse.Namespace) -> Dataset:
     """The data that the options name, split as they say."""
     features = load_features(args)
-    if args.command == "cross-validate" or args.groups == "none" or not (args.groups or args.artists):
-        return make_dataset(features, getattr(args, "protocol", None))
+    if args.command == "cross-validate":
+        return make_dataset(features)
     return make_dataset(features, args.protocol, artists_of(args, features))
 
 
@@ -105,11 +104,18 @@ def load_features(args: argparse.Namespace) -> Features:
     return Features.load(cache)
 
 
-def artists_of(args: argparse.Namespace, features: Features) -> list[str]:
-    """The artist of each clip."""
+def artists_of(args: argparse.Namespace, features: Features) -> list[str] | None:
+    """The artist of each clip, if the options say that artists stay together."""
+    if groups_of(args) == "none":
+        return None
     if not args.artists:
         raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
     return read_artists(args.artists, features.track_id.tolist())
+
+
+def groups_of(args: argparse.Namespace) -> str:
+    """What stays together when clips are parted."""
+    return args.groups or ("artist" if args.artists else "none")
 
 
 def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
@@ -135,7 +141,8 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         print(f"train.py: {warning}", file=sys.stderr)
     try:
         if here.is_main_process and not args.resume:
-            write_whole(unfinished / COMMAND_FILE, json.dumps(list(argv)).encode())
+            with whole_file(unfinished / COMMAND_FILE) as file:
+                file.write(json.dumps(list(argv)).encode())
             print(f"If it is stopped, {go_on}.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
@@ -178,11 +185,11 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
     recipe, dataset = recipe_of(args), load_dataset(args)
     clips = dataset.clips("train+valid")
-    groups = artists_of(args, clips.features) if args.groups == "artist" else None
-    out = args.out or Path("runs") / f"cross-validate-{args.config}-{args.groups}"
-    jobs = args.jobs or (os.cpu_count() if args.device == "cpu" else 1)
+    groups = artists_of(args, clips.features)
+    out = args.out or Path("runs") / f"cross-validate-{args.config}-{groups_of(args)}"
+    jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
-    record = {"valid": figures, "groups": args.groups, **provenance(command, recipe)}
+    record = {"valid": figures, "groups": groups_of(args), **provenance(command, recipe)}
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_figures(out, "cross-validation", figures)
     print("fold  clips  accuracy  negative log-likelihood  minutes")

@@ -14,6 +14,7 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from crnn.files import whole_file
 from crnn.metrics import cross_fitted_metrics
 from crnn.recipes import Recipe
 from crnn.training import Clips, Epoch, TrainingError, clip_logits, fit
@@ -118,14 +119,13 @@ def _run_fold(
             state=path.with_suffix(".pt"),
         )
         logits = clip_logits(model, held_out)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            logits=torch.cat(logits).numpy(),
-            windows=[len(clip) for clip in logits],
-            seconds=sum(epoch.seconds for epoch in history),
-        )
-        partial.replace(path)
+        with whole_file(path) as file:
+            np.savez(
+                file,
+                logits=torch.cat(logits).numpy(),
+                windows=[len(clip) for clip in logits],
+                seconds=sum(epoch.seconds for epoch in history),
+            )
         path.with_suffix(".pt").unlink(missing_ok=True)
     except KeyboardInterrupt:  # the parent says so
         raise SystemExit(1) from None

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from crnn.audio import AudioError, load_audio
 from crnn.features import FEATURE_SETTINGS, DatasetError, Features, LogMel, n_frames_of, to_levels
+from crnn.files import whole_file
 
 EXCERPT_SECONDS = 60.0  # of a longer song, its middle, so that a collection of songs fits into memory
 MOST_SECONDS = 300.0  # for one file; a quarter of an hour of music takes about ten
@@ -175,11 +176,9 @@ def _extract_one(front_end: LogMel, path: Path, place: Path) -> str | OSError | 
         return str(error)
     most = n_frames_of(EXCERPT_SECONDS)
     start = max(0, log_mel.shape[-1] - most) // 2
-    partial = place.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with whole_file(place) as file:
             np.save(file, to_levels(log_mel[:, start : start + most]))
-        partial.replace(place)
     except OSError as error:
         return error
     return None

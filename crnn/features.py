@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from crnn.audio import SAMPLE_RATE
+from crnn.files import whole_file
 
 N_FFT = 2_048  # samples, 93 ms
 HOP_LENGTH = 914  # samples, 41.5 ms
@@ -163,14 +164,10 @@ class Features:
 
     def save(self, path: str | PathLike) -> None:
         """Write the feature file (NumPy .npz); it appears under its name only when it is complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with whole_file(Path(path)) as file:
             np.savez_compressed(
                 file, logmel=self.logmel, floor_db=self.floor_db, track_id=self.track_id, n_frames=self.n_frames
             )
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "Features":

@@ -64,21 +64,17 @@ def hann() -> np.ndarray:
 
 
 @torch.inference_mode()
-def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: int | None = None) -> Trace:
+def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: int = 0) -> Trace:
     """Follow one window of a song through a model in evaluation mode, which stays as it is.
 
     Args:
         model: several threads may use it meanwhile.
         log_mel: of the whole song, (128, frames) dB.
         waveform: of the whole song, (samples,) at 22 050 Hz.
-        start_frame: where the window starts, at the latest so that it ends with the song. By default it is the window
-            in which the model is surest.
+        start_frame: where the window starts, at the latest so that it ends with the song.
     """
     config = model.config
     song = torch.from_numpy(log_mel)
-    if start_frame is None:
-        logits, starts = model.window_logits(song)
-        start_frame = starts[int((logits / config.temperature).softmax(dim=-1).amax(dim=-1).argmax())]
     start_frame = min(start_frame, max(song.shape[1] - config.window_frames, 0))
     window = windows(song[:, start_frame : start_frame + config.window_frames], config.window_frames, 1)[0][:1]
     member = model.members[0]

@@ -84,9 +84,8 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
     validate.add_argument(
         "--groups",
         choices=("artist", "none"),
-        default="none",
         help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not "
-        "(default: %(default)s)",
+        "(default: artist with --artists)",
     )
     validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
     validate.add_argument(

@@ -1,7 +1,6 @@
 """Where a training stands, in a file: written whole or not at all, and read without unpickling anything."""
 
 import io
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,24 +9,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from crnn.files import whole_file
+
 
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message is one sentence that says why and what would work."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place at once: killed or out of space, it leaves the earlier one as it was. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def write_state(path: Path, settings: dict, state: dict) -> None:
@@ -37,7 +23,8 @@ def write_state(path: Path, settings: dict, state: dict) -> None:
     """
     content = io.BytesIO()  # torch's own writer does not say why a file cannot be written
     torch.save({"settings": settings, **state}, content)
-    write_whole(path, content.getvalue())
+    with whole_file(path) as file:
+        file.write(content.getvalue())
 
 
 def read_state(path: Path, settings: dict) -> dict | None:

@@ -131,14 +131,6 @@ def test_shapes_of_the_musicnn_front(musicnn_model, song):
     assert way.step_seconds == pytest.approx(0.512)
 
 
-def test_by_default_it_is_the_window_of_the_surest_answer(model, song):
-    waveform, log_mel = song
-    way = trace(model, log_mel, waveform)
-    logits, starts = model.window_logits(torch.from_numpy(log_mel))
-    surest = logits.softmax(dim=-1).amax(dim=-1).argmax().item()
-    assert way.start_seconds == pytest.approx(starts[surest] / FRAMES_PER_SECOND)
-
-
 def test_waveform_and_log_mel_are_of_the_same_moment(tiny_model):
     waveform = 1e-4 * np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE).astype(np.float32)
     waveform[60 * HOP_LENGTH] = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crnn.state import TrainingError, random_state, read_state, set_random_state, write_state, write_whole
+from crnn.state import TrainingError, random_state, read_state, set_random_state, write_state
 
 SETTINGS = {"model": {"channels": (4, 8)}, "training": {"epochs": 3}, "training clips": "a" * 64}
 STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "history": [{"epoch": 1, "valid_loss": None}]}
@@ -69,7 +69,7 @@ def test_a_failed_save_leaves_the_earlier_one(
     before = path.read_bytes()
     monkeypatch.setattr(*(os, "fsync") if fails == "fsync" else (Path, "replace"), fail)
     with pytest.raises(type(error)):
-        write_whole(path, b"other")
+        write_state(path, SETTINGS, {})
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["train.pt"]
 
