@@ -20,6 +20,7 @@ from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, load_che
 from crnn.compare import differences, read_run, table
 from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
+from crnn.evaluation import evaluate
 from crnn.extraction import extract_features, n_cores
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
@@ -37,7 +38,7 @@ from crnn.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.training import TrainingError, evaluate
+from crnn.state import TrainingError
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"

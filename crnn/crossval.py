@@ -14,10 +14,12 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from crnn.evaluation import Clips, clip_logits
 from crnn.files import whole_file
 from crnn.metrics import cross_fitted_metrics
 from crnn.recipes import Recipe
-from crnn.training import Clips, Epoch, TrainingError, clip_logits, fit
+from crnn.state import TrainingError
+from crnn.training import Epoch, fit
 
 SETTINGS_FILE = "settings.json"
 

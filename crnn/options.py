@@ -14,7 +14,7 @@ from crnn.model import CRNN, POOLING, RECURRENT
 from crnn.processes import launched_with
 from crnn.recipes import NETWORK, RECIPES, Recipe, best_device, best_precision
 from crnn.state import TrainingError
-from crnn.training import TrainingConfig
+from crnn.trainer import TrainingConfig
 
 COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
 SMALL_FRONT = {"channels", "mel_pools", "time_pools", "block_dropout"}

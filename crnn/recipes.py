@@ -8,7 +8,7 @@ import torch
 
 from crnn.augment import Augmentation
 from crnn.model import CRNN, CRNNConfig
-from crnn.training import TrainingConfig
+from crnn.trainer import TrainingConfig
 
 NETWORK = {  # the fields of CRNNConfig that a recipe may change, and what they are otherwise
     field.name: field.default

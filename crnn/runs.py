@@ -19,12 +19,13 @@ from tqdm import tqdm
 from crnn import plots
 from crnn.card import model_card
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
+from crnn.evaluation import Clips, calibrated, clip_logits, evaluate
 from crnn.gtzan import Dataset
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
 from crnn.processes import any_of_them, processes
 from crnn.recipes import NETWORK, Recipe
-from crnn.training import Clips, Epoch, best_epoch, calibrated, clip_logits, evaluate, fit
+from crnn.training import Epoch, best_epoch, fit
 
 UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
 PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")

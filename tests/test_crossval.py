@@ -13,7 +13,7 @@ import torch
 
 from crnn.crossval import fold_indices
 from crnn.features import N_MELS, Features
-from crnn.training import TrainingError
+from crnn.state import TrainingError
 from train import main
 
 ROOT = Path(__file__).parents[1]

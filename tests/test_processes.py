@@ -16,7 +16,7 @@ from crnn.features import N_MELS, Features
 from crnn.model import CRNN
 from crnn.options import parse_args, recipe_of
 from crnn.processes import silent
-from crnn.training import Trainer, TrainingConfig
+from crnn.trainer import Trainer, TrainingConfig
 from train import main
 
 ROOT = Path(__file__).parents[1]

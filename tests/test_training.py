@@ -10,23 +10,14 @@ import pytest
 import torch
 
 from crnn.augment import NO_AUGMENTATION, Augmentation
+from crnn.evaluation import Clips, calibrated, clip_logits, evaluate
 from crnn.features import FLOOR_DB, N_MELS, Features
 from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.model import CRNN, CRNNConfig
 from crnn.outliers import outlier_log_mels
-from crnn.training import (
-    Clips,
-    Epoch,
-    TrainingConfig,
-    TrainingError,
-    best_epoch,
-    calibrated,
-    clip_logits,
-    evaluate,
-    fit,
-    fit_normalisation,
-    parameter_groups,
-)
+from crnn.state import TrainingError
+from crnn.trainer import TrainingConfig, fit_normalisation, parameter_groups
+from crnn.training import Epoch, best_epoch, fit
 
 GENRES = ("high", "low")
 CONFIG = CRNNConfig(
