@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from crnn import plots
 from crnn.__main__ import INTERRUPTED, leave_broken_pipe
-from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, load_checkpoint
+from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
 from crnn.compare import differences, read_run, table
 from crnn.crossval import cross_validate
 from crnn.download import download_gtzan
@@ -25,12 +25,14 @@ from crnn.extraction import extract_features, n_cores
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
-from crnn.options import parse_args, recipe_of
+from crnn.options import config_of, parse_args, recipe_of
 from crnn.processes import is_first, is_loss_of_another, n_launched, processes, silent
 from crnn.publish import prepare, push
+from crnn.recipes import Base, Recipe
 from crnn.runs import (
     UNFINISHED,
     clips_by_part,
+    heard_before,
     print_confusion,
     print_figures,
     provenance,
@@ -42,6 +44,7 @@ from crnn.state import TrainingError
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"
+BASE = "base"  # the folder in a run's unfinished one that holds the model that `--init` named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,15 +136,16 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         raise DatasetError(f"{out} is not empty; {hint}give another --out.")
     if args.tensorboard and not find_spec("tensorboard"):
         raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
-    recipe = recipe_of(args)
     with here.local_main_process_first():  # fetches and decodes what the others of its machine then find
-        dataset = load_dataset(args)
+        base = load_base(args)
+        recipe, dataset = recipe_of(args, base), load_dataset(args)
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
-    for warning in dataset.warnings():
-        print(f"train.py: {warning}", file=sys.stderr)
+    warn(recipe, dataset, ("valid", "test"))
     try:
         if here.is_main_process and not args.resume:
+            if base:
+                base.save(unfinished / BASE)
             with whole_file(unfinished / COMMAND_FILE) as file:
                 file.write(json.dumps(list(argv)).encode())
             print(f"If it is stopped, {go_on}.")
@@ -164,6 +168,34 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     here.destroy_process_group()
 
 
+def load_base(args: argparse.Namespace) -> Base | None:
+    """The model that `--init` names, if it does; a training that goes on has kept its own copy.
+
+    Raises CheckpointError if it is missing or damaged.
+    """
+    if args.init is None:
+        return None
+    if getattr(args, "resume", None):
+        return Base.load(args.resume / UNFINISHED / BASE)
+    model, origin = load_checkpoint(args.init)
+    if origin.notice:
+        print(f"train.py: {origin.notice}", file=sys.stderr)
+    return Base(model, origin.repo or origin.name, origin.revision)
+
+
+def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
+    """Say what one should know before the training, also of the figures of these parts."""
+    warnings = dataset.warnings()
+    if heard := " and ".join(heard_before(recipe, dataset, parts).get("heard", [])):
+        past = brief(recipe.base.model.config.trained_on)
+        warnings.append(
+            f"{recipe.base.name} was trained on {past}; where it has heard these {heard} clips, their figures say "
+            "nothing about other songs."
+        )
+    for warning in warnings:
+        print(f"train.py: {warning}", file=sys.stderr)
+
+
 def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
     """The options, and the arguments, that an unfinished training was started with.
 
@@ -184,13 +216,16 @@ def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
-    recipe, dataset = recipe_of(args), load_dataset(args)
+    base = load_base(args)
+    recipe, dataset = recipe_of(args, base), load_dataset(args)
+    warn(recipe, dataset, ("train", "valid"))
     clips = dataset.clips("train+valid")
     groups = artists_of(args, clips.features)
-    out = args.out or Path("runs") / f"cross-validate-{args.config}-{groups_of(args)}"
+    out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
     record = {"valid": figures, "groups": groups_of(args), **provenance(command, recipe)}
+    record |= heard_before(recipe, dataset, ("train", "valid"))
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     write_figures(out, "cross-validation", figures)
     print("fold  clips  accuracy  negative log-likelihood  minutes")

@@ -91,6 +91,8 @@ def _reliability(origin: Origin, _: Sequence[str]) -> Figure:
 
 
 def _curves(origin: Origin, _: Sequence[str]) -> Figure:
+    if "valid" in _heard(origin):
+        raise ValueError
     rows = list(csv.DictReader(io.StringIO(optional_text(origin.folder, HISTORY_FILE))))
     if not 0 < len(rows) <= MOST_EPOCHS:
         raise ValueError
@@ -107,7 +109,16 @@ def _number(row: dict, name: str, least: float, most: float) -> float:
 
 def _measured(origin: Origin) -> dict:
     record = json.loads(optional_text(origin.folder, METRICS_FILE))
-    return record["test" if "test" in record else "valid"]
+    part = "test" if "test" in record else "valid"
+    if part in _heard(origin):
+        raise ValueError
+    return record[part]
+
+
+def _heard(origin: Origin) -> Sequence[str]:
+    """The parts that the model which this one was made from had heard; their figures are no measurement."""
+    text = optional_text(origin.folder, METRICS_FILE)
+    return json.loads(text).get("heard", []) if text else []
 
 
 TRAINING_FIGURES = (

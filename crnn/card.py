@@ -4,6 +4,7 @@ from textwrap import dedent
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from crnn.checkpoint import HUB_ADDRESS, brief
 from crnn.model import CRNN
 
 GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
@@ -58,9 +59,11 @@ def hub_card(text: str, record: dict, repo: str) -> str:
 
 
 def metadata(record: dict) -> ModelCardData:
-    """What the Hub wants to know of a model: what it is for, what it was trained on, its figures."""
+    """What the Hub wants to know of a model: what it is for, what it was made from, its figures on unheard clips."""
     protocol = record.get("protocol", "")
     is_gtzan = "GTZAN" in protocol
+    base = _base(record)
+    base_model = base["name"] if "revision" in base else None
     figures = [
         EvalResult(
             task_type="audio-classification",
@@ -73,11 +76,12 @@ def metadata(record: dict) -> ModelCardData:
             metric_value=round(record[part][key], 4),
         )
         for part, split in PARTS.items()
-        if part in record
+        if part in record and part not in _heard(record)
         for kind, name, key in (("accuracy", "Accuracy", "accuracy"), ("f1", "Macro-F1", "macro_f1"))
     ]
     return ModelCardData(
-        license="mit",
+        license=None if base_model else "mit",  # that of a stranger's model holds for what is made from it
+        base_model=base_model,
         library_name="genre-crnn",
         pipeline_tag="audio-classification",
         tags=["music", "music-genre-classification", "crnn"],
@@ -86,6 +90,14 @@ def metadata(record: dict) -> ModelCardData:
         model_name="Genre CRNN",
         eval_results=figures or None,
     )
+
+
+def _base(record: dict) -> dict:
+    return record.get("recipe", {}).get("base", {})
+
+
+def _heard(record: dict) -> list[str]:
+    return record.get("heard", [])
 
 
 def _use() -> str:
@@ -106,6 +118,7 @@ def _use() -> str:
 def _training(record: dict) -> str:
     clips = ", ".join(f"{count} {part}" for part, count in record["clips"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    own = record["trained_on"].partition("; ")[0].rpartition(": ")[2]
     part = "the part train alone"
     if "chosen_epoch" in record:
         part += (
@@ -119,12 +132,31 @@ def _training(record: dict) -> str:
             {record["command"]}
 
         - Data: {record["protocol"]}, {clips} clips.
-        - These weights have heard its parts {record["trained_on"].rpartition(": ")[2]}.
+        - These weights have heard its parts {own}.{_fine_tuning(record)}
         - The validation figures below, the temperature and the border of "unsure" are those of a model of the same
           recipe that has heard {part}.
         - Made with {versions}.
         """
     )
+
+
+def _fine_tuning(record: dict) -> str:
+    """Items of the list of how it was trained, each on a new line; "" for a model that was not fine-tuned."""
+    if not (base := _base(record)):
+        return ""
+    name, past = base["name"], brief(base["trained_on"]) or "clips that are not told"
+    if "revision" in base:
+        name = f"[{name}]({HUB_ADDRESS}{name}) at commit {base['revision']}, whose licence holds here too"
+    item = (
+        f"\n        - It was fine-tuned: it started from {name}, which had been trained on\n          {past}. "
+        "Its classifier is new, but for the genres that both know."
+    )
+    if heard := " and ".join(_heard(record)):
+        item += (
+            f"\n        - **That model has heard such {heard} clips**: where they are the same, their figures below say"
+            "\n          nothing about other songs, and a temperature and a border from them make it too sure."
+        )
+    return item
 
 
 def _figures(model: CRNN, record: dict) -> str:
@@ -142,9 +174,10 @@ def _figures(model: CRNN, record: dict) -> str:
     parts = [part for part in PARTS if part in record]
     for part in parts:
         figures = record[part]
+        name = f"{part} (heard before)" if part in _heard(record) else part
         right = "–" if figures["answered_right"] is None else f"{figures['answered_right']:.0%}"
         rows.append(
-            f"| {part} | {figures['n']} | {figures['accuracy']:.3f} ± {figures['accuracy_error']:.3f} "
+            f"| {name} | {figures['n']} | {figures['accuracy']:.3f} ± {figures['accuracy_error']:.3f} "
             f"| {figures['macro_f1']:.3f} | {figures['nll']:.3f} | {figures['ece']:.3f} "
             f"({figures['ece_by_chance']:.3f}) | {figures['answered']:.0%} | {right} |"
         )

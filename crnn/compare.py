@@ -10,7 +10,8 @@ from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
 from crnn.state import TrainingError
 
 HEAD = ("run", "part", "clips", "accuracy", "macro-F1", "nll", "ece", "parameters", "minutes")
-SETTINGS = ("protocol", "clips", "groups", "versions")  # of metrics.json: what a result may come from beside its recipe
+# Of metrics.json, what a result may come from beside its recipe.
+SETTINGS = ("protocol", "clips", "heard", "groups", "versions")
 
 
 @dataclass(frozen=True)

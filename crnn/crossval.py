@@ -4,7 +4,6 @@ import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -60,7 +59,7 @@ def cross_validate(
     fails.
     """
     folds = fold_indices(clips.labels, groups, n_folds, recipe.training.seed)
-    _claim(folder, {"recipe": asdict(recipe), "folds": n_folds, "clips": _fingerprint(clips, groups)})
+    _claim(folder, {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)})
     threads = max(1, torch.get_num_threads() // jobs)
     running: list[BaseProcess] = []
 

@@ -315,6 +315,7 @@ class CRNN(
     def __init__(self, config: CRNNConfig) -> None:
         super().__init__()
         self.config = config
+        self.has_base = False  # whether a model was loaded with `load_base`, whose network is trained further
         stem, front = FRONTS[config.front]
         self.stem = stem()
         self.members = nn.ModuleList(
@@ -326,8 +327,26 @@ class CRNN(
         if isinstance(self.stem, MusicnnStem):
             load_pretrained(self.stem, (member.front for member in self.members))
 
+    def load_base(self, base: "CRNN") -> None:
+        """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
+
+        Raises RuntimeError if the networks differ.
+        """
+        shared = [genre for genre in self.config.genres if genre in base.config.genres]
+        here, there = ([model.config.genres.index(genre) for genre in shared] for model in (self, base))
+        weights = base.state_dict()
+        for name, value in self.state_dict().items():
+            if ".classifier." in name:
+                value[here] = weights[name][there]
+                weights[name] = value
+        self.load_state_dict(weights)
+        self.has_base = True
+
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """What is trained further rather than from a random start."""
+        if self.has_base:
+            parts = (part for member in self.members for part in (member.front, member.recurrent, member.pool))
+            return [value for part in parts for value in part.parameters()]
         fronts = (member.front for member in self.members)
         return [value for front in fronts if isinstance(front, MusicnnFront) for value in front.middle.parameters()]
 

@@ -12,7 +12,7 @@ from crnn.augment import AUGMENTATIONS, Augmentation
 from crnn.gtzan import SPLITS
 from crnn.model import CRNN, POOLING, RECURRENT
 from crnn.processes import launched_with
-from crnn.recipes import NETWORK, RECIPES, Recipe, best_device, best_precision
+from crnn.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe, best_device, best_precision
 from crnn.state import TrainingError
 from crnn.trainer import TrainingConfig
 
@@ -102,12 +102,19 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         return ", ".join(f"{getattr(recipe.training, name):g} for {key}" for key, recipe in RECIPES.items())
 
     parser.add_argument(
-        "--config", choices=RECIPES, default="transfer", help="the recipe of a bundled model (default: %(default)s)"
+        "--config", choices=RECIPES, help=f"the recipe of a bundled model (default: {DEFAULT}, or that of --init)"
+    )
+    parser.add_argument(
+        "--init",
+        metavar="MODEL",
+        help="fine-tune a model: a folder, a bundled one, a Hub id; its network is kept, the classifier is new but for "
+        "the genres that it knows",
     )
     for name, kind, meaning in (
         ("epochs", int, "passes over the training clips"),
         ("batch_size", int, "clips in a batch"),
         ("lr", float, "highest learning rate of the cycle"),
+        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
         ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
     ):
         option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {by_recipe(name)})"
@@ -264,10 +271,26 @@ def network_field(text: str) -> tuple[str, Any]:
     return name, tuple(map(int, value.split(","))) if kind is tuple else kind(value)
 
 
-def recipe_of(args: argparse.Namespace) -> Recipe:
-    """The recipe that the options name, with their changes. Raises TrainingError if there is no such network."""
-    recipe = RECIPES[args.config]
-    if recipe.front != "small" and (useless := SMALL_FRONT & dict(args.network).keys()):
+def config_of(args: argparse.Namespace, base: Base | None = None) -> str:
+    """The name of the recipe; unless the options give it, that of the front of `base`."""
+    if base and not args.config:
+        return next(name for name, recipe in RECIPES.items() if recipe.front == base.model.config.front)
+    return args.config or DEFAULT
+
+
+def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
+    """The recipe that the options name, with their changes, fine-tuning `base` if there is one.
+
+    Raises TrainingError if there is no such network, or if it is not that of `base`.
+    """
+    recipe = RECIPES[config_of(args, base)]
+    if base:
+        asked = {"front": recipe.front, "members": args.members or base.model.config.members, **dict(args.network)}
+        kept = {name: getattr(base.model.config, name) for name in asked}
+        if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
+            raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")
+        recipe = recipe.fine_tuning(base)
+    elif recipe.front != "small" and (useless := SMALL_FRONT & dict(args.network).keys()):
         raise TrainingError(f"{', '.join(sorted(useless))} can be set for --config scratch only.")
     given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
     recipe = replace(
@@ -275,7 +298,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         members=args.members or recipe.members,
         training=replace(recipe.training, **{"precision": best_precision(recipe.front), **launched_with(), **given}),
         augmentation=replace(recipe.augmentation, **dict(args.augment)),
-        network=dict(args.network),
+        network={**recipe.network, **dict(args.network)},
     )
     try:
         with torch.device("meta"):  # without memory

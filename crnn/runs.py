@@ -7,7 +7,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from importlib import import_module
@@ -20,7 +20,7 @@ from crnn import plots
 from crnn.card import model_card
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
 from crnn.evaluation import Clips, calibrated, clip_logits, evaluate
-from crnn.gtzan import Dataset
+from crnn.gtzan import Dataset, has_heard
 from crnn.metrics import cross_fitted_metrics, fit_calibration
 from crnn.model import CRNN
 from crnn.processes import any_of_them, processes
@@ -49,6 +49,7 @@ def train_and_measure(
         "epochs": recipe.training.epochs,
         **provenance(command, recipe),
         "processes": processes(recipe.training.device).num_processes,
+        **heard_before(recipe, dataset),
     }
     valid = dataset.clips("valid")
     model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
@@ -77,6 +78,13 @@ def train_and_measure(
 def clips_by_part(dataset: Dataset) -> dict[str, int]:
     """The number of clips of each part that has any."""
     return {part: len(index) for part, index in dataset.splits.items() if len(index)}
+
+
+def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("valid", "test")) -> dict[str, list[str]]:
+    """Under "heard", those of these parts that the model which the recipe starts from was trained on, if any."""
+    there = [part for part in parts if len(dataset.splits[part])] if recipe.base else []
+    heard = [part for part in there if has_heard(recipe.base.model, dataset.protocol, part)]
+    return {"heard": heard} if heard else {}
 
 
 def fit_recipe(
@@ -110,7 +118,7 @@ def fit_recipe(
             state=out / UNFINISHED / f"{parts}.pt",
             stop_after=stop_after,
         )
-    model.config = replace(model.config, trained_on=f"{dataset.protocol}: {parts}")
+    model.config = replace(model.config, trained_on=recipe.trained_on(dataset.protocol, parts))
     return model, history
 
 
@@ -162,7 +170,7 @@ def provenance(command: str, recipe: Recipe) -> dict:
     """What made a result: the command, the recipe and the versions."""
     return {
         "command": command,
-        "recipe": {**asdict(recipe), "network": {**NETWORK, **recipe.network}},
+        "recipe": {**recipe.settings(), "network": {**NETWORK, **recipe.network}},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 

@@ -81,7 +81,8 @@ class Trainer:
         self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
-        fit_normalisation(model, clips)
+        if not model.has_base:  # else its layers know their input as it is
+            fit_normalisation(model, clips)
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format

@@ -55,6 +55,12 @@ def test_only_what_differs_is_told(folders: list[Path]) -> None:
     assert differences([read_run(folders[0])] * 2) == []
 
 
+def test_what_a_run_started_from_is_told(folders: list[Path], tmp_path: Path) -> None:
+    tuned = write(tmp_path / "tuned", recipe={**RECIPE, "base": {"name": "me/base"}}, heard=["valid"])
+    lines = differences([read_run(folders[0]), read_run(tuned)])
+    assert [line.split() for line in lines] == [["recipe.base.name", "–", "me/base"], ["heard", "–", "valid"]]
+
+
 def test_a_run_of_an_earlier_version_is_told_by_its_command(folders: list[Path]) -> None:
     bundled = read_run(BUNDLED / "crnn-transfer")
     lines = differences([bundled, read_run(folders[0])])

@@ -194,3 +194,29 @@ def test_print_names_the_parts() -> None:
     text = repr(CRNN(CONFIG))
     for part in ("stem", "members", "front", "block1", "recurrent", "gru", "pool", "classifier"):
         assert f"({part})" in text
+
+
+@pytest.mark.parametrize("genres", [("c", "new", "a"), ("new", "newer"), tuple("abcdefg"), ("b", "a")])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_base_gives_all_but_the_rows_of_genres_that_it_does_not_know(genres: tuple[str, ...], members: int) -> None:
+    torch.manual_seed(0)
+    base, model = (CRNN(replace(CONFIG, genres=known, members=members)) for known in (CONFIG.genres, genres))
+    base.stem.mean.fill_(-50)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model.load_base(base)
+    for name, value in model.state_dict().items():
+        if ".classifier." not in name:
+            assert torch.equal(value, before[name]), name
+            continue
+        for row, genre in enumerate(genres):
+            known = genre in CONFIG.genres
+            expected = before[name][CONFIG.genres.index(genre)] if known else fresh[name][row]
+            assert torch.equal(value[row], expected), (name, genre)
+    for name, value in base.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_base_with_another_network_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="mismatch"):
+        CRNN(CONFIG).load_base(CRNN(replace(CONFIG, recurrent_size=6)))

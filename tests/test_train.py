@@ -17,15 +17,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hub_server import HubServer
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import train
 from crnn import download, runs
-from crnn.checkpoint import load_checkpoint
+from crnn.card import PARTS
+from crnn.checkpoint import load_checkpoint, save
 from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.gtzan import FAULT_FILTERED, genre_of
+from crnn.model import CRNN, CRNNConfig
 from crnn.musicnn import PRETRAINED
-from crnn.recipes import RECIPES
+from crnn.recipes import NETWORK, RECIPES
 from crnn.training import Epoch
 from train import load_dataset, main, parse_args
 
@@ -293,6 +297,8 @@ def test_impossible_options_are_refused(options: list[str], capsys: pytest.Captu
         (["--features", "nowhere.npz"], "There is no feature file nowhere.npz."),
         (["--data", "nowhere"], "There is no folder nowhere."),
         (["evaluate", "--model", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
+        (["--init", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
+        (["cross-validate", "--init", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
     ],
 )
 def test_faults_are_one_sentence_and_status_two(
@@ -531,3 +537,175 @@ def test_earlier_results_are_not_overwritten(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "metrics.json").touch()
     assert main(["--data", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+OWN = "random split by track, stratified by genre"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """The folder of a tiny model that knows one of the genres of the features and has heard other songs."""
+    config = CRNNConfig(
+        genres=("low", "loud", "late"),
+        channels=(4, 8),
+        mel_pools=(8, 4),
+        time_pools=(2, 2),
+        recurrent="lstm",
+        recurrent_size=6,
+        window_frames=48,
+        temperature=3.0,
+        unsure_below=0.9,
+        trained_on="fault-filtered split of GTZAN: train+valid",
+    )
+    torch.manual_seed(3)
+    model = CRNN(config)
+    model.stem.mean.fill_(-47)
+    save(model, tmp_path / "base", "")
+    return tmp_path / "base"
+
+
+def rename_past(base: Path, trained_on: str) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "trained_on": trained_on}))
+
+
+def test_fine_tuning_keeps_the_network_and_tells_where_it_comes_from(
+    features: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    assert main([*features, "--init", str(base), "--out", str(out), "--epochs", "1", "--no-refit"]) == 0
+    assert not capsys.readouterr().err
+    (before, _), (model, _) = load_checkpoint(base), load_checkpoint(out / "model")
+    assert model.config.genres == ("high", "low")
+    assert {name: getattr(model.config, name) for name in NETWORK} == {
+        name: getattr(before.config, name) for name in NETWORK
+    }
+    assert torch.equal(model.stem.mean, before.stem.mean)
+    heads = (each.members[0].classifier.linear.weight[each.config.genres.index("low")] for each in (before, model))
+    torch.testing.assert_close(*heads, atol=0.02, rtol=0)
+    assert (model.config.temperature, model.config.unsure_below) != (3.0, 0.9)
+    assert model.config.trained_on == f"{OWN}: train; fault-filtered split of GTZAN: train+valid"
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["recipe"]["base"]["name"] == f"{base} (folder)"
+    assert "heard" not in record
+    card = (out / "model" / "README.md").read_text()
+    assert f"it started from {base} (folder)" in card
+    assert "have heard its parts train.\n" in card
+    assert ModelCard(card).data.base_model is None
+
+
+def test_the_recipe_is_that_of_the_front(features: list[str], base: Path) -> None:
+    without_config = [*features[:2], "--init", str(base)]
+    args = parse_args(without_config)
+    recipe = train.recipe_of(args, train.load_base(args))
+    assert recipe.training.epochs == RECIPES["scratch"].training.epochs
+    assert recipe.augmentation == RECIPES["scratch"].augmentation
+    args = parse_args(["--init", "crnn-transfer", "--members", "3"])
+    recipe = train.recipe_of(args, train.load_base(args))
+    assert recipe.training.epochs == RECIPES["transfer"].training.epochs
+    assert recipe.members == 3
+
+
+def test_a_fine_tuning_goes_on_without_its_base(
+    features: list[str], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped while it validates; the training on all clips starts from the base as well."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = [*features, "--init", str(base), "--epochs", "3"]
+    assert main([*options, "--out", str(whole)]) == 0
+
+    def stop(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "report", stop)
+        assert main([*options, "--out", str(broken)]) == 130
+    shutil.rmtree(base)
+    assert main(["--resume", str(broken)]) == 0
+    assert results(broken) == results(whole)
+    assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_a_damaged_copy_of_the_base_is_a_sentence(
+    features: list[str], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def stop(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "report", stop)
+        assert main([*features, "--init", str(base), "--out", str(out)]) == 130
+    (out / "unfinished" / "base" / "model.safetensors").write_bytes(b"nothing")
+    capsys.readouterr()
+    assert main(["--resume", str(out)]) == 2
+    assert capsys.readouterr().err.endswith("base is damaged; train anew, into another folder.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--members", "2"], "members=1"),
+        (["--set", "recurrent=gru", "channels=8,8"], "recurrent=lstm, channels=(4, 8)"),
+        (["--config", "transfer"], "front=small"),
+    ],
+)
+def test_what_contradicts_the_base_is_refused(
+    options: list[str], kept: str, base: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--features", "nowhere.npz", "--init", str(base), *options]) == 2
+    assert capsys.readouterr().err == (
+        f"train.py: --init keeps the network of {base} (folder), {kept}: leave out what contradicts it.\n"
+    )
+
+
+def test_clips_that_the_base_has_heard_are_no_test(
+    features: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rename_past(base, f"{OWN}: train+valid")
+    out = tmp_path / "out"
+    assert main([*features, "--init", str(base), "--out", str(out), "--epochs", "1"]) == 0
+    assert "where it has heard these valid clips, their figures say nothing about other" in capsys.readouterr().err
+    assert load_checkpoint(out / "model")[0].config.trained_on == f"{OWN}: train+valid"
+    assert json.loads((out / "metrics.json").read_text())["heard"] == ["valid"]
+    card = (out / "model" / "README.md").read_text()
+    assert "**That model has heard such valid clips**" in card
+    assert "| valid (heard before) |" in card
+    assert "| test |" in card
+    assert {result.dataset_split for result in ModelCard(card).data.eval_results} == {PARTS["test"]}
+
+
+def test_a_base_of_the_hub_is_named_with_its_commit(
+    hub: HubServer, features: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    commit = hub.push("someone/base", base)
+    options = [*features, "--init", "someone/base", "--epochs", "1", "--no-refit"]
+    assert main([*options, "--out", str(tmp_path / "first")]) == 0
+    started_from = json.loads((tmp_path / "first" / "metrics.json").read_text())["recipe"]["base"]
+    assert (started_from["name"], started_from["revision"]) == ("someone/base", commit)
+    card = (tmp_path / "first" / "model" / "README.md").read_text()
+    assert f"https://huggingface.co/someone/base) at commit {commit}" in card
+    assert ModelCard(card).data.base_model == "someone/base"
+    assert "license" not in ModelCard(card).data.to_dict()  # it is not ours to give
+
+    hub.stop()
+    capsys.readouterr()
+    assert main([*options, "--out", str(tmp_path / "again")]) == 0
+    assert "this is the copy of someone/base kept here." in capsys.readouterr().err
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["recipe"]["base"] == started_from
+
+
+def test_folds_can_start_from_a_model(
+    features: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "folds"
+    options = ["--init", str(base), "--folds", "2", "--jobs", "1", "--epochs", "2", "--out", str(out)]
+    assert main(["cross-validate", *features, *options]) == 0
+    assert not capsys.readouterr().err
+    assert json.loads((out / "metrics.json").read_text())["recipe"]["base"]["name"] == f"{base} (folder)"
+    rename_past(base, f"{OWN}: valid")
+    assert main(["cross-validate", *features, *options]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert "where it has heard these valid clips" in warning
+    assert "holds folds of other clips or settings" in error

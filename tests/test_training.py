@@ -156,6 +156,41 @@ def test_pretrained_layers_learn_slowly_and_without_decay() -> None:
     assert not stem & {id(value) for group in (*fresh, pretrained) for value in group["params"]}
 
 
+def fine_tuned() -> tuple[CRNN, CRNN]:
+    """A model with other clips behind it, and another that starts from it."""
+    torch.manual_seed(0)
+    base, model = CRNN(CONFIG), CRNN(replace(CONFIG, genres=("low", "new")))
+    fit_normalisation(base, make_clips(4, seed=3))
+    model.load_base(base)
+    return base, model
+
+
+@pytest.mark.parametrize("front", ["small", "musicnn"])
+def test_all_that_a_base_has_learned_is_trained_slowly_and_without_decay(front: str) -> None:
+    base, model = (CRNN(replace(CONFIG, front=front, members=2)) for _ in range(2))
+    model.load_base(base)
+    *fresh, pretrained = parameter_groups(model, training(lr=1e-3, pretrained_lr=0.1))
+    assert pretrained["lr"] == pytest.approx(1e-4)
+    assert pretrained["weight_decay"] == 0
+    classifiers = {id(value) for name, value in model.named_parameters() if ".classifier." in name}
+    assert {id(value) for group in fresh for value in group["params"]} == classifiers
+    learned = {id(value) for value in model.parameters() if value.requires_grad}
+    assert {id(value) for value in pretrained["params"]} == learned - classifiers
+
+
+def test_fine_tuning_keeps_the_normalisation_and_moves_the_classifier_most() -> None:
+    base, model = fine_tuned()
+    start = {name: value.clone() for name, value in model.named_parameters()}
+    model, _ = fit(model, make_clips(12), training(), Augmentation())
+    assert torch.equal(model.stem.mean, base.stem.mean)
+    assert torch.equal(model.stem.std, base.stem.std)
+    moved = {name: (value - start[name]).abs().mean() for name, value in model.named_parameters()}
+    head = moved.pop("members.0.classifier.linear.weight")
+    for name, distance in moved.items():
+        if name.endswith("weight"):
+            assert 0 < distance < head / 2, name
+
+
 def test_evaluation_averages_calibrated_windows() -> None:
     model, clips = CRNN(CONFIG).eval(), make_clips(3)
     model.config = replace(CONFIG, temperature=2.5)
