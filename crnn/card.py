@@ -80,7 +80,7 @@ def metadata(record: dict) -> ModelCardData:
         for kind, name, key in (("accuracy", "Accuracy", "accuracy"), ("f1", "Macro-F1", "macro_f1"))
     ]
     return ModelCardData(
-        license=None if base_model else "mit",  # that of a stranger's model holds for what is made from it
+        license="other" if base_model else "mit",  # that of the base holds for what is made from it
         base_model=base_model,
         library_name="genre-crnn",
         pipeline_tag="audio-classification",

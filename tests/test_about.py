@@ -77,6 +77,13 @@ def test_a_measurement_on_the_test_part_goes_first(beside: Callable[..., Origin]
     assert "8" not in shown(html)
 
 
+def test_clips_that_a_base_has_heard_give_no_figures(beside: Callable[..., Origin]) -> None:
+    record = {**json.loads(measured()), "heard": ["valid"]}
+    assert list(about.training_figures(beside(json.dumps(record), HISTORY), GENRES)) == []
+    record["test"] = record["valid"]
+    assert titles(list(about.training_figures(beside(json.dumps(record), HISTORY), GENRES))) == TITLES[:2]
+
+
 def test_no_files_no_figures(tmp_path: Path) -> None:
     assert list(about.training_figures(Origin("a", folder=tmp_path), GENRES)) == []
     assert list(about.training_figures(Origin("a"), GENRES)) == []

@@ -128,6 +128,22 @@ def test_the_card_tells_the_hub_what_it_wants_to_know(hub: HubServer, folder: Pa
     assert PLACE not in card.text
 
 
+def test_a_fine_tuned_model_names_its_base_and_no_figures_of_what_that_has_heard(
+    hub: HubServer, folder: Path, tiny_model: CRNN, record: dict
+) -> None:
+    started_from = {"name": "me/base", "revision": "a" * 40, "trained_on": "x" * 1_000}
+    record |= {"recipe": {"base": started_from}, "test": record["valid"], "heard": ["valid"]}
+    (folder / CARD_FILE).write_text(model_card(tiny_model, record))
+    (folder / METRICS_FILE).write_text(json.dumps(record))
+    push(folder)
+    card = ModelCard(published(hub)[CARD_FILE].decode())
+    assert (card.data.base_model, card.data.license) == ("me/base", "other")
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+    assert f"[me/base](https://huggingface.co/me/base) at commit {'a' * 40}" in card.text
+    assert "x" * 200 not in card.text
+    assert "- **That model has heard such valid clips**" in card.text
+
+
 def test_a_card_that_was_edited_keeps_its_words(hub: HubServer, folder: Path) -> None:
     (folder / CARD_FILE).write_text(f"---\nlicense: cc0-1.0\ntags: [mine]\n---\n# My words\n{PLACE}\n")
     push(folder)

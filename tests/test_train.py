@@ -686,7 +686,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit(
     card = (tmp_path / "first" / "model" / "README.md").read_text()
     assert f"https://huggingface.co/someone/base) at commit {commit}" in card
     assert ModelCard(card).data.base_model == "someone/base"
-    assert "license" not in ModelCard(card).data.to_dict()  # it is not ours to give
+    assert ModelCard(card).data.license == "other"  # it is not ours to give
 
     hub.stop()
     capsys.readouterr()
@@ -709,3 +709,14 @@ def test_folds_can_start_from_a_model(
     warning, error = capsys.readouterr().err.splitlines()
     assert "where it has heard these valid clips" in warning
     assert "holds folds of other clips or settings" in error
+
+
+def test_two_clips_a_genre_and_many_genres_are_enough(base: Path, tmp_path: Path) -> None:
+    """Six genres from a base of three, one of them with ten times as many clips."""
+    counts = {"low": 20, "a": 2, "b": 2, "c": 3, "loud": 2, "z": 2}
+    tracks = [f"{genre}/{number}" for genre, count in counts.items() for number in range(count)]
+    log_mels = [-40 + 8 * torch.randn(N_MELS, 5 + 7 * number) for number, _ in enumerate(tracks)]
+    Features.from_log_mels([log_mel.clamp(-80, 0) for log_mel in log_mels], tracks).save(tmp_path / "features.npz")
+    options = ["--features", str(tmp_path / "features.npz"), "--init", str(base), "--epochs", "1"]
+    assert main([*options, "--out", str(tmp_path / "out")]) == 0
+    assert load_checkpoint(tmp_path / "out" / "model")[0].config.genres == ("a", "b", "c", "loud", "low", "z")
