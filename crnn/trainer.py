@@ -92,8 +92,9 @@ class Trainer:
         groups = parameter_groups(model, config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.steps = config.epochs * math.ceil(len(clips) / config.batch_size)
+        rise = 0.2 if self.steps != 5 else 0.25  # PyTorch divides by zero where it takes exactly one step
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=0.2
+            self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=rise
         )
         self.augmenter = Augmenter(augmentation, model.config.window_frames)
         self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)

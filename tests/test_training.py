@@ -122,6 +122,12 @@ def test_outliers_make_the_model_unsure_of_them() -> None:
     assert sure[1] < sure[0] - 0.1
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_a_training_can_be_of_few_steps(steps: int) -> None:
+    _, history = fit(CRNN(CONFIG), make_clips(2), training(epochs=steps, outlier_share=0.0), NO_AUGMENTATION)
+    assert len(history) == steps
+
+
 def test_a_loss_that_is_no_number_ends_in_a_sentence() -> None:
     with pytest.raises(TrainingError, match="smaller learning rate"):
         fit(CRNN(CONFIG), make_clips(8), training(lr=1e30, epochs=5), NO_AUGMENTATION)
