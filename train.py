@@ -141,6 +141,9 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         recipe, dataset = recipe_of(args, base), load_dataset(args)
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
+    if base:
+        known = ", ".join(genre for genre in dataset.genres if genre in base.model.config.genres)
+        print(f"It starts from {base.name}, which knows {known or 'none of them'}.")
     warn(recipe, dataset, ("valid", "test"))
     try:
         if here.is_main_process and not args.resume:

@@ -315,7 +315,7 @@ class CRNN(
     def __init__(self, config: CRNNConfig) -> None:
         super().__init__()
         self.config = config
-        self.has_base = False  # whether a model was loaded with `load_base`, whose network is trained further
+        self.has_base = False  # with one, all but the classifier is trained further; see `load_base`
         stem, front = FRONTS[config.front]
         self.stem = stem()
         self.members = nn.ModuleList(

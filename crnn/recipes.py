@@ -1,4 +1,4 @@
-"""How the bundled models were made, by name: what `train.py` does unless it is told otherwise."""
+"""How models are made: the recipes of the bundled ones, by name, and the model that a fine-tuning starts from."""
 
 import json
 from collections.abc import Mapping
