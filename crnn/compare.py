@@ -11,7 +11,7 @@ from crnn.state import TrainingError
 
 HEAD = ("run", "part", "clips", "accuracy", "macro-F1", "nll", "ece", "parameters", "minutes")
 # Of metrics.json, what a result may come from beside its recipe.
-SETTINGS = ("protocol", "clips", "heard", "groups", "versions")
+SETTINGS = ("protocol", "clips", "heard", "groups", "processes", "versions")
 
 
 @dataclass(frozen=True)

@@ -41,21 +41,21 @@ def train_and_measure(
 
     Processes that a launcher started train together when each calls this; the first one writes and reports.
     """
-    writes = processes(recipe.training.device).is_main_process
+    here = processes(recipe.training.device)
     sizes = clips_by_part(dataset)
     record = {
         "protocol": dataset.protocol,
         "clips": sizes,
         "epochs": recipe.training.epochs,
         **provenance(command, recipe),
-        "processes": processes(recipe.training.device).num_processes,
+        **({"processes": here.num_processes} if here.num_processes > 1 else {}),
         **heard_before(recipe, dataset),
     }
     valid = dataset.clips("valid")
     model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
     if recipe.training.patience:
         record["chosen_epoch"] = best_epoch(history)
-    if writes:
+    if here.is_main_process:
         logits = clip_logits(model, valid)
         calibration = fit_calibration(logits, valid.labels)
         record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
@@ -64,7 +64,7 @@ def train_and_measure(
     if refit:
         print("The same on training and validation clips:")
         model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))
-    if not writes:
+    if not here.is_main_process:
         return
     model = calibrated(model, calibration)
     if "test" in sizes:

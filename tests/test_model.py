@@ -1,11 +1,15 @@
 """The CRNN: shapes, lengths, checks of its configuration."""
 
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
 
+from crnn import model as module
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.model import CRNN, POOLING, RECURRENT, AttentionMeanPool, AttentionPool, CRNNConfig, MeanPool
 
@@ -95,6 +99,17 @@ def test_an_lstm_costs_more_than_a_gru() -> None:
 def test_every_variant_answers(front: str, recurrent: str, pooling: str) -> None:
     model = CRNN(replace(CONFIG, front=front, recurrent=recurrent, pooling=pooling)).eval()
     assert model(-80 * torch.rand(2, N_MELS, 48)).shape == (2, 3)
+
+
+def test_a_new_layer_is_a_class_and_a_line_as_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"^    class Rnn.*?^    RECURRENT = .*?$", readme, re.MULTILINE | re.DOTALL)[0]
+    monkeypatch.setattr(module, "RECURRENT", RECURRENT)  # and back
+    exec(dedent(code), vars(module))
+    assert module.RECURRENT.keys() > RECURRENT.keys()
+    model = CRNN(replace(CONFIG, recurrent="rnn")).eval()
+    assert isinstance(model.members[0].recurrent.rnn, torch.nn.RNN)
+    assert model(torch.zeros(2, N_MELS, 48)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("variant", [{}, {"recurrent": "lstm", "pooling": "attention"}], ids=str)
