@@ -40,13 +40,14 @@ class ClipStore:
         self.levels = torch.from_numpy(features.logmel).to(device)  # (clips, 128, frames)
         self.floor_db = torch.from_numpy(features.floor_db).to(device)
         self.n_frames = torch.from_numpy(features.n_frames).long().to(device)
+        self.lengths = features.n_frames.tolist()  # the same where no device has to be asked
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def log_mel(self, index: int) -> Tensor:
         """All of one clip: (128, frames), float32 dB."""
-        return self.floor_db[index] * (1.0 - self.levels[index, :, : self.n_frames[index]].float() / 255.0)
+        return self.floor_db[index] * (1.0 - self.levels[index, :, : self.lengths[index]].float() / 255.0)
 
     def cut(self, index: Tensor, position: Tensor, n_frames: int) -> Tensor:
         """Cut `n_frames` out of each of the clips at `index` (batch,): (batch, 128, n_frames), float32 dB.

@@ -48,8 +48,8 @@ def counting(start: int, end: int) -> Tensor:
 def interpolate(values: Tensor, positions: Tensor) -> Tensor:
     """Values (..., n) read linearly at fractional positions (m,) from 0 to n - 1 on their last axis: (..., m)."""
     below = positions.long().clamp(max=values.shape[-1] - 2)
-    share = (positions - below).to(values.device, values.dtype)
-    below = below.to(values.device)
+    share = (positions - below).to(values.device, values.dtype, non_blocking=True)  # a GPU need not wait for them
+    below = below.to(values.device, non_blocking=True)
     return torch.lerp(values[..., below], values[..., below + 1], share)
 
 

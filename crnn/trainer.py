@@ -1,8 +1,9 @@
 """What a training consists of: a model, the batches that it sees, and the optimiser, on any number of devices."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from crnn.augment import Augmentation, Augmenter, ClipStore
@@ -56,6 +56,43 @@ class MemberLogits(nn.Module):
         return self.model.member_logits(log_mel)
 
 
+class MovingAverage:
+    """An exponential moving average of a model that forgets faster at first, so that the random start leaves no trace.
+
+    The decay of update n is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, and the first
+    update is a copy. Unlike PyTorch's AveragedModel it asks the device for nothing.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = deepcopy(model)
+        self.decay = decay
+        self.n_updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights and buffers of `model`."""
+        n = self.n_updates
+        keep = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        averages, values = [], []
+        for average, value in zip(self.module.state_dict().values(), model.state_dict().values(), strict=True):
+            if value.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:  # how many batches the normalisation has seen
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - keep)
+        self.n_updates += 1
+
+    def state_dict(self) -> dict:
+        """All that the next update depends on."""
+        return {"module": self.module.state_dict(), "n_updates": self.n_updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to where `state_dict` was called."""
+        self.module.load_state_dict(state["module"])
+        self.n_updates = state["n_updates"]
+
+
 class Trainer:
     """A model in training: its optimiser, its schedule, its average, and the batches that it sees.
 
@@ -87,7 +124,7 @@ class Trainer:
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
         )
-        self.average = AveragedModel(model, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
+        self.average = MovingAverage(self.model, config.ema_decay)
         self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
         groups = parameter_groups(model, config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
@@ -138,8 +175,9 @@ class Trainer:
         """
         batch = self.share(batch)
         n_outliers = len(range(self.rank, self.n_outliers, self.n_processes))
-        outliers = self.n_clips + torch.randint(max(1, len(self.clips) - self.n_clips), (n_outliers,))
-        index = torch.cat([batch, outliers.to(self.device)])
+        n_others = max(1, len(self.clips) - self.n_clips)
+        outliers = self.n_clips + torch.randint(n_others, (n_outliers,), device=self.device)
+        index = torch.cat([batch, outliers])
         n_parts = min(self.config.accumulation, len(index))
         loss, hits = torch.zeros((2, 1), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
@@ -153,7 +191,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(member.parameters(), 5.0)
         self.optimizer.step()
         self.scheduler.step()
-        self.average.update_parameters(self.model)
+        self.average.update(self.model)
         n_clips = torch.full_like(loss, len(batch))
         return torch.cat([loss * n_clips, hits, n_clips])
 
@@ -182,8 +220,10 @@ class Trainer:
         """
         model, rows = self.average.module.eval(), []
         n_frames = model.config.window_frames
-        for index in torch.arange(len(self.valid)).split(CLIPS_AT_ONCE[self.device.type == "cpu"]):
-            clips = [windows(self.valid.log_mel(i), n_frames, n_frames)[0] for i in index]
+        at_once = CLIPS_AT_ONCE[self.device.type == "cpu"]
+        for start in range(0, len(self.valid), at_once):
+            indices = range(start, min(start + at_once, len(self.valid)))
+            clips = [windows(self.valid.log_mel(index), n_frames, n_frames)[0] for index in indices]
             with self.autocast():
                 logits = model(torch.cat(clips)).float().cpu()
             rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
@@ -199,25 +239,6 @@ def fit_normalisation(model: CRNN, train: Clips) -> None:
     for module in model.modules():
         if isinstance(module, Normalise):
             module.fit(torch.cat(train.log_mels(), dim=1))
-
-
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """An exponential moving average that forgets faster at first, so that the random start leaves no trace.
-
-    The decay of update n is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage.
-    """
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], n: Tensor) -> None:
-        if not averages[0].is_floating_point():  # how many batches the normalisation has seen
-            torch._foreach_copy_(averages, values)
-            return
-        keep = ((1 + n) / (10 + n)).clamp(max=decay)
-        torch._foreach_sub_(averages, values)
-        torch._foreach_mul_(averages, keep)
-        torch._foreach_add_(averages, values)
-
-    return update
 
 
 def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:

@@ -16,7 +16,7 @@ from crnn.metrics import Calibration, mean_probabilities, metrics, negative_log_
 from crnn.model import CRNN, CRNNConfig
 from crnn.outliers import outlier_log_mels
 from crnn.state import TrainingError
-from crnn.trainer import TrainingConfig, fit_normalisation, parameter_groups
+from crnn.trainer import MovingAverage, TrainingConfig, fit_normalisation, parameter_groups
 from crnn.training import Epoch, best_epoch, fit
 
 GENRES = ("high", "low")
@@ -84,6 +84,20 @@ def test_history_watches_the_average_that_is_returned() -> None:
         logits = [model.window_logits(log_mel, hop_frames=n_frames)[0] for log_mel in valid.log_mels()]
     probabilities = mean_probabilities(logits)
     assert negative_log_likelihood(probabilities, valid.labels) == pytest.approx(history[-1].valid_loss, rel=1e-5)
+
+
+def test_the_average_forgets_faster_at_first() -> None:
+    model = torch.nn.BatchNorm1d(1)
+    average, expected = MovingAverage(model, decay=0.3), 0.0
+    for n in range(6):
+        model.weight.data.fill_(n)
+        model.num_batches_tracked.fill_(n)
+        average.update(model)
+        keep = min(0.3, (1 + n) / (10 + n)) if n else 0.0
+        expected = keep * expected + (1 - keep) * n
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
+        assert average.module.num_batches_tracked == n
+    assert model.weight.item() == 5
 
 
 def test_validation_clips_change_nothing() -> None:
