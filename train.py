@@ -6,11 +6,15 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+
+if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwhile ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from safetensors import SafetensorError
 
@@ -139,6 +143,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     with here.local_main_process_first():  # fetches and decodes what the others of its machine then find
         base = load_base(args)
         recipe, dataset = recipe_of(args, base), load_dataset(args)
+    dataset.check_trainable()
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     if base:
@@ -280,4 +285,5 @@ def run_push(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -20,10 +20,14 @@ layers over time trained further on the clips below, like all that follows them.
 LIMITS = """\
 ## What it is not for
 
-It has heard clips of the genres above: songs of other genres get the nearest of these names or "unsure". Speech, noise
-and tones mostly come out as "unsure"; noise with a rhythm may not. Through a telephone it errs far more often. A genre
-is a convention that people disagree about. Do not use it where a wrong label does harm.
+It has heard clips of the genres above: songs of other genres get the nearest of these names or "unsure". A genre is a
+convention that people disagree about. {noise} Do not use it where a wrong label does harm.
 """
+
+MEASURED = """\
+Speech, noise and tones mostly come out as "unsure"; noise with a rhythm may not. Through a telephone it errs far more
+often."""
+NOT_MEASURED = "What it makes of speech, of noise or of a telephone's sound was not measured."
 
 
 def model_card(model: CRNN, record: dict) -> str:
@@ -43,7 +47,7 @@ def model_card(model: CRNN, record: dict) -> str:
             _use(),
             _training(record),
             _figures(model, record),
-            LIMITS,
+            LIMITS.format(noise=MEASURED if _is_gtzan(record) else NOT_MEASURED),
         ]
     )
 
@@ -61,7 +65,7 @@ def hub_card(text: str, record: dict, repo: str) -> str:
 def metadata(record: dict) -> ModelCardData:
     """What the Hub wants to know of a model: what it is for, what it was made from, its figures on unheard clips."""
     protocol = record.get("protocol", "")
-    is_gtzan = "GTZAN" in protocol
+    is_gtzan = _is_gtzan(record)
     base = _base(record)
     base_model = base["name"] if "revision" in base else None
     figures = [
@@ -92,6 +96,10 @@ def metadata(record: dict) -> ModelCardData:
     )
 
 
+def _is_gtzan(record: dict) -> bool:
+    return "GTZAN" in record.get("protocol", "")
+
+
 def _base(record: dict) -> dict:
     return record.get("recipe", {}).get("base", {})
 
@@ -119,6 +127,7 @@ def _training(record: dict) -> str:
     clips = ", ".join(f"{count} {part}" for part, count in record["clips"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     own = record["trained_on"].partition("; ")[0].rpartition(": ")[2]
+    whose = "this model, which has heard" if own == "train" else "a model of the same recipe that has heard"
     part = "the part train alone"
     if "chosen_epoch" in record:
         part += (
@@ -133,8 +142,8 @@ def _training(record: dict) -> str:
 
         - Data: {record["protocol"]}, {clips} clips.
         - These weights have heard its parts {own}.{_fine_tuning(record)}
-        - The validation figures below, the temperature and the border of "unsure" are those of a model of the same
-          recipe that has heard {part}.
+        - The validation figures below, the temperature and the border of "unsure" are those of
+          {whose} {part}.
         - Made with {versions}.
         """
     )
@@ -164,8 +173,8 @@ def _figures(model: CRNN, record: dict) -> str:
         "## How good it is",
         "",
         "At clip level (mean of the probabilities over a clip's windows), with the standard error of the accuracy.",
-        "Validation clips are calibrated by a temperature and a border that were fitted to the other nine tenths.",
-        "The project's README sets them beside published systems, by protocol.",
+        "Validation clips are calibrated by a temperature and a border that were fitted to other validation clips.",
+        *(["The project's README sets them beside published systems, by protocol."] if _is_gtzan(record) else []),
         "",
         "| part | clips | accuracy | macro-F1 | negative log-likelihood | expected calibration error (by chance) "
         "| answered | right of these |",

@@ -65,7 +65,7 @@ def fetch_archive(folder: Path) -> Path:
         _complete(partial, url, metadata.size)
         partial.replace(archive)
     except Exception as error:  # the client, its HTTP library and the disk have errors of their own
-        reason = getattr(error, "strerror", None) or error.__class__.__name__
+        reason = getattr(error, "strerror", None) or "it does not answer"
         if isinstance(error, HfHubHTTPError):
             reason = f"it answers {error.response.status_code}"
         raise DatasetError(
@@ -78,7 +78,9 @@ def fetch_archive(folder: Path) -> Path:
 def _complete(partial: Path, url: str, size: int) -> None:
     """Download what a file lacks; gives up, with whatever went wrong, after ATTEMPTS that brought nothing."""
     failures = 0
-    with partial.open("ab") as file, tqdm(total=size, unit="B", unit_scale=True, desc="genres.tar.gz") as bar:
+    start = partial.stat().st_size if partial.is_file() else 0
+    bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc="genres.tar.gz")
+    with partial.open("ab") as file, bar:
         while (start := file.tell()) < size:
             bar.n = start
             try:
@@ -88,6 +90,7 @@ def _complete(partial: Path, url: str, size: int) -> None:
             except OSError:  # the disk is in trouble, or the Hub says no
                 raise
             except Exception:  # the connection
+                bar.set_postfix_str("the Hub does not answer, trying again")
                 failures = 0 if file.tell() > start else failures + 1
                 if failures == ATTEMPTS:
                     raise

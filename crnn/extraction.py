@@ -1,5 +1,7 @@
 """From audio files to log-mels on all cores: nothing is computed twice, and no file can stop the others."""
 
+import errno
+import io
 import multiprocessing
 import os
 import signal
@@ -7,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from crnn.audio import AudioError, load_audio
-from crnn.features import FEATURE_SETTINGS, DatasetError, Features, LogMel, n_frames_of, to_levels
+from crnn.features import FEATURE_SETTINGS, FLOOR_DB, DatasetError, Features, LogMel, n_frames_of, to_levels
 from crnn.files import whole_file
 
 EXCERPT_SECONDS = 60.0  # of a longer song, its middle, so that a collection of songs fits into memory
@@ -35,7 +38,7 @@ def extract_features(
     the next one begins at once; a file that has changed is decoded again. A file that cannot be decoded, takes more
     than `most_seconds` or crashes the decoder is left out with a notice.
 
-    Raises DatasetError if none can be decoded or `cache` cannot be written.
+    Raises DatasetError if none can be decoded, a file has vanished or `cache` cannot be written.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,10 @@ def extract_features(
                     notice(f"Left out {track}: {problem}")
                 bar.update()
     except OSError as error:
-        raise DatasetError(f"{error.filename or cache} cannot be read or written ({error.strerror}).") from error
+        raise DatasetError(
+            f"{error.filename or cache} cannot be read or written ({error.strerror or error}); "
+            "when that is mended, the same command goes on where it stopped."
+        ) from error
     done = [track for track in tracks if levels[track] is not None]
     if not done:
         raise DatasetError("None of the files could be decoded.")
@@ -115,6 +121,7 @@ class _Worker:
     def _start(self) -> None:
         self.connection, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs,), daemon=True)
+        resource_tracker.ensure_running()  # by itself it would start with the process, and let interrupts through
         with _interrupts_held():
             self.process.start()
         theirs.close()  # so that the end of the process is the end of the connection
@@ -169,16 +176,23 @@ def _work(connection: Connection) -> None:
 
 
 def _extract_one(front_end: LogMel, path: Path, place: Path) -> str | OSError | None:
-    """Write the levels (128, frames) of a file to the cache; returns what is wrong with the file or the cache."""
+    """Write the levels (128, frames) of a file to the cache.
+
+    Returns what is wrong with the file, or an OSError if it is gone or the cache cannot be written.
+    """
     try:
         log_mel = front_end(torch.from_numpy(load_audio(path)))
     except AudioError as error:
-        return str(error)
+        return str(error) if path.exists() else FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if log_mel.max() <= FLOOR_DB:
+        return f"{path.name} is silent."
+    content = io.BytesIO()  # NumPy's own writer does not say why a file cannot be written
     most = n_frames_of(EXCERPT_SECONDS)
     start = max(0, log_mel.shape[-1] - most) // 2
     try:
+        np.save(content, to_levels(log_mel[:, start : start + most]))
         with whole_file(place) as file:
-            np.save(file, to_levels(log_mel[:, start : start + most]))
+            file.write(content.getvalue())
     except OSError as error:
         return error
     return None

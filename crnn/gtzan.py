@@ -46,7 +46,7 @@ class Dataset:
 
     def warnings(self) -> list[str]:
         """What somebody who trains on this data should know first, in sentences."""
-        counts = Counter(map(genre_of, self.features.track_id[self.splits["train"]].tolist()))
+        counts = self.counts("train")
         warnings = []
         if counts and max(counts.values()) > UNBALANCED * min(counts.values()):
             each = ", ".join(f"{count} {genre}" for genre, count in counts.most_common())
@@ -54,6 +54,15 @@ class Dataset:
         if "leaks" in self.protocol:
             warnings.append(f"This is a {self.protocol}; use it for nothing but to show that.")
         return warnings
+
+    def counts(self, part: str) -> Counter[str]:
+        """How many clips of each genre a part has; those that it lacks are not among them."""
+        return Counter(map(genre_of, self.features.track_id[self.splits[part]].tolist()))
+
+    def check_trainable(self) -> None:
+        """Raises DatasetError if the training part lacks a genre, which no model could learn from it."""
+        if missing := ", ".join(genre for genre in self.genres if not self.counts("train")[genre]):
+            raise DatasetError(f"The training part of the {self.protocol} has no clip of {missing}; split otherwise.")
 
     def without(self, part: str) -> "Dataset":
         """The same data with a part of it laid aside."""

@@ -30,7 +30,7 @@ def write_state(path: Path, settings: dict, state: dict) -> None:
 def read_state(path: Path, settings: dict) -> dict | None:
     """The state that was saved there, or None if there is none yet.
 
-    Raises TrainingError if it cannot be read or is of a training with other settings.
+    Raises TrainingError if it cannot be read or is of another training.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,7 +40,10 @@ def read_state(path: Path, settings: dict) -> dict | None:
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
     if others := ", ".join(_differences(saved, settings)):
-        raise TrainingError(f"{path} is of a training with other settings ({others}); go on with the same ones.")
+        raise TrainingError(
+            f"{path} is of a training with other data or options ({others}); go on with the same ones, or train anew, "
+            "into another folder."
+        )
     return state
 
 

@@ -133,6 +133,7 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=rise
         )
+        self.lr = config.lr  # of the last step
         self.augmenter = Augmenter(augmentation, model.config.window_frames)
         self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
         outliers = outlier_log_mels() if self.n_outliers else ()
@@ -190,6 +191,7 @@ class Trainer:
         for member in self.model.members:
             nn.utils.clip_grad_norm_(member.parameters(), 5.0)
         self.optimizer.step()
+        self.lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.average.update(self.model)
         n_clips = torch.full_like(loss, len(batch))

@@ -78,12 +78,15 @@ def fit(
             started = time.perf_counter()
             loss, accuracy = trainer.epoch(bar)
             if not math.isfinite(loss):
-                raise TrainingError(f"The loss is not a number in epoch {number}; try a smaller learning rate.")
+                raise TrainingError(
+                    f"The loss is not a number in epoch {number}; train anew, into another "
+                    "folder, with a smaller learning rate."
+                )
             probabilities = trainer.validate() if valid else None
             history.append(
                 Epoch(
                     epoch=number,
-                    lr=trainer.scheduler.get_last_lr()[0],
+                    lr=trainer.lr,
                     train_loss=loss,
                     train_accuracy=accuracy,
                     valid_loss=negative_log_likelihood(probabilities, valid.labels) if valid else None,

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import awkward_worker
@@ -91,7 +91,10 @@ def test_nothing_decodable(tmp_path: Path) -> None:
 
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.wav")
-    with pytest.raises(DatasetError, match=r"a\.wav.* cannot be read or written \(Not a directory\)"):
+    with pytest.raises(
+        DatasetError,
+        match=r"a\.wav.* \(Not a directory\); when that is mended, the same command",
+    ):
         extract_features({"a": clip}, clip / "cache")
 
 
@@ -136,3 +139,30 @@ def test_a_stopped_extraction_leaves_no_process_and_goes_on(number: signal.Signa
     features = extract_features(find_tracks(tmp_path / "music"), cache)
     assert len(features) == 24
     assert {place: place.stat().st_mtime_ns for place in kept} == kept
+
+
+def test_a_file_that_vanishes_meanwhile_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that drops out is no reason to train on what is left."""
+    tracks = {f"{name}/1": write_clip(tmp_path / f"{name}.wav") for name in "ab"}
+    aside, original = tmp_path / "aside.wav", extraction._extract
+
+    def vanish(*arguments: object) -> Iterator[tuple[str, str | None]]:
+        tracks["b/1"].rename(aside)
+        return original(*arguments)
+
+    monkeypatch.setattr(extraction, "_extract", vanish)
+    with pytest.raises(DatasetError, match=r"b\.wav cannot be read .*No such file.* goes on where it stopped"):
+        extract_features(tracks, tmp_path / "cache")
+    monkeypatch.undo()
+    aside.rename(tracks["b/1"])
+    assert extract_features(tracks, tmp_path / "cache").track_id.tolist() == ["a/1", "b/1"]
+
+
+def test_silence_is_no_clip_of_any_genre(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 1, 0)
+    soundfile.write(tmp_path / "b.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    notices = []
+    tracks = {"a/a": tmp_path / "a.wav", "b/b": tmp_path / "b.wav"}
+    features = extract_features(tracks, tmp_path / "cache", notices.append)
+    assert features.track_id.tolist() == ["a/a"]
+    assert notices == ["Left out b/b: b.wav is silent."]

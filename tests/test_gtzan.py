@@ -245,3 +245,11 @@ def test_find_tracks_without_any(tmp_path: Path) -> None:
         find_tracks(tmp_path)
     with pytest.raises(DatasetError, match="There is no folder"):
         find_tracks(tmp_path / "nowhere")
+
+
+def test_a_genre_that_cannot_be_learned_is_named() -> None:
+    test_only = [track for track in FAULT_FILTERED["test"] if track.startswith("blues")]
+    tracks = [*FAULT_FILTERED["train"][-40:], *FAULT_FILTERED["valid"], *test_only]
+    make_dataset(features_of(*tracks)).check_trainable()
+    with pytest.raises(DatasetError, match=r"fault-filtered split of GTZAN has no clip of blues, .*; split otherwise"):
+        make_dataset(features_of(*tracks), "fault-filtered").check_trainable()

@@ -187,11 +187,11 @@ def test_contradictory_configuration_is_refused(change: dict, message: str) -> N
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
 def test_a_configuration_that_asks_for_too_much_is_refused_at_once(change: dict, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone, however busy the machine is
     with pytest.raises(ValueError, match=message) as caught:
         replace(CONFIG, **change)
     assert len(str(caught.value)) < 200
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_larger_configurations_than_the_bundled_ones_are_allowed() -> None:

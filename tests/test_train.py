@@ -449,7 +449,7 @@ def test_features_that_are_gone_or_others_are_a_sentence(
         others = Features.load(aside)
         Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(path)
         assert main(["--resume", str(stopped)]) == 2
-        assert "other settings (other training clips, other validation clips)" in capsys.readouterr().err
+        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
     finally:
         aside.replace(path)
 
