@@ -30,7 +30,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.options import config_of, parse_args, recipe_of
-from crnn.processes import is_first, is_loss_of_another, n_launched, processes, silent
+from crnn.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.publish import prepare, push
 from crnn.recipes import Base, Recipe
 from crnn.runs import (
@@ -54,7 +54,8 @@ BASE = "base"  # the folder in a run's unfinished one that holds the model that 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for a fault in what it was given."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = parse_args(argv)
+    with silent(not is_first()):
+        args = parse_args(argv)
     try:
         if n_launched() > 1 and args.command != "train":
             raise TrainingError(f"Only a training can be launched in several processes, not {args.command}.")
@@ -75,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         complain(str(stop) or "stopped.")
         return INTERRUPTED
+    except RuntimeError as error:
+        if not is_loss_of_another(error):
+            raise
+        print("train.py: Another process of this training has ended; --resume goes on.", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         return leave_broken_pipe()
     return 0
@@ -131,19 +137,31 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
 
     Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
     """
+    problem = None
+    try:
+        args, argv = resumed(args) if args.resume else (args, argv)
+    except TrainingError as error:  # the other processes have to hear of it
+        problem = error
     here = processes(args.device)
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    go_on = f"{command_of(['--resume', str(out)])} goes on"
+    as_before = ", launched as before," if n_launched() > 1 else ""
+    go_on = f"{command_of(['--resume', str(out)])}{as_before} goes on"
     unfinished = out / UNFINISHED
-    if here.is_main_process and not args.resume and out.exists() and any(out.iterdir()):
-        hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
-        raise DatasetError(f"{out} is not empty; {hint}give another --out.")
-    if args.tensorboard and not find_spec("tensorboard"):
-        raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
-    with here.local_main_process_first():  # fetches and decodes what the others of its machine then find
+
+    def prepared() -> tuple[Base | None, Recipe, Dataset]:
+        if problem:
+            raise problem
+        if here.is_main_process and not args.resume and out.exists() and any(out.iterdir()):
+            hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
+            raise DatasetError(f"{out} is not empty; {hint}give another --out.")
+        if args.tensorboard and not find_spec("tensorboard"):
+            raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
         base = load_base(args)
         recipe, dataset = recipe_of(args, base), load_dataset(args)
-    dataset.check_trainable()
+        dataset.check_trainable()
+        return base, recipe, dataset
+
+    base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     if base:
@@ -168,10 +186,6 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {go_on}.") from None
-    except RuntimeError as error:
-        if not is_loss_of_another(error):
-            raise
-        raise TrainingError(f"Another process of this training has ended; {go_on}.") from error
     here.wait_for_everyone()
     here.destroy_process_group()
 
@@ -252,8 +266,11 @@ def run_compare(args: argparse.Namespace) -> None:
     if lines := differences(runs):
         print("", "What differs, run by run:", *lines, sep="\n")
     if histories := {run.name: run.history for run in runs if run.history}:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        plots.compared(histories).savefig(args.out)
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            plots.compared(histories).savefig(args.out)
+        except (OSError, ValueError) as error:  # ValueError of a kind of picture that there is not
+            raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
         print(f"\n{args.out} shows the validation curves.")
 
 

@@ -14,7 +14,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Killed or out of space, it leaves the earlier one as it was. Makes the folders around it; raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # others may write the same one
     try:
         with partial.open("wb") as file:
             yield file

@@ -70,6 +70,8 @@ class CRNNConfig:
             raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
         if self.window_frames < prod(self.time_pools):
             raise ValueError(f"{self.window_frames} window_frames do not survive the time_pools {self.time_pools}")
+        if not all(0 <= share < 1 for share in (self.block_dropout, self.dropout)):
+            raise ValueError("dropout and block_dropout are shares from 0 to less than 1")
         if not 0.001 <= self.temperature <= 1_000:
             raise ValueError(f"the temperature must be positive, from 0.001 to 1000, not {self.temperature}")
         self._check_cost()

@@ -147,7 +147,9 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "without this option: "
         + " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in NETWORK.items()),
     )
-    parser.add_argument("--device", default=best_device(), help="cpu, cuda or mps (default here: %(default)s)")
+    parser.add_argument(
+        "--device", type=device, default=best_device(), help="cpu, cuda or mps (default here: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -246,6 +248,18 @@ def positive(kind: type) -> type:
     return number
 
 
+def device(text: str) -> str:
+    """An argparse type for a device that is there."""
+    try:
+        named = torch.device(text)
+        is_here = (named.index or 0) < torch.get_device_module(named).device_count()
+    except RuntimeError:
+        is_here = False
+    if not is_here:
+        raise argparse.ArgumentTypeError(f"there is no device {text} here")
+    return text
+
+
 def describe(augmentation: Augmentation) -> str:
     """An augmentation as the command line takes it."""
     return " ".join(f"{name}={value:g}" for name, value in asdict(augmentation).items())
@@ -256,8 +270,8 @@ def strength(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     if name not in AUGMENTATIONS:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
-    kind = type(getattr(Augmentation(), name))
-    if not 0 <= (number := kind(value)) < float("inf"):
+    number = number_of(type(getattr(Augmentation(), name)), name, value)
+    if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"the strength of {name} is not 0 or more")
     return name, number
 
@@ -268,7 +282,18 @@ def network_field(text: str) -> tuple[str, Any]:
     if name not in NETWORK:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
     kind = type(NETWORK[name])
-    return name, tuple(map(int, value.split(","))) if kind is tuple else kind(value)
+    if kind is tuple:
+        return name, tuple(number_of(int, name, part) for part in value.split(","))
+    return name, number_of(kind, name, value)
+
+
+def number_of(kind: type, name: str, text: str) -> Any:
+    """What `text` says as a value of `name`, of some kind."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error
 
 
 def config_of(args: argparse.Namespace, base: Base | None = None) -> str:

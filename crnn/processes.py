@@ -1,17 +1,19 @@
 """The processes of a training, one for each device: a launcher starts them, Hugging Face Accelerate lets them talk."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
 from crnn.state import TrainingError
+
+Work = TypeVar("Work")
 
 MOST_WAITING = timedelta(days=1)  # of the processes for the one that fetches and decodes the data
 
@@ -37,7 +39,8 @@ def launched_with() -> dict[str, Any]:
         raise TrainingError(f"There is no training in {precision} here; --mixed_precision can be bf16 or no.")
     if precision == "bf16":
         told["precision"] = "bfloat16"
-    if steps := os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS"):
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "")
+    if steps.isdecimal() and int(steps):
         told["accumulation"] = int(steps)
     return told
 
@@ -55,6 +58,24 @@ def n_launched() -> int:
 def is_first() -> bool:
     """Whether this is the process that speaks and writes for all of them."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def one_after_the_other(here: PartialState, work: Callable[[], Work], errors: tuple[type[Exception], ...]) -> Work:
+    """What `work` gives, done first by the first process and then by the others.
+
+    If it raises one of `errors` anywhere, the first process raises that, naming whose it is, and the others exit.
+    """
+    result, told = None, None
+    with here.main_process_first():
+        try:
+            result = work()
+        except errors as error:
+            if here.num_processes == 1:
+                raise
+            told = f"{error}" if here.is_main_process else f"{error} (process {here.process_index})"
+    if message := next(filter(None, gather_object([told])), None):
+        raise TrainingError(message) if here.is_main_process else SystemExit(2)
+    return result
 
 
 def is_loss_of_another(error: RuntimeError) -> bool:

@@ -89,7 +89,7 @@ def test_one_of_them_speaks_and_knows_how_to_go_on(together: tuple[Path, str]) -
     out, output = together
     lines = output.splitlines()
     resume = f"accelerate launch --multi_gpu --num_processes 2 train.py --resume {out}"
-    assert lines[1] == f"If it is stopped, {resume} goes on."
+    assert lines[1] == f"If it is stopped, {resume}, launched as before, goes on."
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1", "2", "3", "4", "5"]
     assert sum(line.startswith("valid: ") for line in lines) == 1
 
@@ -107,7 +107,9 @@ def test_when_one_is_killed_all_end_and_go_on_to_the_same(
                 child.kill()
         _, error = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "has ended; accelerate launch" in error or "[rank0]" not in error  # unless it was ended at once
+    assert (
+        "Another process of this training has ended" in error or "[rank0]" not in error
+    )  # unless it was ended at once
     assert {path.name for path in out.iterdir()} == {"unfinished"}
     assert main(["--resume", str(out)]) == 2
     assert "processes 2 there, 1 here" in capsys.readouterr().err
@@ -116,6 +118,14 @@ def test_when_one_is_killed_all_end_and_go_on_to_the_same(
     assert epochs in (["3", "4", "5"], ["4", "5"])
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (out, together[0])]
     assert weights[0] == weights[1]
+
+
+def test_what_stops_them_is_said_once(tmp_path: Path) -> None:
+    with launch("--features", str(tmp_path / "nowhere.npz"), "--device", "cpu") as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert error.count("train.py: There is no feature file") == 1
+    assert "[rank" not in error
 
 
 def test_the_parts_of_a_batch_add_up_to_its_gradient() -> None:

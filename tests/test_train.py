@@ -280,6 +280,8 @@ def test_train_is_the_default_command() -> None:
         ["--augment", "mixup"],
         ["--set", "genres=a,b"],
         ["--set", "channels=few"],
+        ["--device", "abacus"],
+        ["--device", "cuda:99"],
         ["--set", "dropout"],
         ["--data", "a", "--features", "b"],
     ],
@@ -470,7 +472,8 @@ def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None
         ("recurrent=rnn", "recurrent is one of gru, lstm, none, not 'rnn'"),
         ("channels=4,8", "channels, mel_pools and time_pools need one number for each convolutional block"),
         ("channels=4,8,16,32", "channels can be set for --config scratch only."),
-        ("dropout=2", "dropout probability has to be between 0 and 1"),
+        ("dropout=2", "dropout and block_dropout are shares from 0 to less than 1"),
+        ("block_dropout=nan", "dropout and block_dropout are shares from 0 to less than 1"),
     ],
 )
 def test_an_impossible_network_is_a_sentence(change: str, message: str, capsys: pytest.CaptureFixture) -> None:

@@ -81,7 +81,7 @@ def reliability(bins: Sequence[Mapping]) -> Figure:
     axes.errorbar(confidence, accuracy, error, fmt="none", ecolor=GREY, elinewidth=1)
     axes.scatter(confidence, accuracy, s=8 + 2 * n, color=BLUE, zorder=3, clip_on=False)
     for x, y, count in zip(confidence, accuracy, n, strict=True):
-        write(axes, x, y - 0.06, count, ha="center", va="center", fontsize=6)
+        write(axes, x, y - 0.06 if y > 0.1 else y + 0.06, count, ha="center", va="center", fontsize=6)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel="probability of the answer", ylabel="share of right answers")
