@@ -289,7 +289,7 @@ def test_a_damaged_or_foreign_configuration_is_refused(folder: Path, content: by
         ({"recurrent_size": 6}, "does not fit"),
         ({"window_frames": -48}, "window_frames is unknown or has no fitting value"),
         ({"window_frames": 1}, "window_frames do not survive"),
-        ({"dropout": 2.0}, "does not fit"),
+        ({"dropout": 2.0}, "dropout and block_dropout are shares"),
     ],
     ids=str,
 )
