@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_push(args)
         else:
             with silent(not is_first()):
-                run_train(*(resumed(args) if args.resume else (args, argv)))
+                run_train(args, argv)
     except (DatasetError, CheckpointError, TrainingError) as error:
         complain(error)
         return 2

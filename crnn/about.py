@@ -110,7 +110,7 @@ def _number(row: dict, name: str, least: float, most: float) -> float:
 def _measured(origin: Origin) -> dict:
     record = json.loads(optional_text(origin.folder, METRICS_FILE))
     part = "test" if "test" in record else "valid"
-    if part in _heard(origin):
+    if part in record.get("heard", []):
         raise ValueError
     return record[part]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, N_MELS, Features
+from crnn.features import FLOOR_DB, N_MELS, Features, to_decibels
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClipStore:
 
     def log_mel(self, index: int) -> Tensor:
         """All of one clip: (128, frames), float32 dB."""
-        return self.floor_db[index] * (1.0 - self.levels[index, :, : self.lengths[index]].float() / 255.0)
+        return to_decibels(self.levels[index, :, : self.lengths[index]], self.floor_db[index])
 
     def cut(self, index: Tensor, position: Tensor, n_frames: int) -> Tensor:
         """Cut `n_frames` out of each of the clips at `index` (batch,): (batch, 128, n_frames), float32 dB.
@@ -58,7 +58,7 @@ class ClipStore:
         start = torch.round(position * (length - n_frames).clamp_min(0)).long()
         frame = (start[:, None] + torch.arange(n_frames, device=index.device)) % length[:, None]
         levels = self.levels[index].gather(2, frame[:, None].expand(-1, N_MELS, -1))
-        return self.floor_db[index, None, None] * (1.0 - levels.float() / 255.0)
+        return to_decibels(levels, self.floor_db[index, None, None])
 
 
 class Augmenter:

@@ -61,7 +61,8 @@ class Dataset:
 
     def check_trainable(self) -> None:
         """Raises DatasetError if the training part lacks a genre, which no model could learn from it."""
-        if missing := ", ".join(genre for genre in self.genres if not self.counts("train")[genre]):
+        counts = self.counts("train")
+        if missing := ", ".join(genre for genre in self.genres if not counts[genre]):
             raise DatasetError(f"The training part of the {self.protocol} has no clip of {missing}; split otherwise.")
 
     def without(self, part: str) -> "Dataset":

@@ -1,14 +1,13 @@
 """Several processes that train together, started as a person would start them, on the CPU."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from test_train import start
 from test_training import CONFIG, make_clips
 
 from crnn.augment import NO_AUGMENTATION
@@ -19,7 +18,6 @@ from crnn.processes import silent
 from crnn.trainer import Trainer, TrainingConfig
 from train import main
 
-ROOT = Path(__file__).parents[1]
 NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8"]
 
 
@@ -43,15 +41,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def launch(*arguments: str) -> subprocess.Popen:
     """Start `train.py` in two processes."""
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, *launcher, "train.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start(*arguments, launcher=launcher)
 
 
 def finish(process: subprocess.Popen) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,9 +328,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--features", str(path), "--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
 
 
-def start(*options: str) -> subprocess.Popen:
+def start(*options: str, launcher: Sequence[str] = ()) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "train.py", *options]
+    command = [sys.executable, *launcher, "train.py", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
