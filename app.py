@@ -13,8 +13,8 @@ from pathlib import Path
 import gradio as gr
 
 from crnn import page
-from crnn.audio import SUFFIXES
-from crnn.checkpoint import MODEL_VARIABLE, CheckpointError
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES
+from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
 from crnn.handlers import EXAMPLES, Page, table_of
 from crnn.inference import GenreClassifier
 from crnn.songs import Visit
@@ -35,10 +35,17 @@ TRANSLATIONS = {
 FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, visitors cannot try another model
 HUB_ID_HINT = "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
 MAX_MEGABYTES = 100  # of an upload
+MAX_BYTES = MAX_MEGABYTES * gr.FileSize.MB
 KEPT_SECONDS = 3_600  # that an upload stays on the server's disk, for its player
 VISITORS = 8  # whose long work goes on at once, each slower
 MAX_SESSIONS = 200  # of which the server remembers the songs
 
+RECORDING = {  # what the recorder has to know
+    "sample_rate": SAMPLE_RATE,
+    "passage_seconds": 10,  # that it asks about while it goes on
+    "most_seconds": MAX_SECONDS,
+    "most_bytes": MAX_BYTES - 1_024,
+}
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
 text = gr.I18n(en={message: message for message in TRANSLATIONS["de"]}, **TRANSLATIONS)
@@ -98,11 +105,11 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
 
 
 def song_input() -> gr.Audio:
-    """Where a song is uploaded, recorded and played, by the browser's own player: long songs do not choke it."""
+    """Where a song is uploaded and played, by the browser's own player: long songs do not choke it."""
     return gr.Audio(
         label=text("Song"),
         type="filepath",
-        sources=["upload", "microphone"],
+        sources=["upload"],  # recordings are ours
         waveform_options=gr.WaveformOptions(show_recording_waveform=False),
         buttons=[],
         render=False,
@@ -120,6 +127,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
             shared.song.render()
+            recorder = gr.HTML("", **component("record"), **RECORDING, elem_id="record")
             example_buttons(shared.song)
         with gr.Column(scale=3, min_width=320):
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
@@ -161,7 +169,18 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         "concurrency_limit": VISITORS,
         **PRIVATE,
     }
-    again = shared.song.change(**hear).then(**features)
+    heard = shared.song.change(**hear)
+    heard.then(None, js="() => window.songs.reveal()", **PRIVATE)
+    again = heard.then(**features)
+    recorder.passage(
+        happens.overhear,
+        shared.own,
+        [answer, recorder],
+        show_progress="hidden",
+        trigger_mode="once",
+        concurrency_limit=VISITORS,
+        **PRIVATE,
+    )
     stopped = gr.update(overlay=""), gr.update(visible=False)
     stop_why.click(lambda: stopped, None, [view, stop_why], cancels=explained, **PRIVATE)
     stop_sound.click(lambda: gr.update(visible=False), None, stop_sound, cancels=[opened, again], **PRIVATE)
@@ -251,6 +270,7 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bo
             )
             use = gr.Button(text("Use it"), scale=1, min_width=120, elem_id="use")
             back = gr.Button(text("Back to the default"), scale=1, min_width=120, elem_id="back")
+        gr.Examples(bundled_names(), name, label=text("Bundled models"), api_visibility="private", elem_id="bundled")
         told = gr.HTML("", elem_id="told")
     figures = gr.HTML("", elem_id="model-figures")
     card = gr.Markdown("", elem_id="card")
@@ -290,13 +310,13 @@ def launch_options() -> dict:
         font_mono=["ui-monospace", "monospace"],
     )
     translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
-    script = f"const TRANSLATIONS = {translations};\n{part('page.js')}"
+    script = f"const TRANSLATIONS = {translations}, MOST_BYTES = {MAX_BYTES};\n{part('page.js')}"
     return {
         "theme": theme.set(body_text_color_subdued="*neutral_500"),  # its own grey is too light to read
         # As a part of the head, as Gradio rewrites what it is given as `css`, and breaks it.
         "head": f"<style>{part('style.css')}</style><script>{script}</script>",
         "i18n": text,
-        "max_file_size": f"{MAX_MEGABYTES}mb",
+        "max_file_size": MAX_BYTES,
         "state_session_capacity": MAX_SESSIONS,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,

@@ -1,5 +1,6 @@
 """What happens on the page: the handlers of its events and endpoints, which `app.py` wires to its components."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from crnn.background import in_steps
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.explain import explain
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
+from crnn.plots import genre_colours
 from crnn.songs import Row, Visit, songs_view
 from crnn.view import overlay, song_view
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
+MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
 
 
@@ -62,6 +65,16 @@ class Page:
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as)
         view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
+
+    def overhear(self, event: gr.EventData, own: GenreClassifier | None) -> tuple[str, str]:
+        """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
+        classifier = own or self.classifier
+        try:
+            prediction = classifier.predict_waveform(_passage(event.samples))
+        except AudioError:  # the next one comes in seconds
+            return gr.skip(), json.dumps({"number": event.number})
+        colour = genre_colours(prediction.genres).get(prediction.verdict)
+        return page.passing(prediction), json.dumps({"number": event.number, "colour": colour})
 
     def why(
         self,
@@ -207,6 +220,17 @@ class Page:
                 answer = {"error": str(error)}
             answers.append({"song": Path(song).name, **answer})
         return answers
+
+
+def _passage(code: str) -> np.ndarray:
+    """A waveform (samples,) from the base64 of 16-bit samples at SAMPLE_RATE. Raises AudioError."""
+    if not isinstance(code, str) or len(code) > MOST_PASSAGE:
+        raise AudioError("A passage must be the base64 of a few seconds of 16-bit samples.")
+    try:
+        samples = np.frombuffer(base64.b64decode(code, validate=True), "<i2")
+    except ValueError as error:
+        raise AudioError("A passage must be the base64 of 16-bit samples.") from error
+    return samples.astype(np.float32) / 32_768
 
 
 def table_of(visit: Visit, with_files: bool = True) -> str:

@@ -17,6 +17,7 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.inside import trace
 from crnn.model import CRNN
+from crnn.plots import genre_colours
 
 
 def say(message: str, **values: object) -> str:
@@ -40,20 +41,36 @@ def answer(prediction: Prediction, unsure_below: float, made_as: str | None = No
 
     `made_as` is the genre that an example clip was made as, `unsure_below` the border of the model.
     """
-    parts = [f'<h2 class="verdict">{verdict(prediction)}</h2>', meaning(prediction, unsure_below)]
+    notes = [meaning(prediction, unsure_below)]
     if made_as:
-        parts.append(compare(prediction.verdict, made_as))
+        notes.append(compare(prediction.verdict, made_as))
     if prediction.duration_seconds >= MAX_SECONDS:
-        parts.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
+        notes.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
+    return _told(prediction, notes, "status")
+
+
+def passing(prediction: Prediction) -> str:
+    """The same of a passage of a recording that goes on; no screen reader should read it every other second."""
+    seconds = round(prediction.duration_seconds)
+    return _told(prediction, [hint("The last {n} seconds; the whole answer comes when you stop.", n=seconds)], "none")
+
+
+def _told(prediction: Prediction, notes: Sequence[str], role: str) -> str:
+    colours = genre_colours(prediction.genres)
+    parts = [f'<h2 class="verdict">{verdict(prediction)}</h2>', *notes]
+    named = []  # by the verdict
     if prediction.verdict != NO_MUSIC:
-        parts.append(bars(prediction.probabilities, plots.genre_colours(prediction.genres)))
-    return f'<div role="status">{"".join(parts)}</div>'
+        parts.append(bars(prediction.probabilities, colours))
+        named = [colours[genre] for genre in prediction.probabilities][: 2 if prediction.verdict == UNSURE else 1]
+    style = f"--first: {named[0]}; --second: {named[-1]}" if named else ""
+    return f'<div class="told" role="{role}" style="{style}">{"".join(parts)}</div>'
 
 
 def waiting(genres: Sequence[str]) -> str:
     """What stands where the answer will, and how much room it takes."""
-    bar = bars(dict.fromkeys(genres), plots.genre_colours(genres))
-    return f'<p class="verdict waiting">{say("The answer will appear here.")}</p>{hint("One of these genres:")}{bar}'
+    bar = bars(dict.fromkeys(genres), genre_colours(genres))
+    title = f'<p class="verdict waiting">{say("The answer will appear here.")}</p>'
+    return f'<div class="told">{title}{hint("One of these genres:")}{bar}</div>'
 
 
 def verdict(prediction: Prediction) -> str:

@@ -4,8 +4,9 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar
@@ -25,6 +26,7 @@ class Row:
     answer: dict | None = None  # Prediction.as_dict()
     colours: tuple[str, ...] = ()  # of the genres, most probable first
     error: str = ""
+    copy: int = 1  # of the files of a visit that have the same name
 
     @classmethod
     def of(cls, path: str, model: str, prediction: Prediction) -> "Row":
@@ -36,8 +38,9 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The name of the file."""
-        return Path(self.path).name
+        """The name of the file, and which of that name it is if there are several."""
+        name = Path(self.path).name
+        return name if self.copy == 1 else f"{name} ({self.copy})"
 
     @property
     def id(self) -> str:
@@ -76,6 +79,8 @@ class Visit:
 
 def added(rows: Sequence[Row], row: Row) -> list[Row]:
     """The rows with one more, the newest first; a song that the same model has heard before moves up."""
+    copies = {old.path: old.copy for old in rows if Path(old.path).name == Path(row.path).name}
+    row = replace(row, copy=copies.get(row.path, max(copies.values(), default=0) + 1))
     return [row, *(old for old in rows if (old.path, old.model) != (row.path, row.model))]
 
 
@@ -114,8 +119,20 @@ def _cells(row: Row) -> dict:
             for (genre, share), colour in zip(row.answer["probabilities"].items(), row.colours, strict=True)
         ]
         cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
+        cells["course"] = _course(row)
         cells["is_genre"] = row.answer["genre"] in row.answer["probabilities"]
     return cells
+
+
+def _course(row: Row) -> list[dict]:
+    """The most probable genre of stretch after stretch of a song, with its colour and its share of the windows."""
+    colours = dict(zip(row.answer["probabilities"], row.colours, strict=True))
+    windows = [window["probabilities"] for window in row.answer["timeline"]]
+    genres = [max(shares, key=shares.get) for shares in windows]
+    return [
+        {"genre": genre, "colour": colours[genre], "share": round(len(list(stretch)) / len(genres), 4)}
+        for genre, stretch in groupby(genres)
+    ]
 
 
 def _rounded(value: object) -> object:

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 
 import av
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -337,26 +338,129 @@ def test_silence_is_no_music(page_, songs):
     expect(page_.locator("#inside-figures")).to_contain_text("There is no music")
 
 
-def test_recording_arrives_as_it_sounded(page_, url, classifier):
-    page_.add_init_script(
-        """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+def media(tab, url, name, answer):
+    """Open the page anew, with a function of the browser's media devices replaced and its wishes kept."""
+    tab.add_init_script(
+        f"""const media = navigator.mediaDevices, usual = media.{name}.bind(media);
         window.wishes = [];
-        navigator.mediaDevices.getUserMedia = wish => { wishes.push(wish); return ask(wish); };"""
+        media.{name} = async wish => {{ wishes.push(wish); return ({answer})(wish, usual); }};"""
     )
-    page_.goto(url)
-    page_.click("#song button[aria-label='Record audio']")
-    page_.click("#song button.record-button")
-    page_.wait_for_timeout(3_000)
-    classifier.heard.clear()
-    page_.click("#song button.stop-button")
-    expect(page_.locator("#view image")).to_have_count(1)
-    wishes = [wish["audio"] for wish in page_.evaluate("wishes")]
-    assert wishes
+    tab.goto(url)
+
+
+def expect_raw(tab):
+    """The browser was asked once for sound as it is."""
+    (wish,) = tab.evaluate("wishes")
     for name in ("echoCancellation", "noiseSuppression", "autoGainControl"):
-        assert [wish[name] for wish in wishes] == [False] * len(wishes)
-    (recording,) = classifier.heard
-    assert len(recording) > 2 * SAMPLE_RATE
-    assert rms_db(recording[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(PLAYED_DB, abs=1.5)
+        assert wish["audio"][name] is False
+
+
+def expect_idle(tab):
+    expect(tab.locator("#record [data-part=stop]")).to_be_hidden()
+    expect(tab.locator("#record [data-part=microphone]")).to_be_enabled()
+
+
+def drawn_pixels(tab):
+    """Which pixels of the recorder's course are drawn on."""
+    script = """canvas => {
+        const {width, height} = canvas;
+        return [...canvas.getContext("2d").getImageData(0, 0, width, height).data].filter((_, i) => i % 4 === 3);
+    }"""
+    return np.array(tab.locator("#record canvas").evaluate(script))
+
+
+def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(page_, url, classifier):
+    media(page_, url, "getUserMedia", "(wish, usual) => usual(wish)")
+    classifier.heard.clear()
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:04")
+    assert drawn_pixels(page_).any()
+    passages = list(classifier.heard)
+    assert 2 <= len(passages[0]) / SAMPLE_RATE < 2.5
+    page_.keyboard.press("Enter")  # "Stop" has the focus
+    expect(page_.locator("#view image")).to_have_count(1)
+    expect(page_.locator("#answer [role=status] .verdict")).to_be_visible()
+    expect(page_.locator("#view [data-part=name]")).to_have_text(re.compile(r"recording \d\d-\d\d-\d\d\.wav"))
+    expect_idle(page_)
+    expect_raw(page_)
+    recording = classifier.heard[-1]
+    assert len(recording) > 4 * SAMPLE_RATE
+    for heard in (*passages, recording):
+        assert rms_db(heard[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(PLAYED_DB, abs=1.5)
+
+
+def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classifier):
+    stream = """() => {
+        const context = new AudioContext(), sound = context.createOscillator();
+        const target = context.createMediaStreamDestination();
+        sound.connect(target);
+        sound.start();
+        window.shared = target.stream.getAudioTracks()[0];
+        return target.stream;
+    }"""
+    media(page_, url, "getDisplayMedia", stream)
+    page_.click("#record [data-part=tab]")
+    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    expect_raw(page_)
+    page_.evaluate("shared.dispatchEvent(new Event('ended'))")
+    expect(page_.locator("#answer [role=status] .verdict")).to_be_visible()
+    expect_idle(page_)
+    assert rms_db(classifier.heard[-1]) == pytest.approx(-3, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "answer", "said"),
+    [
+        ("getUserMedia", "microphone", "NotAllowedError", "Allow it beside the address of the page"),
+        ("getUserMedia", "microphone", "NotFoundError", "There is no microphone."),
+        ("getUserMedia", "microphone", "NotReadableError", "The device is busy."),
+        ("getDisplayMedia", "tab", "", "No sound came along."),
+    ],
+)
+def test_recording_that_fails_is_explained(page_, url, songs, classifier, name, source, answer, said):
+    fails = f"() => {{ throw new DOMException('The device is busy.', '{answer}'); }}"
+    media(page_, url, name, fails if answer else "() => new MediaStream()")
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    page_.click(f"#record [data-part={source}]")
+    expect(page_.locator("#record .fault")).to_contain_text(said)
+    expect_idle(page_)
+    expect_answer_to(songs["tone"], page_, classifier)  # is not lost
+
+
+def test_sharing_that_is_not_wanted_is_no_fault(page_, url):
+    media(page_, url, "getDisplayMedia", "() => { throw new DOMException('', 'NotAllowedError'); }")
+    page_.click("#record [data-part=tab]")
+    page_.wait_for_function("wishes.length")
+    expect_idle(page_)
+    expect(page_.locator("#record .fault")).to_be_hidden()
+
+
+def test_another_song_ends_a_recording(page_, songs, classifier):
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    give(page_, songs["noise"], "paste")
+    expect_answer_to(songs["noise"], page_, classifier)
+    expect_idle(page_)
+    page_.wait_for_timeout(3_000)  # in which it would have asked again
+    expect_answer_to(songs["noise"], page_, classifier)
+    go(page_, "songs")
+    expect(page_.locator("#songs tbody tr")).to_have_count(1)
+
+
+@pytest.mark.parametrize("samples", [None, 7, "?", "AAA", base64.b64encode(bytes(3)).decode(), "A" * 2**23])
+def test_passage_that_is_none_changes_nothing(classifier, samples):
+    answer, told = handlers.Page(classifier).overhear(gr.EventData(None, {"number": 1, "samples": samples}), None)
+    assert answer == gr.skip()
+    assert json.loads(told) == {"number": 1}
+
+
+def test_answer_is_in_sight_on_a_phone(page_, songs):
+    page_.set_viewport_size({"width": 360, "height": 560})
+    upload(page_, songs["tone"])
+    expect(page_.locator("#answer [role=status] .verdict")).to_be_in_viewport(ratio=1)
+    expect(page_.locator("#answer .bars li").last).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.parametrize(("event", "locale"), [("paste", "en"), ("drop", "de")])
@@ -419,7 +523,7 @@ def test_click_on_the_drawing_seeks_and_the_playhead_follows(page_, songs, class
             f"Math.abs(document.querySelector('#song audio').currentTime - {15 * height / 500}) < 0.2"
         )
         assert playhead_share(page_) == pytest.approx(height / 500, abs=0.01)
-    expect(page_.locator("[data-part=time]")).to_have_text("0:10 / 0:15")
+    expect(page_.locator("#view [data-part=time]")).to_have_text("0:10 / 0:15")
     page_.click("[data-part=play]")
     page_.wait_for_function("document.querySelector('#song audio').currentTime > 11")
     page_.click("[data-part=play]")
@@ -603,6 +707,18 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     assert read["text.mp3"]["error"] == str(error.value)
     _, answers = expect_files(page_, "[data-take=json]")
     assert [answer["song"] for answer in json.loads(answers)] == ["silence.wav", "text.mp3", "noise.wav", "tone.wav"]
+
+
+def test_file_that_is_too_large_is_left_out_of_many(page_, songs, tmp_path):
+    large = tmp_path / "large.wav"
+    with large.open("wb") as file:
+        file.truncate(app.MAX_BYTES + 1)
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", [songs["tone"], large, songs["noise"]])
+    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    expect(page_.locator("#songs tbody th")).to_have_text(["noise.wav", "tone.wav"])
+    page_.set_input_files("#folder input[type=file]", songs["tone"].parent)
+    expect(page_.locator("#songs .fault")).to_be_hidden()
 
 
 def test_song_of_the_visit_is_opened_again(page_, songs, classifier):

@@ -54,7 +54,7 @@ def test_the_newest_comes_first_and_a_song_heard_again_moves_up(rock: Prediction
     again = replace(songs[1], answer={**songs[1].answer, "duration_seconds": 1.0})
     moved = added(rows, again)
     assert [row.name for row in moved] == ["two.mp3", "three.mp3", "one.mp3"]
-    assert moved[0] is again
+    assert moved[0] == again
     assert rows == before
 
 
@@ -65,6 +65,28 @@ def test_another_model_or_another_file_of_the_same_name_is_a_row_of_its_own(rock
         ("/tmp/b/song.mp3", "two"),
         ("/tmp/a/song.mp3", "two"),
         ("/tmp/a/song.mp3", "one"),
+    ]
+
+
+def test_files_of_the_same_name_are_told_apart_and_keep_their_numbers(rock: Prediction) -> None:
+    rows: list[Row] = []
+    for path, model in (("a/x", "one"), ("b/x", "one"), ("c/y", "one"), ("a/x", "two"), ("d/x", "one"), ("b/x", "one")):
+        rows = added(rows, Row.of(f"/tmp/{path}.mp3", model, rock))
+    names = ["x.mp3 (2)", "x.mp3 (3)", "x.mp3", "y.mp3", "x.mp3"]
+    assert [row.name for row in rows] == [cells["song"] for cells in songs_view(rows)["rows"]] == names
+    assert [song["song"] for song in json.loads(to_json(rows))] == names
+
+
+def test_the_course_of_a_song_is_its_strongest_genres_in_stripes() -> None:
+    shares = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
+    song = replace(
+        prediction_of({"rock": 0.45, "jazz": 0.3, "disco": 0.25}), timeline=shares, starts_seconds=np.arange(4.0)
+    )
+    [cells, _] = songs_view([Row.of("/tmp/a.mp3", "one", song), Row("/tmp/b.mp3", "one", error="No.")])["rows"]
+    colours = genre_colours(GENRES)
+    assert cells["course"] == [
+        {"genre": genre, "colour": colours[genre], "share": share}
+        for genre, share in (("rock", 0.5), ("disco", 0.25), ("rock", 0.25))
     ]
 
 

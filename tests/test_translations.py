@@ -24,7 +24,9 @@ def texts():
     for path in (ROOT / "assets" / "page").glob("*.html"):
         yield from map(unescape, re.findall(r'data-say(?:-label)?="([^"]+)"', path.read_text("utf-8")))
     for path in (ROOT / "assets" / "page").glob("*.js"):
-        yield from re.findall(r"(?:message\(|'data-say': |say\(\w+, )'([^']+)'", path.read_text("utf-8"))
+        yield from re.findall(
+            r"(?:message\(|'data-say': |dataset\.say = |say\(\w+, )'([^']+)'", path.read_text("utf-8")
+        )
     for title, meaning, _ in about.TRAINING_FIGURES:
         yield from (title, meaning)
     for shown in (*plots.FEATURES, *plots.STEPS):

@@ -1,4 +1,4 @@
-// What the scripts of both components begin with.
+// What the scripts of all components begin with.
 
 const html = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
@@ -6,6 +6,7 @@ const html = (name, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
+const message = text => html('span', {'data-say': text}, text);
 const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 const percent = share => `${Math.round(100 * share)}%`;
 

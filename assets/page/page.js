@@ -1,5 +1,5 @@
-// What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs, the microphone.
-// TRANSLATIONS, by language and English text, stands before it.
+// What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs.
+// TRANSLATIONS, by language and English text, and MOST_BYTES of an upload stand before it.
 (() => {
   // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
   // which Gradio keeps, when it appears or the language changes.
@@ -140,27 +140,40 @@
     reader.readAsDataURL(source);
   };
 
-  // A song that is pasted or dropped anywhere goes where a chosen file would go; several go to the list. What is in the
-  // way there, another song or the recorder, is closed first.
-  const hand = (files, tries = 10) => {
-    const isOne = files.length === 1;
+  const files = all => {
+    const transfer = new DataTransfer();
+    for (const file of all) transfer.items.add(file);
+    return transfer.files;
+  };
+
+  // A song that is recorded, or pasted or dropped anywhere, goes where a chosen file would go; several go to the list.
+  // A song that is in the way there is closed first.
+  const clear = () => document.querySelector('#song .icon-button-wrapper button')?.click();
+  const hand = (songs, tries = 10) => {
+    const isOne = songs.length === 1;
     document.querySelector(isOne ? '#listen-tab-button' : '#songs-tab-button')?.click();
     const input = document.querySelector(`${isOne ? '#song' : '#files'} input[type=file]`);
     if (input) {
-      const transfer = new DataTransfer();
-      for (const file of files) transfer.items.add(file);
-      input.files = transfer.files;
+      input.files = files(songs);
       input.dispatchEvent(new Event('change', {bubbles: true}));
       return;
     }
-    if (isOne) document.querySelector('#song .icon-button-wrapper button, #song .source-selection button')?.click();
-    if (tries) setTimeout(() => hand(files, tries - 1), 200);
+    if (isOne) clear();
+    if (tries) setTimeout(() => hand(songs, tries - 1), 200);
   };
+  // On a small screen the answer comes below its edge.
+  const reveal = () => {
+    const told = document.querySelector('#answer :is([role=status], [role=alert])');
+    if (!told || told.getBoundingClientRect().top < innerHeight / 2) return;
+    const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
+    told.scrollIntoView({block: 'nearest', behavior});
+  };
+  window.songs = {clear, hand, reveal};
   document.addEventListener('paste', event => {
-    const files = [...event.clipboardData?.files ?? []];
-    if (!files.length) return;
+    const pasted = [...event.clipboardData?.files ?? []];
+    if (!pasted.length) return;
     event.preventDefault();
-    hand(files);
+    hand(pasted);
   });
   // What lies over Gradio's own fields of many files is theirs; the rest would make the browser leave the page.
   for (const name of ['dragover', 'drop']) {
@@ -172,6 +185,20 @@
     }, true);
   }
 
+  // One file that is too large would make Gradio refuse all that were chosen with it.
+  document.addEventListener('change', ({target}) => {
+    if (!target.matches?.('#files input[type=file], #folder input[type=file]')) return;
+    const all = [...target.files], fit = all.filter(file => file.size <= MOST_BYTES);
+    const told = document.querySelector('#songs [data-part=large]');
+    told.hidden = !fit.length || fit.length === all.length;
+    if (told.hidden) return;
+    target.files = files(fit);
+    told.dataset.say = 'Left out, as they are larger than {megabytes} MB: {names}';
+    told.dataset.megabytes = Math.floor(MOST_BYTES / 2 ** 20);
+    told.dataset.names = all.filter(file => !fit.includes(file)).map(file => file.name).join(', ');
+    sayAll(told);
+  }, true);
+
   // A video is heard like any sound, but Gradio's field takes sounds only.
   document.addEventListener('click', () => {
     const input = document.querySelector('#song input[type=file]');
@@ -179,22 +206,10 @@
   }, true);
   document.addEventListener('change', event => {
     if (!event.target.matches?.('#song input[type=file]')) return;
-    const files = [...event.target.files];
-    if (!files.some(file => file.type.startsWith('video/'))) return;
-    const transfer = new DataTransfer();
-    for (const file of files)
-      transfer.items.add(new File([file], file.name, {type: file.type.replace('video/', 'audio/')}));
-    event.target.files = transfer.files;
+    const all = [...event.target.files];
+    if (!all.some(file => file.type.startsWith('video/'))) return;
+    event.target.files = files(all.map(file => new File([file], file.name, {type: file.type.replace('video/', 'audio/')})));
   }, true);
-
-  // Browsers clean recordings for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
-  const media = navigator.mediaDevices;
-  if (media?.getUserMedia) {
-    const ask = media.getUserMedia.bind(media);
-    const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
-    media.getUserMedia = wish =>
-      ask(wish?.audio ? {...wish, audio: {...(wish.audio === true ? {} : wish.audio), ...raw}} : wish);
-  }
 
   prepare();
   settle();

@@ -29,6 +29,7 @@ function show() {
   part.fault.hidden = !(song && player()?.error);
   part.name.textContent = song?.name ?? '';
   root.classList.toggle('empty', !song);
+  part.none.hidden = Boolean(song);
   for (const control of root.querySelectorAll('button, select')) control.disabled = !song;
   part.why.replaceChildren(html('option', {value: '', 'data-say': 'no genre'}, 'no genre'));
   for (const genre of song?.genres ?? []) part.why.append(new Option(`${genre.name} ${percent(genre.share)}`, genre.name));
@@ -65,17 +66,20 @@ function drawing(width) {
     picture.append(svg('rect', {x: 0, y: lane.top, width, height: lane.height, class: 'lane'}));
   if (!song) return picture;
   const x = seconds => width * seconds / song.duration_seconds;
-  picture.append(waveform(width), ...areas(x, width), ...melSpectrogram(x), ...timeAxis(x, width));
+  picture.append(...waveform(width), ...areas(x, width), ...melSpectrogram(x), ...timeAxis(x, width));
   return picture;
 }
 
+// Bars in the colour of the most probable genre of their moment.
 function waveform(width) {
-  const step = width / song.peaks.length, middle = WAVE.top + WAVE.height / 2;
-  const bars = song.peaks.map((peak, i) => {
+  const step = width / song.peaks.length, middle = WAVE.top + WAVE.height / 2, bars = {};
+  song.peaks.forEach((peak, i) => {
     const half = Math.max(0.5, peak * WAVE.height / 2);
-    return `M${(i * step).toFixed(1)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}h${(step * 0.7).toFixed(2)}v${(-2 * half).toFixed(1)}z`;
+    const colour = genresAt((i + 0.5) * song.duration_seconds / song.peaks.length)[0]?.colour ?? 'currentColor';
+    bars[colour] ??= '';
+    bars[colour] += `M${(i * step).toFixed(1)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}h${(step * 0.7).toFixed(2)}v${(-2 * half).toFixed(1)}z`;
   });
-  return svg('path', {d: bars.join(''), fill: 'currentColor', opacity: 0.55});
+  return Object.entries(bars).map(([fill, d]) => svg('path', {d, fill}));
 }
 
 function areas(x, width) {
@@ -183,21 +187,23 @@ function follow() {
   playhead?.setAttribute('transform', `translate(${at.toFixed(1)} 0)`);
   part.track.setAttribute('aria-valuemax', Math.round(duration));
   part.track.setAttribute('aria-valuenow', Math.round(heard));
-  const now = genresAt(seconds);
-  put(part.now, pointed === null ? now : `${clock(pointed)}: ${genresAt(pointed)}`);
+  const now = inWords(genresAt(seconds));
+  put(part.now, pointed === null ? now : `${clock(pointed)}: ${inWords(genresAt(pointed))}`);
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
   const view = part.scroller;
   if (audio && !audio.paused && (at < view.scrollLeft || at > view.scrollLeft + view.clientWidth))
     view.scrollLeft = at - view.clientWidth / 8;
 }
 
+// The genres at a moment, the most probable first; none where the song is silent or was not heard.
 function genresAt(seconds) {
-  if (!song?.genres.length || seconds > song.duration_seconds + 0.5) return '';
+  if (!song?.genres.length || seconds > song.duration_seconds + 0.5) return [];
   const i = Math.min(song.seconds.length - 1, Math.round(seconds / song.duration_seconds * (song.seconds.length - 1)));
   return song.genres.filter(genre => genre.shares[i] !== null)
-    .sort((a, b) => b.shares[i] - a.shares[i]).slice(0, 3)
-    .map(genre => `${genre.name} ${percent(genre.shares[i])}`).join(' · ');
+    .map(({name, colour, shares}) => ({name, colour, share: shares[i]})).sort((a, b) => b.share - a.share);
 }
+
+const inWords = genres => genres.slice(0, 3).map(({name, share}) => `${name} ${percent(share)}`).join(' · ');
 
 function tick() {
   follow();

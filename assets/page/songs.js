@@ -4,8 +4,8 @@
 const root = element.querySelector('.songs'), body = root.querySelector('tbody');
 let songs = {rows: []}, order = {key: null, down: false};
 
-const message = text => html('span', {'data-say': text}, text);
 const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
+const named = (colour, ...words) => html('span', {class: 'named'}, dot(colour), ...words);
 const value = {
   song: row => row.song.toLowerCase(),
   verdict: row => row.verdict ?? '',
@@ -15,21 +15,29 @@ const value = {
   model: row => row.model,
 };
 
+// The most probable genre from the start of the song to its end, as stripes.
+function course(stretches) {
+  const stripes = stretches.map(({colour, share}) => html('i', {style: `flex: ${share}; background: ${colour}`}));
+  const words = stretches.map(({genre}) => genre).join(' → ');
+  return html('span', {class: 'course', role: 'img', 'aria-label': words, title: words}, ...stripes);
+}
+
 function line(row) {
   const open = html('button', {type: 'button'}, row.song);
   open.addEventListener('click', () => trigger('select', {id: row.id}));
   const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
   if (row.error) {
-    cells.push(html('td', {colspan: 5, class: 'error'}, row.error));
+    cells.push(html('td', {colspan: 6, class: 'error'}, row.error));
     return html('tr', {}, ...cells);
   }
   const [first, second] = row.top;
-  const answer = row.is_genre ? [dot(first.colour), row.verdict]
-    : [message(row.verdict), ...(first ? [' · ', dot(first.colour), first.genre] : [])];
+  const answer = row.is_genre ? [named(first.colour, row.verdict)]
+    : [message(row.verdict), ...(first ? [' · ', named(first.colour, first.genre)] : [])];
   cells.push(
     html('td', {}, ...answer),
     html('td', {class: 'number'}, first ? percent(first.share) : '–'),
-    html('td', {}, ...(second ? [dot(second.colour), `${second.genre} ${percent(second.share)}`] : ['–'])),
+    html('td', {}, second ? named(second.colour, `${second.genre} ${percent(second.share)}`) : '–'),
+    html('td', {}, course(row.course)),
     html('td', {class: 'number'}, clock(row.seconds)),
     html('td', {class: 'model'}, row.model),
   );

@@ -1,0 +1,184 @@
+// Recording music as it sounds, from the microphone or from another tab of the browser, with answers while it plays.
+// Gradio runs this when the component is there, with `element`, `props`, `trigger` and `watch`; props.value is the JSON
+// of the last of these answers: the number of the passage, and its colour if a genre was heard.
+
+const BLOCK = 2_048, BAR = 3;  // samples a block; px of the bar that a block becomes
+const EVERY_SECONDS = 2, PATIENCE_MS = 15_000;  // between answers; until one is given up
+// Browsers clean sound for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
+const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
+  block = new Float32Array(${BLOCK});
+  filled = 0;
+  process([[samples]]) {
+    if (!samples) return true;
+    this.block.set(samples, this.filled);
+    this.filled = (this.filled + samples.length) % ${BLOCK};
+    if (!this.filled) this.port.postMessage(this.block);
+    return true;
+  }
+})`;
+
+const root = element.querySelector('.record');
+const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(node => [node.dataset.part, node]));
+const media = navigator.mediaDevices;
+let recording = null, asked = null;  // what is being recorded; the passage of it that waits for its answer
+
+const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
+
+function show() {
+  part.microphone.hidden = Boolean(recording);
+  part.tab.hidden = Boolean(recording) || !media?.getSupportedConstraints().suppressLocalAudioPlayback;  // phones
+  for (const name of ['stop', 'time', 'course']) part[name].hidden = !recording;
+  for (const button of [part.microphone, part.tab]) button.disabled = false;
+}
+
+const sources = {
+  microphone: () => media.getUserMedia({audio: RAW}),
+  tab: () => media.getDisplayMedia({
+    video: {frameRate: 1}, audio: {...RAW, suppressLocalAudioPlayback: false},
+    selfBrowserSurface: 'exclude', systemAudio: 'include',
+  }),
+};
+
+async function start(source) {
+  part.fault.hidden = true;
+  for (const button of [part.microphone, part.tab]) button.disabled = true;
+  let stream = null, context = null;
+  try {
+    if (!media) throw new DOMException('', 'SecurityError');
+    stream = await sources[source]();
+    if (!stream.getAudioTracks().length) throw new DOMException('', 'NoSound');
+    context = new AudioContext();
+    const address = URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'}));
+    await context.audioWorklet.addModule(address);
+    URL.revokeObjectURL(address);
+    const tap = new AudioWorkletNode(context, 'tap', {numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit'});
+    tap.port.onmessage = ({data}) => hear(data);
+    context.createMediaStreamSource(stream).connect(tap);
+    for (const track of stream.getAudioTracks()) track.addEventListener('ended', finish);
+    const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
+    recording = {stream, context, rate, most, blocks: [], levels: [], colours: [], number: 0, asked_at: 0};
+    window.songs.clear();
+  } catch (error) {
+    stream?.getTracks().forEach(track => track.stop());
+    context?.close();
+    if (source !== 'tab' || error.name !== 'NotAllowedError') explain(error);  // else it was only cancelled
+  }
+  show();
+  (recording ? part.stop : part[source]).focus();
+}
+
+function explain(error) {
+  const known = {
+    NotAllowedError: message('The browser may not use the microphone. Allow it beside the address of the page.'),
+    NotFoundError: message('There is no microphone.'),
+    NoSound: message('No sound came along. Choose a tab, and share its sound.'),
+    SecurityError: message('Browsers record on pages with https, and on localhost, alone.'),
+  };
+  part.fault.replaceChildren(known[error.name] ?? error.message);
+  part.fault.hidden = false;
+}
+
+// A block of samples has come.
+function hear(block) {
+  if (!recording) return;
+  recording.blocks.push(pcm(block));
+  recording.levels.push(block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0));
+  const seconds = recording.blocks.length * BLOCK / recording.rate, time = clock(seconds);
+  if (part.time.textContent !== time) part.time.textContent = time;
+  draw();
+  if (asked && performance.now() - asked.at > PATIENCE_MS) asked = null;
+  if (recording.blocks.length >= recording.most) finish();
+  else if (!asked && seconds >= recording.asked_at + EVERY_SECONDS) ask(seconds);
+}
+
+// Asks what the last seconds are, at the sample rate of the model.
+async function ask(seconds) {
+  const {rate, blocks} = recording, number = recording.number += 1;
+  recording.asked_at = seconds;
+  asked = {number, at: performance.now(), until: blocks.length, ...Promise.withResolvers()};
+  const passage = blocks.slice(-Math.floor(props.passage_seconds * rate / BLOCK)), n = passage.length * BLOCK;
+  const resampler = new OfflineAudioContext(1, Math.floor(n * props.sample_rate / rate), props.sample_rate);
+  const sound = resampler.createBuffer(1, n, rate);
+  passage.forEach((block, i) => sound.copyToChannel(Float32Array.from(block, sample => sample / 32_767), 0, i * BLOCK));
+  const source = new AudioBufferSourceNode(resampler, {buffer: sound});
+  source.connect(resampler.destination);
+  source.start();
+  const samples = pcm((await resampler.startRendering()).getChannelData(0));
+  let bytes = '';
+  for (const byte of new Uint8Array(samples.buffer)) bytes += String.fromCharCode(byte);
+  trigger('passage', {number, samples: btoa(bytes)});
+}
+
+function answered() {
+  const {number, colour} = props.value ? JSON.parse(props.value) : {};
+  if (!asked || number !== asked.number) return;
+  if (recording) while (recording.colours.length < asked.until) recording.colours.push(colour);
+  asked.resolve();
+  asked = null;
+}
+
+// The sound so far as bars, the newest at the right, in the colours of the genres heard.
+function draw() {
+  const canvas = part.course, ratio = devicePixelRatio, {levels, colours} = recording;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * ratio)) [canvas.width, canvas.height] = [width * ratio, height * ratio];
+  const pen = canvas.getContext('2d'), ink = getComputedStyle(canvas).color;
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  const first = Math.max(0, levels.length - Math.floor(width / BAR));
+  for (let i = first; i < levels.length; i++) {
+    const tall = Math.max(1, Math.sqrt(levels[i]) * height);  // the root lets soft sounds be seen
+    pen.fillStyle = colours[i] ?? ink;
+    pen.fillRect((i - first) * BAR, (height - tall) / 2, BAR - 1, tall);
+  }
+}
+
+// Ends the recording; what is to come of it besides is up to the caller.
+function end() {
+  const ended = recording;
+  recording = null;
+  ended.stream.getTracks().forEach(track => track.stop());
+  ended.context.close();
+  show();
+  return ended;
+}
+
+// The recording becomes a song like any other, once no earlier answer can come in its way.
+async function finish() {
+  if (!recording) return;
+  const {blocks, rate} = end();
+  part.microphone.focus();
+  if (asked) await Promise.race([asked.promise, new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
+  const now = new Date(), digits = number => String(number).padStart(2, '0');
+  const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
+  window.songs.hand([new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'})]);
+}
+
+// The 44 bytes before `n` samples of a WAV file: PCM, mono, 16 bits.
+function wavHeader(n, rate) {
+  const view = new DataView(new ArrayBuffer(44));
+  const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
+  text(0, 'RIFF');
+  view.setUint32(4, 36 + 2 * n, true);
+  text(8, 'WAVEfmt ');
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true);
+  view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true);
+  view.setUint32(28, 2 * rate, true);
+  view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true);
+  text(36, 'data');
+  view.setUint32(40, 2 * n, true);
+  return view;
+}
+
+part.microphone.addEventListener('click', () => start('microphone'));
+part.tab.addEventListener('click', () => start('tab'));
+part.stop.addEventListener('click', finish);
+document.addEventListener('loadedmetadata', event => {  // another song has come
+  if (element.isConnected && recording && event.target.closest?.('#song')) end();
+}, true);
+watch('value', answered);
+show();
