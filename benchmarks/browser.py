@@ -19,17 +19,22 @@ EXAMPLES = {path.stem: path for path in app.EXAMPLES.glob("*") if path.suffix in
 
 
 @contextmanager
-def page_and_browser(model: str | None = None) -> Iterator[tuple[str, Browser]]:
-    """The address of the page, served with a model (default: the bundled one), and a browser to open it with."""
+def page_and_browser(model: str | None = None, microphone: Path | None = None) -> Iterator[tuple[str, Browser]]:
+    """The address of the page, served with a model (default: the bundled one), and a browser to open it with.
+
+    Its `microphone` hears a WAV file.
+    """
+    arguments = ["--no-sandbox", "--disable-background-networking"]
+    if microphone:
+        arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        arguments += [f"--use-file-for-fake-audio-capture={microphone}"]
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if executable is None:
         sys.exit("No Chromium was found: install it (on Debian: apt install chromium).")
     demo = app.build_demo(GenreClassifier.from_pretrained(model))
     _, url, _ = demo.launch(**app.launch_options(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
-        )
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield url, browser
         browser.close()
     demo.close()

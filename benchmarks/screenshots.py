@@ -5,17 +5,20 @@ They go to runs/screenshots; the README's own are renewed in assets/.
 
 import sys
 import tempfile
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from browser import EXAMPLES, ROOT, go, page_and_browser, upload
 from playwright.sync_api import Page
+
+from crnn.audio import SAMPLE_RATE, load_audio
 
 OUT = ROOT / "runs" / "screenshots"
 WIDTHS, THEMES = (360, 768, 1440), ("light", "dark")
 README = {"page": "6-why-1440-light", "page-phone": "4-unsure-360-dark"}
-SETTLED_MS = 700
+SETTLED_MS, RECORDED_MS = 700, 9_000
 
 
 def states(page: Page, silence: Path) -> Iterator[str]:
@@ -51,6 +54,10 @@ def states(page: Page, silence: Path) -> Iterator[str]:
     go(page, "programs")
     page.wait_for_selector("#client code")
     yield "11-programs"
+    go(page, "listen")
+    page.click("#record [data-part=microphone]")
+    page.wait_for_timeout(RECORDED_MS)
+    yield "12-recording"
 
 
 def photograph(open_page: Callable[[int, str], Page], silence: Path) -> None:
@@ -70,11 +77,18 @@ def photograph(open_page: Callable[[int, str], Page], silence: Path) -> None:
 def main() -> None:
     """Serve the page, take the pictures, renew those of the README."""
     OUT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, page_and_browser() as (url, browser):
-        silence = Path(folder) / "silence.wav"
-        with wave.open(str(silence), "wb") as file:
-            file.setparams((1, 2, 22_050, 0, "NONE", ""))
-            file.writeframes(bytes(2 * 22_050 * 5))
+    with tempfile.TemporaryDirectory() as folder:
+        silence, music = Path(folder) / "silence.wav", Path(folder) / "music.wav"
+        soundfile.write(silence, np.zeros(5 * SAMPLE_RATE), SAMPLE_RATE)
+        soundfile.write(music, load_audio(EXAMPLES["metal"]), SAMPLE_RATE)
+        take_all(silence, music)
+    for name, picture in README.items():
+        (ROOT / "assets" / f"{name}.png").write_bytes((OUT / f"{picture}.png").read_bytes())
+
+
+def take_all(silence: Path, music: Path) -> None:
+    """Take the pictures of all widths and themes, with music at the microphone."""
+    with page_and_browser(microphone=music) as (url, browser):
 
         def open_page(width: int, theme: str) -> Page:
             page = browser.new_page(viewport={"width": width, "height": 900}, reduced_motion="reduce")
@@ -83,8 +97,6 @@ def main() -> None:
             return page
 
         photograph(open_page, silence)
-    for name, picture in README.items():
-        (ROOT / "assets" / f"{name}.png").write_bytes((OUT / f"{picture}.png").read_bytes())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from crnn.page import figure, say
 
 MARKUP = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])|```(?=mermaid)")  # what begins a picture, HTML or a diagram
 MOST_GENRES, MOST_BINS, MOST_EPOCHS = 30, 100, 2_000  # that can be drawn
+UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, csv.Error)  # of a record
 MOST = 1_000_000  # of clips in a cell or a bin, of epochs, of a loss
 
 
@@ -33,6 +34,7 @@ def facts(classifier: GenreClassifier) -> str:
         (say("Networks whose probabilities are averaged"), str(config.members)),
         (say("Listens to windows of"), f"{config.window_frames / FRAMES_PER_SECOND:.0f} s"),
         (say("Says unsure below"), f"{config.unsure_below:.0%}"),
+        *_accuracy(origin),
     ]
     if origin.repo:
         address = f"{HUB_ADDRESS}{origin.repo}/tree/{origin.revision}"
@@ -40,6 +42,23 @@ def facts(classifier: GenreClassifier) -> str:
         rows.append((say("On the Hub"), link))
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
     return f'<table class="facts">{cells}</table>'
+
+
+def _accuracy(origin: Origin) -> list[tuple[str, str]]:
+    try:
+        measured = _measured(origin)
+        n = int(_number(measured, "n", 1, MOST))
+        names = ("accuracy", "accuracy_error", "answered", "answered_right")
+        right, error, share, right_of_these = (f"{_number(measured, name, 0, 1):.0%}" for name in names)
+    except UNFIT:
+        return []
+    return [
+        (say("Right about clips it had not heard"), say("{right} ± {error} of {n}", right=right, error=error, n=n)),
+        (
+            say("Sure enough to answer"),
+            say("{share}, and right about {right} of these", share=share, right=right_of_these),
+        ),
+    ]
 
 
 def card(text: str) -> str:
@@ -61,7 +80,7 @@ def training_figures(origin: Origin, genres: Sequence[str]) -> Iterator[str]:
     for title, meaning, draw in TRAINING_FIGURES:
         try:
             drawn = figure(title, meaning, draw(origin, genres))
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, csv.Error):
+        except UNFIT:
             continue
         yield drawn
 

@@ -245,6 +245,29 @@ def test_facts_about_a_model(tiny_model: CRNN) -> None:
     assert "href" not in html
 
 
+FIGURES = {"n": 197, "accuracy": 0.761, "accuracy_error": 0.0304, "answered": 0.675, "answered_right": 0.8947}
+
+
+def test_facts_say_how_often_it_is_right(tiny_model: CRNN, beside: Callable[..., Origin]) -> None:
+    html = about.facts(GenreClassifier(tiny_model, beside(measured(**FIGURES), "")))
+    assert "76% ± 3% of 197" in html
+    assert "68%, and right about 89% of these" in html
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        measured(),
+        *[measured(**FIGURES | {name: value}) for name in FIGURES for value in (-1, 1e300, "<b>", None, float("nan"))],
+        json.dumps({**json.loads(measured(**FIGURES)), "heard": ["valid"]}),
+    ],
+)
+def test_no_measurement_no_accuracy(tiny_model: CRNN, beside: Callable[..., Origin], record: str) -> None:
+    without = about.facts(GenreClassifier(tiny_model, Origin("a")))
+    assert about.facts(GenreClassifier(tiny_model, beside(record, ""))) == without
+
+
 def test_a_model_of_the_hub_is_linked_to_its_commit(tiny_model: CRNN) -> None:
     html = about.facts(GenreClassifier(tiny_model, Origin("me/it", repo="me/it", revision="a" * 40)))
     assert f'<a href="https://huggingface.co/me/it/tree/{"a" * 40}" target="_blank" rel="noopener">' in html
