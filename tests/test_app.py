@@ -611,12 +611,30 @@ def test_drawing_is_saved_as_it_looks(page_, songs, classifier):
     expect_answer_to(songs["tone"], page_, classifier)
     name, svg = expect_files(page_, "[data-save-song=svg]")
     assert name == "tone.wav genres.svg"
-    assert b"tone.wav" in svg
+    assert f"tone.wav – {plain(page.verdict(classifier.predict(songs['tone'])))}" in svg.decode()
     assert svg.count(b"<image") == 1
     name, png = expect_files(page_, "[data-save-song=png]")
     assert name == "tone.wav genres.png"
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     assert len(picture.getcolors(1 << 24)) > 20
+
+
+def test_drawing_is_shared_where_the_browser_can(page_, url, songs, classifier):
+    expect(page_.locator("#view [data-part=share]")).to_be_hidden()
+    page_.add_init_script(
+        """navigator.canShare = ({files}) => files[0].type === "image/png";
+        navigator.share = async ({files, text}) => {
+            const picture = await createImageBitmap(files[0]);
+            window.shared = [files[0].name, text, picture.width > 1000];
+        };"""
+    )
+    page_.goto(url)
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    page_.click("#view [data-part=share]")
+    page_.wait_for_function("window.shared")
+    verdict = plain(page.verdict(classifier.predict(songs["tone"])))
+    assert page_.evaluate("shared") == ["tone.wav genres.png", f"tone.wav – {verdict}", True]
 
 
 def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkeypatch):

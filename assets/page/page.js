@@ -112,7 +112,7 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   };
   window.saveText = (text, type, name) => download(new Blob([text], {type}), name);
-  window.savePicture = (original, name, format) => {
+  window.pictureOf = async (original, format) => {
     const picture = original.cloneNode(true), box = original.viewBox.baseVal;
     const width = box?.width || parseFloat(original.getAttribute('width'));
     const height = box?.height || parseFloat(original.getAttribute('height'));
@@ -127,18 +127,20 @@
       paper.setAttribute(key, value);
     picture.prepend(paper);
     const source = new Blob([new XMLSerializer().serializeToString(picture)], {type: 'image/svg+xml'});
-    if (format === 'svg') return download(source, `${name}.svg`);
-    const image = new Image(), scale = Math.min(2, 16_000 / width);
-    image.onload = () => {
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [width * scale, height * scale];
-      canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
-      canvas.toBlob(blob => download(blob, `${name}.png`), 'image/png');
-    };
-    const reader = new FileReader();
-    reader.onload = () => { image.src = reader.result; };
-    reader.readAsDataURL(source);
+    if (format === 'svg') return source;
+    const image = new Image(), scale = Math.min(2, 16_000 / width), reader = new FileReader();
+    await new Promise(resolve => {
+      reader.onload = resolve;
+      reader.readAsDataURL(source);
+    });
+    image.src = reader.result;
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [width * scale, height * scale];
+    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+    return new Promise(resolve => canvas.toBlob(resolve, 'image/png'));
   };
+  window.savePicture = async (original, name, format) => download(await pictureOf(original, format), `${name}.${format}`);
 
   const files = all => {
     const transfer = new DataTransfer();

@@ -21,13 +21,15 @@ const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
 const root = element.querySelector('.record');
 const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(node => [node.dataset.part, node]));
 const media = navigator.mediaDevices;
+const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstraints().suppressLocalAudioPlayback
+  && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
 let recording = null, asked = null;  // what is being recorded; the passage of it that waits for its answer
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
 function show() {
   part.microphone.hidden = Boolean(recording);
-  part.tab.hidden = Boolean(recording) || !media?.getSupportedConstraints().suppressLocalAudioPlayback;  // phones
+  part.tab.hidden = Boolean(recording) || !canHearTabs;
   for (const name of ['stop', 'time', 'course']) part[name].hidden = !recording;
   for (const button of [part.microphone, part.tab]) button.disabled = false;
 }

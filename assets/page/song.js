@@ -230,12 +230,12 @@ function magnify(factor) {
   view.scrollLeft = parseFloat(part.track.style.width) * seconds / song.duration_seconds - view.clientWidth / 2;
 }
 
-// The whole song is saved, as wide as it is zoomed, with its scale, its title and the colours of the genres.
-function save(format) {
+// The whole song as a picture, as wide as it is zoomed, with its scale, its title and the colours of the genres.
+function poster() {
   const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
   const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + 62});
   const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
-  title.textContent = song.name;
+  title.textContent = `${song.name} – ${verdict()}`;
   const legend = svg('g', {transform: `translate(${GUTTER} 46)`});
   song.genres.slice(0, Math.floor(width / 110)).forEach((genre, i) => legend.append(
     svg('rect', {x: 110 * i, y: -10, width: 11, height: 11, fill: genre.colour}),
@@ -252,7 +252,14 @@ function save(format) {
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
       root.querySelector(words).textContent));
   picture.append(title, legend, body);
-  window.savePicture(picture, `${song.name} genres`, format);
+  return picture;
+}
+
+const verdict = () => document.querySelector('#answer .verdict').textContent.replace(/\s+/g, ' ').trim();
+
+async function share() {
+  const files = [new File([await window.pictureOf(poster(), 'png')], `${song.name} genres.png`, {type: 'image/png'})];
+  navigator.share({files, title: song.name, text: `${song.name} – ${verdict()}`}).catch(() => { /* not now */ });
 }
 
 part.play.addEventListener('click', toggle);
@@ -260,7 +267,9 @@ part.closer.addEventListener('click', () => magnify(2));
 part.farther.addEventListener('click', () => magnify(0.5));
 part.why.addEventListener('change', () => trigger('select', {genre: part.why.value}));
 for (const button of root.querySelectorAll('[data-save-song]'))
-  button.addEventListener('click', () => save(button.dataset.saveSong));
+  button.addEventListener('click', () => window.savePicture(poster(), `${song.name} genres`, button.dataset.saveSong));
+part.share.hidden = !navigator.canShare?.({files: [new File([''], 'picture.png', {type: 'image/png'})]});
+part.share.addEventListener('click', share);
 const secondsAt = event => {
   const box = part.track.getBoundingClientRect();
   return Math.max(0, (event.clientX - box.left) / box.width * (song?.duration_seconds ?? 0));
