@@ -48,7 +48,9 @@ RECORDING = {  # what the recorder has to know
 }
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
-text = gr.I18n(en={message: message for message in TRANSLATIONS["de"]}, **TRANSLATIONS)
+ENGLISH = {message: message for message in TRANSLATIONS["de"]}
+ENGLISH |= {"common.complete": "Complete", "common.upload": "Upload"}  # Gradio's own texts, which it lacks
+text = gr.I18n(en=ENGLISH, **TRANSLATIONS)
 
 
 def part(name: str) -> str:

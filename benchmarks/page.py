@@ -52,9 +52,9 @@ def visit(browser: Browser, url: str, song: Path) -> dict[str, float]:
     waits["switch back to inside"] = timed(lambda: switch(page, "inside", TABS["inside"]))
     switch(page, "listen", TABS["listen"])
     page.click("#record [data-part=microphone]")
-    waits["record to first answer"] = timed(lambda: page.wait_for_selector("#answer [role=none] .verdict"))
+    waits["record to first answer"] = timed(lambda: page.wait_for_selector("#answer .passing .verdict"))
     stop = page.locator("#record [data-part=stop]")
-    waits["stop to whole answer"] = timed(lambda: (stop.click(), page.wait_for_selector("#answer [role=status]")))
+    waits["stop to whole answer"] = timed(lambda: (stop.click(), page.wait_for_selector("#answer .whole")))
     context.close()
     return waits
 

@@ -29,7 +29,7 @@ _CONTAINER_OPTIONS = {
     "format_whitelist": "aac,aiff,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv",
     "protocol_whitelist": "none",
 }
-_KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff and wma files work, and so do videos with sound"
+_KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
 
 # Within 0.1 dB up to 10 kHz, and below -95 dB from 12 kHz on (at 22 050 Hz out).
 _RESAMPLER = "filter_size=64:filter_type=kaiser:kaiser_beta=9:cutoff=0.97"
@@ -44,7 +44,22 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 class AudioError(ValueError):
-    """A sound that cannot be used; the message is one sentence for the person who chose the file."""
+    """A sound that cannot be used, in one sentence for the person who chose the file.
+
+    It is `message` with the `values` in place of its {names}, so that it can be said in other languages.
+    """
+
+    def __init__(self, message: str, **values: object) -> None:
+        super().__init__(message.format(**values))
+        self.message, self.values = message, values
+
+
+class _Fault(Exception):  # noqa: N818 - load_audio makes an error of it
+    """What is wrong with a file whose {name} is not known here."""
+
+    def __init__(self, message: str, **values: object) -> None:
+        super().__init__(message)
+        self.message, self.values = message, values
 
 
 def load_audio(
@@ -77,35 +92,39 @@ def load_audio(
     try:
         with _open_file(source) as file:
             return _read(file, sample_rate, max_samples)
-    except AudioError as error:
-        raise AudioError(f"{name} {error}.") from error.__cause__
+    except AudioError:
+        raise
+    except _Fault as fault:
+        raise AudioError(fault.message, name=name, **fault.values) from fault.__cause__
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise AudioError(
-            f"{name} cannot be decoded: it is damaged or incomplete, so fetch or export it again."
+            "{name} cannot be decoded: it is damaged or incomplete, so fetch or export it again.", name=name
         ) from error
-
-
-# Below this line an AudioError carries the sentence without its subject and full stop, which load_audio adds.
 
 
 def _open_file(source: str | os.PathLike | bytes) -> BinaryIO:
     file = io.BytesIO(source) if isinstance(source, bytes) else _open_path(Path(source))
     if not file.read(1):
         file.close()
-        raise AudioError("is empty (0 bytes): record, fetch or export it again")
+        raise _Fault("{name} is empty (0 bytes): record, fetch or export it again.")
     file.seek(0)
     return file
 
 
 def _open_path(path: Path) -> BinaryIO:
+    name = path.name or "This path"
     try:
         if not path.exists():
-            raise AudioError("was not found: give the path of a file on this computer, not an address")
+            raise AudioError(
+                "{name} was not found: give the path of a file on this computer, not an address.", name=name
+            )
         if not path.is_file():
-            raise AudioError("is a directory or a device: give the path of one sound file")
+            raise AudioError("{name} is a directory or a device: give the path of one sound file.", name=name)
         return path.open("rb")
     except OSError as error:
-        raise AudioError(f"cannot be opened ({error.strerror}): check the path and your right to read it") from error
+        raise AudioError(
+            "{name} cannot be opened ({why}): check the path and your right to read it.", name=name, why=error.strerror
+        ) from error
 
 
 def _read(file: BinaryIO, sample_rate: int, max_samples: int) -> np.ndarray:
@@ -115,11 +134,15 @@ def _read(file: BinaryIO, sample_rate: int, max_samples: int) -> np.ndarray:
         promised_seconds = _promised_seconds(container, stream)
     seconds = waveform.size / sample_rate
     if waveform.size < max_samples and (_is_too_short(seconds, promised_seconds) or _ends_too_early(file)):
-        raise AudioError("is damaged or incomplete, its end is missing: fetch or export it again")
+        raise _Fault("{name} is damaged or incomplete, its end is missing: fetch or export it again.")
     if waveform.size == 0:
-        raise AudioError("holds no sound: its audio track is empty")
+        raise _Fault("{name} holds no sound: its audio track is empty.")
     if waveform.size < max_samples and round(seconds, 2) < MIN_SECONDS:
-        raise AudioError(f"lasts only {seconds:.2f} s: at least {MIN_SECONDS:g} s is needed")
+        raise _Fault(
+            "{name} lasts only {seconds} s: at least {least} s is needed.",
+            seconds=f"{seconds:.2f}",
+            least=f"{MIN_SECONDS:g}",
+        )
     return waveform
 
 
@@ -128,18 +151,30 @@ def _open_container(file: BinaryIO) -> InputContainer:
         return av.open(file, mode="r", container_options=_CONTAINER_OPTIONS, metadata_errors="replace")
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:  # a format outside the whitelist
-            message = f"has no audio track, it looks like a picture, a text or a playlist: {_KNOWN_FORMATS}"
-        else:
-            message = f"is damaged or incomplete, or no sound file at all: {_KNOWN_FORMATS}"
-        raise AudioError(message) from error
+            raise _Fault(
+                "{name} has no audio track, it looks like a picture, a text or a playlist: {formats} files work, and "
+                "so do videos with sound.",
+                formats=_KNOWN_FORMATS,
+            ) from error
+        raise _Fault(
+            "{name} is damaged or incomplete, or no sound file at all: {formats} files work, and so do videos with "
+            "sound.",
+            formats=_KNOWN_FORMATS,
+        ) from error
 
 
 def _best_stream(container: InputContainer) -> av.AudioStream:
     stream = container.streams.best("audio")
     if stream is None:
-        raise AudioError(f"has no audio track: {_KNOWN_FORMATS}")
+        raise _Fault(
+            "{name} has no audio track: {formats} files work, and so do videos with sound.", formats=_KNOWN_FORMATS
+        )
     if stream.codec_context is None:
-        raise AudioError(f"is encoded in a way that cannot be decoded here: {_KNOWN_FORMATS}")
+        raise _Fault(
+            "{name} is encoded in a way that cannot be decoded here: {formats} files work, and so do videos with "
+            "sound.",
+            formats=_KNOWN_FORMATS,
+        )
     return stream
 
 
@@ -159,7 +194,7 @@ def _decode(container: InputContainer, stream: av.AudioStream, sample_rate: int)
     """Mono chunks at `sample_rate`; a file may change its own rate on the way."""
     for rate_hz, frames in groupby(_mono_frames(container, stream), key=itemgetter(0)):
         if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
-            raise AudioError(f"claims a sample rate of {rate_hz} Hz: 8 000 to 192 000 Hz work")
+            raise _Fault("{name} claims a sample rate of {rate} Hz: 8 000 to 192 000 Hz work.", rate=rate_hz)
         yield from _resample((mono for _, mono in frames), rate_hz, sample_rate)
 
 

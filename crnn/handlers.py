@@ -22,6 +22,7 @@ from crnn.view import overlay, song_view
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
+NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
 
 
@@ -56,7 +57,7 @@ class Page:
             waveform = load_audio(song)
             prediction = classifier.predict_waveform(waveform)
         except AudioError as error:
-            return page.fault(str(error)), nothing, "", None, gr.skip(), idle, idle
+            return page.fault(error), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
         if not visit.is_latest("hear", token):  # another song has come meanwhile
             return (gr.skip(),) * 7
@@ -128,8 +129,8 @@ class Page:
             return
         try:
             waveform = load_audio(heard.path)
-        except AudioError as error:  # its time on the server is over
-            yield page.fault(str(error)), None, gr.update(visible=False)
+        except AudioError:  # its time on the server is over
+            yield page.hint(NO_LONGER), None, gr.update(visible=False)
             return
         parts = []
         for figure in draw(waveform):
@@ -156,7 +157,7 @@ class Page:
             try:
                 row = Row.of(song, classifier.origin.name, classifier.predict(song))
             except AudioError as error:
-                row = Row(song, classifier.origin.name, error=str(error))
+                row = Row(song, classifier.origin.name, fault=(error.message, error.values))
             visit.add(row)
             yield table_of(visit, with_files=False), gr.skip(), gr.skip()
         others = len(files) - len(songs)
@@ -167,7 +168,7 @@ class Page:
         """A song was chosen in the table: player, tabs, what happens."""
         row = visit.row(event.id)
         if row is None or not Path(row.path).is_file():
-            return gr.skip(), gr.skip(), page.hint("This song is no longer on the server: choose it anew to hear it.")
+            return gr.skip(), gr.skip(), page.hint(NO_LONGER)
         return row.path, gr.Tabs(selected="listen"), ""
 
     def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
@@ -175,7 +176,7 @@ class Page:
         try:
             own = GenreClassifier(*load_public(name))
         except CheckpointError as error:
-            return own, page.fault(str(error)), *self.about(own)
+            return own, page.fault(error), *self.about(own)
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
 
     def about(self, own: GenreClassifier | None) -> tuple:

@@ -111,8 +111,10 @@ class GenreClassifier:
         waveform = np.require(waveform, np.float32, ["C", "W"])  # what torch can take without a copy
         if waveform.ndim != 1 or len(waveform) < MIN_SECONDS * SAMPLE_RATE:
             raise AudioError(
-                f"A waveform must be mono and at least {MIN_SECONDS:g} s at {SAMPLE_RATE} Hz; "
-                f"this one has shape {waveform.shape}."
+                "A waveform must be mono and at least {least} s at {rate} Hz; this one has shape {shape}.",
+                least=f"{MIN_SECONDS:g}",
+                rate=SAMPLE_RATE,
+                shape=waveform.shape,
             )
         config = self.model.config
         log_mel = self.front_end(torch.from_numpy(waveform))
@@ -123,7 +125,9 @@ class GenreClassifier:
         hop_frames = min(max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS), config.window_frames)
         logits, starts = self.model.window_logits(log_mel, hop_frames, self.batch_size)
         if not logits.isfinite().all():
-            raise AudioError(f"The model {self.origin.name} finds no numbers for this song: try another model.")
+            raise AudioError(
+                "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
+            )
         timeline = (logits / config.temperature).softmax(dim=-1).numpy()
         starts_samples = np.array(starts) * HOP_LENGTH
         audible = [

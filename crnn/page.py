@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.analysis import Sound
-from crnn.audio import MAX_SECONDS
+from crnn.audio import MAX_SECONDS, AudioError
 from crnn.explain import Explanation
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
@@ -26,9 +26,10 @@ def say(message: str, **values: object) -> str:
     return f'<span data-say="{escape(message)}"{data}>{escape(message.format(**values))}</span>'
 
 
-def fault(message: str) -> str:
+def fault(error: Exception) -> str:
     """What went wrong, in a sentence."""
-    return f'<p class="fault" role="alert">{escape(message)}</p>'
+    words = say(error.message, **error.values) if isinstance(error, AudioError) else escape(str(error))
+    return f'<p class="fault" role="alert">{words}</p>'
 
 
 def hint(message: str, **values: object) -> str:
@@ -46,16 +47,18 @@ def answer(prediction: Prediction, unsure_below: float, made_as: str | None = No
         notes.append(compare(prediction.verdict, made_as))
     if prediction.duration_seconds >= MAX_SECONDS:
         notes.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
-    return _told(prediction, notes, "status")
+    return _told(prediction, notes, "told whole")
 
 
 def passing(prediction: Prediction) -> str:
-    """The same of a passage of a recording that goes on; no screen reader should read it every other second."""
+    """The same of a passage of a recording that goes on."""
     seconds = round(prediction.duration_seconds)
-    return _told(prediction, [hint("The last {n} seconds; the whole answer comes when you stop.", n=seconds)], "none")
+    return _told(
+        prediction, [hint("The last {n} seconds; the whole answer comes when you stop.", n=seconds)], "told passing"
+    )
 
 
-def _told(prediction: Prediction, notes: Sequence[str], role: str) -> str:
+def _told(prediction: Prediction, notes: Sequence[str], classes: str) -> str:
     colours = genre_colours(prediction.genres)
     parts = [f'<h2 class="verdict">{verdict(prediction)}</h2>', *notes]
     named = []  # by the verdict
@@ -63,7 +66,7 @@ def _told(prediction: Prediction, notes: Sequence[str], role: str) -> str:
         parts.append(bars(prediction.probabilities, colours))
         named = [colours[genre] for genre in prediction.probabilities][: 2 if prediction.verdict == UNSURE else 1]
     style = f"--first: {named[0]}; --second: {named[-1]}" if named else ""
-    return f'<div class="told" role="{role}" style="{style}">{"".join(parts)}</div>'
+    return f'<div class="{classes}" style="{style}">{"".join(parts)}</div>'
 
 
 def waiting(genres: Sequence[str]) -> str:
@@ -140,7 +143,7 @@ def reasons(explanation: Explanation) -> str:
     method = hint(
         "By occlusion (Zeiler and Fergus 2014): a patch is hidden, and what the genre loses is what the patch had said."
     )
-    return f'<div role="status">{key}<ul class="reasons">{"".join(rows)}</ul>{method}</div>'
+    return f'{key}<ul class="reasons">{"".join(rows)}</ul>{method}'
 
 
 def clock(seconds: float) -> str:

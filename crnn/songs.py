@@ -19,13 +19,13 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet would co
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one song. Either it has an answer, or an `error` that says why not."""
+    """What became of one song. Either it has an answer, or a `fault` that says why not."""
 
     path: str  # of the file on the server, while it is kept
     model: str
     answer: dict | None = None  # Prediction.as_dict()
     colours: tuple[str, ...] = ()  # of the genres, most probable first
-    error: str = ""
+    fault: tuple[str, dict] | None = None  # message and values of the AudioError, without what that holds on to
     copy: int = 1  # of the files of a visit that have the same name
 
     @classmethod
@@ -41,6 +41,12 @@ class Row:
         """The name of the file, and which of that name it is if there are several."""
         name = Path(self.path).name
         return name if self.copy == 1 else f"{name} ({self.copy})"
+
+    @property
+    def error(self) -> str:
+        """What is wrong with the song, in English."""
+        message, values = self.fault or ("", {})
+        return message.format(**values)
 
     @property
     def id(self) -> str:
@@ -112,8 +118,11 @@ def songs_view(rows: Sequence[Row], with_files: bool = True) -> dict:
 
 
 def _cells(row: Row) -> dict:
-    cells = {"id": row.id, "song": row.name, "model": row.model, "error": row.error}
-    if row.answer:
+    cells = {"id": row.id, "song": row.name, "model": row.model}
+    if row.fault:
+        message, values = row.fault
+        cells["error"] = {"message": message, "values": {name: str(value) for name, value in values.items()}}
+    else:
         top = [
             {"genre": genre, "share": share, "colour": colour}
             for (genre, share), colour in zip(row.answer["probabilities"].items(), row.colours, strict=True)

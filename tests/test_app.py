@@ -373,14 +373,14 @@ def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(page_,
     media(page_, url, "getUserMedia", "(wish, usual) => usual(wish)")
     classifier.heard.clear()
     page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:04")
     assert drawn_pixels(page_).any()
     passages = list(classifier.heard)
     assert 2 <= len(passages[0]) / SAMPLE_RATE < 2.5
     page_.keyboard.press("Enter")  # "Stop" has the focus
     expect(page_.locator("#view image")).to_have_count(1)
-    expect(page_.locator("#answer [role=status] .verdict")).to_be_visible()
+    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
     expect(page_.locator("#view [data-part=name]")).to_have_text(re.compile(r"recording \d\d-\d\d-\d\d\.wav"))
     expect_idle(page_)
     expect_raw(page_)
@@ -401,10 +401,10 @@ def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classi
     }"""
     media(page_, url, "getDisplayMedia", stream)
     page_.click("#record [data-part=tab]")
-    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
     expect_raw(page_)
     page_.evaluate("shared.dispatchEvent(new Event('ended'))")
-    expect(page_.locator("#answer [role=status] .verdict")).to_be_visible()
+    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
     expect_idle(page_)
     assert rms_db(classifier.heard[-1]) == pytest.approx(-3, abs=0.5)
 
@@ -439,7 +439,7 @@ def test_sharing_that_is_not_wanted_is_no_fault(page_, url):
 
 def test_another_song_ends_a_recording(page_, songs, classifier):
     page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#answer .told[role=none] .verdict")).to_be_visible()
+    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
     give(page_, songs["noise"], "paste")
     expect_answer_to(songs["noise"], page_, classifier)
     expect_idle(page_)
@@ -459,7 +459,7 @@ def test_passage_that_is_none_changes_nothing(classifier, samples):
 def test_answer_is_in_sight_on_a_phone(page_, songs):
     page_.set_viewport_size({"width": 360, "height": 560})
     upload(page_, songs["tone"])
-    expect(page_.locator("#answer [role=status] .verdict")).to_be_in_viewport(ratio=1)
+    expect(page_.locator("#answer .whole .verdict")).to_be_in_viewport(ratio=1)
     expect(page_.locator("#answer .bars li").last).to_be_in_viewport(ratio=1)
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from crnn import page, plots
-from crnn.audio import MAX_SECONDS, SAMPLE_RATE
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
 from crnn.checkpoint import Origin
 from crnn.explain import Explanation
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
@@ -186,7 +186,8 @@ def all_parts(name: str) -> dict[str, str]:
     edges = np.array([0, 24, 48])
     return {
         "say": page.say("It is {first}, {n}.", first=name, n=1),
-        "fault": page.fault(name),
+        "fault": page.fault(ValueError(name)),
+        "audio": page.fault(AudioError("{name} is empty.", name=name)),
         "hint": page.hint("{model} answers.", model=name),
         "answer": page.answer(answered, 0.4, made_as=name),
         "wrong": page.answer(answered, 0.4, made_as=f"{name}2"),

@@ -82,7 +82,7 @@ def test_the_course_of_a_song_is_its_strongest_genres_in_stripes() -> None:
     song = replace(
         prediction_of({"rock": 0.45, "jazz": 0.3, "disco": 0.25}), timeline=shares, starts_seconds=np.arange(4.0)
     )
-    [cells, _] = songs_view([Row.of("/tmp/a.mp3", "one", song), Row("/tmp/b.mp3", "one", error="No.")])["rows"]
+    [cells, _] = songs_view([Row.of("/tmp/a.mp3", "one", song), Row("/tmp/b.mp3", "one", fault=("No.", {}))])["rows"]
     colours = genre_colours(GENRES)
     assert cells["course"] == [
         {"genre": genre, "colour": colours[genre], "share": share}
@@ -91,7 +91,7 @@ def test_the_course_of_a_song_is_its_strongest_genres_in_stripes() -> None:
 
 
 def test_a_song_that_works_at_last_replaces_its_error(rock: Prediction) -> None:
-    failed = Row("/tmp/song.mp3", "a", error="There is no sound.")
+    failed = Row("/tmp/song.mp3", "a", fault=("There is no sound.", {}))
     assert added([failed], Row.of("/tmp/song.mp3", "a", rock)) == [Row.of("/tmp/song.mp3", "a", rock)]
 
 
@@ -116,13 +116,16 @@ def test_the_columns_are_the_genres_of_all_models(rock: Prediction) -> None:
 
 
 def test_an_error_has_its_row() -> None:
-    rows = [Row("/tmp/notes.txt", "a", error="notes.txt holds no sound: choose another file.")]
+    fault = "{name} lasts only {seconds} s.", {"name": "{notes}.txt", "seconds": 0.5}
+    rows = [Row("/tmp/notes.txt", "a", fault=fault)]
+    assert rows[0].error == "{notes}.txt lasts only 0.5 s."
     [line] = table_of(rows)
     expected = {"song": "notes.txt", "model": "a", "genre": "", "duration_seconds": "", "error": rows[0].error}
     assert line == expected
     assert json.loads(to_json(rows)) == [{"song": "notes.txt", "model": "a", "error": rows[0].error}]
     [cells] = songs_view(rows)["rows"]
-    assert cells == {"id": rows[0].id, "song": "notes.txt", "model": "a", "error": rows[0].error}
+    error = {"message": fault[0], "values": {"name": "{notes}.txt", "seconds": "0.5"}}
+    assert cells == {"id": rows[0].id, "song": "notes.txt", "model": "a", "error": error}
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n"])
@@ -131,7 +134,7 @@ def test_no_cell_is_a_formula(sign: str) -> None:
     bad = f"{sign}HYPERLINK(1)"
     rows = [
         Row.of(f"/tmp/{bad}.mp3", bad, prediction_of({bad: 0.6, "b": 0.4}, genres=(bad, "b"))),
-        Row("/tmp/b.mp3", "a", error=bad),
+        Row("/tmp/b.mp3", "a", fault=(bad, {})),
     ]
     cells = [cell for line in csv.reader(io.StringIO(to_csv(rows), newline=""), strict=True) for cell in line]
     assert sum(bad in cell for cell in cells) == 5
@@ -139,7 +142,7 @@ def test_no_cell_is_a_formula(sign: str) -> None:
 
 
 def test_json_keeps_all_that_a_program_is_told(rock: Prediction) -> None:
-    rows = [Row.of("/tmp/naïve ☃ <b>.mp3", "a", rock), Row("/tmp/b.mp3", "a", error="No.")]
+    rows = [Row.of("/tmp/naïve ☃ <b>.mp3", "a", rock), Row("/tmp/b.mp3", "a", fault=("No.", {}))]
     song, _ = json.loads(to_json(rows))
     expected = rock.as_dict()
     assert song.keys() == {"song", "model", *expected}

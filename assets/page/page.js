@@ -75,13 +75,30 @@
     document.querySelector('#theme')?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
   };
 
+  // What has come, in one sentence for those who listen to the page; answers to passages of a recording are too many.
+  const NEWS = ['#answer .whole', '#reasons', '#status', '#told'];
+  const said = new Map();
+  const announce = () => {
+    for (const selector of NEWS) {
+      const node = document.querySelector(selector);
+      const words = [...node?.querySelectorAll('.verdict, .hint') ?? []].slice(0, 2).map(part => part.textContent.trim()).join('. ');
+      if (said.get(selector) === words) continue;
+      said.set(selector, words);
+      if (words) put(document.querySelector('#announcer'), words);
+    }
+  };
+
   new MutationObserver(changes => {
-    for (const change of changes) {
-      if (change.type === 'childList') change.addedNodes.forEach(sayAll);
-      else sayAll(change.target.parentElement?.closest('[data-say], text, [role=tab]'));
+    for (const {type, target, addedNodes} of changes) {
+      if (type === 'childList') addedNodes.forEach(sayAll);
+      else if (type === 'characterData') sayAll(target.parentElement?.closest('[data-say], text, [role=tab]'));
+      else if (target.dataset.sayLabel) say(target, target.dataset.sayLabel, 'aria-label');  // Gradio takes it away
     }
     settle();
-  }).observe(document.body, {childList: true, characterData: true, subtree: true});
+    announce();
+  }).observe(document.body, {
+    childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ['aria-label'],
+  });
   new MutationObserver(() => {
     sayAll(document.body);
     settle();
@@ -90,7 +107,14 @@
   document.addEventListener('change', event => {
     if (event.target.id === 'language') speak(event.target.value);
   });
+  // Where the keyboard goes on when a button has done its work and disappears.
+  const NEXT = {
+    '#stop-why': '#view [data-part=why]', '#stop-sound': '#sound button', '#stop-inside': '#inside-tab-button',
+    '#stop-many': '#songs [data-part=table]', '#songs tbody button': '#listen-tab-button',
+  };
   document.addEventListener('click', event => {
+    for (const [gone, next] of Object.entries(NEXT))
+      if (event.target.closest(gone)) document.querySelector(next)?.focus();
     if (event.target.closest('#theme')) {
       const dark = !document.body.classList.contains('dark');
       setTheme(dark);
@@ -165,7 +189,7 @@
   };
   // On a small screen the answer comes below its edge.
   const reveal = () => {
-    const told = document.querySelector('#answer :is([role=status], [role=alert])');
+    const told = document.querySelector('#answer :is(.whole, .fault)');
     if (!told || told.getBoundingClientRect().top < innerHeight / 2) return;
     const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
     told.scrollIntoView({block: 'nearest', behavior});

@@ -28,6 +28,7 @@ let recording = null, asked = null;  // what is being recorded; the passage of i
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
 function show() {
+  root.classList.toggle('going', Boolean(recording));
   part.microphone.hidden = Boolean(recording);
   part.tab.hidden = Boolean(recording) || !canHearTabs;
   for (const name of ['stop', 'time', 'course']) part[name].hidden = !recording;
@@ -48,9 +49,10 @@ async function start(source) {
   let stream = null, context = null;
   try {
     if (!media) throw new DOMException('', 'SecurityError');
+    context = new AudioContext();  // before anything is waited for: some let a click alone start it
+    context.resume();
     stream = await sources[source]();
     if (!stream.getAudioTracks().length) throw new DOMException('', 'NoSound');
-    context = new AudioContext();
     const address = URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'}));
     await context.audioWorklet.addModule(address);
     URL.revokeObjectURL(address);
@@ -59,7 +61,8 @@ async function start(source) {
     context.createMediaStreamSource(stream).connect(tap);
     for (const track of stream.getAudioTracks()) track.addEventListener('ended', finish);
     const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
-    recording = {stream, context, rate, most, blocks: [], levels: [], colours: [], number: 0, asked_at: 0};
+    const awake = navigator.wakeLock?.request('screen').catch(() => { /* then the screen goes dark */ });
+    recording = {stream, context, awake, rate, most, blocks: [], levels: [], colours: [], number: 0, asked_at: 0};
     window.songs.clear();
   } catch (error) {
     stream?.getTracks().forEach(track => track.stop());
@@ -68,6 +71,8 @@ async function start(source) {
   }
   show();
   (recording ? part.stop : part[source]).focus();
+  const answer = document.querySelector('#answer').getBoundingClientRect();
+  if (recording && answer.top > innerHeight / 2) root.scrollIntoView();  // the answer comes below
 }
 
 function explain(error) {
@@ -142,6 +147,7 @@ function end() {
   recording = null;
   ended.stream.getTracks().forEach(track => track.stop());
   ended.context.close();
+  ended.awake?.then(lock => lock?.release());
   show();
   return ended;
 }

@@ -30,6 +30,7 @@ function show() {
   part.name.textContent = song?.name ?? '';
   root.classList.toggle('empty', !song);
   part.none.hidden = Boolean(song);
+  part.track.tabIndex = song ? 0 : -1;
   for (const control of root.querySelectorAll('button, select')) control.disabled = !song;
   part.why.replaceChildren(html('option', {value: '', 'data-say': 'no genre'}, 'no genre'));
   for (const genre of song?.genres ?? []) part.why.append(new Option(`${genre.name} ${percent(genre.share)}`, genre.name));

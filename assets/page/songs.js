@@ -27,12 +27,14 @@ function line(row) {
   open.addEventListener('click', () => trigger('select', {id: row.id}));
   const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
   if (row.error) {
-    cells.push(html('td', {colspan: 6, class: 'error'}, row.error));
+    const error = message(row.error.message);
+    Object.assign(error.dataset, row.error.values);
+    cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, error)));
     return html('tr', {}, ...cells);
   }
   const [first, second] = row.top;
   const answer = row.is_genre ? [named(first.colour, row.verdict)]
-    : [message(row.verdict), ...(first ? [' · ', named(first.colour, first.genre)] : [])];
+    : [message(row.verdict), ...(first ? ['\u00a0· ', named(first.colour, first.genre)] : [])];
   cells.push(
     html('td', {}, ...answer),
     html('td', {class: 'number'}, first ? percent(first.share) : '–'),

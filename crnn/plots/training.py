@@ -6,7 +6,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from crnn.plots.style import BLUE, DPI, FONT_POINTS, GREY, INK, ORANGE, WIDTH, genre_colours, ink, readable_on, write
+from crnn.plots.style import (
+    BLUE,
+    DPI,
+    FONT_POINTS,
+    GREY,
+    INK,
+    ORANGE,
+    WIDTH,
+    genre_colours,
+    ink,
+    name,
+    readable_on,
+    write,
+)
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -16,12 +29,13 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 4.4), dpi=DPI, layout="constrained")
     epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(2, 1), ("loss", "accuracy"), strict=True):
+    for axes, measure in zip(figure.subplots(2, 1), ("loss", "accuracy"), strict=True):
         for part, label, colour in (("train", "training", BLUE), ("valid", "validation", ORANGE)):
-            axes.plot(epochs, [row[f"{part}_{name}"] for row in history], color=colour, label=label, marker=".")
-        axes.set(xlabel="epoch", ylabel=name)
+            axes.plot(epochs, [row[f"{part}_{measure}"] for row in history], color=colour, label=label, marker=".")
+        axes.set(xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ink(axes)
+        name(axes, measure)  # over the axis: beside it, larger text on small screens would run into the numbers
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
     return figure
@@ -31,11 +45,11 @@ def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Validation loss and accuracy over the epochs of several trainings, by name; rows are as for `curves`."""
     figure = Figure(figsize=(8, 3 + 0.15 * len(histories)), dpi=DPI, layout="constrained")
     colours = genre_colours(list(histories))
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for run, history in histories.items():
-            values = [row[f"valid_{name}"] for row in history]
+            values = [row[f"valid_{measure}"] for row in history]
             axes.plot([row["epoch"] for row in history], values, color=colours[run], label=run, marker=".")
-        axes.set(xlabel="epoch", ylabel=f"validation {name}")
+        axes.set(xlabel="epoch", ylabel=f"validation {measure}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ink(axes)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
@@ -62,8 +76,9 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     rows = [f"{genre}  {recall[i, i]:.0%}" if counts[i].any() else genre for i, genre in enumerate(genres)]
     axes.set_yticks(range(len(genres)), rows, parse_math=False)
-    axes.set(xlabel="answer", ylabel="true genre and its recall")
+    axes.set(xlabel="answer")
     ink(axes)
+    name(axes, "true genre and its recall")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -84,6 +99,7 @@ def reliability(bins: Sequence[Mapping]) -> Figure:
         write(axes, x, y - 0.06 if y > 0.1 else y + 0.06, count, ha="center", va="center", fontsize=6)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set(xlabel="probability of the answer", ylabel="share of right answers")
+    axes.set(xlabel="probability of the answer")
     ink(axes)
+    name(axes, "share of right answers")
     return figure
