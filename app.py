@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,7 @@ TRANSLATIONS = {
     file.stem: json.loads(file.read_text("utf-8")) for file in (ROOT / "assets/translations").glob("*.json")
 }
 FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, visitors cannot try another model
-HUB_ID_HINT = "The id of a compatible checkpoint on the Hugging Face Hub. Other visitors keep the default."
+HUB_ID_HINT = "A bundled model, or the id of a compatible one on the Hugging Face Hub. Other visitors keep the default."
 MAX_MEGABYTES = 100  # of an upload
 MAX_BYTES = MAX_MEGABYTES * gr.FileSize.MB
 KEPT_SECONDS = 3_600  # that an upload stays on the server's disk, for its player
@@ -144,13 +145,13 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
 
     features = {
         "fn": happens.sound,
-        "inputs": [shared.heard, is_open, shown],
+        "inputs": [shared.heard, is_open, shown, shared.visit],
         "outputs": [sound, shown, stop_sound],
         "show_progress": "minimal",
         "concurrency_limit": VISITORS,
         **PRIVATE,
     }
-    explained = view.select(
+    view.select(
         happens.why,
         [shared.heard, shared.visit],
         [view, reasons, stop_why],
@@ -159,21 +160,20 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         concurrency_limit=VISITORS,
         **PRIVATE,
     )
-    opened = section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
+    section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
     section.collapse(lambda: False, None, is_open, **PRIVATE)
     hear = {
         "fn": happens.hear,
         "inputs": [shared.song, shared.own, shared.visit],
         "outputs": [answer, view, reasons, shared.heard, shared.table, stop_why, stop_sound],
         "show_progress_on": answer,
-        "cancels": [explained, opened],
         "trigger_mode": "multiple",
         "concurrency_limit": VISITORS,
         **PRIVATE,
     }
     heard = shared.song.change(**hear)
     heard.then(None, js="() => window.songs.reveal()", **PRIVATE)
-    again = heard.then(**features)
+    heard.then(**features)
     recorder.passage(
         happens.overhear,
         shared.own,
@@ -183,9 +183,10 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         concurrency_limit=VISITORS,
         **PRIVATE,
     )
-    stopped = gr.update(overlay=""), gr.update(visible=False)
-    stop_why.click(lambda: stopped, None, [view, stop_why], cancels=explained, **PRIVATE)
-    stop_sound.click(lambda: gr.update(visible=False), None, stop_sound, cancels=[opened, again], **PRIVATE)
+    stop_why.click(
+        lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
+    )
+    stop_sound.click(partial(happens.stop, "sound"), shared.visit, stop_sound, **PRIVATE)
     return hear
 
 
@@ -217,7 +218,7 @@ def songs_tab(happens: Page, shared: Shared) -> None:
         status = gr.HTML("", elem_id="status", scale=4)
         stop = stop_button("stop-many")
     shared.table.render()
-    heard = [
+    for chosen in (files, folder):
         chosen.upload(
             happens.hear_many,
             [chosen, shared.own, shared.visit],
@@ -227,14 +228,11 @@ def songs_tab(happens: Page, shared: Shared) -> None:
             concurrency_limit=VISITORS,  # the songs of all who wait are heard side by side
             **PRIVATE,
         )
-        for chosen in (files, folder)
-    ]
     stopped = page.hint("Stopped; what was heard so far is below.")
     stop.click(
-        lambda visit: (table_of(visit), stopped, gr.update(visible=False)),
+        lambda visit: (happens.stop("many", visit), table_of(visit), stopped),
         shared.visit,
-        [shared.table, status, stop],
-        cancels=heard,
+        [stop, shared.table, status],
         **PRIVATE,
     )
     shared.table.select(happens.open_again, shared.visit, [shared.song, shared.tabs, status], **PRIVATE)
@@ -246,15 +244,15 @@ def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     figures = gr.HTML("", elem_id="inside-figures")
     stop = stop_button("stop-inside")
     shown = gr.State(None)
-    drawn = tab.select(
+    tab.select(
         happens.inside,
-        [shared.heard, shown],
+        [shared.heard, shown, shared.visit],
         [figures, shown, stop],
         show_progress="minimal",
         concurrency_limit=VISITORS,
         **PRIVATE,
     )
-    stop.click(lambda: gr.update(visible=False), None, stop, cancels=drawn, **PRIVATE)
+    stop.click(partial(happens.stop, "inside"), shared.visit, stop, **PRIVATE)
 
 
 def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bool) -> None:
@@ -272,22 +270,25 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bo
             )
             use = gr.Button(text("Use it"), scale=1, min_width=120, elem_id="use")
             back = gr.Button(text("Back to the default"), scale=1, min_width=120, elem_id="back")
-        gr.Examples(bundled_names(), name, label=text("Bundled models"), api_visibility="private", elem_id="bundled")
+        bundled = gr.Examples(
+            bundled_names(), name, label=text("Bundled models"), api_visibility="private", elem_id="bundled"
+        )
         told = gr.HTML("", elem_id="told")
     figures = gr.HTML("", elem_id="model-figures")
     card = gr.Markdown("", elem_id="card")
     seen = [facts, figures, card]
     tab.select(happens.about, shared.own, seen, show_progress="minimal", **PRIVATE)
     if choice:
-        gr.on(
-            [name.submit, use.click],
-            happens.try_model,
-            [name, shared.own],
-            [shared.own, told, *seen],
-            show_progress_on=told,
+        tried = {
+            "fn": happens.try_model,
+            "inputs": [name, shared.own],
+            "outputs": [shared.own, told, *seen],
+            "show_progress_on": told,
             **PRIVATE,
-        ).then(**hear)
-        back.click(lambda: (None, ""), None, [shared.own, told], **PRIVATE).then(
+        }
+        gr.on([name.submit, use.click], **tried).then(**hear)
+        bundled.load_input_event.then(**tried).then(**hear)
+        back.click(lambda: (None, "", ""), None, [shared.own, told, name], **PRIVATE).then(
             happens.about, shared.own, seen, **PRIVATE
         ).then(**hear)
 

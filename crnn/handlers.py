@@ -47,23 +47,28 @@ class Page:
         self.classifier = classifier
 
     def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
-        """A song has come or gone: answer, drawing, reasons, song, table, stop buttons."""
-        token = visit.start("hear")
-        nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
+        """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
         classifier = own or self.classifier
+        if visit.about == (song, classifier):
+            return (gr.skip(),) * 7
+        visit.about = song, classifier
+        token = visit.start("hear")
+        visit.stop("why", "sound", "inside")
+        nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         if song is None:
             return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
         try:
             waveform = load_audio(song)
             prediction = classifier.predict_waveform(waveform)
         except AudioError as error:
-            return page.fault(error), nothing, "", None, gr.skip(), idle, idle
+            return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
         if not visit.is_latest("hear", token):  # another song has come meanwhile
             return (gr.skip(),) * 7
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name
-        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as)
+        other = own and own.origin.name
+        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, other)
         view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
 
@@ -93,6 +98,7 @@ class Page:
         log_mel, model = heard.prediction.log_mel, heard.classifier.model
         for step in in_steps(lambda report: explain(model, log_mel, genre, report)):
             if not visit.is_latest("why", token):
+                yield UNCHANGED
                 return
             if isinstance(step, float):
                 progress(step)
@@ -101,28 +107,34 @@ class Page:
             picture = json.dumps({"genre": genre, "tiles": overlay(step)})
             yield gr.update(overlay=picture), page.reasons(step), gr.update(visible=False)
 
-    def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None) -> Iterator[tuple]:
+    def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
         if is_open:
-            yield from self._one_by_one(heard, shown, page.sound_figures)
+            yield from self._one_by_one("sound", heard, shown, visit, page.sound_figures)
         else:
             yield UNCHANGED
 
-    def inside(self, heard: Heard | None, shown: tuple | None) -> Iterator[tuple]:
+    def inside(self, heard: Heard | None, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
-        if heard and heard.prediction.verdict == NO_MUSIC:
-            yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)
-            return
-        yield from self._one_by_one(
-            heard, shown, lambda waveform: page.inside_figures(heard.classifier.model, waveform, heard.prediction)
-        )
+
+        def draw(waveform: np.ndarray) -> Iterator[str]:
+            return page.inside_figures(heard.classifier.model, waveform, heard.prediction)
+
+        yield from self._one_by_one("inside", heard, shown, visit, draw)
 
     @staticmethod
     def _one_by_one(
-        heard: Heard | None, shown: tuple | None, draw: Callable[[np.ndarray], Iterator[str]]
+        work: str,
+        heard: Heard | None,
+        shown: tuple | None,
+        visit: Visit,
+        draw: Callable[[np.ndarray], Iterator[str]],
     ) -> Iterator[tuple]:
         if heard is None:
             yield page.hint("Choose a song first."), None, gr.update(visible=False)
+            return
+        if heard.prediction.verdict == NO_MUSIC:
+            yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)
             return
         if heard.key == shown:
             yield UNCHANGED
@@ -132,8 +144,11 @@ class Page:
         except AudioError:  # its time on the server is over
             yield page.hint(NO_LONGER), None, gr.update(visible=False)
             return
-        parts = []
+        token, parts = visit.start(work), []
         for figure in draw(waveform):
+            if not visit.is_latest(work, token):
+                yield UNCHANGED
+                return
             parts.append(figure)
             yield page.figures(parts), None, gr.update(visible=True)
         yield gr.skip(), heard.key, gr.update(visible=False)
@@ -149,8 +164,9 @@ class Page:
         if not files:
             yield UNCHANGED
             return
-        classifier = own or self.classifier
+        classifier, token = own or self.classifier, visit.latest("many")
         songs = [file for file in files if len(files) == 1 or Path(file).suffix.lower() in SUFFIXES]
+        n_heard = 0
         for number, song in enumerate(songs):
             progress((number, len(songs)), desc=Path(song).name)
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
@@ -158,11 +174,24 @@ class Page:
                 row = Row.of(song, classifier.origin.name, classifier.predict(song))
             except AudioError as error:
                 row = Row(song, classifier.origin.name, fault=(error.message, error.values))
+            if not visit.is_latest("many", token):
+                yield UNCHANGED
+                return
             visit.add(row)
+            n_heard += not row.fault
             yield table_of(visit, with_files=False), gr.skip(), gr.skip()
-        others = len(files) - len(songs)
-        done = page.hint("Songs heard: {n}; other files left out: {others}.", n=len(songs), others=others)
+        done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
+        if others := len(files) - len(songs):
+            done += " " + page.hint("Files left out, as their names are not those of sounds: {others}.", others=others)
         yield table_of(visit), done, gr.update(visible=False)
+
+    def stop(self, work: str, visit: Visit) -> dict:
+        """A kind of work is to end at its next step: the button for that, which goes.
+
+        Not by Gradio's `cancels`, as its client takes work for failed if it is cancelled at the wrong moment.
+        """
+        visit.stop(work)
+        return gr.update(visible=False)
 
     def open_again(self, event: gr.EventData, visit: Visit) -> tuple:
         """A song was chosen in the table: player, tabs, what happens."""
@@ -173,6 +202,8 @@ class Page:
 
     def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
         """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
+        if not name.strip():
+            return own, "", *self.about(own)
         try:
             own = GenreClassifier(*load_public(name))
         except CheckpointError as error:

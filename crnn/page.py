@@ -37,17 +37,27 @@ def hint(message: str, **values: object) -> str:
     return f'<p class="hint">{say(message, **values)}</p>'
 
 
-def answer(prediction: Prediction, unsure_below: float, made_as: str | None = None) -> str:
+def answer(
+    prediction: Prediction, unsure_below: float, made_as: str | None = None, other_model: str | None = None
+) -> str:
     """The verdict in large type, what it means, and a bar for each genre.
 
-    `made_as` is the genre that an example clip was made as, `unsure_below` the border of the model.
+    `made_as` is the genre that an example clip was made as, `unsure_below` the border of the model, which is named if
+    it is an `other_model` than the host's.
     """
     notes = [meaning(prediction, unsure_below)]
     if made_as:
         notes.append(compare(prediction.verdict, made_as))
     if prediction.duration_seconds >= MAX_SECONDS:
         notes.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
+    if other_model:
+        notes.append(hint("Answered by {model}.", model=other_model))
     return _told(prediction, notes, "told whole")
+
+
+def no_answer(error: Exception) -> str:
+    """Why there is no answer, where the answer would be."""
+    return f'<div class="told">{fault(error)}</div>'
 
 
 def passing(prediction: Prediction) -> str:
@@ -89,7 +99,7 @@ def verdict(prediction: Prediction) -> str:
 def meaning(prediction: Prediction, unsure_below: float) -> str:
     """What the verdict means, for a person who does not know the word calibration."""
     if prediction.verdict == NO_MUSIC:
-        return hint("The recording is silent from its start to its end.")
+        return hint("The recording is silent, or too soft to judge. Record it louder.")
     top = max(prediction.probabilities.values())
     share = f"{top:.0%}"
     if prediction.verdict == UNSURE:
@@ -130,8 +140,8 @@ def reasons(explanation: Explanation) -> str:
         "<li>{}</li>".format(
             say(
                 "from {start} to {end}, {low} to {high} Hz: {share} of all that spoke for it",
-                start=clock(passage.start_seconds),
-                end=clock(passage.end_seconds),
+                start=clock(round(passage.start_seconds)),
+                end=clock(round(passage.end_seconds)),
                 low=f"{passage.low_hz:.0f}",
                 high=f"{passage.high_hz:.0f}",
                 share=f"{passage.share:.0%}",

@@ -62,6 +62,7 @@ class Visit:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []  # the newest first
+        self.about: tuple | None = None  # the song and the classifier that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
     def add(self, row: Row) -> None:
@@ -74,9 +75,18 @@ class Visit:
         return next((row for row in self.rows if row.id == id), None)
 
     def start(self, work: str) -> object:
-        """Work of a kind begins; what it gives back is for `is_latest`."""
+        """Work of a kind begins, and what went on of it ends; what it gives back is for `is_latest`."""
         self._latest[work] = token = object()
         return token
+
+    def stop(self, *works: str) -> None:
+        """What goes on of these kinds of work ends."""
+        for work in works:
+            self.start(work)
+
+    def latest(self, work: str) -> object:
+        """The last start, for work that goes on beside others of its kind until all of them are stopped."""
+        return self._latest.get(work)
 
     def is_latest(self, work: str, token: object) -> bool:
         """Whether no other work of the kind has begun since."""

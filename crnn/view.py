@@ -10,13 +10,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from crnn.audio import SAMPLE_RATE
 from crnn.explain import Explanation
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz, to_levels
 from crnn.inference import Prediction
 from crnn.plots import genre_colours
 from crnn.plots.style import MEL_TICKS_HZ, readable_on
 
-PEAKS = 900  # bars of the waveform
+PEAKS_A_SECOND, FEWEST_PEAKS, MOST_PEAKS = 12, 900, 6_000  # of the waveform
 COURSE_POINTS = 300  # along the areas of the genres
 TILE_FRAMES = 2_048  # of a picture: browsers draw nothing wider than some 16,000 pixels
 PALETTE = (255 * colormaps["magma"](np.arange(256))[:, :3]).round().astype(np.uint8)
@@ -59,8 +60,9 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
 
 
 def envelope(waveform: np.ndarray) -> np.ndarray:
-    """The largest absolute sample in each of PEAKS parts of a waveform (samples,), relative to the largest of all."""
-    firsts = np.linspace(0, len(waveform), min(len(waveform), PEAKS), endpoint=False).astype(int)
+    """The largest absolute sample in each of many parts of a waveform (samples,), relative to the largest of all."""
+    n_peaks = np.clip(PEAKS_A_SECOND * len(waveform) // SAMPLE_RATE, FEWEST_PEAKS, MOST_PEAKS)
+    firsts = np.linspace(0, len(waveform), min(len(waveform), n_peaks), endpoint=False).astype(int)
     peaks = np.maximum.reduceat(np.abs(waveform), firsts)
     return peaks / max(peaks.max(), np.finfo(np.float32).tiny)
 

@@ -390,6 +390,14 @@ def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(page_,
         assert rms_db(heard[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(PLAYED_DB, abs=1.5)
 
 
+def test_next_recording_is_answered_like_the_first(page_):
+    for _ in range(2):
+        page_.click("#record [data-part=microphone]")
+        expect(page_.locator("#answer .passing .verdict")).to_be_visible()
+        page_.click("#record [data-part=stop]")
+        expect(page_.locator("#answer .whole .verdict")).to_be_visible(timeout=2_900)  # it need not be given up
+
+
 def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classifier):
     stream = """() => {
         const context = new AudioContext(), sound = context.createOscillator();
@@ -568,6 +576,23 @@ def test_zoom_shows_every_frame(page_, songs, classifier):
     assert narrow <= track.bounding_box()["width"] < wide
 
 
+def test_view_follows_the_playhead_until_it_is_moved(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    wait_for_sound(page_)
+    closer, view = page_.get_by_role("button", name="Zoom in"), page_.locator("[data-part=scroller]")
+    while closer.is_enabled():
+        closer.click()
+    pixels_a_second = page_.locator("[data-part=track]").bounding_box()["width"] / 15
+    last_second_in_view = view.bounding_box()["width"] / pixels_a_second - 0.3
+    page_.evaluate(f"document.querySelector('#song audio').currentTime = {last_second_in_view}")
+    page_.click("#view [data-part=play]")
+    page_.wait_for_function("document.querySelector('#view [data-part=scroller]').scrollLeft > 300")
+    view.evaluate("view => { view.scrollLeft = 0; }")
+    page_.wait_for_timeout(500)
+    assert view.evaluate("view => view.scrollLeft") == 0
+
+
 def test_genre_that_is_chosen_is_explained(page_, songs, classifier):
     upload(page_, songs["noise"])
     expect_answer_to(songs["noise"], page_, classifier)
@@ -685,7 +710,7 @@ def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, m
     expect_answer_to(songs["noise"], page_, classifier)
     expect(figures).to_have_count(len(plots.FEATURES))
     name, svg = expect_files(page_, "#sound-figures figure:first-child [data-save=svg]")
-    assert name == "Loudness.svg"
+    assert name == "noise.wav – Loudness.svg"
     assert b"RMS level" in svg
     _, png = expect_files(page_, "#sound-figures figure:first-child [data-save=png]")
     assert png.startswith(b"\x89PNG")
@@ -698,7 +723,7 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     go(page_, "songs")
     expect(page_.locator("#songs")).to_contain_text("will be listed here")
     page_.set_input_files("#files input[type=file]", [songs[name] for name in ("tone", "noise", "text", "silence")])
-    expect(page_.locator("#status")).to_contain_text("Songs heard: 4")
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 3 of 4.")
     rows = page_.locator("#songs tbody tr")
     expect(rows.locator("th")).to_have_text(["silence.wav", "text.mp3", "noise.wav", "tone.wav"])
     with pytest.raises(AudioError) as error:
@@ -759,7 +784,9 @@ def test_folder_of_songs(page_, songs, tmp_path):
     (tmp_path / "album" / "cover.txt").write_text("no song")
     go(page_, "songs")
     page_.set_input_files("#folder input[type=file]", tmp_path / "album")
-    expect(page_.locator("#status")).to_have_text("Songs heard: 2; other files left out: 1.")
+    expect(page_.locator("#status")).to_have_text(
+        "Songs heard: 2 of 2. Files left out, as their names are not those of sounds: 1."
+    )
     assert sorted(page_.locator("#songs tbody th").all_inner_texts()) == ["0.wav", "1.wav"]
 
 
@@ -852,12 +879,19 @@ def test_visitor_tries_another_model_for_himself(page_, browser, url, songs, cla
     commit = hub.push("someone/other", tmp_path / "model")
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
+    page_.select_option("[data-part=why]", GENRES[0])
+    expect(page_.locator("#reasons .hint").first).to_be_visible()
     go(page_, "model")
     name = page_.get_by_label("Try another model")
+    page_.click("#use")  # nothing is no name
     name.fill("someone/missing")
     name.press("Enter")
     expect(page_.locator("#told .fault")).to_contain_text("someone/missing")
     expect(page_.locator("#facts")).to_contain_text("a small untrained model")
+    go(page_, "listen")
+    expect(page_.locator("#answer")).not_to_contain_text("Answered by")
+    expect(page_.locator("[data-part=why]")).to_have_value(GENRES[0])  # is not heard again
+    go(page_, "model")
     name.fill("someone/other")
     page_.click("#use")
     expect(page_.locator("#told")).to_contain_text(f"someone/other@{commit[:7]}")
@@ -866,6 +900,9 @@ def test_visitor_tries_another_model_for_himself(page_, browser, url, songs, cla
     expect(page_.locator("#card h1")).to_have_text("Another card")
     go(page_, "listen")
     expect_answer_to(songs["tone"], page_, other)
+    expect(page_.locator("#answer")).to_contain_text(f"Answered by someone/other@{commit[:7]}")
+    drawn, room = (page_.locator(f"[data-part={part}]").bounding_box()["width"] for part in ("track", "scroller"))
+    assert drawn == pytest.approx(room, abs=1)  # though it was drawn while it was not seen
     with opened(browser, url) as neighbour:
         upload(neighbour, songs["tone"])
         expect_answer_to(songs["tone"], neighbour, classifier)
@@ -874,6 +911,13 @@ def test_visitor_tries_another_model_for_himself(page_, browser, url, songs, cla
     expect(page_.locator("#facts")).to_contain_text("a small untrained model")
     go(page_, "listen")
     expect_answer_to(songs["tone"], page_, classifier)
+
+
+def test_bundled_model_is_a_click_away(page_):
+    go(page_, "model")
+    page_.locator("#bundled").get_by_text("crnn-scratch").click()
+    expect(page_.locator("#told")).to_contain_text("crnn-scratch")
+    expect(page_.locator("#facts")).to_contain_text("crnn-scratch (bundled)")
 
 
 def test_host_can_keep_visitors_from_other_models(classifier):
@@ -925,6 +969,21 @@ def brightness(tab, selector, style):
     return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3
 
 
+def test_news_are_told_to_those_who_listen_to_the_page(page_, songs, classifier):
+    news = page_.locator("#announcer[role=status]")
+    upload(page_, songs["tone"])
+    expect(news).to_contain_text(plain(page.verdict(classifier.predict(songs["tone"]))))
+    page_.select_option("[data-part=why]", GENRES[0])
+    expect(news).to_contain_text(GENRES[0])
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
+    before = news.text_content()
+    page_.wait_for_timeout(3_000)
+    assert news.text_content() == before  # while it listens itself
+    page_.click("#record [data-part=stop]")
+    expect(news).to_contain_text(re.compile("in tests"))
+
+
 def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs):
     upload(page_, songs["tone"])
     expect(page_.locator("#view image")).to_have_count(1)
@@ -951,8 +1010,15 @@ def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs
         expect(tab.locator("h1")).to_have_text(words["Which genre is this?"])
         expect(tab.locator("#listen-tab-button")).to_have_text(words["Listen"])
         expect(tab.locator("#language")).to_have_value(re.compile(f"^{code}"))
+        upload(tab, songs["text"])
+        formats = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
+        (fault,) = (message for message in words if "no sound file at all" in message)
+        expect(tab.locator("#answer .fault")).to_have_text(words[fault].format(name="text.mp3", formats=formats))
+        tab.evaluate("window.songs.clear()")
         upload(tab, songs["tone"])
         expect(tab.locator("#view image")).to_have_count(1)
+        expect(tab.locator("#answer .bars")).to_have_attribute("aria-label", words["Probability of each genre"])
+        tab.faults.clear()  # the browser's player cannot play the text
         tab.select_option("[data-part=why]", GENRES[0])
         expect(tab.locator("#reasons ul, #reasons .hint").first).to_be_visible()
         tab.locator("#sound button").first.click()

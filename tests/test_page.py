@@ -84,7 +84,7 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, duration
                 "The best guess has 34%; below 45%, too many answers were wrong in tests.",
             ],
         ),
-        ({}, NO_MUSIC, ["No music here", "The recording is silent from its start to its end."]),
+        ({}, NO_MUSIC, ["No music here", "The recording is silent, or too soft to judge. Record it louder."]),
     ],
 )
 def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: list[str]) -> None:
@@ -160,7 +160,7 @@ def test_reasons_in_words() -> None:
     assert "Orange spoke for jazz, blue against it." in said
     first, second = re.findall(r"from (\S+) to (\S+), (\d+) to (\d+) Hz: (\d+)%", said)
     assert (first[:3], first[4]) == (("0:00", "0:06", "0"), "75")
-    assert (second[:2], second[3:]) == (("1:08", "1:15"), ("11025", "25"))
+    assert (second[:2], second[3:]) == (("1:09", "1:15"), ("11025", "25"))
     nothing = page.reasons(Explanation("jazz", -np.ones((8, 1), np.float32), np.array([0, 24])))
     assert words(nothing) == "Nothing in this song spoke for jazz."
 

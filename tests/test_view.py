@@ -17,7 +17,7 @@ from crnn.features import FRAMES_PER_SECOND, LogMel, to_levels
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.model import CRNN
 from crnn.plots import genre_colours
-from crnn.view import PALETTE, PEAKS, SPOKE_AGAINST, SPOKE_FOR, envelope, overlay, song_view, tiles
+from crnn.view import FEWEST_PEAKS, MOST_PEAKS, PALETTE, SPOKE_AGAINST, SPOKE_FOR, envelope, overlay, song_view, tiles
 
 GENRES = ("rock", "jazz", "disco")
 
@@ -79,20 +79,20 @@ def test_levels_are_decibels() -> None:
 def test_the_envelope_shows_a_click_where_it_is() -> None:
     waveform = np.zeros(900 * 100, np.float32)
     waveform[12_345], waveform[50_000] = -0.5, 0.125
-    expected = np.zeros(PEAKS)
+    expected = np.zeros(FEWEST_PEAKS)
     expected[123], expected[500] = 1, 0.25
     np.testing.assert_array_equal(envelope(waveform), expected)
 
 
-@pytest.mark.parametrize("n_samples", [1, 3, PEAKS, PEAKS + 1, 22_050])
+@pytest.mark.parametrize("n_samples", [1, 3, FEWEST_PEAKS, FEWEST_PEAKS + 1, 22_050])
 def test_the_envelope_of_any_length(n_samples: int) -> None:
     """No sample is left out, and silence divides by nothing."""
-    assert envelope(np.zeros(n_samples, np.float32)).tolist() == [0] * min(n_samples, PEAKS)
+    assert envelope(np.zeros(n_samples, np.float32)).tolist() == [0] * min(n_samples, FEWEST_PEAKS)
     for place in {0, n_samples // 2, n_samples - 1}:
         waveform = np.full(n_samples, 0.1, np.float32)
         waveform[place] = -0.4
         peaks = envelope(waveform)
-        assert peaks.shape == (min(n_samples, PEAKS),)
+        assert peaks.shape == (min(n_samples, FEWEST_PEAKS),)
         assert (peaks == 1).sum() == 1
         assert peaks[peaks < 1] == pytest.approx(0.25)
 
@@ -214,3 +214,12 @@ def test_the_overlay_is_the_stronger_the_more_was_said() -> None:
 def test_where_nothing_was_said_nothing_is_laid_over() -> None:
     [tile] = overlay(Explanation("rock", np.zeros((8, 2), np.float32), np.array([0, 5, 10])))
     assert not decoded(tile)[..., 3].any()
+
+
+@pytest.mark.parametrize(("seconds", "n_peaks"), [(30, FEWEST_PEAKS), (300, 3_600), (900, MOST_PEAKS)])
+def test_long_songs_have_more_peaks_for_the_zoom(seconds: int, n_peaks: int) -> None:
+    waveform = np.zeros(seconds * SAMPLE_RATE, np.float32)
+    waveform[len(waveform) // 2] = 1
+    peaks = envelope(waveform)
+    assert len(peaks) == n_peaks
+    assert peaks.argmax() == n_peaks // 2

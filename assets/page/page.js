@@ -25,6 +25,7 @@
     for (const node of all('[data-say]'))
       put(node, translate(node.dataset.say).replace(/\{(\w+)\}/g, (_, name) => node.dataset[name] ?? ''));
     for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
+    for (const node of all('#card, #client')) node.lang = 'en';
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
@@ -123,11 +124,14 @@
     const format = event.target.closest('[data-save]')?.dataset.save;
     if (format) {
       const figure = event.target.closest('figure');
-      savePicture(figure.querySelector('svg'), figure.querySelector('h2').textContent, format);
+      const title = figure.querySelector('h2').textContent, whose = figure.closest('#sound-figures, #inside-figures');
+      const song = whose ? `${document.querySelector('#view [data-part=name]').textContent} – ` : '';
+      savePicture(figure.querySelector('svg'), `${song}${title}`, format, `${song}${title}`);
     }
   });
 
-  // Saving: an SVG as it looks here, in the colours of the theme.
+  // Saving: an SVG as it looks here, in the colours of the theme, with a title over it if it has none.
+  const TITLE_HEIGHT = 30;
   const download = (blob, name) => {
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
@@ -136,20 +140,25 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   };
   window.saveText = (text, type, name) => download(new Blob([text], {type}), name);
-  window.pictureOf = async (original, format) => {
+  window.pictureOf = async (original, format, title = '') => {
     const picture = original.cloneNode(true), box = original.viewBox.baseVal;
     const width = box?.width || parseFloat(original.getAttribute('width'));
-    const height = box?.height || parseFloat(original.getAttribute('height'));
+    const top = title ? TITLE_HEIGHT : 0;
+    const height = (box?.height || parseFloat(original.getAttribute('height'))) + top;
     const style = getComputedStyle(document.querySelector('.gradio-container'));
     picture.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
     picture.setAttribute('style', `color: ${style.color}; font-family: ${style.fontFamily}`);
     picture.setAttribute('width', width);
     picture.setAttribute('height', height);
-    picture.setAttribute('viewBox', box?.width ? `${box.x} ${box.y} ${width} ${height}` : `0 0 ${width} ${height}`);
+    picture.setAttribute('viewBox', `${box?.x ?? 0} ${(box?.y ?? 0) - top} ${width} ${height}`);
     const paper = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-    for (const [key, value] of Object.entries({width: '100%', height: '100%', fill: getComputedStyle(document.body).backgroundColor}))
-      paper.setAttribute(key, value);
-    picture.prepend(paper);
+    const fill = getComputedStyle(document.body).backgroundColor;
+    for (const [key, value] of Object.entries({y: -top, width: '100%', height: '100%', fill})) paper.setAttribute(key, value);
+    const words = document.createElementNS('http://www.w3.org/2000/svg', 'text');
+    for (const [key, value] of Object.entries({x: 4, y: 6 - top / 2, 'font-size': 14, 'font-weight': 600, fill: 'currentColor'}))
+      words.setAttribute(key, value);
+    words.textContent = title;
+    picture.prepend(paper, words);
     const source = new Blob([new XMLSerializer().serializeToString(picture)], {type: 'image/svg+xml'});
     if (format === 'svg') return source;
     const image = new Image(), scale = Math.min(2, 16_000 / width), reader = new FileReader();
@@ -164,7 +173,8 @@
     canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
     return new Promise(resolve => canvas.toBlob(resolve, 'image/png'));
   };
-  window.savePicture = async (original, name, format) => download(await pictureOf(original, format), `${name}.${format}`);
+  window.savePicture = async (original, name, format, title) =>
+    download(await pictureOf(original, format, title), `${name}.${format}`);
 
   const files = all => {
     const transfer = new DataTransfer();

@@ -3,7 +3,7 @@
 // of the last of these answers: the number of the passage, and its colour if a genre was heard.
 
 const BLOCK = 2_048, BAR = 3;  // samples a block; px of the bar that a block becomes
-const EVERY_SECONDS = 2, PATIENCE_MS = 15_000;  // between answers; until one is given up
+const EVERY_SECONDS = 2, PATIENCE_MS = 15_000, GRACE_MS = 3_000;  // between answers; until one is given up, at the end
 // Browsers clean sound for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
 const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
 const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
@@ -23,7 +23,9 @@ const part = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(no
 const media = navigator.mediaDevices;
 const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstraints().suppressLocalAudioPlayback
   && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
-let recording = null, asked = null;  // what is being recorded; the passage of it that waits for its answer
+// What is being recorded; the passage of it that waits for its answer; how many were asked about, as the same answer
+// would not be told twice.
+let recording = null, asked = null, passages = 0;
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
@@ -62,7 +64,7 @@ async function start(source) {
     for (const track of stream.getAudioTracks()) track.addEventListener('ended', finish);
     const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
     const awake = navigator.wakeLock?.request('screen').catch(() => { /* then the screen goes dark */ });
-    recording = {stream, context, awake, rate, most, blocks: [], levels: [], colours: [], number: 0, asked_at: 0};
+    recording = {stream, context, awake, rate, most, blocks: [], levels: [], colours: [], asked_at: 0};
     window.songs.clear();
   } catch (error) {
     stream?.getTracks().forEach(track => track.stop());
@@ -101,7 +103,7 @@ function hear(block) {
 
 // Asks what the last seconds are, at the sample rate of the model.
 async function ask(seconds) {
-  const {rate, blocks} = recording, number = recording.number += 1;
+  const {rate, blocks} = recording, number = passages += 1;
   recording.asked_at = seconds;
   asked = {number, at: performance.now(), until: blocks.length, ...Promise.withResolvers()};
   const passage = blocks.slice(-Math.floor(props.passage_seconds * rate / BLOCK)), n = passage.length * BLOCK;
@@ -157,7 +159,8 @@ async function finish() {
   if (!recording) return;
   const {blocks, rate} = end();
   part.microphone.focus();
-  if (asked) await Promise.race([asked.promise, new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
+  if (asked) await Promise.race([asked.promise, new Promise(resolve => setTimeout(resolve, GRACE_MS))]);
+  asked = null;
   const now = new Date(), digits = number => String(number).padStart(2, '0');
   const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
   window.songs.hand([new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'})]);
@@ -186,7 +189,9 @@ part.microphone.addEventListener('click', () => start('microphone'));
 part.tab.addEventListener('click', () => start('tab'));
 part.stop.addEventListener('click', finish);
 document.addEventListener('loadedmetadata', event => {  // another song has come
-  if (element.isConnected && recording && event.target.closest?.('#song')) end();
+  if (!element.isConnected || !event.target.closest?.('#song')) return;
+  part.fault.hidden = true;
+  if (recording) end();
 }, true);
 watch('value', answered);
 show();

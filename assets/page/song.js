@@ -4,12 +4,14 @@
 
 const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
 const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px
+const NARROWEST = 1.2;  // px of a bar of the waveform
 const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
 const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];  // seconds between the marks of the axis
 
 const root = element.querySelector('.song');
 let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
+let drawnAt = 0, scrolledTo = 0, wasInView = true;  // px; whether the playhead was
 
 const svg = (name, attributes = {}, ...children) => {
   const node = document.createElementNS('http://www.w3.org/2000/svg', name);
@@ -44,7 +46,9 @@ function showOverlay() {
 }
 
 function draw() {
-  const width = Math.max(root.clientWidth - GUTTER, 100);
+  drawnAt = root.clientWidth;
+  if (!drawnAt) return;  // in a tab that is not seen
+  const width = Math.max(drawnAt - GUTTER, 100);
   const widest = song ? Math.min(WIDEST, Math.max(width, PIXELS_A_SECOND * song.duration_seconds)) : width;
   zoom = Math.min(zoom, widest / width);
   part.closer.disabled = !song || zoom * width > widest - 1;
@@ -73,13 +77,14 @@ function drawing(width) {
 
 // Bars in the colour of the most probable genre of their moment.
 function waveform(width) {
-  const step = width / song.peaks.length, middle = WAVE.top + WAVE.height / 2, bars = {};
-  song.peaks.forEach((peak, i) => {
-    const half = Math.max(0.5, peak * WAVE.height / 2);
-    const colour = genresAt((i + 0.5) * song.duration_seconds / song.peaks.length)[0]?.colour ?? 'currentColor';
+  const n = Math.min(song.peaks.length, Math.floor(width / NARROWEST)), step = width / n, bars = {};
+  const middle = WAVE.top + WAVE.height / 2, first = i => Math.floor(i * song.peaks.length / n);
+  for (let i = 0; i < n; i++) {
+    const half = Math.max(0.5, WAVE.height / 2 * Math.max(...song.peaks.slice(first(i), first(i + 1))));
+    const colour = genresAt((i + 0.5) * song.duration_seconds / n)[0]?.colour ?? 'currentColor';
     bars[colour] ??= '';
     bars[colour] += `M${(i * step).toFixed(1)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}h${(step * 0.7).toFixed(2)}v${(-2 * half).toFixed(1)}z`;
-  });
+  }
   return Object.entries(bars).map(([fill, d]) => svg('path', {d, fill}));
 }
 
@@ -96,8 +101,7 @@ function areas(x, width) {
       const d = `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(2)}`).join('L')}z`;
       shapes.push(svg('path', {d, fill: genre.colour}, svg('title', {}, genre.name)));
     }
-    const place = roomiest(genre, width);
-    if (place >= 0) names.push(svg('text', {
+    for (const place of roomiest(genre, width)) names.push(svg('text', {
       x: x(song.seconds[place]), y: y((below[place] + lower[place]) / 2) + 4, 'text-anchor': 'middle',
       'font-size': 13, fill: genre.ink,
     }, genre.name));
@@ -116,16 +120,21 @@ function stretches(shares) {
   return found;
 }
 
-// Where the name of a genre fits into its area, if anywhere.
+// Where the name of a genre fits best into its area, once in what is seen at a time, and not at its edges if need not be.
 function roomiest(genre, width) {
   const n = song.seconds.length, half = Math.ceil(n * (10 + 8 * genre.name.length) / 2 / width);
-  let best = -1, most = 18 / COURSE.height;
-  for (let i = half; i < n - half; i++) {
-    let least = Infinity;
-    for (let j = i - half; j <= i + half; j++) least = Math.min(least, genre.shares[j] ?? 0);
-    if (least > most) [best, most] = [i, least];
+  const views = Math.max(1, Math.round(width / (drawnAt - GUTTER))), places = [];
+  for (let view = 0; view < views; view++) {
+    const from = Math.round(n * view / views), to = Math.round(n * (view + 1) / views), middle = (from + to) / 2;
+    let best = -1, most = 18 / COURSE.height;
+    for (let i = Math.max(from, half); i < Math.min(to, n - half); i++) {
+      const least = Math.min(...genre.shares.slice(i - half, i + half + 1).map(share => share ?? 0));
+      const isNearer = Math.abs(i - middle) < Math.abs(best - middle);
+      if (least > most + 0.01 || least > most - 0.01 && best >= 0 && isNearer) [best, most] = [i, Math.max(least, most)];
+    }
+    if (best >= 0) places.push(best);
   }
-  return best;
+  return places;
 }
 
 function melSpectrogram(x) {
@@ -144,11 +153,11 @@ function timeAxis(x, width) {
   const y = MEL.top + MEL.height;
   const step = STEPS.find(step => x(step) >= 64) ?? STEPS.at(-1);
   const marks = [];
-  for (let seconds = 0; seconds <= song.duration_seconds + 1e-6; seconds += step) {
-    const at = x(seconds);
+  for (let i = 0; i * step <= song.duration_seconds + 1e-6; i++) {
+    const tenths = Math.round(10 * i * step), seconds = tenths / 10, at = x(seconds);
     marks.push(svg('path', {d: `M${at.toFixed(1)} ${y}v5`, stroke: 'currentColor'}));
     const anchor = at < 12 ? 'start' : at > width - 14 ? 'end' : 'middle';
-    const text = step < 1 ? `${clock(seconds)}.${Math.round(10 * (seconds % 1)) % 10}` : clock(seconds);
+    const text = step < 1 ? `${clock(seconds)}.${tenths % 10}` : clock(seconds);
     marks.push(svg('text', {x: at, y: y + 19, 'text-anchor': anchor, 'font-size': 12, fill: 'currentColor'}, text));
   }
   return marks;
@@ -160,7 +169,7 @@ function scale() {
     svg('text', {x: GUTTER - 8, y: y + 4, 'text-anchor': 'end', 'font-size': 12, fill: 'currentColor'}, words));
   for (const share of [0, 0.5, 1]) text(COURSE.top + COURSE.height * (1 - share), percent(share));
   for (const [hz, height] of song?.ticks_hz ?? []) text(MEL.top + MEL.height * (1 - height), String(hz));
-  if (song) text(MEL.top + MEL.height + 15, 'Hz');
+  if (song) text(MEL.top - 10, 'Hz');
   return picture;
 }
 
@@ -191,9 +200,10 @@ function follow() {
   const now = inWords(genresAt(seconds));
   put(part.now, pointed === null ? now : `${clock(pointed)}: ${inWords(genresAt(pointed))}`);
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
-  const view = part.scroller;
-  if (audio && !audio.paused && (at < view.scrollLeft || at > view.scrollLeft + view.clientWidth))
-    view.scrollLeft = at - view.clientWidth / 8;
+  const view = part.scroller, isInView = () => at >= view.scrollLeft && at <= view.scrollLeft + view.clientWidth;
+  const isPlaying = audio && !audio.paused, hasScrolled = view.scrollLeft !== scrolledTo;
+  if (isPlaying && wasInView && !hasScrolled && !isInView()) view.scrollLeft = at - view.clientWidth / 8;
+  [scrolledTo, wasInView] = [view.scrollLeft, isInView()];
 }
 
 // The genres at a moment, the most probable first; none where the song is silent or was not heard.
@@ -216,6 +226,8 @@ function seek(seconds) {
   if (!audio || !song) return;
   audio.currentTime = Math.max(0, Math.min(song.duration_seconds, seconds));
   follow();
+  const view = part.scroller, at = audio.currentTime / song.duration_seconds * parseFloat(part.track.style.width);
+  if (!wasInView) view.scrollLeft = at - view.clientWidth / 8;
 }
 
 function toggle() {
@@ -224,17 +236,22 @@ function toggle() {
   else audio?.pause();
 }
 
+// About the playhead if it is seen, else about the middle of what is.
 function magnify(factor) {
-  const view = part.scroller, seconds = player()?.currentTime ?? 0;
+  const view = part.scroller, whole = () => parseFloat(part.track.style.width);
+  const middle = wasInView ? (player()?.currentTime ?? 0) / song.duration_seconds
+    : (view.scrollLeft + view.clientWidth / 2) / whole();
   zoom = Math.max(1, zoom * factor);
   draw();
-  view.scrollLeft = parseFloat(part.track.style.width) * seconds / song.duration_seconds - view.clientWidth / 2;
+  view.scrollLeft = whole() * middle - view.clientWidth / 2;
+  follow();
 }
 
 // The whole song as a picture, as wide as it is zoomed, with its scale, its title and the colours of the genres.
 function poster() {
   const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
-  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + 62});
+  const reason = overlay?.tiles.length ? document.querySelector('#reasons .hint').textContent : '';
+  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + (reason ? 82 : 62)});
   const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
   title.textContent = `${song.name} – ${verdict()}`;
   const legend = svg('g', {transform: `translate(${GUTTER} 46)`});
@@ -252,7 +269,8 @@ function poster() {
   for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
       root.querySelector(words).textContent));
-  picture.append(title, legend, body);
+  const words = svg('text', {x: GUTTER, y: HEIGHT + 64, 'font-size': 13, fill: 'currentColor'}, reason);
+  picture.append(title, legend, body, words);
   return picture;
 }
 
@@ -301,13 +319,7 @@ listen('play', tick);
 for (const name of ['pause', 'seeked', 'timeupdate', 'loadedmetadata', 'ended']) listen(name, follow);
 listen('error', () => { part.fault.hidden = !song; });
 
-let width = 0;
-new ResizeObserver(() => {
-  if (root.clientWidth && root.clientWidth !== width) {
-    width = root.clientWidth;
-    draw();
-  }
-}).observe(root);
+new ResizeObserver(() => { if (root.clientWidth !== drawnAt) draw(); }).observe(root);
 watch('value', show);
 watch('overlay', showOverlay);
 show();

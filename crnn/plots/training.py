@@ -89,7 +89,7 @@ def reliability(bins: Sequence[Mapping]) -> Figure:
     `bins` have n, confidence and accuracy; points on the diagonal mean what they say. Bars are two standard errors.
     """
     confidence, accuracy, n = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "n"))
-    figure = Figure(figsize=(4.0, 4.0), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.5, 5.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--")
     error = 2 * np.sqrt(confidence * (1 - confidence) / n)  # of the accuracy, if the confidence is true
