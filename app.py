@@ -138,19 +138,8 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     with gr.Row(elem_id="why"):
         reasons = gr.HTML("", elem_id="reasons", scale=4)
         stop_why = stop_button("stop-why")
-    with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
-        sound = gr.HTML("", elem_id="sound-figures")
-        stop_sound = stop_button("stop-sound")
-    is_open, shown = gr.State(False), gr.State(None)
+    features, stop_sound = sound_section(happens, shared)
 
-    features = {
-        "fn": happens.sound,
-        "inputs": [shared.heard, is_open, shown, shared.visit],
-        "outputs": [sound, shown, stop_sound],
-        "show_progress": "minimal",
-        "concurrency_limit": VISITORS,
-        **PRIVATE,
-    }
     view.select(
         happens.why,
         [shared.heard, shared.visit],
@@ -160,8 +149,18 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         concurrency_limit=VISITORS,
         **PRIVATE,
     )
-    section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
-    section.collapse(lambda: False, None, is_open, **PRIVATE)
+    stop_why.click(
+        lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
+    )
+    recorder.passage(
+        happens.overhear,
+        shared.own,
+        [answer, recorder],
+        show_progress="hidden",
+        trigger_mode="once",
+        concurrency_limit=VISITORS,
+        **PRIVATE,
+    )
     hear = {
         "fn": happens.hear,
         "inputs": [shared.song, shared.own, shared.visit],
@@ -174,20 +173,27 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     heard = shared.song.change(**hear)
     heard.then(None, js="() => window.songs.reveal()", **PRIVATE)
     heard.then(**features)
-    recorder.passage(
-        happens.overhear,
-        shared.own,
-        [answer, recorder],
-        show_progress="hidden",
-        trigger_mode="once",
-        concurrency_limit=VISITORS,
-        **PRIVATE,
-    )
-    stop_why.click(
-        lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
-    )
-    stop_sound.click(partial(happens.stop, "sound"), shared.visit, stop_sound, **PRIVATE)
     return hear
+
+
+def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
+    """The audio features, computed while the section is open. Returns how, for an event, and the button to stop it."""
+    with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
+        figures = gr.HTML("", elem_id="sound-figures")
+        stop = stop_button("stop-sound")
+    is_open, shown = gr.State(False), gr.State(None)
+    features = {
+        "fn": happens.sound,
+        "inputs": [shared.heard, is_open, shown, shared.visit],
+        "outputs": [figures, shown, stop],
+        "show_progress": "minimal",
+        "concurrency_limit": VISITORS,
+        **PRIVATE,
+    }
+    section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
+    section.collapse(lambda: False, None, is_open, **PRIVATE)
+    stop.click(partial(happens.stop, "sound"), shared.visit, stop, **PRIVATE)
+    return features, stop
 
 
 def stop_button(name: str) -> gr.Button:

@@ -149,10 +149,11 @@ def reasons(explanation: Explanation) -> str:
         )
         for passage in passages
     ]
-    key = hint("Orange spoke for {genre}, blue against it. The strongest parts:", genre=explanation.genre)
+    key = say("Orange spoke for {genre}, blue against it.", genre=explanation.genre)
     method = hint(
         "By occlusion (Zeiler and Fergus 2014): a patch is hidden, and what the genre loses is what the patch had said."
     )
+    key = f'<p class="hint">{key} {say("The strongest parts:")}</p>'
     return f'{key}<ul class="reasons">{"".join(rows)}</ul>{method}'
 
 

@@ -64,6 +64,7 @@ async function start(source) {
     for (const track of stream.getAudioTracks()) track.addEventListener('ended', finish);
     const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
     const awake = navigator.wakeLock?.request('screen').catch(() => { /* then the screen goes dark */ });
+    asked = null;
     recording = {stream, context, awake, rate, most, blocks: [], levels: [], colours: [], asked_at: 0};
     window.songs.clear();
   } catch (error) {

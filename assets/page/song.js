@@ -250,7 +250,7 @@ function magnify(factor) {
 // The whole song as a picture, as wide as it is zoomed, with its scale, its title and the colours of the genres.
 function poster() {
   const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
-  const reason = overlay?.tiles.length ? document.querySelector('#reasons .hint').textContent : '';
+  const reason = overlay?.tiles.length ? document.querySelector('#reasons [data-say]').textContent : '';
   const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + (reason ? 82 : 62)});
   const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
   title.textContent = `${song.name} – ${verdict()}`;
