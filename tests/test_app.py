@@ -376,6 +376,8 @@ def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(page_,
     expect(page_.locator("#answer .passing .verdict")).to_be_visible()
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:04")
     assert drawn_pixels(page_).any()
+    sign = page_.evaluate("getComputedStyle(document.querySelector('#listen-tab-button'), '::after').content")
+    assert "●" in sign  # from whatever tab
     passages = list(classifier.heard)
     assert 2 <= len(passages[0]) / SAMPLE_RATE < 2.5
     page_.keyboard.press("Enter")  # "Stop" has the focus
