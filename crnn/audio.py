@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -52,6 +53,10 @@ class AudioError(ValueError):
     def __init__(self, message: str, **values: object) -> None:
         super().__init__(message.format(**values))
         self.message, self.values = message, values
+
+    def __reduce__(self) -> tuple:
+        """How it comes from one process to another."""
+        return partial(type(self), self.message, **self.values), ()
 
 
 class _Fault(Exception):  # noqa: N818 - load_audio makes an error of it

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import pickle
 import socket
 import struct
 import tempfile
@@ -569,3 +570,12 @@ def test_nothing_inside_a_playlist_is_opened(tmp_path, visits, name, target):
     for source in (tmp_path / name, texts[name].encode()):
         assert "wav, mp3, flac" in refusal(source)
     assert callers == []
+
+
+def test_an_error_comes_from_one_process_to_another(tmp_path: Path) -> None:
+    (tmp_path / "{0} {name}.wav").touch()
+    with pytest.raises(AudioError) as error:
+        load_audio(tmp_path / "{0} {name}.wav")
+    again = pickle.loads(pickle.dumps(error.value))
+    assert str(again) == str(error.value) == "{0} {name}.wav is empty (0 bytes): record, fetch or export it again."
+    assert (again.message, again.values) == (error.value.message, error.value.values)
