@@ -319,7 +319,8 @@ def launch_options() -> dict:
         font_mono=["ui-monospace", "monospace"],
     )
     translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
-    script = f"const TRANSLATIONS = {translations}, MOST_BYTES = {MAX_BYTES};\n{part('page.js')}"
+    given = f"const TRANSLATIONS = {translations}, MOST_BYTES = {MAX_BYTES};\n"
+    script = given + part("common.js") + part("page.js")
     return {
         "theme": theme.set(body_text_color_subdued="*neutral_500"),  # its own grey is too light to read
         # As a part of the head, as Gradio rewrites what it is given as `css`, and breaks it.

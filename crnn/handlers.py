@@ -49,10 +49,10 @@ class Page:
     def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
         """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
         classifier = own or self.classifier
-        if visit.about == (song, classifier):
+        asked = song, classifier
+        if visit.about == asked:
             return (gr.skip(),) * 7
-        visit.about = song, classifier
-        token = visit.start("hear")
+        visit.about = asked
         visit.stop("why", "sound", "inside")
         nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         if song is None:
@@ -63,7 +63,7 @@ class Page:
         except AudioError as error:
             return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
-        if not visit.is_latest("hear", token):  # another song has come meanwhile
+        if visit.about != asked:  # another song has come meanwhile
             return (gr.skip(),) * 7
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name

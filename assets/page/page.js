@@ -18,7 +18,6 @@
       for (const [message, translated] of Object.entries(words)) if (translated === text) return message;
     return text;
   };
-  const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
   const sayAll = root => {
     if (!(root instanceof Element)) return;
     const all = selector => [...(root.matches(selector) ? [root] : []), ...root.querySelectorAll(selector)];
@@ -151,14 +150,10 @@
     picture.setAttribute('width', width);
     picture.setAttribute('height', height);
     picture.setAttribute('viewBox', `${box?.x ?? 0} ${(box?.y ?? 0) - top} ${width} ${height}`);
-    const paper = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-    const fill = getComputedStyle(document.body).backgroundColor;
-    for (const [key, value] of Object.entries({y: -top, width: '100%', height: '100%', fill})) paper.setAttribute(key, value);
-    const words = document.createElementNS('http://www.w3.org/2000/svg', 'text');
-    for (const [key, value] of Object.entries({x: 4, y: 6 - top / 2, 'font-size': 14, 'font-weight': 600, fill: 'currentColor'}))
-      words.setAttribute(key, value);
-    words.textContent = title;
-    picture.prepend(paper, words);
+    picture.prepend(
+      svg('rect', {y: -top, width: '100%', height: '100%', fill: getComputedStyle(document.body).backgroundColor}),
+      svg('text', {x: 4, y: 6 - top / 2, 'font-size': 14, 'font-weight': 600, fill: 'currentColor'}, title),
+    );
     const source = new Blob([new XMLSerializer().serializeToString(picture)], {type: 'image/svg+xml'});
     if (format === 'svg') return source;
     const image = new Image(), scale = Math.min(2, 16_000 / width), reader = new FileReader();

@@ -94,8 +94,8 @@ function hear(block) {
   if (!recording) return;
   recording.blocks.push(pcm(block));
   recording.levels.push(block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0));
-  const seconds = recording.blocks.length * BLOCK / recording.rate, time = clock(seconds);
-  if (part.time.textContent !== time) part.time.textContent = time;
+  const seconds = recording.blocks.length * BLOCK / recording.rate;
+  put(part.time, clock(seconds));
   draw();
   if (asked && performance.now() - asked.at > PATIENCE_MS) asked = null;
   if (recording.blocks.length >= recording.most) finish();

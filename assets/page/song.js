@@ -13,13 +13,6 @@ const root = element.querySelector('.song');
 let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
 let drawnAt = 0, scrolledTo = 0, wasInView = true;  // px; whether the playhead was
 
-const svg = (name, attributes = {}, ...children) => {
-  const node = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-};
-const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };  // 60 times a second
 const player = () => document.querySelector('#song audio');
 
 // What is there before the first song, too, so that nothing jumps when it comes.
@@ -186,7 +179,7 @@ function colours() {
 
 // The playhead, and what is said beside it.
 
-function follow() {
+function follow(isSought = false) {
   const audio = player(), duration = song?.duration_seconds ?? 0;
   const seconds = audio?.currentTime || 0, heard = Math.min(seconds, duration);  // a long song goes on unheard
   put(part.time, `${clock(seconds)} / ${clock(duration)}`);
@@ -202,7 +195,7 @@ function follow() {
   part.track.setAttribute('aria-valuetext', `${clock(seconds)} ${now}`);
   const view = part.scroller, isInView = () => at >= view.scrollLeft && at <= view.scrollLeft + view.clientWidth;
   const isPlaying = audio && !audio.paused, hasScrolled = view.scrollLeft !== scrolledTo;
-  if (isPlaying && wasInView && !hasScrolled && !isInView()) view.scrollLeft = at - view.clientWidth / 8;
+  if ((isSought || isPlaying && wasInView && !hasScrolled) && !isInView()) view.scrollLeft = at - view.clientWidth / 8;
   [scrolledTo, wasInView] = [view.scrollLeft, isInView()];
 }
 
@@ -225,9 +218,7 @@ function seek(seconds) {
   const audio = player();
   if (!audio || !song) return;
   audio.currentTime = Math.max(0, Math.min(song.duration_seconds, seconds));
-  follow();
-  const view = part.scroller, at = audio.currentTime / song.duration_seconds * parseFloat(part.track.style.width);
-  if (!wasInView) view.scrollLeft = at - view.clientWidth / 8;
+  follow(true);
 }
 
 function toggle() {
