@@ -13,12 +13,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from crnn import page
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
-from crnn.handlers import EXAMPLES, Page, table_of
 from crnn.inference import GenreClassifier
-from crnn.songs import Visit
+from crnn.web import page
+from crnn.web.handlers import EXAMPLES, Page, table_of
+from crnn.web.songs import Visit
 
 ROOT = Path(__file__).parent
 PARTS = ROOT / "assets" / "page"

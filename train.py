@@ -21,19 +21,19 @@ from safetensors import SafetensorError
 from crnn import plots
 from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
-from crnn.compare import differences, read_run, table
-from crnn.crossval import cross_validate
-from crnn.download import download_gtzan
-from crnn.evaluation import evaluate
-from crnn.extraction import extract_features, n_cores
+from crnn.data.download import download_gtzan
+from crnn.data.extraction import extract_features, n_cores
+from crnn.data.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
-from crnn.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
-from crnn.options import config_of, parse_args, recipe_of
-from crnn.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
-from crnn.publish import prepare, push
-from crnn.recipes import Base, Recipe
-from crnn.runs import (
+from crnn.training.compare import differences, read_run, table
+from crnn.training.crossval import cross_validate
+from crnn.training.evaluation import evaluate
+from crnn.training.options import config_of, parse_args, recipe_of
+from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
+from crnn.training.publish import prepare, push
+from crnn.training.recipes import Base, Recipe
+from crnn.training.runs import (
     UNFINISHED,
     clips_by_part,
     heard_before,
@@ -44,7 +44,7 @@ from crnn.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.state import TrainingError
+from crnn.training.state import TrainingError
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import load_audio  # noqa: E402
-from crnn.view import song_view  # noqa: E402
+from crnn.web.view import song_view  # noqa: E402
 
 
 def timed(step: Callable[[], object]) -> tuple[float, object]:

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the project is not installed as a package
 
-from crnn.evaluation import Clips
 from crnn.features import N_MELS, Features, n_frames_of
-from crnn.recipes import RECIPES, best_device, best_precision
-from crnn.trainer import Trainer
+from crnn.training.evaluation import Clips
+from crnn.training.recipes import RECIPES, best_device, best_precision
+from crnn.training.trainer import Trainer
 
 GENRES = tuple(f"genre {number}" for number in range(10))
 CLIP_SECONDS = 30.0

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crnn.features import FEATURE_SETTINGS, N_MELS
-from crnn.model import CONFIG_VERSION, CRNN, CRNNConfig
+from crnn.network.model import CONFIG_VERSION, CRNN, CRNNConfig
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "models"
 DEFAULT_MODEL = "crnn-transfer"

@@ -9,7 +9,7 @@ import torch
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, load_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel
-from crnn.model import CRNN
+from crnn.network.model import CRNN
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"

@@ -1,4 +1,4 @@
-"""A worker of `crnn.extraction` that does what a decoder does with files that it was not made for."""
+"""A worker of `crnn.data.extraction` that does what a decoder does with files that it was not made for."""
 
 import os
 import time

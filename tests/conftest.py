@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
 from crnn.features import n_frames_of
-from crnn.model import CRNN, CRNNConfig
+from crnn.network.model import CRNN, CRNNConfig
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,13 +34,14 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
-from crnn import checkpoint, handlers, page, plots
+from crnn import checkpoint, plots
 from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, load_audio
-from crnn.background import Stopped
 from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
-from crnn.explain import explain
 from crnn.inference import GenreClassifier
-from crnn.model import CRNN, CRNNConfig
+from crnn.insight.explain import explain
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.web import handlers, page
+from crnn.web.background import Stopped
 
 GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays

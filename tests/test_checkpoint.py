@@ -33,7 +33,7 @@ from crnn.checkpoint import (
     save,
 )
 from crnn.inference import GenreClassifier
-from crnn.model import CRNN
+from crnn.network.model import CRNN
 
 REPO = "someone/tiny"
 Damage = Callable[[Path], object]

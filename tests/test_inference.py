@@ -17,7 +17,7 @@ import torch
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio
 from crnn.checkpoint import CheckpointError, Origin
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
-from crnn.model import CRNN
+from crnn.network.model import CRNN
 
 Tone = Callable[..., np.ndarray]
 

@@ -16,7 +16,7 @@ from crnn import checkpoint
 from crnn.__main__ import main
 from crnn.checkpoint import MODEL_VARIABLE, Origin, save
 from crnn.inference import GenreClassifier
-from crnn.model import CRNN
+from crnn.network.model import CRNN
 
 LINE = r"(rock|jazz|disco) \d+%, then (rock|jazz|disco) \d+%, (rock|jazz|disco) \d+%"
 

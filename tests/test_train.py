@@ -23,15 +23,16 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import train
-from crnn import download, runs
-from crnn.card import PARTS
 from crnn.checkpoint import load_checkpoint, save
+from crnn.data import download
+from crnn.data.gtzan import FAULT_FILTERED, genre_of
 from crnn.features import N_MELS, SAMPLE_RATE, Features
-from crnn.gtzan import FAULT_FILTERED, genre_of
-from crnn.model import CRNN, CRNNConfig
-from crnn.musicnn import PRETRAINED
-from crnn.recipes import NETWORK, RECIPES
-from crnn.training import Epoch
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.musicnn import PRETRAINED
+from crnn.training import runs
+from crnn.training.card import PARTS
+from crnn.training.fit import Epoch
+from crnn.training.recipes import NETWORK, RECIPES
 from train import load_dataset, main, parse_args
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 // The song over time: waveform, genres and mel spectrogram on one axis, with the playhead of the page's player.
 // Gradio runs this when the component is there, with `element`, `props`, `trigger` and `watch`; props.value is the JSON
-// of crnn.view.song_view, props.overlay that of what spoke for a genre.
+// of crnn.web.view.song_view, props.overlay that of what spoke for a genre.
 
 const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
 const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px

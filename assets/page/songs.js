@@ -1,5 +1,5 @@
 // The table of this visit's songs. Gradio runs this when the component is there, with `element`, `props`, `trigger` and
-// `watch`; props.value is the JSON of crnn.songs.songs_view. A click on a song asks to open it.
+// `watch`; props.value is the JSON of crnn.web.songs.songs_view. A click on a song asks to open it.
 
 const root = element.querySelector('.songs'), body = root.querySelector('tbody');
 let songs = {rows: []}, order = {key: null, down: false};

@@ -97,7 +97,7 @@ def read_checkpoint(wheel: Path, model: str) -> dict[str, np.ndarray]:
 
 
 def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of crnn.musicnn.Musicnn by the names of its state, from those of the checkpoint."""
+    """The arrays of crnn.network.musicnn by the names of its state, from those of the checkpoint."""
 
     def normalisation(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Factor, summand and variance of each channel."""

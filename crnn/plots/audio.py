@@ -1,4 +1,4 @@
-"""Figures of a song: its mel spectrogram and the features of `crnn.analysis`, which `FEATURES` lists."""
+"""Figures of a song: its mel spectrogram and the features of `crnn.insight.analysis`, which `FEATURES` lists."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from crnn import analysis
-from crnn.analysis import CONTRAST_EDGES_HZ, LOWEST_DBFS, N_MFCC, PITCH_CLASSES, Beats, Loudness, Series, Sound
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, band_of_hz
+from crnn.insight import analysis
+from crnn.insight.analysis import CONTRAST_EDGES_HZ, LOWEST_DBFS, N_MFCC, PITCH_CLASSES, Beats, Loudness, Series, Sound
 from crnn.plots.style import (
     BLUE,
     GREY,

@@ -1,4 +1,4 @@
-"""Figures of the way from sound to genre, from a `crnn.inside.Trace`; `STEPS` lists them in their order."""
+"""Figures of the way from sound to genre, from a `crnn.insight.inside.Trace`; `STEPS` lists them in their order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from crnn.features import (
     band_of_hz,
     hz_of_band,
 )
-from crnn.inside import Maps, Trace, hann
+from crnn.insight.inside import Maps, Trace, hann
 from crnn.plots import audio
 from crnn.plots.style import (
     BELOW,

@@ -1,0 +1,149 @@
+"""GTZAN itself: its archive from the Hugging Face Hub, unpacked."""
+
+import gzip
+import hashlib
+import re
+import shutil
+import tarfile
+import time
+import zlib
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from tqdm import tqdm
+
+from crnn.data.gtzan import GENRES
+from crnn.features import DatasetError
+
+HUB_DATASET = "marsyas/gtzan"
+ARCHIVE = "data/genres.tar.gz"
+ARCHIVE_SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6"  # of the original, as in torchaudio
+ARCHIVE_MEMBER = re.compile(rf"(?:\./)?genres/(({'|'.join(GENRES)})/\2\.\d{{5}}\.(?:wav|au))")
+ATTEMPTS = 5  # in a row that bring nothing; the pauses between them grow from this one
+PAUSE_SECONDS = 1.0
+TIMEOUT_SECONDS = 20.0  # without a byte
+
+
+def download_gtzan(folder: Path, notice: Callable[[str], None] = print) -> Path:
+    """Fetch GTZAN's archive (1.2 GB) from the Hub and unpack its 1000 clips under `folder`.
+
+    Returns the folder of genre folders. What was interrupted goes on where it was: the download at its last byte, the
+    unpacking from its start. An archive that is not the original is used with a notice. Raises DatasetError if it
+    cannot be had or has no clips.
+    """
+    target = folder / "genres"
+    if target.is_dir():
+        return target
+    archive = fetch_archive(folder)
+    if sha256_of(archive) != ARCHIVE_SHA256:
+        notice(f"{ARCHIVE} is not GTZAN's original archive; going on with what it holds.")
+    unpack(archive, target)
+    if archive.parent == folder:
+        archive.unlink()  # its clips are all there
+    return target
+
+
+def fetch_archive(folder: Path) -> Path:
+    """The archive in the Hub's cache or, downloaded if need be, in `folder`. Raises DatasetError.
+
+    The Hub's client throws away what it has when it is stopped, so that only its requests are used here.
+    """
+    cached = try_to_load_from_cache(HUB_DATASET, ARCHIVE, repo_type="dataset")
+    archive = Path(cached) if isinstance(cached, str) else folder / "genres.tar.gz"
+    if archive.is_file():
+        return archive
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
+        metadata = get_hf_file_metadata(url)
+        partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only
+        _complete(partial, url, metadata.size)
+        partial.replace(archive)
+    except Exception as error:  # the client, its HTTP library and the disk have errors of their own
+        reason = getattr(error, "strerror", None) or "it does not answer"
+        if isinstance(error, HfHubHTTPError):
+            reason = f"it answers {error.response.status_code}"
+        raise DatasetError(
+            f"GTZAN could not be downloaded from the Hub ({reason}); the same command goes on where it stopped, or "
+            "give a copy of your own with --data."
+        ) from error
+    return archive
+
+
+def _complete(partial: Path, url: str, size: int) -> None:
+    """Download what a file lacks; gives up, with whatever went wrong, after ATTEMPTS that brought nothing."""
+    failures = 0
+    start = partial.stat().st_size if partial.is_file() else 0
+    bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc="genres.tar.gz")
+    with partial.open("ab") as file, bar:
+        while (start := file.tell()) < size:
+            bar.n = start
+            try:
+                _append(file, url, bar)
+                if file.tell() <= start:
+                    raise EOFError("nothing came")
+            except OSError:  # the disk is in trouble, or the Hub says no
+                raise
+            except Exception:  # the connection
+                bar.set_postfix_str("the Hub does not answer, trying again")
+                failures = 0 if file.tell() > start else failures + 1
+                if failures == ATTEMPTS:
+                    raise
+                time.sleep(PAUSE_SECONDS * 2**failures)
+
+
+def _append(file: BinaryIO, url: str, bar: tqdm) -> None:
+    """Download from the end of a file on; from its start where the server knows no ranges."""
+    headers = {**build_hf_headers(), "Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
+        hf_raise_for_status(response)
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            file.truncate(0)
+            bar.n = 0
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack the clips of GTZAN's archive, and nothing else of it: no links, no paths outside, no hidden files.
+
+    `target` appears only when all clips are there. Raises DatasetError if there are none or the archive is damaged.
+    """
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted run left
+    try:
+        # A member's own path is never used, so that this is as safe without tarfile's filters, which came to Python
+        # with 3.10.12 and 3.11.4.
+        with gzip.open(archive) as content, tarfile.open(fileobj=content, mode="r:") as tar:
+            for member in tqdm(tar, unit="file", desc="unpacking"):
+                name = ARCHIVE_MEMBER.fullmatch(member.name)
+                if name and member.isfile():
+                    path = partial / PurePosixPath(name[1])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with tar.extractfile(member) as source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+            while content.read(1 << 20):  # on to the checksum at the end
+                pass
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DatasetError(
+            f"GTZAN's archive could not be unpacked ({error}); make room if the disk is full, else delete {archive} "
+            "and start again."
+        ) from error
+    if not partial.is_dir():
+        raise DatasetError(f"{archive.name} has no clips such as genres/blues/blues.00000.wav in it.")
+    partial.replace(target)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""The way of one window through the network, stage by stage, as arrays that can be drawn."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, N_FFT, windows
+from crnn.network.model import CRNN, CRNNConfig, Member
+from crnn.network.musicnn import INPUT_FRAMES_PER_SECOND, MIDDLE_CHANNELS, STEP_FRAMES, TIMBRAL
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single ==
+class Maps:
+    """What a convolution gives: (channels, bands, frames); a single band where frequency has become channels."""
+
+    name: str
+    values: np.ndarray  # float32
+    frame_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One window on its way from sound to genre. Of an ensemble, all from `maps` to `attention` is the first member's.
+
+    A song shorter than the window is repeated to fill it.
+    """
+
+    genres: tuple[str, ...]
+    start_seconds: float  # in the song
+    duration_seconds: float  # of the window
+    waveform: np.ndarray  # float32 (samples,) of the window; frame i is about sample i * 914
+    log_mel: np.ndarray  # float32 (128, frames) dB below the loudest cell of the song
+    maps: tuple[Maps, ...]  # of the convolutions; the last is what the recurrent layer reads, one frame a step
+    directions: tuple[str, ...]  # of the recurrent layer: forwards and backwards, or the single one of a model without
+    states: np.ndarray  # float32 (steps, features) in equal parts for the directions; -1 to 1 if it has two
+    attention: np.ndarray  # float32 (steps,), sum 1; all alike where the pooling has none
+    member_logits: np.ndarray  # float32 (n_genres,), of the first member
+    logits: np.ndarray  # float32 (n_genres,), of the whole: what `CRNN.forward` gives
+    probabilities: np.ndarray  # float32 (n_genres,), sum 1: softmax(logits / temperature)
+
+    @property
+    def step_seconds(self) -> float:
+        """From one step of the recurrent layer to the next."""
+        return self.maps[-1].frame_seconds
+
+    @property
+    def loudest_frame(self) -> int:
+        """The loudest frame with some neighbours on both sides."""
+        edge = min(4, self.log_mel.shape[1] // 2 - 1)
+        return edge + int((10 ** (self.log_mel[:, edge : self.log_mel.shape[1] - edge] / 10)).sum(axis=0).argmax())
+
+    def spectrum_db(self, frame: int) -> np.ndarray:
+        """The power spectrum (1025,) of a frame in dB below its peak, with the Hann window of the log-mel."""
+        samples = np.pad(self.waveform, N_FFT // 2)[frame * HOP_LENGTH :][:N_FFT]
+        power = np.abs(np.fft.rfft(samples * hann())) ** 2
+        return 10 * np.log10(np.maximum(power / max(power.max(), 1e-20), 1e-10))
+
+
+def hann() -> np.ndarray:
+    """The window (2048,) that cuts a frame out of the waveform."""
+    return torch.hann_window(N_FFT).numpy()
+
+
+@torch.inference_mode()
+def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: int = 0) -> Trace:
+    """Follow one window of a song through a model in evaluation mode, which stays as it is.
+
+    Args:
+        model: several threads may use it meanwhile.
+        log_mel: of the whole song, (128, frames) dB.
+        waveform: of the whole song, (samples,) at 22 050 Hz.
+        start_frame: where the window starts, at the latest so that it ends with the song.
+    """
+    config = model.config
+    song = torch.from_numpy(log_mel)
+    start_frame = min(start_frame, max(song.shape[1] - config.window_frames, 0))
+    window = windows(song[:, start_frame : start_frame + config.window_frames], config.window_frames, 1)[0][:1]
+    member = model.members[0]
+    stem = model.stem(window)
+    maps = _MAPS[config.front](member, stem, config)
+    steps = torch.from_numpy(maps[-1].values[None, :, 0]).transpose(1, 2)
+    states = member.recurrent(steps)
+    logits = model(window)[0]
+    return Trace(
+        genres=config.genres,
+        start_seconds=start_frame / FRAMES_PER_SECOND,
+        duration_seconds=config.window_frames / FRAMES_PER_SECOND,
+        waveform=_cut(waveform, start_frame, config.window_frames),
+        log_mel=window[0].numpy(),
+        maps=maps,
+        directions=member.recurrent.directions,
+        states=states[0].numpy(),
+        attention=member.pool.weights(states)[0, :, 0].numpy(),
+        member_logits=member.classifier(member.pool(states))[0].numpy(),
+        logits=logits.numpy(),
+        probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),
+    )
+
+
+def _small_maps(member: Member, stem: Tensor, config: CRNNConfig) -> tuple[Maps, ...]:
+    values, frame_seconds, maps = stem.unsqueeze(1), 1 / FRAMES_PER_SECOND, []
+    for block, time_pool in zip(member.front.blocks, config.time_pools, strict=True):
+        values, frame_seconds = block(values), frame_seconds * time_pool
+        maps.append(Maps(f"block {len(maps) + 1}", values[0].numpy(), frame_seconds))
+    return (*maps[:-1], replace(maps[-1], values=values.flatten(1, 2)[0].unsqueeze(1).numpy()))
+
+
+def _musicnn_maps(member: Member, stem: Tensor, _: CRNNConfig) -> tuple[Maps, ...]:
+    timbral = sum(filters for filters, _, _ in TIMBRAL)
+    sizes = [timbral, stem.shape[1] - timbral] + [MIDDLE_CHANNELS] * len(member.front.middle)
+    names = ["timbre filters", "rhythm filters", *(f"layer {number + 1}" for number in range(len(sizes) - 2))]
+    frame_seconds = 1 / INPUT_FRAMES_PER_SECOND
+    parts = member.front.channels(stem)[0].unsqueeze(1).split(sizes)
+    maps = [Maps(name, part.numpy(), frame_seconds) for name, part in zip(names, parts, strict=True)]
+    steps = member.front(stem)[0].T.unsqueeze(1)
+    return (*maps, Maps("half seconds", steps.numpy(), STEP_FRAMES * frame_seconds))
+
+
+_MAPS = {"small": _small_maps, "musicnn": _musicnn_maps}
+
+
+def _cut(waveform: np.ndarray, start_frame: int, n_frames: int) -> np.ndarray:
+    """The samples of a window; a short song is repeated, and of a long one only the last frame may need padding."""
+    n_samples = n_frames * HOP_LENGTH
+    part = waveform[start_frame * HOP_LENGTH :][:n_samples]
+    if start_frame == 0:
+        return np.resize(part, n_samples)
+    return np.pad(part, (0, n_samples - len(part)))

@@ -1,0 +1,1 @@
+"""The network: its configuration, the front, the recurrent layer, pooling over time."""

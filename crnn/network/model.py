@@ -1,0 +1,377 @@
+"""The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import log, prod
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
+from crnn.network.musicnn import MusicnnFront, MusicnnStem, load_pretrained
+
+CONFIG_VERSION = 2
+
+# What a configuration may ask for: a stranger's may not take the memory and the time of everybody else. The bundled
+# models stay far below.
+MOST = {
+    "members": 16,
+    "channels": 1_024,
+    "mel_pools": N_MELS,
+    "time_pools": 1_024,
+    "recurrent_size": 512,
+    "window_frames": n_frames_of(60.0),
+}
+MOST_BLOCKS = 12
+MOST_GENRES = 200
+MOST_CHARACTERS = 64  # of a genre's name
+MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
+MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-scratch needs 0.4 million
+
+
+@dataclass(frozen=True)
+class CRNNConfig:
+    """All that is needed to rebuild a CRNN and to use it as it was trained; stored as config.json beside the weights.
+
+    Raises ValueError where the fields contradict each other or ask for too much.
+    """
+
+    genres: tuple[str, ...]  # in the order of the logits
+    front: str = "small"  # the convolutions: "small", learned with the rest, or "musicnn", pretrained
+    members: int = 1  # CRNNs whose probabilities are averaged; they share what is not learned
+    channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block of the small front
+    mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
+    time_pools: tuple[int, ...] = (2, 2, 2, 1)  # pooling over time after each block
+    recurrent: str = "gru"  # the layer that follows the steps through time: "gru", "lstm" or "none"
+    recurrent_size: int = 64  # hidden units in each of the two directions
+    pooling: str = "attention+mean"  # over time: "attention", "mean" or both
+    block_dropout: float = 0.1  # of whole channels, after each convolutional block
+    dropout: float = 0.4  # before the classifier
+    window_frames: int = n_frames_of(10.0)  # the length that it was trained on
+    temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
+    unsure_below: float = 0.0  # a top probability under this is no answer
+    trained_on: str = ""  # the split and its parts, so that nobody takes what it has heard for a test
+    features: dict = field(default_factory=lambda: dict(FEATURE_SETTINGS))  # of the log-mel that goes in
+    version: int = CONFIG_VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("genres", "channels", "mel_pools", "time_pools"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
+            raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres[:10])}")
+        for name, variants in (("front", FRONTS), ("recurrent", RECURRENT), ("pooling", POOLING)):
+            if getattr(self, name) not in variants:
+                raise ValueError(f"{name} is one of {', '.join(variants)}, not {getattr(self, name)!r}")
+        if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
+            raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
+        self._check_sizes()
+        if N_MELS % prod(self.mel_pools):
+            raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
+        if self.window_frames < prod(self.time_pools):
+            raise ValueError(f"{self.window_frames} window_frames do not survive the time_pools {self.time_pools}")
+        if not all(0 <= share < 1 for share in (self.block_dropout, self.dropout)):
+            raise ValueError("dropout and block_dropout are shares from 0 to less than 1")
+        if not 0.001 <= self.temperature <= 1_000:
+            raise ValueError(f"the temperature must be positive, from 0.001 to 1000, not {self.temperature}")
+        self._check_cost()
+
+    def _check_sizes(self) -> None:
+        """Every number within its bounds, every list no longer than it may be."""
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if not all(1 <= number <= most for number in (value if isinstance(value, tuple) else [value])):
+                raise ValueError(f"{name} must be at least 1 and at most {most}")
+        if len(self.channels) > MOST_BLOCKS or len(self.genres) > MOST_GENRES:
+            raise ValueError(f"a CRNN has at most {MOST_BLOCKS} convolutional blocks and {MOST_GENRES} genres")
+        if not all(name.strip() and name.isprintable() and len(name) <= MOST_CHARACTERS for name in self.genres):
+            raise ValueError(f"the name of a genre is a line of 1 to {MOST_CHARACTERS} characters")
+
+    def _check_cost(self) -> None:
+        """The memory and the time that the small front and the recurrent layers take; musicnn's front has its own."""
+        inputs, bands, frames, multiply_adds = 1, N_MELS, self.window_frames, 0
+        for outputs, mel_pool, time_pool in zip(self.channels, self.mel_pools, self.time_pools, strict=True):
+            cells = outputs * bands * frames
+            if cells > MOST_CELLS:
+                raise ValueError(f"a map of {outputs} channels, {bands} bands and {frames} frames is too large")
+            multiply_adds += 9 * inputs * cells
+            inputs, bands, frames = outputs, bands // mel_pool, frames // time_pool
+        gates = 2 * RECURRENT[self.recurrent].gates  # of a unit, in both directions
+        multiply_adds += gates * self.recurrent_size * (inputs * bands + self.recurrent_size) * frames
+        if self.members * multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
+            raise ValueError("its channels, pools, recurrent_size and members make it too slow")
+
+    @property
+    def hop_frames(self) -> int:
+        """Frames from one window of a song to the next: a quarter of a window."""
+        return self.window_frames // 4
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest input."""
+        return prod(self.time_pools) if self.front == "small" else MusicnnStem.min_frames
+
+
+class Normalise(nn.Module):
+    """Subtract the training clips' mean of each mel band and divide by its standard deviation."""
+
+    out_features = N_MELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(N_MELS, 1))
+        self.register_buffer("std", torch.ones(N_MELS, 1))
+
+    @torch.no_grad()
+    def fit(self, frames: Tensor) -> None:
+        """Take both from the frames (n_mels, frames) of the training clips."""
+        self.mean.copy_(frames.mean(dim=1, keepdim=True))
+        self.std.copy_(frames.std(dim=1, keepdim=True).clamp_min(1.0))  # dB; a band without life stays quiet
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """(..., n_mels, frames) in dB to the same shape, about zero mean and unit variance."""
+        return (log_mel - self.mean) / self.std
+
+
+class SmallFront(nn.Module):
+    """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
+
+    def __init__(self, config: CRNNConfig, _: int) -> None:
+        super().__init__()
+        blocks = OrderedDict()
+        inputs = 1
+        for number, (outputs, mel_pool, time_pool) in enumerate(
+            zip(config.channels, config.mel_pools, config.time_pools, strict=True), start=1
+        ):
+            blocks[f"block{number}"] = nn.Sequential(
+                OrderedDict(
+                    conv=nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+                    norm=nn.BatchNorm2d(outputs),
+                    activation=nn.ReLU(),
+                    pool=nn.MaxPool2d((mel_pool, time_pool)),
+                    dropout=nn.Dropout2d(config.block_dropout),
+                )
+            )
+            inputs = outputs
+        self.blocks = nn.Sequential(blocks)
+        self.out_features = inputs * (N_MELS // prod(config.mel_pools))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Normalised (batch, n_mels, frames) to (batch, steps, out_features)."""
+        maps = self.blocks(log_mel.unsqueeze(1))  # (batch, channels, mels, steps)
+        return maps.flatten(1, 2).transpose(1, 2)
+
+
+def musicnn_front(config: CRNNConfig, inputs: int) -> MusicnnFront:
+    """musicnn's front, as wide as the recurrent layer after it."""
+    return MusicnnFront(2 * config.recurrent_size, inputs)
+
+
+# The stem, in which nothing is learned here, so that all members share it, and the front, of which each has its own;
+# together they turn log-mels (batch, 128, frames) in dB into (batch, steps, out_features).
+FRONTS = {"small": (Normalise, SmallFront), "musicnn": (MusicnnStem, musicnn_front)}
+
+
+class Gru(nn.Module):
+    """A bidirectional GRU over time (Cho et al. 2014)."""
+
+    gates = 3
+    directions = ("forwards", "backwards")  # what its features are, in equal parts
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.gru(steps)[0]
+
+
+class Lstm(nn.Module):
+    """A bidirectional LSTM over time (Hochreiter and Schmidhuber 1997)."""
+
+    gates = 4
+    directions = ("forwards", "backwards")
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.lstm(steps)[0]
+
+
+class NoMemory(nn.Module):
+    """No recurrent layer, to see what one is worth: each step stays as it is."""
+
+    gates = 0
+    directions = ("without a recurrent layer",)
+
+    def __init__(self, inputs: int, _: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) as they are."""
+        return steps
+
+
+# Layers over time, made from the number of their inputs and of their hidden units.
+RECURRENT = {"gru": Gru, "lstm": Lstm, "none": NoMemory}
+
+
+class MeanPool(nn.Module):
+    """The mean over time: what goes on throughout."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """How much each of the steps (batch, steps, inputs) counts, (batch, steps, 1) with sum 1: all alike."""
+        return torch.full_like(steps[..., :1], 1 / steps.shape[1])
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return steps.mean(dim=1)
+
+
+class AttentionPool(nn.Module):
+    """A mean over time weighted by learned attention: what stands out.
+
+    Attention as in Bahdanau et al. 2015, with one learned query.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(inputs, 1)
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """The attention that each of the steps (batch, steps, inputs) gets, (batch, steps, 1) with sum 1."""
+        return self.score(steps).softmax(dim=1)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return (self.weights(steps) * steps).sum(dim=1)
+
+
+class AttentionMeanPool(AttentionPool):
+    """The mean over time beside a mean weighted by attention: what goes on throughout, and what stands out."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs)
+        self.out_features = 2 * inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, 2 * inputs)."""
+        return torch.cat([steps.mean(dim=1), super().forward(steps)], dim=-1)
+
+
+# Poolings over time, made from the number of their inputs.
+POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mean": MeanPool}
+
+
+class Member(nn.Module):
+    """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
+
+    def __init__(self, config: CRNNConfig, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+        self.recurrent = RECURRENT[config.recurrent](front.out_features, config.recurrent_size)
+        self.pool = POOLING[config.pooling](self.recurrent.out_features)
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                dropout=nn.Dropout(config.dropout),
+                linear=nn.Linear(self.pool.out_features, len(config.genres)),
+            )
+        )
+
+    def forward(self, stem: Tensor) -> Tensor:
+        """What the stem gives to logits (batch, n_genres)."""
+        return self.classifier(self.pool(self.recurrent(self.front(stem))))
+
+
+class CRNN(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="genre-crnn",
+    license="mit",
+    pipeline_tag="audio-classification",
+    tags=["music", "music-genre-classification", "crnn"],
+):
+    """Convolutional recurrent network for music genre recognition, after Choi et al.
+
+    Convolutions turn the log-mel into a sequence of local features, a recurrent layer follows them through time, and
+    pooling over time gives one vector from which the genre is read. Several such networks, the members, differ in
+    nothing but their random start; the mean of their probabilities is the answer (deep ensemble).
+
+    K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural networks for music classification",
+    ICASSP 2017, arXiv:1609.04243. B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NeurIPS 2017, arXiv:1612.01474.
+    """
+
+    def __init__(self, config: CRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.has_base = False  # with one, all but the classifier is trained further; see `load_base`
+        stem, front = FRONTS[config.front]
+        self.stem = stem()
+        self.members = nn.ModuleList(
+            Member(config, front(config, self.stem.out_features)) for _ in range(config.members)
+        )
+
+    def load_pretrained(self) -> None:
+        """Fill in the pretrained weights, where the front has them."""
+        if isinstance(self.stem, MusicnnStem):
+            load_pretrained(self.stem, (member.front for member in self.members))
+
+    def load_base(self, base: "CRNN") -> None:
+        """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
+
+        Raises RuntimeError if the networks differ.
+        """
+        shared = [genre for genre in self.config.genres if genre in base.config.genres]
+        here, there = ([model.config.genres.index(genre) for genre in shared] for model in (self, base))
+        weights = base.state_dict()
+        for name, value in self.state_dict().items():
+            if ".classifier." in name:
+                value[here] = weights[name][there]
+                weights[name] = value
+        self.load_state_dict(weights)
+        self.has_base = True
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """What is trained further rather than from a random start."""
+        if self.has_base:
+            parts = (part for member in self.members for part in (member.front, member.recurrent, member.pool))
+            return [value for part in parts for value in part.parameters()]
+        fronts = (member.front for member in self.members)
+        return [value for front in fronts if isinstance(front, MusicnnFront) for value in front.middle.parameters()]
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.
+
+        Raises ValueError for any other shape.
+        """
+        return self.member_logits(log_mel).float().log_softmax(dim=-1).logsumexp(dim=0) - log(len(self.members))
+
+    def member_logits(self, log_mel: Tensor) -> Tensor:
+        """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
+        if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.config.min_frames:
+            raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
+        stem = self.stem(log_mel)
+        return torch.stack([member(stem) for member in self.members])
+
+    def window_logits(
+        self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
+    ) -> tuple[Tensor, list[int]]:
+        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
+
+        Windows are `config.window_frames` long and `hop_frames` (default `config.hop_frames`) apart.
+        """
+        batch, starts = windows(log_mel, self.config.window_frames, hop_frames or self.config.hop_frames)
+        return torch.cat([self(part) for part in batch.split(batch_size)]), starts

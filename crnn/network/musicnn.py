@@ -1,0 +1,155 @@
+"""The pretrained front of the CRNN: musicnn's convolutions, which have heard 200 000 songs, fed with our log-mel.
+
+J. Pons, X. Serra, "musicnn: Pre-trained convolutional neural networks for music audio tagging", ISMIR 2019
+late-breaking session, arXiv:1909.06654. The weights are the package's MSD_musicnn, under the ISC licence; see
+assets/pretrained/README.md.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS, mel_of_hz
+
+PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
+
+# What musicnn was trained on: 96 Slaney mel bands up to 8 kHz, 62.5 frames a second, log10(10 000 * power + 1).
+BANDS = 96
+BANDS_TO_HZ = 8_000.0
+INPUT_FRAMES_PER_SECOND = 62.5
+COMPRESSION = 10_000.0
+
+# The power that stands for our 0 dB, the loudest cell of a clip, measured on 26 training clips of GTZAN. The bands
+# agree to 1 dB, but for the first, narrower than a bin of musicnn's FFT, and the last, on the edge of its resampler.
+LEVEL_DB = 19.4
+FIRST_BAND_DB, LAST_BAND_DB = 2.6, -8.0
+
+# (filters, bands, frames) of its kernels, without the filters that its training left dead.
+TIMBRAL = ((23, 38, 7), (14, 67, 7))
+TEMPORAL = ((3, 1, 128), (7, 1, 64), (17, 1, 32))
+MIDDLE_CHANNELS, MIDDLE_FRAMES, MIDDLE_LAYERS = 64, 7, 3
+STEP_FRAMES = 32  # 0.51 s of musicnn's frames become one step of the CRNN
+CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache, which takes twice as long
+
+
+FRAME_STEP = FRAMES_PER_SECOND / INPUT_FRAMES_PER_SECOND  # from one of musicnn's frames to the next, in ours
+BAND_STEP = mel_of_hz(BANDS_TO_HZ) / (BANDS + 1) / (mel_of_hz(F_MAX) / (N_MELS + 1))  # likewise for bands
+
+
+def counting(start: int, end: int) -> Tensor:
+    """The numbers from `start` to `end` - 1, precise enough to tell positions between frames far into a song."""
+    return torch.arange(start, end, dtype=torch.float64)
+
+
+def interpolate(values: Tensor, positions: Tensor) -> Tensor:
+    """Values (..., n) read linearly at fractional positions (m,) from 0 to n - 1 on their last axis: (..., m)."""
+    below = positions.long().clamp(max=values.shape[-1] - 2)
+    share = (positions - below).to(values.device, values.dtype, non_blocking=True)  # a GPU need not wait for them
+    below = below.to(values.device, non_blocking=True)
+    return torch.lerp(values[..., below], values[..., below + 1], share)
+
+
+class ConvBlock(nn.Module):
+    """Convolution that keeps the number of frames, ReLU, and batch normalisation as the straight line it has become."""
+
+    def __init__(self, inputs: int, outputs: int, bands: int, frames: int) -> None:
+        super().__init__()
+        self.padding = ((frames - 1) // 2, frames // 2)  # TensorFlow pads an even kernel more behind
+        self.conv = nn.Conv2d(inputs, outputs, (bands, frames))
+        self.scale = nn.Parameter(torch.ones(outputs, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(outputs, 1, 1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(batch, inputs, n, frames) to (batch, outputs, n - bands + 1, frames)."""
+        return self._finish(self.conv(F.pad(maps, self.padding)))
+
+    def best_band(self, maps: Tensor) -> Tensor:
+        """The maximum of `forward` over n, (batch, outputs, 1, frames).
+
+        A straight line after ReLU keeps the order of numbers or turns it round, so one number a frame is enough.
+        """
+        response = self.conv(F.pad(maps, self.padding))
+        highest, lowest = response.amax(dim=2, keepdim=True), response.amin(dim=2, keepdim=True)
+        return self._finish(torch.where(self.scale >= 0, highest, lowest))
+
+    def _finish(self, response: Tensor) -> Tensor:
+        return response.relu() * self.scale + self.shift
+
+
+class MusicnnStem(nn.Module):
+    """musicnn's timbral and temporal filters, each where it fits best in frequency; they stay as they are."""
+
+    min_frames = 13  # of our log-mel, one step of the CRNN
+
+    def __init__(self) -> None:
+        super().__init__()
+        level_db = torch.full((BANDS, 1), LEVEL_DB)
+        level_db[0] += FIRST_BAND_DB
+        level_db[-1] += LAST_BAND_DB
+        self.register_buffer("level_db", level_db, persistent=False)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.shift = nn.Parameter(torch.zeros(1))
+        self.timbral = nn.ModuleList(ConvBlock(1, *shape) for shape in TIMBRAL)
+        self.temporal = nn.ModuleList(ConvBlock(1, *shape) for shape in TEMPORAL)
+        self.requires_grad_(False)
+        self.out_features = sum(filters for filters, _, _ in TIMBRAL + TEMPORAL)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Our log-mel (batch, 128, frames) in dB to (batch, out_features, musicnn's frames)."""
+        parts = log_mel.split(CACHED_WINDOWS) if log_mel.device.type == "cpu" else [log_mel]
+        return torch.cat([self.filters(part) for part in parts])
+
+    def filters(self, log_mel: Tensor) -> Tensor:
+        """The same for as many windows as memory is near."""
+        maps = self.spectrogram(log_mel).unsqueeze(1)
+        return torch.cat([block.best_band(maps) for block in (*self.timbral, *self.temporal)], dim=1).squeeze(2)
+
+    def spectrogram(self, log_mel: Tensor) -> Tensor:
+        """Our log-mel (batch, 128, frames) in dB to musicnn's normalised input (batch, 96, musicnn's frames)."""
+        n_frames = int((log_mel.shape[-1] - 1) / FRAME_STEP) + 1
+        bands = interpolate(log_mel.transpose(1, 2), BAND_STEP * counting(1, BANDS + 1) - 1.0).transpose(1, 2)
+        decibels = interpolate(bands, FRAME_STEP * counting(0, n_frames)) + self.level_db
+        return torch.log10(COMPRESSION * 10.0 ** (decibels / 10.0) + 1.0) * self.scale + self.shift
+
+
+class MusicnnFront(nn.Module):
+    """musicnn's layers over time, to be trained further, and their channels by peak and mean over half a second."""
+
+    def __init__(self, out_features: int, inputs: int) -> None:
+        super().__init__()
+        self.middle = nn.ModuleList(
+            ConvBlock(inputs if layer == 0 else MIDDLE_CHANNELS, MIDDLE_CHANNELS, 1, MIDDLE_FRAMES)
+            for layer in range(MIDDLE_LAYERS)
+        )
+        pooled = 2 * (inputs + MIDDLE_LAYERS * MIDDLE_CHANNELS)
+        self.norm = nn.BatchNorm1d(pooled, affine=False)
+        self.linear = nn.Linear(pooled, out_features)
+        self.out_features = out_features
+
+    def forward(self, stem: Tensor) -> Tensor:
+        """What the stem gives, (batch, inputs, musicnn's frames), to (batch, steps, out_features), two a second."""
+        channels = self.channels(stem)
+        steps = torch.cat([F.max_pool1d(channels, STEP_FRAMES), F.avg_pool1d(channels, STEP_FRAMES)], dim=1)
+        return self.linear(self.norm(steps).transpose(1, 2)).relu()
+
+    def channels(self, stem: Tensor) -> Tensor:
+        """The filters beside all layers above them, (batch, channels, musicnn's frames)."""
+        maps = stem.unsqueeze(2)
+        layers = [maps]
+        for number, block in enumerate(self.middle):
+            maps = block(maps) if number == 0 else maps + block(maps)
+            layers.append(maps)
+        return torch.cat(layers, dim=1).squeeze(2)
+
+
+def load_pretrained(stem: MusicnnStem, fronts: Iterable[MusicnnFront]) -> None:
+    """Fill in musicnn's weights."""
+    weights = load_file(PRETRAINED)
+    middle = {name: weights.pop(name) for name in list(weights) if name.startswith("middle.")}
+    stem.load_state_dict(weights, strict=True)
+    for front in fronts:
+        front.middle.load_state_dict({name.removeprefix("middle."): value for name, value in middle.items()})

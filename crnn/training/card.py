@@ -1,0 +1,198 @@
+"""The model card: what a model is, how it was made, how good it is and what it is not for."""
+
+from textwrap import dedent
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from crnn.checkpoint import HUB_ADDRESS, brief
+from crnn.network.model import CRNN
+
+GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
+PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
+PARTS = {"valid": "validation", "test": "test"}  # with the names that the Hub gives them
+
+MUSICNN = """\
+Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and X. Serra,
+"musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra): the filters as they were, the
+layers over time trained further on the clips below, like all that follows them.
+"""
+
+LIMITS = """\
+## What it is not for
+
+It has heard clips of the genres above: songs of other genres get the nearest of these names or "unsure". A genre is a
+convention that people disagree about. {noise} Do not use it where a wrong label does harm.
+"""
+
+MEASURED = """\
+Speech, noise and tones mostly come out as "unsure"; noise with a rhythm may not. Through a telephone it errs far more
+often."""
+NOT_MEASURED = "What it makes of speech, of noise or of a telephone's sound was not measured."
+
+
+def model_card(model: CRNN, record: dict) -> str:
+    """The README.md of a model folder, in Markdown with the Hub's metadata, from the record of its training.
+
+    `record` has the keys of metrics.json that `train.py` writes.
+    """
+    return "\n".join(
+        [
+            f"---\n{metadata(record).to_yaml()}\n---\n",
+            "# Music genre CRNN",
+            "",
+            f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song",
+            f"from its log-mel spectrogram: {', '.join(model.config.genres)}.",
+            "",
+            *([MUSICNN] if model.config.front == "musicnn" else []),
+            _use(),
+            _training(record),
+            _figures(model, record),
+            LIMITS.format(noise=MEASURED if _is_gtzan(record) else NOT_MEASURED),
+        ]
+    )
+
+
+def hub_card(text: str, record: dict, repo: str) -> str:
+    """The card of a model as the Hub shows it under the name `repo`: its own words, and metadata where it lacks some.
+
+    `record` is the metrics.json beside it, or empty. Raises various errors if they are not what `train.py` writes.
+    """
+    card = ModelCard(text.replace(PLACE, repo))
+    card.data = ModelCardData(**{**metadata(record).to_dict(), **card.data.to_dict()})
+    return str(card)
+
+
+def metadata(record: dict) -> ModelCardData:
+    """What the Hub wants to know of a model: what it is for, what it was made from, its figures on unheard clips."""
+    protocol = record.get("protocol", "")
+    is_gtzan = _is_gtzan(record)
+    base = _base(record)
+    base_model = base["name"] if "revision" in base else None
+    figures = [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Music genre recognition",
+            dataset_type=GTZAN if is_gtzan else "audiofolder",
+            dataset_name=protocol,
+            dataset_split=split,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(record[part][key], 4),
+        )
+        for part, split in PARTS.items()
+        if part in record and part not in _heard(record)
+        for kind, name, key in (("accuracy", "Accuracy", "accuracy"), ("f1", "Macro-F1", "macro_f1"))
+    ]
+    return ModelCardData(
+        license="other" if base_model else "mit",  # that of the base holds for what is made from it
+        base_model=base_model,
+        library_name="genre-crnn",
+        pipeline_tag="audio-classification",
+        tags=["music", "music-genre-classification", "crnn"],
+        datasets=[GTZAN] if is_gtzan else None,
+        metrics=["accuracy", "f1"] if figures else None,
+        model_name="Genre CRNN",
+        eval_results=figures or None,
+    )
+
+
+def _is_gtzan(record: dict) -> bool:
+    return "GTZAN" in record.get("protocol", "")
+
+
+def _base(record: dict) -> dict:
+    return record.get("recipe", {}).get("base", {})
+
+
+def _heard(record: dict) -> list[str]:
+    return record.get("heard", [])
+
+
+def _use() -> str:
+    return dedent(
+        f"""\
+        ## How to use it
+
+        ```python
+        from crnn import GenreClassifier
+
+        prediction = GenreClassifier.from_pretrained("{PLACE}").predict("song.mp3")
+        print(prediction.summary())
+        ```
+        """
+    )
+
+
+def _training(record: dict) -> str:
+    clips = ", ".join(f"{count} {part}" for part, count in record["clips"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    own = record["trained_on"].partition("; ")[0].rpartition(": ")[2]
+    whose = "this model, which has heard" if own == "train" else "a model of the same recipe that has heard"
+    part = "the part train alone"
+    if "chosen_epoch" in record:
+        part += (
+            f", up to epoch {record['chosen_epoch']} of {record['epochs']}.\n"
+            "        - The validation clips chose this epoch, so that their own figures flatter it a little"
+        )
+    return dedent(
+        f"""\
+        ## How it was trained
+
+            {record["command"]}
+
+        - Data: {record["protocol"]}, {clips} clips.
+        - These weights have heard its parts {own}.{_fine_tuning(record)}
+        - The validation figures below, the temperature and the border of "unsure" are those of
+          {whose} {part}.
+        - Made with {versions}.
+        """
+    )
+
+
+def _fine_tuning(record: dict) -> str:
+    """Items of the list of how it was trained, each on a new line; "" for a model that was not fine-tuned."""
+    if not (base := _base(record)):
+        return ""
+    name, past = base["name"], brief(base["trained_on"]) or "clips that are not told"
+    if "revision" in base:
+        name = f"[{name}]({HUB_ADDRESS}{name}) at commit {base['revision']}, whose licence holds here too"
+    item = (
+        f"\n        - It was fine-tuned: it started from {name}, which had been trained on\n          {past}. "
+        "Its classifier is new, but for the genres that both know."
+    )
+    if heard := " and ".join(_heard(record)):
+        item += (
+            f"\n        - **That model has heard such {heard} clips**: where they are the same, their figures below say"
+            "\n          nothing about other songs, and a temperature and a border from them make it too sure."
+        )
+    return item
+
+
+def _figures(model: CRNN, record: dict) -> str:
+    rows = [
+        "## How good it is",
+        "",
+        "At clip level (mean of the probabilities over a clip's windows), with the standard error of the accuracy.",
+        "Validation clips are calibrated by a temperature and a border that were fitted to other validation clips.",
+        *(["The project's README sets them beside published systems, by protocol."] if _is_gtzan(record) else []),
+        "",
+        "| part | clips | accuracy | macro-F1 | negative log-likelihood | expected calibration error (by chance) "
+        "| answered | right of these |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    parts = [part for part in PARTS if part in record]
+    for part in parts:
+        figures = record[part]
+        name = f"{part} (heard before)" if part in _heard(record) else part
+        right = "–" if figures["answered_right"] is None else f"{figures['answered_right']:.0%}"
+        rows.append(
+            f"| {name} | {figures['n']} | {figures['accuracy']:.3f} ± {figures['accuracy_error']:.3f} "
+            f"| {figures['macro_f1']:.3f} | {figures['nll']:.3f} | {figures['ece']:.3f} "
+            f"({figures['ece_by_chance']:.3f}) | {figures['answered']:.0%} | {right} |"
+        )
+    rows += ["", f"| recall | {' | '.join(parts)} |", f"| --- |{' --- |' * len(parts)}"]
+    for genre in model.config.genres:
+        recalls = [record[part]["per_genre"][genre] for part in parts]
+        rows.append(f"| {genre} | {' | '.join('–' if r is None else f'{r:.2f}' for r in recalls)} |")
+    rows.append("")
+    return "\n".join(rows)

@@ -1,0 +1,333 @@
+"""The options of the training command, and the recipe that they name."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crnn.data.gtzan import SPLITS
+from crnn.network.model import CRNN, POOLING, RECURRENT
+from crnn.training.augment import AUGMENTATIONS, Augmentation
+from crnn.training.processes import launched_with
+from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe, best_device, best_precision
+from crnn.training.state import TrainingError
+from crnn.training.trainer import TrainingConfig
+
+COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
+SMALL_FRONT = {"channels", "mel_pools", "time_pools", "block_dropout"}
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; without the name of a command it is `train`."""
+    if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
+        argv = ["train", *argv]
+    parser = argparse.ArgumentParser(description="Train and measure music genre classifiers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
+    add_train_options(commands)
+    add_evaluate_options(commands)
+    add_cross_validate_options(commands)
+    add_compare_options(commands)
+    add_push_options(commands)
+    return parser.parse_args(argv)
+
+
+def add_train_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `train`."""
+    train = commands.add_parser(
+        "train",
+        help="train a model (the default command)",
+        description="Train a CRNN and write model, metrics, history and figures. Without options: GTZAN, from the Hub.",
+    )
+    add_data_options(train)
+    add_split_options(train, "--split")
+    train.add_argument("--out", type=Path, help="a new folder for the results (default: runs/<date and time>)")
+    train.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with the unfinished training in this folder; it needs no other options",
+    )
+    train.add_argument(
+        "--patience",
+        type=positive(int),
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="stop when the validation loss has not fallen for N epochs and take the best epoch (default: train all)",
+    )
+    train.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log the epochs in OUT/tensorboard too (needs: pip install tensorboard)",
+    )
+    train.add_argument(
+        "--no-refit",
+        dest="refit",
+        action="store_false",
+        help="keep the model that was validated; the default is to train it anew on training and validation clips",
+    )
+    add_recipe_options(train)
+
+
+def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `cross-validate`."""
+    validate = commands.add_parser(
+        "cross-validate",
+        help="measure a recipe by cross-validation",
+        description="Train a model for each fold of the training and validation clips and measure it on the clips held "
+        "out. The folds run side by side; the same command goes on where it was stopped.",
+    )
+    add_data_options(validate)
+    validate.add_argument("--folds", type=positive(int), default=5, help="number of folds (default: %(default)s)")
+    validate.add_argument(
+        "--groups",
+        choices=("artist", "none"),
+        help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not "
+        "(default: artist with --artists)",
+    )
+    validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+    validate.add_argument(
+        "--jobs", type=positive(int), help="folds at a time (default: one for each core, or one on a GPU)"
+    )
+    validate.add_argument("--out", type=Path, help="a folder (default: runs/cross-validate-<config>-<groups>)")
+    add_recipe_options(validate)
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """How to train; what these options leave open follows the recipe."""
+
+    def by_recipe(name: str) -> str:
+        return ", ".join(f"{getattr(recipe.training, name):g} for {key}" for key, recipe in RECIPES.items())
+
+    parser.add_argument(
+        "--config", choices=RECIPES, help=f"the recipe of a bundled model (default: {DEFAULT}, or that of --init)"
+    )
+    parser.add_argument(
+        "--init",
+        metavar="MODEL",
+        help="fine-tune a model: a folder, a bundled one, a Hub id; its network is kept, the classifier is new but for "
+        "the genres that it knows",
+    )
+    for name, kind, meaning in (
+        ("epochs", int, "passes over the training clips"),
+        ("batch_size", int, "clips in a batch"),
+        ("lr", float, "highest learning rate of the cycle"),
+        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
+        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
+    ):
+        option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {by_recipe(name)})"
+        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
+    parser.add_argument(
+        "--members",
+        type=positive(int),
+        help="networks whose probabilities are averaged (default: "
+        + ", ".join(f"{recipe.members} for {key}" for key, recipe in RECIPES.items())
+        + ")",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="fixes everything that is random (default: %(default)s)")
+    parser.add_argument(
+        "--augment",
+        nargs="+",
+        type=strength,
+        default=[],
+        metavar="NAME=STRENGTH",
+        help="change augmentations, 0 switches one off; without this option: "
+        + "; ".join(f"{key} {describe(recipe.augmentation)}" for key, recipe in RECIPES.items()),
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        type=network_field,
+        default=[],
+        metavar="NAME=VALUE",
+        dest="network",
+        help=f"change the network; recurrent: {', '.join(RECURRENT)}; pooling: {', '.join(POOLING)}; "
+        "without this option: "
+        + " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in NETWORK.items()),
+    )
+    parser.add_argument(
+        "--device", type=device, default=best_device(), help="cpu, cuda or mps (default here: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default=argparse.SUPPRESS,
+        help="of the convolutions in training (default: the faster one on this machine)",
+    )
+
+
+def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `evaluate`."""
+    measure = commands.add_parser(
+        "evaluate",
+        help="measure a model",
+        description="Print accuracy, macro-F1, negative log-likelihood, expected calibration error, recall and "
+        "confusion matrix at clip level (the mean of the probabilities over a clip's windows).",
+    )
+    measure.add_argument("--model", help="a folder, a bundled model or a Hub id (default: the bundled model)")
+    add_data_options(measure)
+    add_split_options(measure, "--protocol")
+    measure.add_argument(
+        "--split",
+        choices=("test", "valid", "train", "all"),
+        default="test",
+        help="part of the data (default: %(default)s)",
+    )
+    measure.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
+
+
+def add_compare_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `compare`."""
+    compare = commands.add_parser(
+        "compare",
+        help="set finished runs side by side",
+        description="Print the figures of finished runs and what was different about them, and draw their validation "
+        "curves. Minutes are those of the training that was validated.",
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of a model")
+    compare.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs") / "comparison.png",
+        metavar="PNG",
+        help="the curves (default: %(default)s)",
+    )
+
+
+def add_push_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `push`."""
+    publish = commands.add_parser(
+        "push",
+        help="publish a model on the Hub",
+        description="Send a model with its card, figures and history to the Hugging Face Hub, in one commit.",
+    )
+    publish.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model's folder: runs/<name>/model")
+    publish.add_argument("--repo", required=True, metavar="USER/NAME", help="where to; it is made if it is missing")
+    publish.add_argument("--private", action="store_true", help="a repo that is made is for its owner alone")
+    publish.add_argument("--revision", metavar="BRANCH", help="a branch, made if it is missing (default: main)")
+    publish.add_argument("--message", default="Publish a model", help="of the commit (default: %(default)s)")
+    publish.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Where the clips come from."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
+    source.add_argument("--data", type=Path, metavar="DIR", help="a folder of genre folders with audio files")
+
+
+def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
+    """How the clips are parted into those for training, for validation and for testing."""
+    parser.add_argument(
+        option,
+        choices=SPLITS,
+        dest="protocol",
+        help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
+        "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
+        "(default: fault-filtered for GTZAN, random otherwise)",
+    )
+    parser.add_argument(
+        "--groups",
+        choices=("artist", "none"),
+        help="artist keeps all clips of an artist in one part of a random split (default: artist with --artists)",
+    )
+    parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+
+
+def positive(kind: type) -> type:
+    """An argparse type that accepts only positive numbers."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return number
+
+
+def device(text: str) -> str:
+    """An argparse type for a device that is there."""
+    try:
+        named = torch.device(text)
+        is_here = (named.index or 0) < torch.get_device_module(named).device_count()
+    except RuntimeError:
+        is_here = False
+    if not is_here:
+        raise argparse.ArgumentTypeError(f"there is no device {text} here")
+    return text
+
+
+def describe(augmentation: Augmentation) -> str:
+    """An augmentation as the command line takes it."""
+    return " ".join(f"{name}={value:g}" for name, value in asdict(augmentation).items())
+
+
+def strength(text: str) -> tuple[str, float]:
+    """An argparse type for `mixup=0.3`: the name and the strength of an augmentation."""
+    name, _, value = text.partition("=")
+    if name not in AUGMENTATIONS:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
+    number = number_of(type(getattr(Augmentation(), name)), name, value)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"the strength of {name} is not 0 or more")
+    return name, number
+
+
+def network_field(text: str) -> tuple[str, Any]:
+    """An argparse type for `channels=16,48,96,192`: the name and the value of a field of CRNNConfig."""
+    name, _, value = text.partition("=")
+    if name not in NETWORK:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
+    kind = type(NETWORK[name])
+    if kind is tuple:
+        return name, tuple(number_of(int, name, part) for part in value.split(","))
+    return name, number_of(kind, name, value)
+
+
+def number_of(kind: type, name: str, text: str) -> Any:
+    """What `text` says as a value of `name`, of some kind."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error
+
+
+def config_of(args: argparse.Namespace, base: Base | None = None) -> str:
+    """The name of the recipe; unless the options give it, that of the front of `base`."""
+    if base and not args.config:
+        return next(name for name, recipe in RECIPES.items() if recipe.front == base.model.config.front)
+    return args.config or DEFAULT
+
+
+def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
+    """The recipe that the options name, with their changes, fine-tuning `base` if there is one.
+
+    Raises TrainingError if there is no such network, or if it is not that of `base`.
+    """
+    recipe = RECIPES[config_of(args, base)]
+    if base:
+        asked = {"front": recipe.front, "members": args.members or base.model.config.members, **dict(args.network)}
+        kept = {name: getattr(base.model.config, name) for name in asked}
+        if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
+            raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")
+        recipe = recipe.fine_tuning(base)
+    elif recipe.front != "small" and (useless := SMALL_FRONT & dict(args.network).keys()):
+        raise TrainingError(f"{', '.join(sorted(useless))} can be set for --config scratch only.")
+    given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
+    recipe = replace(
+        recipe,
+        members=args.members or recipe.members,
+        training=replace(recipe.training, **{"precision": best_precision(recipe.front), **launched_with(), **given}),
+        augmentation=replace(recipe.augmentation, **dict(args.augment)),
+        network={**recipe.network, **dict(args.network)},
+    )
+    try:
+        with torch.device("meta"):  # without memory
+            CRNN(recipe.config(("one genre", "another")))
+    except ValueError as error:
+        raise TrainingError(f"There is no such network: {error}.") from error
+    return recipe

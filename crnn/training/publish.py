@@ -1,0 +1,128 @@
+"""A trained model to the Hub: what goes there, and sending it in one commit."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from crnn.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    HUB_ADDRESS,
+    HUB_ID,
+    HUB_TIMEOUT_SECONDS,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+    CheckpointError,
+    brief,
+    optional_text,
+    read,
+    trouble,
+)
+from crnn.training.card import hub_card
+
+FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes to a repo of the Hub: its files by name."""
+
+    repo: str
+    files: dict[str, bytes] = field(repr=False)
+
+    def __str__(self) -> str:
+        """The files with their sizes, and the metadata of the card."""
+        metadata = self.files[CARD_FILE].decode().split("\n---\n")[0].removeprefix("---\n")
+        sizes = (f"{len(content):12,} bytes  {name}" for name, content in self.files.items())
+        return "\n".join([f"{HUB_ADDRESS}{self.repo}", *sizes, f"The card {CARD_FILE} says:", metadata])
+
+
+def prepare(folder: Path, repo: str) -> Upload:
+    """What of a model's folder goes to `repo`, user/name; nothing is sent.
+
+    The figures are those in the folder or, if its run measured this very model, of the run around it. Raises
+    CheckpointError if the name is none, or if the folder has no model that this program can load, or no card.
+    """
+    check_name(repo)
+    read(folder, str(folder))
+    card, metrics = optional_text(folder, CARD_FILE), optional_text(folder, METRICS_FILE)
+    if not card:
+        raise CheckpointError(f"{folder} has no model card {CARD_FILE} to publish: `train.py` writes one.")
+    try:
+        card = hub_card(card, json.loads(metrics) if metrics else {}, repo)
+    except Exception as error:  # the readers of YAML and of the card's figures have errors of their own
+        raise CheckpointError(
+            f"The {CARD_FILE} or {METRICS_FILE} of {folder} cannot be understood: {brief(str(error))}."
+        ) from error
+    places = [folder.parent, folder] if metrics and optional_text(folder.parent, METRICS_FILE) == metrics else [folder]
+    figures = {path.name: path for place in places for path in place.iterdir() if FIGURE.fullmatch(path.name)}
+    names = [name for name in (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE) if (folder / name).is_file()]
+    paths = {name: folder / name for name in names} | dict(sorted(figures.items()))
+    return Upload(repo, {CARD_FILE: card.encode()} | {name: path.read_bytes() for name, path in paths.items()})
+
+
+def check_name(repo: str) -> None:
+    """Raises CheckpointError if the Hub would not take this as a model's name."""
+    try:
+        validate_repo_id(repo)
+        if not (hub_id := HUB_ID.fullmatch(repo)) or hub_id["revision"]:
+            raise HFValidationError
+    except HFValidationError as error:
+        raise CheckpointError(f"{brief(repr(repo), 60)} is no name of a model on the Hub: give user/name.") from error
+
+
+def push(upload: Upload, message: str, private: bool = False, revision: str | None = None) -> str:
+    """Send it in one commit, which also takes away what an earlier push left there and this model does not have.
+
+    A missing repo is made, for its owner alone if `private`, and so is a missing branch `revision`. Returns the full
+    commit. Raises CheckpointError if nobody is logged in, the repo is somebody else's or public in spite of `private`,
+    or if the Hub does not answer.
+    """
+    token = get_token()
+    if token is None:
+        raise CheckpointError(f"Publishing needs a login on the Hub: {LOG_IN}.")
+    api = HfApi(token=token)
+    try:
+        make_repo(api, upload.repo, private, revision)
+        there = api.list_repo_files(upload.repo, revision=revision)
+        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE) or FIGURE.fullmatch(name))
+        operations = [CommitOperationDelete(name) for name in ours if name not in upload.files]
+        operations += [CommitOperationAdd(name, content) for name, content in upload.files.items()]
+        return api.create_commit(upload.repo, operations, commit_message=message, revision=revision).oid
+    except CheckpointError:
+        raise
+    except Exception as error:  # the client, its HTTP library and its uploader each have errors of their own
+        raise CheckpointError(refusal(error, upload.repo)) from error
+
+
+def make_repo(api: HfApi, repo: str, private: bool, revision: str | None) -> None:
+    """Have the repo, and the branch if one is named. Raises what the client does, and CheckpointError if it is public.
+
+    The first question is one whose wait for an answer the client can limit.
+    """
+    try:
+        if not api.model_info(repo, timeout=HUB_TIMEOUT_SECONDS).private and private:
+            raise CheckpointError(f"{repo} is public on the Hub already: make it private there, or omit --private.")
+    except RepositoryNotFoundError:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+    if revision:
+        api.create_branch(repo, branch=revision, exist_ok=True)
+
+
+def refusal(error: Exception, repo: str) -> str:
+    """Why the Hub did not take a model, in one sentence."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+        return f"The Hub does not accept this login: {LOG_IN}."
+    if status in (401, 403, 404):
+        return f"You may not write to {repo} on the Hub: give a name of your own, or a token that may write there."
+    if str(error).startswith("Invalid metadata"):
+        return f"The Hub does not take the card of this model: {brief(' '.join(str(error).split()))}."
+    return f"{trouble(error)}: nothing was published; try again later."

@@ -1,0 +1,131 @@
+"""How models are made: the recipes of the bundled ones, by name, and the model that a fine-tuning starts from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crnn.checkpoint import CheckpointError, read, save
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.training.augment import Augmentation
+from crnn.training.trainer import TrainingConfig
+
+DEFAULT = "transfer"  # of RECIPES
+BASE_FILE = "base.json"
+NETWORK = {  # the fields of CRNNConfig that a recipe may change, and what they are otherwise
+    field.name: field.default
+    for field in fields(CRNNConfig)
+    if field.name
+    not in ("genres", "front", "members", "temperature", "unsure_below", "trained_on", "features", "version")
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that a fine-tuning starts from."""
+
+    model: CRNN
+    name: str  # user/name of a Hub model, otherwise its name and kind, "crnn-scratch (bundled)"
+    revision: str | None = None  # the full commit of a Hub model
+
+    def settings(self) -> dict[str, str]:
+        """What tells it from others."""
+        digest = sha256()
+        for value in self.model.state_dict().values():
+            digest.update(value.numpy().data)
+        settings = {
+            "name": self.name,
+            "revision": self.revision,
+            "weights": digest.hexdigest()[:16],
+            "trained_on": self.model.config.trained_on,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def save(self, folder: Path) -> None:
+        """Keep it, whatever becomes of where it came from. Raises OSError."""
+        save(self.model, folder, card="")
+        (folder / BASE_FILE).write_text(json.dumps([self.name, self.revision]), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Base":
+        """What `save` kept. Raises CheckpointError if it is damaged."""
+        try:
+            name, revision = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+            return cls(read(folder, name), name, revision)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder} is damaged; train anew, into another folder.") from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A front, the number of networks behind it, their schedule and their augmentation."""
+
+    front: str
+    members: int
+    training: TrainingConfig
+    augmentation: Augmentation
+    network: Mapping[str, Any] = field(default_factory=dict)  # of NETWORK, what is not as there
+    base: Base | None = None  # a model with this network to start from, rather than from random weights
+
+    def fine_tuning(self, base: Base) -> "Recipe":
+        """The same schedule and augmentation for the network of `base`, starting from it."""
+        config = base.model.config
+        network = {name: getattr(config, name) for name in NETWORK}
+        return replace(self, front=config.front, members=config.members, network=network, base=base)
+
+    def settings(self) -> dict:
+        """All of it as JSON can have it."""
+        settings = asdict(replace(self, base=None))
+        del settings["base"]
+        return {**settings, "base": self.base.settings()} if self.base else settings
+
+    def config(self, genres: tuple[str, ...]) -> CRNNConfig:
+        """The configuration of a model of these genres. Raises ValueError if its fields contradict each other."""
+        return CRNNConfig(genres=genres, front=self.front, members=self.members, **self.network)
+
+    def build(self, genres: tuple[str, ...]) -> CRNN:
+        """A model of these genres before its training; the seed of the schedule fixes its first weights."""
+        torch.manual_seed(self.training.seed)
+        model = CRNN(self.config(genres))
+        if self.base:
+            model.load_base(self.base.model)
+        else:
+            model.load_pretrained()
+        return model
+
+    def trained_on(self, protocol: str, parts: str) -> str:
+        """What a model of this recipe has heard after these parts of a split, its base's own training included."""
+        past = self.base.model.config.trained_on.split("; ") if self.base else []
+        return "; ".join(dict.fromkeys(filter(None, [f"{protocol}: {parts}", *past])))
+
+
+RECIPES = {
+    "transfer": Recipe(
+        front="musicnn",
+        members=3,
+        training=TrainingConfig(epochs=15, batch_size=32, lr=2e-3, ema_decay=0.99),
+        augmentation=Augmentation(spec_augment=0, probability=0.8),  # fixed filters cannot learn to see past holes
+    ),
+    "scratch": Recipe(
+        front="small",
+        members=1,
+        training=TrainingConfig(epochs=150, batch_size=16, lr=1e-3, ema_decay=0.995),
+        augmentation=Augmentation(band_limit=0.2),
+    ),
+}
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_precision(front: str) -> str:
+    """The faster one: bfloat16 where the hardware computes in it, but not for musicnn's large kernels on a CPU."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
+    return "bfloat16" if front == "small" and torch.cpu._is_avx512_bf16_supported() else "float32"

@@ -1,0 +1,254 @@
+"""A training from its data to its folder: it is validated, refitted, measured, and all that is written down."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from crnn import plots
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
+from crnn.data.gtzan import Dataset, has_heard
+from crnn.network.model import CRNN
+from crnn.training.card import model_card
+from crnn.training.evaluation import Clips, calibrated, clip_logits, evaluate
+from crnn.training.fit import Epoch, best_epoch, fit
+from crnn.training.metrics import cross_fitted_metrics, fit_calibration
+from crnn.training.processes import any_of_them, processes
+from crnn.training.recipes import NETWORK, Recipe
+
+UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
+PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")
+
+
+def train_and_measure(
+    recipe: Recipe, dataset: Dataset, out: Path, command: str, refit: bool = True, logs: Path | None = None
+) -> None:
+    """Validate a recipe, train it again on all clips if it is to be refitted, and write what came of it into `out`.
+
+    `command` is what was typed, for the record; `logs` is a folder for TensorBoard. What `out` has already of this
+    training is gone on from.
+
+    Processes that a launcher started train together when each calls this; the first one writes and reports.
+    """
+    here = processes(recipe.training.device)
+    sizes = clips_by_part(dataset)
+    record = {
+        "protocol": dataset.protocol,
+        "clips": sizes,
+        "epochs": recipe.training.epochs,
+        **provenance(command, recipe),
+        **({"processes": here.num_processes} if here.num_processes > 1 else {}),
+        **heard_before(recipe, dataset),
+    }
+    valid = dataset.clips("valid")
+    model, history = fit_recipe(recipe, dataset, "train", out, logs, valid)
+    if recipe.training.patience:
+        record["chosen_epoch"] = best_epoch(history)
+    if here.is_main_process:
+        logits = clip_logits(model, valid)
+        calibration = fit_calibration(logits, valid.labels)
+        record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
+        write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
+        print_figures("valid", record["valid"])
+    if refit:
+        print("The same on training and validation clips:")
+        model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))
+    if not here.is_main_process:
+        return
+    model = calibrated(model, calibration)
+    if "test" in sizes:
+        record["test"] = evaluate(model, dataset.clips("test"))
+        print_figures("test", record["test"])
+    write_run(out, "model", model, record, history)
+    shutil.rmtree(out / UNFINISHED)
+    print(f"{out / 'model'} is the model.")
+
+
+def clips_by_part(dataset: Dataset) -> dict[str, int]:
+    """The number of clips of each part that has any."""
+    return {part: len(index) for part, index in dataset.splits.items() if len(index)}
+
+
+def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("valid", "test")) -> dict[str, list[str]]:
+    """Under "heard", those of these parts that the model which the recipe starts from was trained on, if any."""
+    there = [part for part in parts if len(dataset.splits[part])] if recipe.base else []
+    heard = [part for part in there if has_heard(recipe.base.model, dataset.protocol, part)]
+    return {"heard": heard} if heard else {}
+
+
+def fit_recipe(
+    recipe: Recipe,
+    dataset: Dataset,
+    parts: str,
+    out: Path,
+    logs: Path | None,
+    valid: Clips | None = None,
+    stop_after: int | None = None,
+) -> tuple[CRNN, list[Epoch]]:
+    """Train a recipe on some parts of the data, from where it stands in the folder of the run."""
+    here = processes(recipe.training.device)
+    if not here.is_main_process:
+        logs = None
+    with stopping_after_the_epoch(here.is_main_process) as stop_if_asked, logging_to(logs and logs / parts) as log:
+
+        def on_epoch(epoch: Epoch) -> None:
+            if here.is_main_process:
+                report(epoch)
+            log(epoch)
+            stop_if_asked()
+
+        model, history = fit(
+            recipe.build(dataset.genres),
+            dataset.clips(parts),
+            recipe.training,
+            recipe.augmentation,
+            valid,
+            on_epoch,
+            state=out / UNFINISHED / f"{parts}.pt",
+            stop_after=stop_after,
+        )
+    model.config = replace(model.config, trained_on=recipe.trained_on(dataset.protocol, parts))
+    return model, history
+
+
+@contextmanager
+def logging_to(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
+    """A function that logs an epoch for TensorBoard; without a folder it does nothing."""
+    if folder is None:
+        yield lambda _: None
+        return
+    with import_module("torch.utils.tensorboard").SummaryWriter(folder) as writer:
+
+        def log(epoch: Epoch) -> None:
+            for name, value in asdict(epoch).items():
+                part, _, figure = name.rpartition("_")
+                if value is not None and name != "epoch":
+                    writer.add_scalar(f"{figure}/{part}" if part else name, value, epoch.epoch)
+            writer.flush()
+
+        yield log
+
+
+@contextmanager
+def stopping_after_the_epoch(says_so: bool) -> Iterator[Callable[[], None]]:
+    """Until the block is left, the first Ctrl-C makes only the function that it gives raise KeyboardInterrupt.
+
+    It does so in all processes if one of them was asked to stop. The second Ctrl-C does so at once.
+    """
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if says_so:  # by a call that no signal can come into
+            os.write(2, b"\ntrain.py: stopping after this epoch; Ctrl-C again stops at once.\n")
+
+    def stop_if_asked() -> None:
+        if any_of_them(asked):
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def provenance(command: str, recipe: Recipe) -> dict:
+    """What made a result: the command, the recipe and the versions."""
+    return {
+        "command": command,
+        "recipe": {**recipe.settings(), "network": {**NETWORK, **recipe.network}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def report(epoch: Epoch) -> None:
+    """One line an epoch, above the progress bar."""
+    tqdm.write(line_of(epoch), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def report_fold(number: int, epoch: Epoch) -> None:
+    """The same of one fold among others, whose processes write at the same time: only a line in one piece stays one."""
+    sys.stdout.write(f"fold {number + 1}  {line_of(epoch)}\n")
+    sys.stdout.flush()
+
+
+def line_of(epoch: Epoch) -> str:
+    """An epoch in a line."""
+    valid = (
+        f"  valid loss {epoch.valid_loss:.3f} accuracy {epoch.valid_accuracy:.3f}"
+        if epoch.valid_loss is not None
+        else ""
+    )
+    return (
+        f"epoch {epoch.epoch:3d}  lr {epoch.lr:.1e}"
+        f"  train loss {epoch.train_loss:.3f} accuracy {epoch.train_accuracy:.3f}{valid}  {epoch.seconds:.1f} s"
+    )
+
+
+def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epoch]) -> None:
+    """Write a model with its card, metrics.json, history.csv and the figures of what was measured so far."""
+    record = {
+        **record,
+        "trained_on": model.config.trained_on,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    save(model, out / name, model_card(model, record))
+    for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
+        (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_history(folder, history)
+    plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
+    for part in {"valid", "test"} & record.keys():
+        write_figures(out, part, record[part])
+
+
+def write_history(folder: Path, history: list[Epoch]) -> None:
+    """Write history.csv."""
+    with (folder / HISTORY_FILE).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        rows.writeheader()
+        rows.writerows(asdict(epoch) for epoch in history)
+
+
+def write_figures(out: Path, part: str, figures: dict) -> None:
+    """Draw confusion-<part>.png and reliability-<part>.png."""
+    plots.confusion_matrix(figures["confusion"], figures["genres"]).savefig(out / f"confusion-{part}.png")
+    plots.reliability(figures["reliability"]).savefig(out / f"reliability-{part}.png")
+
+
+def print_figures(part: str, figures: dict) -> None:
+    """The figures of one evaluation, readable."""
+    print(
+        f"{part}: {figures['n']} clips, accuracy {figures['accuracy']:.3f} ± {figures['accuracy_error']:.3f}, "
+        f"macro-F1 {figures['macro_f1']:.3f}, negative log-likelihood {figures['nll']:.3f}"
+    )
+    print(
+        f"expected calibration error {figures['ece']:.3f} (perfect calibration would show "
+        f"{figures['ece_by_chance']:.3f} on so many clips)"
+    )
+    right = "" if figures["answered_right"] is None else f", {figures['answered_right']:.1%} of these right"
+    print(f'answered rather than "unsure": {figures["answered"]:.1%}{right}')
+    recall = (f"{genre} {value:.2f}" for genre, value in figures["per_genre"].items() if value is not None)
+    print(f"recall: {', '.join(recall)}")
+
+
+def print_confusion(figures: dict) -> None:
+    """The confusion matrix as a table: a row is a true genre, a column an answer."""
+    width = max(5, *(len(genre) for genre in figures["genres"])) + 1
+    print("confusion".ljust(width) + "".join(genre.rjust(width) for genre in figures["genres"]))
+    for genre, row in zip(figures["genres"], figures["confusion"], strict=True):
+        print(genre.ljust(width) + "".join(str(count).rjust(width) for count in row))

@@ -1,0 +1,266 @@
+"""What a training consists of: a model, the batches that it sees, and the optimiser, on any number of devices."""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate.utils import broadcast, gather_object
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from crnn.features import Features, windows
+from crnn.network.model import CRNN, Normalise
+from crnn.training.augment import Augmentation, Augmenter, ClipStore
+from crnn.training.evaluation import Clips
+from crnn.training.metrics import mean_probabilities
+from crnn.training.outliers import outlier_log_mels
+from crnn.training.processes import accelerator
+from crnn.training.state import random_state, set_random_state
+
+CLIPS_AT_ONCE = {True: 5, False: 64}  # in validation, on a CPU, whose caches are small, and elsewhere
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to fit: AdamW with a one-cycle learning rate, and an exponential moving average of the weights."""
+
+    epochs: int
+    batch_size: int  # clips in a step of the optimiser, of all processes together
+    lr: float  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
+    ema_decay: float  # of the averaged weights, a step
+    pretrained_lr: float = 0.1  # of lr, for weights that are trained further (Howard and Ruder 2018, arXiv:1801.06146)
+    weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
+    label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
+    outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
+    patience: int = 0  # epochs without a lower validation loss after which to stop; 0 trains all epochs
+    accumulation: int = 1  # parts in which a process computes its share of a batch, one after the other
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "float32"  # or "bfloat16", in which convolutions are about twice as fast where hardware has it
+
+
+class MemberLogits(nn.Module):
+    """A model as it is trained: what wraps it for several processes knows `forward` alone."""
+
+    def __init__(self, model: CRNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to the logits of each member, (members, batch, n_genres)."""
+        return self.model.member_logits(log_mel)
+
+
+class MovingAverage:
+    """An exponential moving average of a model that forgets faster at first, so that the random start leaves no trace.
+
+    The decay of update n is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, and the first
+    update is a copy. Unlike PyTorch's AveragedModel it asks the device for nothing.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = deepcopy(model)
+        self.decay = decay
+        self.n_updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights and buffers of `model`."""
+        n = self.n_updates
+        keep = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        averages, values = [], []
+        for average, value in zip(self.module.state_dict().values(), model.state_dict().values(), strict=True):
+            if value.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:  # how many batches the normalisation has seen
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - keep)
+        self.n_updates += 1
+
+    def state_dict(self) -> dict:
+        """All that the next update depends on."""
+        return {"module": self.module.state_dict(), "n_updates": self.n_updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to where `state_dict` was called."""
+        self.module.load_state_dict(state["module"])
+        self.n_updates = state["n_updates"]
+
+
+class Trainer:
+    """A model in training: its optimiser, its schedule, its average, and the batches that it sees.
+
+    Sounds that are no music go into every batch with all genres as their target, so that the model is not sure of
+    them: outlier exposure (Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606).
+
+    Several processes have a share of each batch each, and the mean of their gradients. They agree on the weights, the
+    average and the order of the clips, and differ in the random numbers of augmentation and dropout.
+    """
+
+    STATEFUL = ("model", "average", "optimizer", "scheduler")
+
+    def __init__(
+        self,
+        model: CRNN,
+        clips: Clips,
+        config: TrainingConfig,
+        augmentation: Augmentation,
+        valid: Clips | None = None,
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator(config.device)
+        self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
+        torch.manual_seed(config.seed + self.rank)
+        if not model.has_base:  # else its layers know their input as it is
+            fit_normalisation(model, clips)
+        fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
+        self.model = model.to(
+            self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
+        )
+        self.average = MovingAverage(self.model, config.ema_decay)
+        self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
+        groups = parameter_groups(model, config)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.steps = config.epochs * math.ceil(len(clips) / config.batch_size)
+        rise = 0.2 if self.steps != 5 else 0.25  # PyTorch divides by zero where it takes exactly one step
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=rise
+        )
+        self.lr = config.lr  # of the last step
+        self.augmenter = Augmenter(augmentation, model.config.window_frames)
+        self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
+        outliers = outlier_log_mels() if self.n_outliers else ()
+        self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
+        genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
+        any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
+        self.targets = torch.cat([genres, any_genre]).to(self.device)
+        own = np.array_split(np.arange(len(valid or ())), self.n_processes)[self.rank]
+        self.valid = ClipStore(valid.select(own).features, self.device) if valid else None
+
+    def state_dict(self) -> dict:
+        """All that the next epoch depends on, beside what this was made from; every process has to ask."""
+        parts = {name: getattr(self, name).state_dict() for name in self.STATEFUL}
+        return {**parts, "random": gather_object([random_state(str(self.device))])}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to where `state_dict` was called."""
+        for name in self.STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        set_random_state(state["random"][self.rank])
+
+    def epoch(self, bar: tqdm) -> tuple[float, float]:
+        """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
+        self.model.train()
+        sums = torch.zeros(3, device=self.device)
+        order = broadcast(torch.randperm(self.n_clips).to(self.device))
+        for batch in order.split(self.config.batch_size):
+            sums += self.step(batch)
+            bar.update()
+        for buffer in self.average.module.buffers():  # batch normalisation saw other clips in each process
+            broadcast(buffer)
+        losses, hits, seen = self.accelerator.reduce(sums).tolist()
+        return losses / seen, hits / seen
+
+    def step(self, batch: Tensor) -> Tensor:
+        """One step of the optimiser on the clips at `batch`.
+
+        Returns, of this process, the sum of the losses, how many clips it had right, and how many it had. They stay on
+        the device: to ask for them would make it wait.
+        """
+        batch = self.share(batch)
+        n_outliers = len(range(self.rank, self.n_outliers, self.n_processes))
+        n_others = max(1, len(self.clips) - self.n_clips)
+        outliers = self.n_clips + torch.randint(n_others, (n_outliers,), device=self.device)
+        index = torch.cat([batch, outliers])
+        n_parts = min(self.config.accumulation, len(index))
+        loss, hits = torch.zeros((2, 1), device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for number in range(n_parts):
+            part = index[number::n_parts]
+            is_last = number == n_parts - 1  # until then each process adds up gradients of its own
+            with nullcontext() if is_last else self.accelerator.no_sync(self.network):
+                part_loss, part_hits = self.backward(part, len(part) / len(index))
+            loss, hits = loss + part_loss, hits + part_hits
+        for member in self.model.members:
+            nn.utils.clip_grad_norm_(member.parameters(), 5.0)
+        self.optimizer.step()
+        self.lr = self.scheduler.get_last_lr()[0]
+        self.scheduler.step()
+        self.average.update(self.model)
+        n_clips = torch.full_like(loss, len(batch))
+        return torch.cat([loss * n_clips, hits, n_clips])
+
+    def share(self, batch: Tensor) -> Tensor:
+        """What this process computes of a batch: as much as every other one, so that some clips may come twice."""
+        places = torch.arange(math.ceil(len(batch) / self.n_processes), device=batch.device) * self.n_processes
+        return batch[(places + self.rank) % len(batch)]
+
+    def backward(self, index: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some clips and outliers; returns their weighted loss and how many clips were right."""
+        log_mel, targets = self.augmenter(self.clips, index, self.targets[index])
+        with self.autocast():
+            logits = self.network(log_mel).float()  # (members, batch, n_genres)
+        loss = weight * F.cross_entropy(
+            logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
+        )
+        self.accelerator.backward(len(logits) * loss)  # each member learns as if it were alone
+        is_right = logits.mean(0).argmax(1) == targets.argmax(1)
+        return loss.detach(), (is_right & (index < self.n_clips)).sum()
+
+    @torch.inference_mode()
+    def validate(self) -> np.ndarray:
+        """Probabilities (clips, n_genres) of the validation clips by the average; every process has to ask.
+
+        Unlike serving's they come from adjoining windows in the training's precision: four times as fast.
+        """
+        model, rows = self.average.module.eval(), []
+        n_frames = model.config.window_frames
+        at_once = CLIPS_AT_ONCE[self.device.type == "cpu"]
+        for start in range(0, len(self.valid), at_once):
+            indices = range(start, min(start + at_once, len(self.valid)))
+            clips = [windows(self.valid.log_mel(index), n_frames, n_frames)[0] for index in indices]
+            with self.autocast():
+                logits = model(torch.cat(clips)).float().cpu()
+            rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
+        return np.stack(gather_object(rows))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which convolutions run in the precision of the training."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+
+def fit_normalisation(model: CRNN, train: Clips) -> None:
+    """Set the mean and standard deviation of each mel band, where the model has them, from the training clips."""
+    for module in model.modules():
+        if isinstance(module, Normalise):
+            module.fit(torch.cat(train.log_mels(), dim=1))
+
+
+def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:
+    """Parameters with weight decay (matrices and kernels), without (biases and normalisation), and pretrained ones.
+
+    These are not drawn to zero: what they were is the better start.
+    """
+    pretrained = model.pretrained_parameters()
+    known = set(map(id, pretrained))
+    fresh = [value for value in model.parameters() if value.requires_grad and id(value) not in known]
+    groups = [
+        {"params": [value for value in fresh if value.ndim > 1], "lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": [value for value in fresh if value.ndim <= 1], "lr": config.lr, "weight_decay": 0.0},
+        {"params": pretrained, "lr": config.lr * config.pretrained_lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _with(outliers: Sequence[Tensor], features: Features) -> Features:
+    if not outliers:
+        return features
+    names = [f"outlier {number}" for number in range(len(outliers))]
+    return Features.concatenate([features, Features.from_log_mels(outliers, names)])

@@ -1,0 +1,270 @@
+"""What happens on the page: the handlers of its events and endpoints, which `app.py` wires to its components."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from crnn.audio import SUFFIXES, AudioError, load_audio
+from crnn.checkpoint import CheckpointError, load_public
+from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
+from crnn.insight.explain import explain
+from crnn.plots import genre_colours
+from crnn.web import about, page
+from crnn.web.background import in_steps
+from crnn.web.songs import Row, Visit, songs_view
+from crnn.web.view import overlay, song_view
+
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
+MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
+NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
+UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The song that the page is about now, and who answered."""
+
+    path: str
+    prediction: Prediction
+    classifier: GenreClassifier
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from other songs, and from the same heard by another model."""
+        return self.path, self.classifier.origin.name
+
+
+class Page:
+    """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`."""
+
+    def __init__(self, classifier: GenreClassifier) -> None:
+        self.classifier = classifier
+
+    def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
+        """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
+        classifier = own or self.classifier
+        asked = song, classifier
+        if visit.about == asked:
+            return (gr.skip(),) * 7
+        visit.about = asked
+        visit.stop("why", "sound", "inside")
+        nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
+        if song is None:
+            return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
+        try:
+            waveform = load_audio(song)
+            prediction = classifier.predict_waveform(waveform)
+        except AudioError as error:
+            return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
+        visit.add(Row.of(song, classifier.origin.name, prediction))
+        if visit.about != asked:  # another song has come meanwhile
+            return (gr.skip(),) * 7
+        made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
+        name = CREDITS[made_as] if made_as else Path(song).name
+        other = own and own.origin.name
+        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, other)
+        view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
+        return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
+
+    def overhear(self, event: gr.EventData, own: GenreClassifier | None) -> tuple[str, str]:
+        """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
+        classifier = own or self.classifier
+        try:
+            prediction = classifier.predict_waveform(_passage(event.samples))
+        except AudioError:  # the next one comes in seconds
+            return gr.skip(), json.dumps({"number": event.number})
+        colour = genre_colours(prediction.genres).get(prediction.verdict)
+        return page.passing(prediction), json.dumps({"number": event.number, "colour": colour})
+
+    def why(
+        self,
+        event: gr.EventData,
+        heard: Heard | None,
+        visit: Visit,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[tuple]:
+        """A genre was chosen, to see what spoke for it: overlay, reasons, stop button. The last choice counts."""
+        token, genre = visit.start("why"), event.genre
+        if heard is None or genre not in heard.classifier.genres:
+            yield gr.update(overlay=""), "", gr.update(visible=False)
+            return
+        yield gr.update(overlay=json.dumps({"genre": genre, "tiles": []})), "", gr.update(visible=True)
+        log_mel, model = heard.prediction.log_mel, heard.classifier.model
+        for step in in_steps(lambda report: explain(model, log_mel, genre, report)):
+            if not visit.is_latest("why", token):
+                yield UNCHANGED
+                return
+            if isinstance(step, float):
+                progress(step)
+                yield UNCHANGED  # where it can be stopped
+                continue
+            picture = json.dumps({"genre": genre, "tiles": overlay(step)})
+            yield gr.update(overlay=picture), page.reasons(step), gr.update(visible=False)
+
+    def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
+        """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
+        if is_open:
+            yield from self._one_by_one("sound", heard, shown, visit, page.sound_figures)
+        else:
+            yield UNCHANGED
+
+    def inside(self, heard: Heard | None, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
+        """The way from the song to its genre is to be seen: figures, whose, stop button."""
+
+        def draw(waveform: np.ndarray) -> Iterator[str]:
+            return page.inside_figures(heard.classifier.model, waveform, heard.prediction)
+
+        yield from self._one_by_one("inside", heard, shown, visit, draw)
+
+    @staticmethod
+    def _one_by_one(
+        work: str,
+        heard: Heard | None,
+        shown: tuple | None,
+        visit: Visit,
+        draw: Callable[[np.ndarray], Iterator[str]],
+    ) -> Iterator[tuple]:
+        if heard is None:
+            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+            return
+        if heard.prediction.verdict == NO_MUSIC:
+            yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)
+            return
+        if heard.key == shown:
+            yield UNCHANGED
+            return
+        try:
+            waveform = load_audio(heard.path)
+        except AudioError:  # its time on the server is over
+            yield page.hint(NO_LONGER), None, gr.update(visible=False)
+            return
+        token, parts = visit.start(work), []
+        for figure in draw(waveform):
+            if not visit.is_latest(work, token):
+                yield UNCHANGED
+                return
+            parts.append(figure)
+            yield page.figures(parts), None, gr.update(visible=True)
+        yield gr.skip(), heard.key, gr.update(visible=False)
+
+    def hear_many(
+        self,
+        files: list[str] | None,
+        own: GenreClassifier | None,
+        visit: Visit,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[tuple]:
+        """Several songs have come: table, what happens, stop button."""
+        if not files:
+            yield UNCHANGED
+            return
+        classifier, token = own or self.classifier, visit.latest("many")
+        songs = [file for file in files if len(files) == 1 or Path(file).suffix.lower() in SUFFIXES]
+        n_heard = 0
+        for number, song in enumerate(songs):
+            progress((number, len(songs)), desc=Path(song).name)
+            yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
+            try:
+                row = Row.of(song, classifier.origin.name, classifier.predict(song))
+            except AudioError as error:
+                row = Row(song, classifier.origin.name, fault=(error.message, error.values))
+            if not visit.is_latest("many", token):
+                yield UNCHANGED
+                return
+            visit.add(row)
+            n_heard += not row.fault
+            yield table_of(visit, with_files=False), gr.skip(), gr.skip()
+        done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
+        if others := len(files) - len(songs):
+            done += " " + page.hint("Files left out, as their names are not those of sounds: {others}.", others=others)
+        yield table_of(visit), done, gr.update(visible=False)
+
+    def stop(self, work: str, visit: Visit) -> dict:
+        """A kind of work is to end at its next step: the button for that, which goes.
+
+        Not by Gradio's `cancels`, as its client takes work for failed if it is cancelled at the wrong moment.
+        """
+        visit.stop(work)
+        return gr.update(visible=False)
+
+    def open_again(self, event: gr.EventData, visit: Visit) -> tuple:
+        """A song was chosen in the table: player, tabs, what happens."""
+        row = visit.row(event.id)
+        if row is None or not Path(row.path).is_file():
+            return gr.skip(), gr.skip(), page.hint(NO_LONGER)
+        return row.path, gr.Tabs(selected="listen"), ""
+
+    def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
+        """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
+        if not name.strip():
+            return own, "", *self.about(own)
+        try:
+            own = GenreClassifier(*load_public(name))
+        except CheckpointError as error:
+            return own, page.fault(error), *self.about(own)
+        return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
+
+    def about(self, own: GenreClassifier | None) -> tuple:
+        """The model that answers: facts, figures and card."""
+        classifier = own or self.classifier
+        figures = page.figures([*about.training_figures(classifier.origin, classifier.genres)])
+        return about.facts(classifier), figures, about.card(classifier.origin.card)
+
+    def classify(self, song: str) -> dict:
+        """Recognise the genre of a song.
+
+        The answer has `genre` (the most probable one, "unsure", or "no music" for silence), `probabilities` (of each
+        genre, the highest first), `timeline` (the probabilities in windows of the song, each with its `start_seconds`
+        and `end_seconds`) and `duration_seconds`.
+
+        Args:
+            song: a sound file, or a video with sound, of at least one second; the first 15 minutes are heard.
+        """
+        if song is None:
+            raise gr.Error("There is no song: send an audio file.", print_exception=False)
+        try:
+            return self.classifier.predict(song).as_dict()
+        except AudioError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def classify_batch(self, songs: list[str]) -> list[dict]:
+        """Recognise the genres of several songs.
+
+        The answer is a list in their order. Each has `song` (the name of the file) and either what `classify` answers
+        or `error`, a sentence that says why there is no answer; one bad file does not spoil the others.
+
+        Args:
+            songs: sound files, or videos with sound, of at least one second each.
+        """
+        if not songs:
+            raise gr.Error("There are no songs: send a list of audio files.", print_exception=False)
+        answers = []
+        for song in songs:
+            try:
+                answer = self.classifier.predict(song).as_dict()
+            except AudioError as error:
+                answer = {"error": str(error)}
+            answers.append({"song": Path(song).name, **answer})
+        return answers
+
+
+def _passage(code: str) -> np.ndarray:
+    """A waveform (samples,) from the base64 of 16-bit samples at SAMPLE_RATE. Raises AudioError."""
+    if not isinstance(code, str) or len(code) > MOST_PASSAGE:
+        raise AudioError("A passage must be the base64 of a few seconds of 16-bit samples.")
+    try:
+        samples = np.frombuffer(base64.b64decode(code, validate=True), "<i2")
+    except ValueError as error:
+        raise AudioError("A passage must be the base64 of 16-bit samples.") from error
+    return samples.astype(np.float32) / 32_768
+
+
+def table_of(visit: Visit, with_files: bool = True) -> str:
+    """The value of the table of a visit's songs."""
+    return json.dumps(songs_view(visit.rows, with_files))

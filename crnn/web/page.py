@@ -1,0 +1,239 @@
+"""What the page says of a song, as HTML: the answer, the bars, figures with their captions.
+
+Every fixed text goes through `say`, so that the browser can put it into the visitor's language.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from crnn import plots
+from crnn.audio import MAX_SECONDS, AudioError
+from crnn.features import FRAMES_PER_SECOND
+from crnn.inference import NO_MUSIC, UNSURE, Prediction
+from crnn.insight.analysis import Sound
+from crnn.insight.explain import Explanation
+from crnn.insight.inside import trace
+from crnn.network.model import CRNN
+from crnn.plots import genre_colours
+
+
+def say(message: str, **values: object) -> str:
+    """An English message as HTML with its values in place of the {names}; the browser may translate it."""
+    data = "".join(f' data-{name}="{escape(str(value))}"' for name, value in values.items())
+    return f'<span data-say="{escape(message)}"{data}>{escape(message.format(**values))}</span>'
+
+
+def fault(error: Exception) -> str:
+    """What went wrong, in a sentence."""
+    words = say(error.message, **error.values) if isinstance(error, AudioError) else escape(str(error))
+    return f'<p class="fault" role="alert">{words}</p>'
+
+
+def hint(message: str, **values: object) -> str:
+    """A remark in small print."""
+    return f'<p class="hint">{say(message, **values)}</p>'
+
+
+def answer(
+    prediction: Prediction, unsure_below: float, made_as: str | None = None, other_model: str | None = None
+) -> str:
+    """The verdict in large type, what it means, and a bar for each genre.
+
+    `made_as` is the genre that an example clip was made as, `unsure_below` the border of the model, which is named if
+    it is an `other_model` than the host's.
+    """
+    notes = [meaning(prediction, unsure_below)]
+    if made_as:
+        notes.append(compare(prediction.verdict, made_as))
+    if prediction.duration_seconds >= MAX_SECONDS:
+        notes.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
+    if other_model:
+        notes.append(hint("Answered by {model}.", model=other_model))
+    return _told(prediction, notes, "told whole")
+
+
+def no_answer(error: Exception) -> str:
+    """Why there is no answer, where the answer would be."""
+    return f'<div class="told">{fault(error)}</div>'
+
+
+def passing(prediction: Prediction) -> str:
+    """The same of a passage of a recording that goes on."""
+    seconds = round(prediction.duration_seconds)
+    return _told(
+        prediction, [hint("The last {n} seconds; the whole answer comes when you stop.", n=seconds)], "told passing"
+    )
+
+
+def _told(prediction: Prediction, notes: Sequence[str], classes: str) -> str:
+    colours = genre_colours(prediction.genres)
+    parts = [f'<h2 class="verdict">{verdict(prediction)}</h2>', *notes]
+    named = []  # by the verdict
+    if prediction.verdict != NO_MUSIC:
+        parts.append(bars(prediction.probabilities, colours))
+        named = [colours[genre] for genre in prediction.probabilities][: 2 if prediction.verdict == UNSURE else 1]
+    style = f"--first: {named[0]}; --second: {named[-1]}" if named else ""
+    return f'<div class="{classes}" style="{style}">{"".join(parts)}</div>'
+
+
+def waiting(genres: Sequence[str]) -> str:
+    """What stands where the answer will, and how much room it takes."""
+    bar = bars(dict.fromkeys(genres), genre_colours(genres))
+    title = f'<p class="verdict waiting">{say("The answer will appear here.")}</p>'
+    return f'<div class="told">{title}{hint("One of these genres:")}{bar}</div>'
+
+
+def verdict(prediction: Prediction) -> str:
+    """The answer in a few words."""
+    if prediction.verdict == NO_MUSIC:
+        return say("No music here")
+    (first, share), (second, _), *_ = prediction.probabilities.items()
+    if prediction.verdict == UNSURE:
+        return say("Unsure: between {first} and {second}", first=first, second=second)
+    return f'<span class="genre">{escape(first)}</span> <span class="share">{share:.0%}</span>'
+
+
+def meaning(prediction: Prediction, unsure_below: float) -> str:
+    """What the verdict means, for a person who does not know the word calibration."""
+    if prediction.verdict == NO_MUSIC:
+        return hint("The recording is silent, or too soft to judge. Record it louder.")
+    top = max(prediction.probabilities.values())
+    share = f"{top:.0%}"
+    if prediction.verdict == UNSURE:
+        digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%
+        return hint(
+            "The best guess has {share}; below {border}, too many answers were wrong in tests.",
+            share=f"{top:.{digits}%}",
+            border=f"{unsure_below:.{digits}%}",
+        )
+    return hint("Of a hundred answers as sure as this one, about {n} were right in tests.", n=share.rstrip("%"))
+
+
+def compare(answered: str, made_as: str) -> str:
+    """How the answer to an example compares with what it was made as."""
+    if answered == made_as:
+        return hint("Its author calls this example {genre}: the model agrees.", genre=made_as)
+    if answered in (UNSURE, NO_MUSIC):
+        return hint("Its author calls this example {genre}: the model leaves it open.", genre=made_as)
+    return hint("Its author calls this example {genre}: the model is wrong.", genre=made_as)
+
+
+def bars(probabilities: Mapping[str, float | None], colours: Mapping[str, str]) -> str:
+    """A bar for each genre, in the order given and the colours that they have everywhere; None is not known yet."""
+    rows = [
+        f'<li style="--share: {share or 0:.4f}; --colour: {colours[genre]}">'
+        f"<span>{escape(genre)}</span><i></i><b>{'' if share is None else f'{share:.0%}'}</b></li>"
+        for genre, share in probabilities.items()
+    ]
+    return f'<ol class="bars" data-say-label="Probability of each genre">{"".join(rows)}</ol>'
+
+
+def reasons(explanation: Explanation) -> str:
+    """What spoke for a genre, in words: the overlay for those who do not see it, or not its colours."""
+    passages = explanation.strongest()
+    if not passages:
+        return hint("Nothing in this song spoke for {genre}.", genre=explanation.genre)
+    rows = [
+        "<li>{}</li>".format(
+            say(
+                "from {start} to {end}, {low} to {high} Hz: {share} of all that spoke for it",
+                start=clock(round(passage.start_seconds)),
+                end=clock(round(passage.end_seconds)),
+                low=f"{passage.low_hz:.0f}",
+                high=f"{passage.high_hz:.0f}",
+                share=f"{passage.share:.0%}",
+            )
+        )
+        for passage in passages
+    ]
+    key = say("Orange spoke for {genre}, blue against it.", genre=explanation.genre)
+    method = hint(
+        "By occlusion (Zeiler and Fergus 2014): a patch is hidden, and what the genre loses is what the patch had said."
+    )
+    key = f'<p class="hint">{key} {say("The strongest parts:")}</p>'
+    return f'{key}<ul class="reasons">{"".join(rows)}</ul>{method}'
+
+
+def clock(seconds: float) -> str:
+    """A time in a song as minutes and seconds, "1:05"."""
+    return f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
+
+
+def sound_figures(waveform: np.ndarray) -> Iterator[str]:
+    """The audio features of a waveform (samples,), each as soon as it is computed."""
+    sound = Sound(waveform)
+    for feature in plots.FEATURES:
+        values = feature.compute(sound)
+        bpm = getattr(values, "bpm", None)
+        value = say("{bpm} beats a minute", bpm=round(bpm)) if bpm else ""
+        yield figure(feature.title, feature.meaning, feature.figure(values), value)
+
+
+def inside_figures(model: CRNN, waveform: np.ndarray, prediction: Prediction) -> Iterator[str]:
+    """The way from a waveform (samples,) to the genre, step by step, in the window that the model was surest about."""
+    start_seconds = 0.0  # of silence, of which there are no windows
+    if len(prediction.timeline):
+        start_seconds = prediction.starts_seconds[prediction.timeline.max(axis=1).argmax()]
+    way = trace(model, prediction.log_mel, waveform, round(start_seconds * FRAMES_PER_SECOND))
+    for step in plots.STEPS:
+        yield figure(step.title, step.meaning, step.figure(way))
+
+
+def figure(title: str, meaning: str, drawing: Figure, value: str = "") -> str:
+    """A figure with its title, a line on what it means and maybe a value, as HTML; it can be saved."""
+    svg = plots.to_svg(drawing, title).replace("<svg", f'<svg data-say-label="{escape(title)}"', 1)
+    caption = f"<h2>{say(title)}</h2><p>{say(meaning)} <b>{value}</b></p>"
+    return (
+        f'<figure class="figure"><figcaption>{caption}</figcaption>{svg}'
+        '<div class="save"><button type="button" data-save="svg">SVG</button>'
+        '<button type="button" data-save="png">PNG</button></div></figure>'
+    )
+
+
+def figures(parts: Sequence[str]) -> str:
+    """Figures in as many columns as there is room for."""
+    return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def footer(megabytes: int, kept_seconds: int) -> str:
+    """What becomes of the visitors' songs, and what they may be."""
+    return "".join(
+        [
+            hint(
+                "Private: your songs are deleted from the server within {minutes} minutes; nothing else is stored, no "
+                "statistics are kept, nothing is passed on.",
+                minutes=kept_seconds // 60,
+            ),
+            hint(
+                "Files up to {megabytes} MB work, of which the first {minutes} minutes are heard: wav, mp3, flac, ogg, "
+                "opus, m4a, aac, webm, wma, aiff, and videos with sound.",
+                megabytes=megabytes,
+                minutes=MAX_SECONDS // 60,
+            ),
+            hint(
+                "The model knows its genres alone: any other music can only come out as one of them or as unsure. An "
+                "answer says what a song resembles."
+            ),
+        ]
+    )
+
+
+def programs() -> str:
+    """How other programs ask the page."""
+    return "".join(
+        [
+            hint("Other programs can ask this page; they get the same answers."),
+            hint(
+                "The endpoint /classify takes one song, /classify_batch a list of songs. Both answer with JSON: the "
+                "genre, or unsure, or no music; the probabilities, as a whole and over time; the duration."
+            ),
+            hint(
+                "The link to the API at the foot of the page documents them. Where Gradio's mcp extra is installed, "
+                "both are tools for language models, too, at the address {address}.",
+                address="/gradio_api/mcp/",
+            ),
+        ]
+    )

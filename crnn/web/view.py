@@ -1,0 +1,98 @@
+"""The song over time, as data for the page's drawing: waveform, genres and mel spectrogram on one axis."""
+
+import base64
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from crnn.audio import SAMPLE_RATE
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz, to_levels
+from crnn.inference import Prediction
+from crnn.insight.explain import Explanation
+from crnn.plots import genre_colours
+from crnn.plots.style import MEL_TICKS_HZ, readable_on
+
+PEAKS_A_SECOND, FEWEST_PEAKS, MOST_PEAKS = 12, 900, 6_000  # of the waveform
+COURSE_POINTS = 300  # along the areas of the genres
+TILE_FRAMES = 2_048  # of a picture: browsers draw nothing wider than some 16,000 pixels
+PALETTE = (255 * colormaps["magma"](np.arange(256))[:, :3]).round().astype(np.uint8)
+MOST_OPACITY = 200  # of 255: the spectrogram stays visible
+SPOKE_FOR, SPOKE_AGAINST = (255, 169, 14), (63, 144, 218)  # orange and blue, which every eye tells apart
+
+
+def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
+    """All that the drawing needs, ready for JSON.
+
+    The genres come most probable first, with their colours and their `shares` at the times `seconds`, None where the
+    song is silent; `tiles` are pictures of the log-mel at full resolution, side by side; `peaks` is the envelope of the
+    `waveform` (samples,), 0 to 1; `ticks_hz` are frequencies with their height from the bottom, 0 to 1.
+    """
+    seconds = np.linspace(0, prediction.duration_seconds, COURSE_POINTS)
+    shares = prediction.course(seconds)
+    colours = genre_colours(prediction.genres)
+    order = [prediction.genres.index(genre) for genre in prediction.probabilities]
+    return {
+        "name": name,
+        "duration_seconds": prediction.duration_seconds,
+        "seconds": seconds.round(2).tolist(),
+        "genres": [
+            {
+                "name": prediction.genres[i],
+                "colour": colours[prediction.genres[i]],
+                "ink": readable_on(colours[prediction.genres[i]]),  # of its name on its colour
+                "share": prediction.probabilities[prediction.genres[i]],
+                "shares": [None if np.isnan(share) else round(share, 3) for share in shares[:, i].tolist()],
+            }
+            for i in order
+        ],
+        "peaks": envelope(waveform).round(3).tolist(),
+        "tiles": list(tiles(to_levels(torch.from_numpy(prediction.log_mel)))),
+        "spectrogram_seconds": prediction.log_mel.shape[1] / FRAMES_PER_SECOND,
+        "ticks_hz": [[hz, (band_of_hz(hz) + 0.5) / N_MELS] for hz in MEL_TICKS_HZ],
+        "floor_db": int(FLOOR_DB),
+        "colours": [to_hex(colour / 255) for colour in PALETTE[::16]],
+    }
+
+
+def envelope(waveform: np.ndarray) -> np.ndarray:
+    """The largest absolute sample in each of many parts of a waveform (samples,), relative to the largest of all."""
+    n_peaks = np.clip(PEAKS_A_SECOND * len(waveform) // SAMPLE_RATE, FEWEST_PEAKS, MOST_PEAKS)
+    firsts = np.linspace(0, len(waveform), min(len(waveform), n_peaks), endpoint=False).astype(int)
+    peaks = np.maximum.reduceat(np.abs(waveform), firsts)
+    return peaks / max(peaks.max(), np.finfo(np.float32).tiny)
+
+
+def overlay(explanation: Explanation) -> list[dict]:
+    """What spoke for the genre, orange, and against it, blue, as pictures to lay over the spectrogram's."""
+    evidence = explanation.evidence.repeat(np.diff(explanation.band_edges), axis=0)
+    strength = evidence.repeat(np.diff(explanation.frame_edges), axis=1)  # (128, frames)
+    strength = strength / max(np.abs(strength).max(), np.finfo(np.float32).tiny)
+    colours = np.where(strength[..., None] > 0, np.uint8(SPOKE_FOR), np.uint8(SPOKE_AGAINST))
+    opacity = (MOST_OPACITY * np.sqrt(np.abs(strength))).round().astype(np.uint8)  # the root lets weak parts be seen
+    return list(tiles(np.concatenate([colours, opacity[..., None]], axis=-1)))
+
+
+def tiles(picture: np.ndarray) -> Iterator[dict]:
+    """PNGs of a picture (128, frames) of levels or (128, frames, 4) of RGBA, the lowest band first.
+
+    Each has its `start` and `width` as shares of the whole and its `href`, a data URI.
+    """
+    n_frames = picture.shape[1]
+    for start in range(0, n_frames, TILE_FRAMES):
+        part = picture[::-1, start : start + TILE_FRAMES]
+        image = Image.fromarray(np.ascontiguousarray(part))
+        if part.ndim == 2:
+            image.putpalette(PALETTE.tobytes())
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        code = base64.b64encode(file.getvalue()).decode()
+        yield {
+            "start": start / n_frames,
+            "width": part.shape[1] / n_frames,
+            "href": f"data:image/png;base64,{code}",
+        }

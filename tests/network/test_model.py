@@ -1,0 +1,237 @@
+"""The CRNN: shapes, lengths, checks of its configuration."""
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+
+from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
+from crnn.network import model as module
+from crnn.network.model import CRNN, POOLING, RECURRENT, AttentionMeanPool, AttentionPool, CRNNConfig, MeanPool
+
+CONFIG = CRNNConfig(
+    genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
+)
+
+
+@pytest.mark.parametrize("seconds", [1, 1.03, 10, 30])
+@pytest.mark.parametrize("genres", [("a", "b"), tuple("abcdefghijkl")])
+def test_any_length_and_any_genres(seconds: float, genres: tuple[str, ...]) -> None:
+    model = CRNN(replace(CONFIG, genres=genres)).eval()
+    log_mel = -80 * torch.rand(2, N_MELS, int(seconds * FRAMES_PER_SECOND))
+    assert model(log_mel).shape == (2, len(genres))
+
+
+@pytest.mark.parametrize("shape", [(N_MELS, 48), (1, 64, 48), (1, N_MELS, 3), (1, 1, N_MELS, 48)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="log_mel must be"):
+        CRNN(CONFIG)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_the_pretrained_front_takes_the_same_log_mel(seconds: float) -> None:
+    model = CRNN(replace(CONFIG, front="musicnn")).eval()
+    assert model(-80 * torch.rand(2, N_MELS, int(seconds * FRAMES_PER_SECOND))).shape == (2, 3)
+
+
+def test_normalisation_is_part_of_the_weights() -> None:
+    model = CRNN(CONFIG).eval()
+    assert {"stem.mean", "stem.std"} <= model.state_dict().keys()
+    log_mel = -80 * torch.rand(1, N_MELS, 48)
+    before = model(log_mel)
+    model.stem.mean.fill_(-40)
+    model.stem.std.fill_(20)
+    assert not torch.allclose(model(log_mel), before)
+    torch.testing.assert_close(model.stem(log_mel), (log_mel + 40) / 20)
+
+
+def test_the_answer_depends_on_order_in_time() -> None:
+    """Without a recurrent layer, pooling would lose the order of the steps."""
+    torch.manual_seed(0)
+    member = CRNN(CONFIG).eval().members[0]
+    steps = torch.randn(1, 12, member.front.out_features)
+    forward, backward = (member.pool(member.recurrent(order)) for order in (steps, steps.flip(1)))
+    assert not torch.allclose(forward, backward, atol=1e-4)
+
+
+def test_attention_pool_is_a_mean_beside_a_weighted_mean() -> None:
+    pool = AttentionMeanPool(4)
+    steps = torch.randn(3, 7, 4)
+    pooled = pool(steps)
+    torch.testing.assert_close(pooled[:, :4], steps.mean(dim=1))
+    assert (pooled[:, 4:] <= steps.amax(dim=1)).all()
+    assert (pooled[:, 4:] >= steps.amin(dim=1)).all()
+    with torch.no_grad():
+        pool.score.weight.zero_()
+    torch.testing.assert_close(pool(steps)[:, 4:], steps.mean(dim=1))
+
+
+def test_both_means_are_there_alone_too() -> None:
+    both, attention, mean = AttentionMeanPool(4), AttentionPool(4), MeanPool(4)
+    attention.load_state_dict(both.state_dict())
+    steps = torch.randn(3, 7, 4)
+    torch.testing.assert_close(both(steps), torch.cat([mean(steps), attention(steps)], dim=1))
+    for pool in (attention, mean):
+        torch.testing.assert_close(pool(steps), (pool.weights(steps) * steps).sum(dim=1))
+        torch.testing.assert_close(pool.weights(steps).sum(dim=1), torch.ones(3, 1))
+
+
+def test_without_a_recurrent_layer_order_does_not_matter() -> None:
+    member = CRNN(replace(CONFIG, recurrent="none")).eval().members[0]
+    steps = torch.randn(1, 12, member.front.out_features)
+    forward, backward = (member.pool(member.recurrent(order)) for order in (steps, steps.flip(1)))
+    torch.testing.assert_close(forward, backward)
+
+
+def test_an_lstm_costs_more_than_a_gru() -> None:
+    wide = replace(CONFIG, channels=(4, 24), recurrent_size=512, members=16)
+    with pytest.raises(ValueError, match="too slow"):
+        replace(wide, recurrent="lstm")
+
+
+@pytest.mark.parametrize("front", ["small", "musicnn"])
+@pytest.mark.parametrize("recurrent", RECURRENT)
+@pytest.mark.parametrize("pooling", POOLING)
+def test_every_variant_answers(front: str, recurrent: str, pooling: str) -> None:
+    model = CRNN(replace(CONFIG, front=front, recurrent=recurrent, pooling=pooling)).eval()
+    assert model(-80 * torch.rand(2, N_MELS, 48)).shape == (2, 3)
+
+
+def test_a_new_layer_is_a_class_and_a_line_as_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"^    class Rnn.*?^    RECURRENT = .*?$", readme, re.MULTILINE | re.DOTALL)[0]
+    monkeypatch.setattr(module, "RECURRENT", RECURRENT)  # and back
+    exec(dedent(code), vars(module))
+    assert module.RECURRENT.keys() > RECURRENT.keys()
+    model = CRNN(replace(CONFIG, recurrent="rnn")).eval()
+    assert isinstance(model.members[0].recurrent.rnn, torch.nn.RNN)
+    assert model(torch.zeros(2, N_MELS, 48)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("variant", [{}, {"recurrent": "lstm", "pooling": "attention"}], ids=str)
+def test_every_parameter_learns(variant: dict) -> None:
+    model = CRNN(replace(CONFIG, **variant))
+    model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
+    still = [name for name, parameter in model.named_parameters() if parameter.grad.abs().max() == 0]
+    assert set(still) <= {"members.0.pool.score.bias"}  # softmax does not see a constant
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities() -> None:
+    model = CRNN(replace(CONFIG, members=3)).eval()
+    log_mel = -80 * torch.rand(2, N_MELS, 48)
+    members = model.member_logits(log_mel)
+    assert members.shape == (3, 2, 3)
+    assert not torch.allclose(members[0], members[1])
+    torch.testing.assert_close(model(log_mel).softmax(-1), members.softmax(-1).mean(0))
+
+
+def test_window_logits_match_windows_taken_by_hand() -> None:
+    model = CRNN(CONFIG).eval()
+    log_mel = -80 * torch.rand(N_MELS, 100)
+    with torch.inference_mode():
+        logits, starts = model.window_logits(log_mel)
+        assert starts == [0, 12, 24, 36, 48, 52]
+        by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in starts])
+    torch.testing.assert_close(logits, by_hand, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"genres": ("a",)}, "two different genres"),
+        ({"genres": ("a", "a")}, "two different genres"),
+        ({"mel_pools": (4,)}, "one number for each"),
+        ({"mel_pools": (3, 5)}, "do not divide"),
+        ({"front": "large"}, "one of small, musicnn"),
+        ({"recurrent": "rnn"}, "one of gru, lstm, none"),
+        ({"pooling": "max"}, r"one of attention\+mean, attention, mean"),
+        ({"time_pools": (0, 2)}, "at least 1"),
+        ({"recurrent_size": 0}, "at least 1"),
+        ({"members": 0}, "at least 1"),
+        ({"window_frames": 3}, "do not survive"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": 1e-9}, "temperature"),
+    ],
+)
+def test_contradictory_configuration_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": 10**9}, "members must be at least 1 and at most 16"),
+        ({"channels": (4, 10**9)}, "channels must be"),
+        ({"mel_pools": (4, 10**5_000)}, "mel_pools must be"),
+        ({"time_pools": (10**9, 2)}, "time_pools must be"),
+        ({"recurrent_size": 10**9}, "recurrent_size must be"),
+        ({"window_frames": 10**9}, "window_frames must be"),
+        (dict.fromkeys(("channels", "mel_pools", "time_pools"), (1,) * 100_000), "at most 12 convolutional blocks"),
+        ({"genres": tuple(map(str, range(1_000_000)))}, "200 genres"),
+        ({"genres": ("a", "b" * 1_000_000)}, "name of a genre"),
+        ({"genres": ("a", "\x1b[31m")}, "name of a genre"),
+        ({"genres": ("a", "b\nc")}, "name of a genre"),
+        ({"genres": ("a", "\u202eb")}, "name of a genre"),  # turns round what follows it
+        ({"genres": ("a", "\ud800")}, "name of a genre"),
+        ({"genres": ("a", " ")}, "name of a genre"),
+        ({"channels": (1_024, 1), "window_frames": 1_000}, "too large"),
+        ({"channels": (128, 128), "mel_pools": (1, 1), "time_pools": (1, 1)}, "too slow"),
+        ({"channels": (16, 1_024), "mel_pools": (1, 1), "time_pools": (1, 1), "recurrent_size": 512}, "too"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
+)
+def test_a_configuration_that_asks_for_too_much_is_refused_at_once(change: dict, message: str) -> None:
+    start = time.process_time()  # of this process alone, however busy the machine is
+    with pytest.raises(ValueError, match=message) as caught:
+        replace(CONFIG, **change)
+    assert len(str(caught.value)) < 200
+    assert time.process_time() - start < 0.5
+
+
+def test_larger_configurations_than_the_bundled_ones_are_allowed() -> None:
+    CRNNConfig(
+        genres=tuple(f"genre {number}" for number in range(161)),
+        members=5,
+        channels=(32, 96, 128, 256),
+        recurrent_size=256,
+        window_frames=n_frames_of(30.0),
+    )
+    CRNNConfig(genres=("a", "b"), members=16, front="musicnn", recurrent_size=128)
+
+
+def test_print_names_the_parts() -> None:
+    text = repr(CRNN(CONFIG))
+    for part in ("stem", "members", "front", "block1", "recurrent", "gru", "pool", "classifier"):
+        assert f"({part})" in text
+
+
+@pytest.mark.parametrize("genres", [("c", "new", "a"), ("new", "newer"), tuple("abcdefg"), ("b", "a")])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_base_gives_all_but_the_rows_of_genres_that_it_does_not_know(genres: tuple[str, ...], members: int) -> None:
+    torch.manual_seed(0)
+    base, model = (CRNN(replace(CONFIG, genres=known, members=members)) for known in (CONFIG.genres, genres))
+    base.stem.mean.fill_(-50)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model.load_base(base)
+    for name, value in model.state_dict().items():
+        if ".classifier." not in name:
+            assert torch.equal(value, before[name]), name
+            continue
+        for row, genre in enumerate(genres):
+            known = genre in CONFIG.genres
+            expected = before[name][CONFIG.genres.index(genre)] if known else fresh[name][row]
+            assert torch.equal(value[row], expected), (name, genre)
+    for name, value in base.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_base_with_another_network_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="mismatch"):
+        CRNN(CONFIG).load_base(CRNN(replace(CONFIG, recurrent_size=6)))

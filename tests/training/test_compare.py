@@ -1,0 +1,116 @@
+"""Runs side by side: figures, settings that differ, and sentences about folders that hold no run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crnn import plots
+from crnn.checkpoint import BUNDLED
+from crnn.training.compare import differences, read_run, table
+from crnn.training.state import TrainingError
+from train import main
+
+FIGURES = {"n": 197, "accuracy": 0.624, "accuracy_error": 0.034, "macro_f1": 0.6, "nll": 1.234, "ece": 0.05}
+RECIPE = {"front": "small", "training": {"lr": 0.001, "epochs": 3}, "network": {"channels": [4, 8]}}
+HISTORY = """\
+epoch,lr,train_loss,train_accuracy,valid_loss,valid_accuracy,seconds
+1,0.1,2,0.2,1.9,0.3,90
+2,0,1,0.5,1.5,0.4,30
+"""
+
+
+def write(folder: Path, **changes: object) -> Path:
+    record = {"command": "python train.py", "parameters": 12_345, "recipe": RECIPE, "valid": FIGURES, **changes}
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(record))
+    (folder / "history.csv").write_text(HISTORY)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    other = {**RECIPE, "training": {"lr": 0.002, "epochs": 3}, "network": {"channels": [4, 8, 16]}}
+    return [write(tmp_path / "one"), write(tmp_path / "other", recipe=other, test={**FIGURES, "n": 290})]
+
+
+def test_table_has_a_row_for_each_part_of_each_run(folders: list[Path]) -> None:
+    head, *rows = table([read_run(folder) for folder in folders])
+    assert head.split() == ["run", "part", "clips", "accuracy", "macro-F1", "nll", "ece", "parameters", "minutes"]
+    figures = ["0.624", "±", "0.034", "0.600", "1.234", "0.050", "12,345", "2.0"]
+    assert [row.split() for row in rows] == [
+        [str(folders[0]), "valid", "197", *figures],
+        [str(folders[1]), "valid", "197", *figures],
+        [str(folders[1]), "test", "290", *figures],
+    ]
+    assert len({len(line) for line in [head, *rows]}) == 1
+
+
+def test_only_what_differs_is_told(folders: list[Path]) -> None:
+    lines = differences([read_run(folder) for folder in folders])
+    assert [line.split() for line in lines] == [
+        ["recipe.training.lr", "0.001", "0.002"],
+        ["recipe.network.channels", "4,8", "4,8,16"],
+    ]
+    assert differences([read_run(folders[0])] * 2) == []
+
+
+def test_what_a_run_started_from_is_told(folders: list[Path], tmp_path: Path) -> None:
+    tuned = write(tmp_path / "tuned", recipe={**RECIPE, "base": {"name": "me/base"}}, heard=["valid"])
+    lines = differences([read_run(folders[0]), read_run(tuned)])
+    assert [line.split() for line in lines] == [["recipe.base.name", "–", "me/base"], ["heard", "–", "valid"]]
+
+
+def test_a_run_of_an_earlier_version_is_told_by_its_command(folders: list[Path]) -> None:
+    bundled = read_run(BUNDLED / "crnn-transfer")
+    lines = differences([bundled, read_run(folders[0])])
+    assert lines[0].split() == ["command", *bundled.record["command"].split(), "python", "train.py"]
+    assert not any(line.startswith("recipe") for line in lines)
+    assert len(table([bundled])) >= 2
+
+
+def test_a_cross_validation_has_no_curve(tmp_path: Path) -> None:
+    folder = write(tmp_path / "folds", valid={**FIGURES, "folds": [{"seconds": 120}, {"seconds": 60}]})
+    (folder / "history.csv").unlink()
+    run = read_run(folder)
+    assert run.history == ()
+    assert run.minutes == 3
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"valid": {"n": 1}}', '{"valid": 3}'])
+def test_what_is_no_run_is_a_sentence(tmp_path: Path, text: str) -> None:
+    with pytest.raises(TrainingError, match="holds no finished run"):
+        read_run(tmp_path)
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(TrainingError, match="is not that of a run"):
+        read_run(tmp_path)
+
+
+def test_the_command_prints_and_draws(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    picture = tmp_path / "new" / "comparison.png"
+    assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert "0.624 ± 0.034" in printed
+    assert "recipe.training.lr" in printed
+    assert str(picture) in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_refuses_what_is_unfinished(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (folders[0] / "unfinished").mkdir()
+    assert main(["compare", *map(str, folders)]) == 2
+    assert f"python train.py --resume {folders[0]} goes on" in capsys.readouterr().err
+
+
+def test_curves_of_runs_are_drawn_from_their_validation() -> None:
+    rows = [
+        {"epoch": 1, "valid_loss": 2.0, "valid_accuracy": 0.2},
+        {"epoch": 2, "valid_loss": 1.0, "valid_accuracy": 0.6},
+    ]
+    figure = plots.compared({"runs/a": rows, "runs/$b$": rows[:1]})
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[2.0, 1.0], [2.0]]
+    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.2, 0.6], [0.2]]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["runs/a", "runs/$b$"]
+    assert "runs/$b$" in plots.to_svg(figure, "")

@@ -1,0 +1,163 @@
+"""Cross-validation: folds that keep their promise, work that is not done twice, and the real command."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.features import N_MELS, Features
+from crnn.training.crossval import fold_indices
+from crnn.training.state import TrainingError
+from train import main
+
+ROOT = Path(__file__).parents[2]
+TRACKS = [f"{genre}.{number:05}" for genre in ("blues", "metal") for number in (29, 30, 31, 32, 33, 34)]
+ARTISTS = {track: f"{track[:5]} artist {int(track[-2:]) // 2}" for track in TRACKS}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    """Options that name a feature file of GTZAN's kind, loud above or below, and its artists."""
+    generator = torch.Generator().manual_seed(0)
+    log_mels = []
+    for track in TRACKS:
+        log_mel = -40 + 8 * torch.randn(N_MELS, 60, generator=generator)
+        log_mel[64:] += 15 if track.startswith("metal") else -15
+        log_mels.append(log_mel.clamp(-80, 0))
+    Features.from_log_mels(log_mels, TRACKS).save(tmp_path / "features.npz")
+    with (tmp_path / "artists.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("track_id", "artist"), *ARTISTS.items()])
+    return ["--features", str(tmp_path / "features.npz"), "--artists", str(tmp_path / "artists.csv")]
+
+
+def options(data: list[str], out: Path) -> list[str]:
+    return [
+        *("cross-validate", *data, "--config", "scratch", "--out", str(out)),
+        *("--groups", "artist", "--folds", "2", "--epochs", "2", "--batch-size", "4"),
+    ]
+
+
+def test_folds_are_balanced_and_hold_every_clip_out_once() -> None:
+    labels = np.repeat([0, 1, 2], 20)
+    folds = fold_indices(labels, None, 4, seed=0)
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(60))
+    for train, held_out in folds:
+        assert not set(train) & set(held_out)
+        assert np.bincount(labels[held_out]).tolist() == [5, 5, 5]
+
+
+def test_no_artist_is_on_both_sides() -> None:
+    labels = np.repeat([0, 1], 30)
+    artists = [f"artist {index // 4}" for index in range(60)]
+    for train, held_out in fold_indices(labels, artists, 3, seed=1):
+        assert not {artists[i] for i in train} & {artists[i] for i in held_out}
+        assert np.bincount(labels[held_out]).min() > 0
+
+
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_more_folds_than_groups_are_refused(n_folds: int) -> None:
+    labels, artists = np.repeat([0, 1], 4), ["a", "a", "b", "b", "c", "d", "e", "f"]
+    with pytest.raises(TrainingError, match="2 to 2, the groups"):
+        fold_indices(labels, artists, n_folds, seed=0)
+
+
+def test_the_command_measures_and_goes_on_where_it_was_stopped(data: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "train.py", *options(data, out)]
+
+    def run() -> str:
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    first = run()
+    assert {"fold 1  epoch   1", "fold 1  epoch   2", "fold 2  epoch   1", "fold 2  epoch   2"} == {
+        line[:17] for line in first.splitlines() if "epoch" in line
+    }
+    assert "all folds: 12 clips, accuracy" in first
+    assert "spread: " in first
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["groups"] == "artist"
+    assert sum(fold["n"] for fold in record["valid"]["folds"]) == record["valid"]["n"] == 12
+    assert {path.name for path in out.glob("*.png")} == {
+        "confusion-cross-validation.png",
+        "reliability-cross-validation.png",
+    }
+
+    assert not list(out.glob("*.pt"))
+    (out / "fold-2.npz").unlink()
+    again = run()
+    assert [line[:6] for line in again.splitlines() if "epoch" in line] == ["fold 2"] * 2
+    repeated = json.loads((out / "metrics.json").read_text())
+    for key in ("accuracy", "nll", "confusion"):
+        assert repeated["valid"][key] == record["valid"][key]
+
+
+def test_a_fold_that_was_killed_goes_on_after_its_last_epoch(data: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "train.py", *options(data, out), "--jobs", "1", "--epochs", "6"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith("fold 1  epoch   2"):
+            pass
+        process.kill()
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    epochs = [int(line.split()[3]) for line in again.stdout.splitlines() if line.startswith("fold 1")]
+    assert 2 < epochs[0] <= 6
+    assert epochs[-1] == 6
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_when_it_is_stopped_its_folds_stop_too(signal_number: int, data: list[str], tmp_path: Path) -> None:
+    """Its children hold its output open for as long as they live."""
+    command = [sys.executable, "train.py", *options(data, tmp_path / "out"), "--epochs", "100000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline().startswith("fold")
+        process.send_signal(signal_number)
+        _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    assert process.returncode == (130 if signal_number == signal.SIGINT else -signal_number)
+
+
+def test_folds_of_other_settings_are_not_mixed(data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "settings.json").write_text("{}")
+    assert main(options(data, out)) == 2
+    assert "other clips or settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--artists", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["--artists", __file__], "is not a CSV with the columns track_id and artist"),
+        (["--folds", "9"], "The number of folds must be 2 to 4, the groups"),
+    ],
+)
+def test_faults_are_one_sentence(
+    change: list[str], message: str, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([*options(data, tmp_path / "out"), *change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_groups_need_artists(data: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["cross-validate", *data[:2], "--groups", "artist"]) == 2
+    assert "give --artists" in capsys.readouterr().err
+
+
+def test_a_fold_that_fails_ends_in_a_sentence(data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert main([*options(data, out), "--lr", "1e30"]) == 2
+    error = capfd.readouterr().err
+    assert "The loss is not a number in epoch 1; train anew, into another folder, with a smaller" in error
+    assert "failed; its reason stands above" in error
+    assert "Traceback" not in error
+    assert not list(out.glob("fold-*"))

@@ -1,0 +1,118 @@
+"""Figures and calibration against values worked out by hand and properties that they must have."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.training.metrics import (
+    chance_calibration_error,
+    cross_fitted_metrics,
+    expected_calibration_error,
+    fit_calibration,
+    mean_probabilities,
+    metrics,
+    reliability,
+    unsure_threshold,
+)
+
+PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.4, 0.5, 0.1], [0.9, 0.05, 0.05]], dtype=np.float32)
+LABELS = np.array([0, 1, 0, 1])
+
+
+def test_metrics_by_hand() -> None:
+    figures = metrics(PROBABILITIES, LABELS, ("a", "b", "c"), answered=np.array([True, False, False, True]))
+    assert (figures["n"], figures["accuracy"], figures["genres"]) == (4, 0.5, ["a", "b", "c"])
+    assert figures["accuracy_error"] == pytest.approx(0.25)
+    assert figures["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert figures["per_genre"] == {"a": 0.5, "b": 0.5, "c": None}
+    assert figures["macro_f1"] == pytest.approx(0.5)  # over the genres that have clips
+    assert figures["nll"] == pytest.approx(-sum(math.log(p) for p in (0.8, 0.6, 0.4, 0.05)) / 4)
+    assert (figures["answered"], figures["answered_right"]) == (0.5, 0.5)
+    # Four bins: |1 - 0.8|, |1 - 0.6|, |0 - 0.5| and |0 - 0.9|, each a quarter of the clips.
+    assert figures["ece"] == pytest.approx((0.2 + 0.4 + 0.5 + 0.9) / 4)
+    assert [row["n"] for row in figures["reliability"]] == [1, 1, 1, 1]
+
+
+def test_nothing_answered_has_no_share_of_right_answers() -> None:
+    assert metrics(PROBABILITIES, LABELS, ("a", "b", "c"), np.zeros(4, bool))["answered_right"] is None
+
+
+def forecasts(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Top probabilities, and answers that are right exactly as often."""
+    generator = np.random.default_rng(0)
+    confidence = generator.uniform(0.5, 1.0, n)
+    return confidence, generator.uniform(size=n) < confidence
+
+
+def test_calibration_error_of_an_honest_forecast_is_small() -> None:
+    confidence, right = forecasts(20_000)
+    assert expected_calibration_error(confidence, right) < 0.02
+    assert expected_calibration_error(np.sqrt(confidence), right) > 0.05
+
+
+def test_chance_explains_the_calibration_error_of_an_honest_forecast_of_few_clips() -> None:
+    by_chance = [chance_calibration_error(forecasts(n)[0]) for n in (200, 20_000)]
+    confidence, right = forecasts(200)
+    assert by_chance[0] == pytest.approx(expected_calibration_error(confidence, right), rel=0.5)
+    assert by_chance[0] > 5 * by_chance[1]
+
+
+def test_reliability_counts_every_clip_once() -> None:
+    confidence, right = forecasts(1_000)
+    rows = reliability(confidence, right)
+    assert sum(row["n"] for row in rows) == 1_000
+    assert sum(row["n"] * row["accuracy"] for row in rows) == pytest.approx(right.sum())
+    assert [row["confidence"] for row in rows] == sorted(row["confidence"] for row in rows)
+
+
+def logits_of(n: int, sharpness: float) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Clips of two windows whose labels are drawn from the softmax of their logits, which are then multiplied."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 1.5 * torch.randn(n, 1, 3, generator=generator)
+    labels = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator)[:, 0].numpy()
+    return list((sharpness * logits).repeat(1, 2, 1)), labels
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 4.0])
+def test_the_fitted_temperature_undoes_sharpness(sharpness: float) -> None:
+    logits, labels = logits_of(2_000, sharpness)
+    calibration = fit_calibration(logits, labels)
+    assert calibration.temperature == pytest.approx(sharpness, rel=0.1)
+    probabilities = mean_probabilities(logits, calibration.temperature)
+    assert calibration.unsure_below == unsure_threshold(probabilities, labels)
+
+
+def test_cross_fitted_figures_are_those_of_calibrated_probabilities() -> None:
+    logits, labels = logits_of(2_000, 4.0)
+    figures = cross_fitted_metrics(logits, labels, ("a", "b", "c"))
+    honest = mean_probabilities(logits, 4.0)
+    assert figures["accuracy"] == (honest.argmax(axis=1) == labels).mean()
+    assert figures["nll"] == pytest.approx(-np.log(honest[np.arange(2_000), labels]).mean(), rel=0.01)
+    assert figures["ece"] < 0.05
+    assert 0.85 < figures["answered_right"] < 0.95  # what the other parts promise holds about here
+    assert 0 < figures["answered"] < 1
+
+
+def test_the_border_of_a_clip_does_not_come_from_itself() -> None:
+    """A clip that is right and surest of all cannot lower its own border: the others are all wrong."""
+    logits = [torch.tensor([[9.0, 0.0]])] + [torch.tensor([[4.0 - i / 100, 0.0]]) for i in range(19)]
+    labels = np.array([0] + [1] * 19)
+    assert cross_fitted_metrics(logits, labels, ("a", "b"))["answered_right"] in (None, 1.0)
+
+
+def test_unsure_threshold_is_the_lowest_that_keeps_nine_of_ten_right() -> None:
+    confidence = np.linspace(0.99, 0.6, 40)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.zeros(40, dtype=int)
+    labels[20:] = 1  # everything below the twentieth is wrong
+    threshold = unsure_threshold(probabilities, labels)
+    answered = confidence >= threshold
+    assert answered.sum() == 22  # 20 right of 22 are more than 90 %, of 23 less
+    assert (labels[answered] == 0).mean() >= 0.9
+
+
+def test_unsure_threshold_where_nothing_is_right() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
+    assert unsure_threshold(probabilities, np.array([1, 1])) == 0.9

@@ -1,0 +1,280 @@
+"""Publishing: the real client against a Hub of our own, from which the model then answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hub_server import HubServer
+from huggingface_hub import ModelCard, constants
+
+from crnn.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+    load_public,
+    save,
+)
+from crnn.inference import GenreClassifier
+from crnn.network.model import CRNN
+from crnn.training import publish
+from crnn.training.card import PLACE, model_card
+from train import main
+
+REPO = "someone/new"
+PNG = b"\x89PNG picture"
+
+
+@pytest.fixture(autouse=True)
+def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Someone is logged in; large files go the way that needs no server of its own."""
+    monkeypatch.setenv("HF_TOKEN", "hf_someone")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+
+@pytest.fixture
+def record(tiny_model: CRNN) -> dict:
+    """The record of a training, as far as the card needs it."""
+    recall = dict.fromkeys(tiny_model.config.genres, 0.5)
+    names = ("accuracy_error", "nll", "ece", "ece_by_chance", "answered", "answered_right")
+    figures = {"n": 9, "accuracy": 0.76543, "macro_f1": 0.7, "per_genre": recall, **dict.fromkeys(names, 0.1)}
+    return {
+        "protocol": "fault-filtered split of GTZAN",
+        "clips": {"train": 20, "valid": 9},
+        "command": "python train.py",
+        "versions": {"torch": "2"},
+        "trained_on": "fault-filtered split of GTZAN: train",
+        "parameters": 1_000,
+        "valid": figures,
+    }
+
+
+@pytest.fixture
+def folder(tiny_model: CRNN, record: dict, tmp_path: Path) -> Path:
+    """The model of a run, in the run's folder with its figures."""
+    run = tmp_path / "run"
+    save(tiny_model, run / "model", model_card(tiny_model, record))
+    for place in (run, run / "model"):
+        (place / METRICS_FILE).write_text(json.dumps(record))
+    (run / "model" / HISTORY_FILE).write_text("epoch\n1\n")
+    (run / "model" / "notes.txt").write_text("for myself")
+    (run / "curves.png").write_bytes(PNG)
+    (run / "confusion-valid.png").write_bytes(PNG)
+    (run / "holiday.png").write_bytes(PNG)
+    return run / "model"
+
+
+def push(folder: Path, *options: str, repo: str = REPO) -> int:
+    """Publish as a user would."""
+    return main(["push", "--model", str(folder), "--repo", repo, *options])
+
+
+def refusal(capsys: pytest.CaptureFixture, folder: Path, *options: str, repo: str = REPO) -> str:
+    """The one sentence with which it is not published."""
+    assert push(folder, *options, repo=repo) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.endswith(".\n")
+    return error.removeprefix("train.py: ").strip()
+
+
+def published(hub: HubServer, branch: str = "main") -> dict[str, bytes]:
+    """The files that are on the Hub now."""
+    return hub.files[REPO][hub.branches[REPO][branch]]
+
+
+def test_a_published_model_answers_at_once(
+    hub: HubServer, folder: Path, tiny_model: CRNN, record: dict, capsys: pytest.CaptureFixture
+) -> None:
+    assert push(folder, "--message", "The first") == 0
+    commit = hub.branches[REPO]["main"]
+    assert f"{REPO}@{commit}" in capsys.readouterr().out
+    assert hub.messages[commit] == "The first"
+    assert len(hub.files[REPO]) == 2  # with the one that made the repo
+    model, origin = load_public(REPO)
+    assert (origin.repo, origin.revision) == (REPO, commit)
+    assert f'from_pretrained("{REPO}")' in origin.card
+    classifier = GenreClassifier.from_pretrained(f"{REPO}@{commit}")
+    assert classifier.genres == tiny_model.config.genres
+    for name, tensor in tiny_model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)
+        assert torch.equal(classifier.model.state_dict()[name], tensor)
+    files = published(hub)
+    assert files.keys() == {
+        *(".gitattributes", CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE),
+        *("curves.png", "confusion-valid.png"),
+    }
+    assert json.loads(files[METRICS_FILE]) == record
+    assert files["curves.png"] == PNG
+
+
+def test_the_card_tells_the_hub_what_it_wants_to_know(hub: HubServer, folder: Path) -> None:
+    push(folder)
+    card = ModelCard(published(hub)[CARD_FILE].decode())
+    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
+        "mit",
+        "genre-crnn",
+        "audio-classification",
+    )
+    assert card.data.datasets == ["marsyas/gtzan"]
+    assert [(r.metric_type, r.metric_value, r.dataset_split, r.dataset_type) for r in card.data.eval_results] == [
+        ("accuracy", 0.7654, "validation", "marsyas/gtzan"),
+        ("f1", 0.7, "validation", "marsyas/gtzan"),
+    ]
+    assert PLACE not in card.text
+
+
+def test_a_fine_tuned_model_names_its_base_and_no_figures_of_what_that_has_heard(
+    hub: HubServer, folder: Path, tiny_model: CRNN, record: dict
+) -> None:
+    started_from = {"name": "me/base", "revision": "a" * 40, "trained_on": "x" * 1_000}
+    record |= {"recipe": {"base": started_from}, "test": record["valid"], "heard": ["valid"]}
+    (folder / CARD_FILE).write_text(model_card(tiny_model, record))
+    (folder / METRICS_FILE).write_text(json.dumps(record))
+    push(folder)
+    card = ModelCard(published(hub)[CARD_FILE].decode())
+    assert (card.data.base_model, card.data.license) == ("me/base", "other")
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+    assert f"[me/base](https://huggingface.co/me/base) at commit {'a' * 40}" in card.text
+    assert "x" * 200 not in card.text
+    assert "- **That model has heard such valid clips**" in card.text
+
+
+def test_a_card_that_was_edited_keeps_its_words(hub: HubServer, folder: Path) -> None:
+    (folder / CARD_FILE).write_text(f"---\nlicense: cc0-1.0\ntags: [mine]\n---\n# My words\n{PLACE}\n")
+    push(folder)
+    text = published(hub)[CARD_FILE].decode()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert (metadata["license"], metadata["tags"]) == ("cc0-1.0", ["mine"])
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7654
+    assert text.endswith(f"# My words\n{REPO}\n")
+
+
+def test_other_music_is_not_called_gtzan(tiny_model: CRNN, record: dict) -> None:
+    data = ModelCard(model_card(tiny_model, record | {"protocol": "random split by track"})).data
+    assert data.datasets is None
+    assert {result.dataset_type for result in data.eval_results} == {"audiofolder"}
+
+
+def test_a_dry_run_shows_everything_and_asks_nobody(
+    hub: HubServer, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    assert push(folder, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert f"{(folder / WEIGHTS_FILE).stat().st_size:,} bytes  {WEIGHTS_FILE}" in shown
+    assert all(text in shown for text in (REPO, "curves.png", "model-index", "marsyas/gtzan", "nothing was sent"))
+    assert "notes.txt" not in shown
+    assert not hub.requests
+
+
+def test_what_an_earlier_push_left_goes_and_other_files_stay(hub: HubServer, folder: Path) -> None:
+    push(folder)
+    hub.commit(REPO, published(hub) | {"mine.png": b"", "confusion-test.png": b""})
+    (folder.parent / "curves.png").unlink()
+    (folder / HISTORY_FILE).unlink()
+    assert push(folder) == 0
+    assert published(hub).keys() == {
+        *(".gitattributes", CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE),
+        *("confusion-valid.png", "mine.png"),
+    }
+
+
+def test_figures_of_another_model_stay_at_home(hub: HubServer, folder: Path, record: dict) -> None:
+    (folder / METRICS_FILE).write_text(json.dumps(record | {"parameters": 2}))
+    (folder / "reliability-valid.png").write_bytes(PNG)
+    push(folder)
+    assert {name for name in published(hub) if name.endswith(".png")} == {"reliability-valid.png"}
+
+
+def test_a_branch_is_made_and_main_stays(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
+    assert push(folder, "--revision", "exp/louder") == 0
+    assert published(hub).keys() == {".gitattributes"}
+    assert WEIGHTS_FILE in published(hub, "exp/louder")
+    assert load_public(f"{REPO}@exp/louder")[0].config == tiny_model.config
+
+
+def test_private_means_private(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert push(folder, "--private") == 0
+    assert REPO in hub.private
+    assert push(folder, "--private") == 0
+    hub.private.clear()
+    commit = hub.branches[REPO]["main"]
+    assert f"{REPO} is public on the Hub already" in refusal(capsys, folder, "--private")
+    assert hub.branches[REPO]["main"] == commit
+
+
+def test_what_is_no_model_of_ours_stays_at_home(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "is not a model folder" in refusal(capsys, folder.parent)
+    (folder / METRICS_FILE).write_text('{"valid": {}}')
+    assert f"The {CARD_FILE} or {METRICS_FILE} of {folder} cannot be understood" in refusal(capsys, folder)
+    (folder / METRICS_FILE).unlink()
+    (folder / CARD_FILE).write_text("---\n: {\n---\n")
+    assert "cannot be understood" in refusal(capsys, folder)
+    (folder / CARD_FILE).unlink()
+    assert f"has no model card {CARD_FILE}" in refusal(capsys, folder)
+    (folder / WEIGHTS_FILE).write_bytes(b"")
+    assert "is damaged" in refusal(capsys, folder)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("repo", ["new", "a/b/c", "someone/new@main", "some--one/new", "../new", "", "a/b\nc"])
+def test_impossible_names_are_refused(hub: HubServer, folder: Path, repo: str, capsys: pytest.CaptureFixture) -> None:
+    assert "is no name of a model on the Hub" in refusal(capsys, folder, repo=repo)
+    assert not hub.requests
+
+
+def test_a_missing_or_a_false_login(
+    hub: HubServer, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_old")
+    assert refusal(capsys, folder).startswith("The Hub does not accept this login: log in with `hf auth login`")
+    monkeypatch.delenv("HF_TOKEN")
+    hub.requests.clear()
+    assert refusal(capsys, folder).startswith("Publishing needs a login on the Hub: log in with `hf auth login`")
+    assert not hub.requests
+
+
+def test_a_repo_of_somebody_else(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for repo in ("else/missing", "else/public", "else/private"):
+        assert f"You may not write to {repo} on the Hub" in refusal(capsys, folder, repo=repo)
+        hub.push("else/public", folder)
+        hub.push("else/private", folder)
+        hub.private.add("else/private")
+
+
+def test_a_card_that_the_hub_does_not_take(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / CARD_FILE).write_text("---\nlicense: [mit, isc]\n---\n# A card\n")
+    assert "does not take the card of this model" in (error := refusal(capsys, folder))
+    assert '"license" must be a string' in error
+    assert WEIGHTS_FILE not in published(hub)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ({"status": 503}, "The Hub answers 503 Service Unavailable"),
+        ({"is_portal": True}, "The Hub does not answer"),
+        ({"hangs": True}, "The Hub does not answer"),
+    ],
+)
+def test_a_hub_in_trouble(
+    hub: HubServer,
+    folder: Path,
+    trouble: dict,
+    words: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publish, "HUB_TIMEOUT_SECONDS", 0.3)
+    vars(hub).update(trouble)
+    assert refusal(capsys, folder) == f"{words}: nothing was published; try again later."
+
+
+def test_no_hub_at_all(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    hub.stop()
+    assert refusal(capsys, folder) == "The Hub does not answer: nothing was published; try again later."

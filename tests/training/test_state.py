@@ -1,0 +1,81 @@
+"""The saved state of a training: whole or as it was, its own or refused."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from crnn.training.state import TrainingError, random_state, read_state, set_random_state, write_state
+
+SETTINGS = {"model": {"channels": (4, 8)}, "training": {"epochs": 3}, "training clips": "a" * 64}
+STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "history": [{"epoch": 1, "valid_loss": None}]}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_state(tmp_path / "run" / "train.pt", SETTINGS, STATE)
+    return tmp_path / "run" / "train.pt"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    state = read_state(path, SETTINGS)
+    assert torch.equal(state["model"]["weight"], STATE["model"]["weight"])
+    assert state["history"] == STATE["history"]
+    assert [file.name for file in path.parent.iterdir()] == ["train.pt"]
+
+
+def test_at_first_there_is_none(tmp_path: Path) -> None:
+    assert read_state(tmp_path / "train.pt", SETTINGS) is None
+
+
+def test_other_settings_are_named(path: Path) -> None:
+    others = {**SETTINGS, "training": {"epochs": 5}, "training clips": "b" * 64}
+    with pytest.raises(TrainingError, match=r"\(epochs 3 there, 5 here, other training clips\)"):
+        read_state(path, others)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_damaged_file_is_refused(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_state(path, SETTINGS)
+
+
+class Thief:
+    """An object that runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("stolen",)
+
+
+def test_nothing_is_unpickled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    torch.save({"settings": SETTINGS, "model": Thief()}, path)
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_state(path, SETTINGS)
+    assert not (path.parent / "stolen").exists()
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_a_failed_save_leaves_the_earlier_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    before = path.read_bytes()
+    monkeypatch.setattr(*(os, "fsync") if fails == "fsync" else (Path, "replace"), fail)
+    with pytest.raises(type(error)):
+        write_state(path, SETTINGS, {})
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["train.pt"]
+
+
+def test_randomness_goes_on_as_it_would_have() -> None:
+    states = random_state("cpu")
+    expected = torch.rand(4)
+    set_random_state(states)
+    assert torch.equal(torch.rand(4), expected)

@@ -1,0 +1,316 @@
+"""What the page says in words, and that no stranger's name can become part of its markup."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from crnn import plots
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
+from crnn.checkpoint import Origin
+from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn.insight.explain import Explanation
+from crnn.network.model import CRNN
+from crnn.web import page
+
+SHARES = {"jazz": 0.625, "rock": 0.25, "disco": 0.125}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"\' onmouseover=\'alert(1)" x="',
+    "</span></style>--><img src=x onerror=alert(1)>",
+    "{braces} {0} {0.__class__} {first.__init__.__globals__} %s %(a)s",
+    "; background: url(//evil) } { {{}} & &lt;b&gt; $\\frac{1}{2}$ \\",
+)
+
+
+class Shape(HTMLParser):
+    """The markup of a page: its elements with the names of their attributes, its texts, and all attributes' values."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple] = []
+        self.texts: list[str] = []
+        self.values: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, *(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.elements.append((f"/{tag}",))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.elements.append(("comment", data))
+
+
+def words(html: str) -> str:
+    """What a reader sees of HTML, in one line."""
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", html))).strip()
+
+
+def prediction_of(shares: dict[str, float], verdict: str | None = None, duration: float = 30.0) -> Prediction:
+    """An answer of one window; with no shares it is silence."""
+    return Prediction(
+        verdict=verdict or next(iter(shares), NO_MUSIC),
+        probabilities=shares,
+        genres=tuple(sorted(shares)) or ("disco", "jazz", "rock"),
+        timeline=np.float32([[shares[genre] for genre in sorted(shares)]] if shares else np.empty((0, 3))),
+        starts_seconds=np.zeros(min(len(shares), 1)),
+        window_seconds=10.0,
+        log_mel=np.zeros((128, 724), np.float32),
+        duration_seconds=duration,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict", "expected"),
+    [
+        (SHARES, "jazz", ["jazz 62%", "Of a hundred answers as sure as this one, about 62 were right in tests."]),
+        ({"rock": 1.0, "jazz": 0.0}, "rock", ["rock 100%", "about 100 were right"]),
+        (
+            {"rock": 0.34, "jazz": 0.33, "disco": 0.33},
+            UNSURE,
+            [
+                "Unsure: between rock and jazz",
+                "The best guess has 34%; below 45%, too many answers were wrong in tests.",
+            ],
+        ),
+        ({}, NO_MUSIC, ["No music here", "The recording is silent, or too soft to judge. Record it louder."]),
+    ],
+)
+def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: list[str]) -> None:
+    said = words(page.answer(prediction_of(shares, verdict), 0.45))
+    assert [part for part in expected if part not in said] == []
+    assert ("hundred" in said) == (verdict in shares)
+    assert ("best guess" in said) == (verdict == UNSURE)
+    assert ("example" in said, "long song" in said) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict", "expected"),
+    [
+        (SHARES, "jazz", "Its author calls this example jazz: the model agrees."),
+        (SHARES, "rock", "Its author calls this example jazz: the model is wrong."),
+        (SHARES, UNSURE, "Its author calls this example jazz: the model leaves it open."),
+        ({}, NO_MUSIC, "Its author calls this example jazz: the model leaves it open."),
+    ],
+)
+def test_an_example_is_compared_with_what_it_is(shares: dict[str, float], verdict: str, expected: str) -> None:
+    assert expected in words(page.answer(prediction_of(shares, verdict), 0.45, "jazz"))
+
+
+@pytest.mark.parametrize(("seconds", "is_long"), [(MAX_SECONDS - 1, False), (MAX_SECONDS, True)])
+def test_a_long_song_is_said_to_be_heard_in_part(seconds: float, is_long: bool) -> None:
+    said = words(page.answer(prediction_of(SHARES, duration=seconds), 0.45))
+    assert ("Of this long song, the first 15 minutes were heard." in said) == is_long
+
+
+def test_bars_are_as_wide_as_the_shares_in_the_order_and_the_colours_of_the_genres() -> None:
+    html = page.answer(prediction_of(SHARES), 0.45)
+    rows = re.findall(
+        r'<li style="--share: ([\d.]+); --colour: (#\w+)"><span>(\w+)</span><i></i><b>(\d+%)</b></li>', html
+    )
+    colours = plots.genre_colours(sorted(SHARES))
+    assert rows == [
+        ("0.6250", colours["jazz"], "jazz", "62%"),
+        ("0.2500", colours["rock"], "rock", "25%"),
+        ("0.1250", colours["disco"], "disco", "12%"),
+    ]
+    assert html.count("<li") == 3
+    assert "<li" not in page.answer(prediction_of({}), 0.45)
+
+
+@pytest.mark.parametrize("n_genres", [2, 10, 200])
+def test_while_nothing_is_heard_every_genre_has_its_place(n_genres: int) -> None:
+    genres = [f"genre {number}" for number in range(n_genres)]
+    html = page.waiting(genres)
+    assert re.findall(r"<span>(genre \d+)</span><i></i><b>(.*?)</b>", html) == [(genre, "") for genre in genres]
+    assert set(re.findall(r"--share: ([\d.]+)", html)) == {"0.0000"}
+    assert len(set(re.findall(r"--colour: (#\w{6})", html))) >= min(n_genres, 40)
+
+
+def test_a_message_says_its_values_and_keeps_its_english_for_the_translation() -> None:
+    html = page.say("{n} of {all} <b>", n=2, all="<3> {n}")
+    shape = Shape(html)
+    assert shape.elements == [("span", "data-say", "data-n", "data-all"), ("/span",)]
+    assert shape.values == ["{n} of {all} <b>", "2", "<3> {n}"]
+    assert "".join(shape.texts) == "2 of <3> {n} <b>"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0:00"), (9.99, "0:09"), (59.99, "0:59"), (60, "1:00"), (899.6, "14:59")]
+)
+def test_clock(seconds: float, expected: str) -> None:
+    assert page.clock(seconds) == expected
+
+
+def test_reasons_in_words() -> None:
+    evidence = np.zeros((8, 12), np.float32)
+    evidence[0, 0], evidence[7, 11], evidence[4, 5] = 3.0, 1.0, -9.0
+    said = words(page.reasons(Explanation("jazz", evidence, np.linspace(0, 1_812, 13).astype(int))))
+    assert "Orange spoke for jazz, blue against it." in said
+    first, second = re.findall(r"from (\S+) to (\S+), (\d+) to (\d+) Hz: (\d+)%", said)
+    assert (first[:3], first[4]) == (("0:00", "0:06", "0"), "75")
+    assert (second[:2], second[3:]) == (("1:09", "1:15"), ("11025", "25"))
+    nothing = page.reasons(Explanation("jazz", -np.ones((8, 1), np.float32), np.array([0, 24])))
+    assert words(nothing) == "Nothing in this song spoke for jazz."
+
+
+def test_footer_says_how_long_songs_stay_and_how_large_they_may_be() -> None:
+    said = words(page.footer(100, 3_600))
+    assert "deleted from the server within 60 minutes" in said
+    assert "Files up to 100 MB work, of which the first 15 minutes are heard" in said
+
+
+def drawing(text: str) -> Figure:
+    """A figure with a word in it."""
+    figure = Figure(figsize=(1, 1))
+    figure.text(0, 0, text, parse_math=False)
+    return figure
+
+
+def all_parts(name: str) -> dict[str, str]:
+    """All that the page says, with a name that a stranger chose wherever there is one."""
+    shares = {name: 0.5, f"{name}2": 0.3, "c": 0.2}
+    answered = prediction_of(shares)
+    evidence = np.ones((8, 2), np.float32)
+    edges = np.array([0, 24, 48])
+    return {
+        "say": page.say("It is {first}, {n}.", first=name, n=1),
+        "fault": page.fault(ValueError(name)),
+        "audio": page.fault(AudioError("{name} is empty.", name=name)),
+        "hint": page.hint("{model} answers.", model=name),
+        "answer": page.answer(answered, 0.4, made_as=name),
+        "wrong": page.answer(answered, 0.4, made_as=f"{name}2"),
+        "unsure": page.answer(replace(answered, verdict=UNSURE), 0.6, made_as=name),
+        "silent": page.answer(prediction_of({}), 0.6, made_as=name),
+        "waiting": page.waiting([name, "b"]),
+        "reasons": page.reasons(Explanation(name, evidence, edges)),
+        "no reasons": page.reasons(Explanation(name, -evidence, edges)),
+        "figure": page.figure("A title", "What it means.", drawing(name)),
+    }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_becomes_markup(name: str) -> None:
+    """The elements and attributes are those of a harmless name, and the name is there to be read, letter by letter."""
+    for part, harmless in all_parts("blues").items():
+        hostile = Shape(all_parts(name)[part])
+        assert hostile.elements == Shape(harmless).elements, part
+        assert name in "".join(hostile.texts), part
+        assert [value for value in hostile.values if name in value and value not in (name, f"{name}2")] == [], part
+
+
+def test_no_genre_becomes_markup_in_a_picture(tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "STEPS", plots.STEPS[-1:])  # the answer, where the names are
+    waveform = np.sin(np.arange(3 * SAMPLE_RATE, dtype=np.float32) / 8)
+
+    def picture(first: str) -> Shape:
+        model = CRNN(replace(tiny_model.config, genres=(first, "b", "c"))).eval()
+        model.load_state_dict(tiny_model.state_dict())
+        prediction = GenreClassifier(model, Origin("tiny")).predict_waveform(waveform)
+        [html] = page.inside_figures(model, waveform, prediction)
+        return Shape(html)
+
+    harmless = {element[0] for element in picture("a").elements}
+    for name in HOSTILE:
+        hostile = picture(name)
+        assert {element[0] for element in hostile.elements} == harmless
+        assert name[:6] in "".join(hostile.texts)
+        assert not [value for value in hostile.values if name[:6] in value]
+
+
+def test_a_figure_has_its_title_its_meaning_and_what_saves_it() -> None:
+    html = page.figure('A "title" & <more>', "What it means.", drawing("words"), "<b>5</b>")
+    shape = Shape(html)
+    said = "".join(shape.texts)
+    assert all(part in said for part in ('A "title" & <more>', "What it means.", "5", "words"))
+    assert html.count("<svg") == html.count("<figure") == 1
+    svg = re.search(r"<svg[^>]*>", html)[0]
+    assert 'data-say-label="A &quot;title&quot; &amp; &lt;more&gt;"' in svg
+    assert re.findall(r'data-save="(\w+)"', html) == ["svg", "png"]
+
+
+def test_a_title_cannot_break_its_figure() -> None:
+    assert Shape(page.figure(HOSTILE[2], "", drawing(""))).elements == Shape(page.figure("A", "", drawing(""))).elements
+
+
+def test_figures_of_the_sound_come_one_after_another_as_they_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def feature(key: str) -> plots.Feature:
+        def compute(sound: object) -> str:
+            computed.append(key)
+            return key
+
+        return plots.Feature(key, f"Title {key}", "What it means.", compute, drawing)
+
+    monkeypatch.setattr(plots, "FEATURES", tuple(feature(key) for key in "abc"))
+    figures = page.sound_figures(np.zeros(SAMPLE_RATE, np.float32))
+    assert computed == []
+    for number, key in enumerate("abc", start=1):
+        assert f"Title {key}" in words(next(figures))
+        assert computed == list("abc"[:number])
+    assert list(figures) == []
+
+
+def titles(figures: Iterator[str]) -> list[str]:
+    """What figures are called, by their pictures' labels."""
+    return [unescape(re.search(r'<svg data-say-label="([^"]*)"', html)[1]) for html in figures]
+
+
+def test_every_audio_feature_has_its_figure() -> None:
+    seconds = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    pulses = (0.3 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 0.5 < 0.1)).astype(np.float32)
+    assert titles(page.sound_figures(pulses)) == [feature.title for feature in plots.FEATURES]
+
+
+@pytest.mark.parametrize("sound", ["music", "silence", "short"])
+def test_every_step_of_the_inside_has_its_figure(tiny_model: CRNN, sound: str) -> None:
+    waveform = np.sin(np.arange((1 if sound == "short" else 5) * SAMPLE_RATE, dtype=np.float32) / 8)
+    if sound == "silence":
+        waveform[:] = 0
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict_waveform(waveform)
+    assert (prediction.verdict == NO_MUSIC) == (sound == "silence")
+    figures = page.inside_figures(tiny_model, waveform, prediction)
+    assert titles(figures) == [step.title for step in plots.STEPS]
+
+
+def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
+    tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = []
+
+    def step(key: str) -> plots.Step:
+        def figure(way: object) -> Figure:
+            ways.append(way)
+            return drawing(key)
+
+        return plots.Step(key, f"Title {key}", "What it means.", figure)
+
+    monkeypatch.setattr(plots, "STEPS", tuple(step(key) for key in "ab"))
+    seconds = np.arange(9 * SAMPLE_RATE) / SAMPLE_RATE
+    waveform = (0.3 * np.sin(2 * np.pi * 200 * seconds * (1 + seconds))).astype(np.float32)
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict_waveform(waveform)
+    figures = page.inside_figures(tiny_model, waveform, prediction)
+    assert "Title a" in words(next(figures))
+    assert len(ways) == 1
+    surest = prediction.timeline.max(axis=1).argmax()
+    assert ways[0].start_seconds == pytest.approx(prediction.starts_seconds[surest], abs=1e-6)
+    np.testing.assert_allclose(ways[0].probabilities, prediction.timeline[surest], atol=1e-5)
+    assert titles(figures) == ["Title b"]
+    assert ways[1] is ways[0]
+
+
+def test_figures_keep_their_order() -> None:
+    assert page.figures(["<i>1</i>", "<i>2</i>"]) == '<div class="figures"><i>1</i><i>2</i></div>'

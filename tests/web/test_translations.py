@@ -1,0 +1,53 @@
+"""The languages of the page: each has every text, and nothing is lost on the way."""
+
+import ast
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+import app
+from crnn import plots
+from crnn.web import about, handlers
+
+ROOT = Path(app.__file__).parent
+SPEAKING = ("say", "hint", "text", "_Fault")  # the functions that take a text
+
+
+def texts():
+    """The fixed texts that the sources show where they stand."""
+    for path in (ROOT / "app.py", ROOT / "crnn" / "audio.py", *(ROOT / "crnn" / "web").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None))
+            if name in SPEAKING and node.args and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+    for path in (ROOT / "assets" / "page").glob("*.html"):
+        yield from map(unescape, re.findall(r'data-say(?:-label)?="([^"]+)"', path.read_text("utf-8")))
+    for path in (ROOT / "assets" / "page").glob("*.js"):
+        yield from re.findall(
+            r"(?:message\(|'data-say': |dataset\.say = |say\(\w+, )'([^']+)'", path.read_text("utf-8")
+        )
+    for title, meaning, _ in about.TRAINING_FIGURES:
+        yield from (title, meaning)
+    for shown in (*plots.FEATURES, *plots.STEPS):
+        yield from (shown.title, shown.meaning)
+
+
+@pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
+def test_every_text_is_translated(code):
+    words = app.TRANSLATIONS[code]
+    assert not {*texts(), app.HUB_ID_HINT, handlers.NO_LONGER} - words.keys()
+    assert words.keys() == app.TRANSLATIONS["de"].keys()
+    assert all(translation.strip() for translation in words.values())
+
+
+@pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
+def test_translations_have_the_values_of_the_text(code):
+    for message, translation in app.TRANSLATIONS[code].items():
+        assert sorted(re.findall(r"\{\w*\}", translation)) == sorted(re.findall(r"\{\w*\}", message)), message
+
+
+def test_page_offers_the_languages_that_it_has():
+    assert {code.split("-")[0] for code in app.LANGUAGES} == {"en", *app.TRANSLATIONS}
+    assert len(app.LANGUAGES) >= 5
