@@ -109,13 +109,13 @@ def load_dataset(args: argparse.Namespace) -> Dataset:
 def load_features(args: argparse.Namespace) -> Features:
     """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
-        return Features.load(args.features)
+        return Features.load(args.features, complain)
     if args.data:
         return extract_features(find_tracks(args.data), DATA / "log-mels")
     cache = DATA / "gtzan-logmel.npz"
     if not cache.is_file():
         extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
-    return Features.load(cache)
+    return Features.load(cache, complain)
 
 
 def artists_of(args: argparse.Namespace, features: Features) -> list[str] | None:

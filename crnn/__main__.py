@@ -75,6 +75,8 @@ def classify(songs: Sequence[Path], model: str | None, as_json: bool) -> int:
                 complain(f"{path}: {error}")
                 status = 1
                 continue
+            for notice in prediction.notices:
+                complain(f"{path}: {notice}")
             if as_json:
                 print(json.dumps({"path": str(path), **prediction.as_dict()}), flush=True)
             else:

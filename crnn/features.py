@@ -1,14 +1,18 @@
 """From a waveform to what the network sees: log-mel spectrograms, windows of them, and the feature file."""
 
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import log
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy.signal import butter, sosfilt, sosfilt_zi
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
@@ -19,7 +23,7 @@ N_FFT = 2_048  # samples, 93 ms
 HOP_LENGTH = 914  # samples, 41.5 ms
 N_MELS = 128
 F_MAX = 11_025.0  # Hz
-FLOOR_DB = -80.0  # relative to the loudest cell of the clip
+FLOOR_DB = -80.0  # relative to the level that the log-mel stands on
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 24.1
 FEATURE_SETTINGS = {
     "sample_rate": SAMPLE_RATE,
@@ -28,7 +32,15 @@ FEATURE_SETTINGS = {
     "n_mels": N_MELS,
     "f_max": F_MAX,
     "floor_db": FLOOR_DB,
+    "reference": "95 % of sounding frames + 3.1 dB",
 }
+
+RUMBLE = butter(6, 22.0, "highpass", fs=SAMPLE_RATE, output="sos")  # -41 dB at 10 Hz, -20 dB at 15, -0.1 dB at 30
+SILENCE_DB = -42.0  # of mel power: a sine at -82 dBFS, white noise at -68 dBFS; of music at full scale it is +30
+HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZAN usually is
+SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
+BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident: a knock, a click, a pop
+GAP_SECONDS = 1.0  # a rest as short belongs to the music
 
 
 class DatasetError(ValueError):
@@ -36,14 +48,16 @@ class DatasetError(ValueError):
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram in decibels below the loudest cell of the clip.
+    """Log-mel spectrogram in decibels below the level of a clip's loud frames, which no brief sound moves.
 
     The mel power spectrogram is librosa's (Hann window, Slaney scale and norm, zero padding at the ends), computed by
-    torchaudio. Because the level is relative, a clip's gain has no effect.
+    torchaudio, of what sounds above 22 Hz. The power of channels is averaged, not their samples, which would cancel
+    where channels are out of phase. Because the level is relative, a clip's gain has no effect.
     """
 
     def __init__(self, hop_length: int = HOP_LENGTH) -> None:
         super().__init__()
+        self.hop_length = hop_length
         self.mel = MelSpectrogram(
             SAMPLE_RATE,
             n_fft=N_FFT,
@@ -53,15 +67,90 @@ class LogMel(nn.Module):
             power=2.0,
             norm="slaney",
             mel_scale="slaney",
-            pad_mode="constant",
+            center=False,
         )
 
-    @torch.inference_mode()
     def forward(self, waveform: Tensor) -> Tensor:
-        """Waveform (..., samples) at 22 050 Hz to log-mel (..., 128, frames), -80 to 0 dB; silence is all -80."""
-        power = self.mel(waveform)
-        peak = power.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
-        return (10.0 * torch.log10(power / peak)).clamp_min(FLOOR_DB)
+        """Waveform (samples,) or (channels, samples) at 22 050 Hz to log-mel (128, frames), -80 to 0 dB.
+
+        Where nothing sounds, all is -80.
+        """
+        return self.of_blocks([np.atleast_2d(waveform.numpy())])
+
+    def of_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:
+        """The same of a waveform that comes in blocks (channels, samples), however long it is."""
+        return stand_on_level(torch.cat(list(self.decibels(blocks)), dim=-1))
+
+    @torch.inference_mode()
+    def decibels(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Parts (128, frames) of the mel power spectrogram in dB; a sine of full scale has about 40."""
+        margin = np.zeros((1, N_FFT // 2))
+        rest, state = margin, None
+        for block in chain(_distinct(blocks), [None]):
+            if block is None:
+                above = np.repeat(margin, len(rest), axis=0)
+            else:
+                if state is None:  # as if the first sample had always been there: no step where the sound begins
+                    state = sosfilt_zi(RUMBLE)[:, None] * block[None, :, :1]
+                if len(block) != len(rest):
+                    rest = np.broadcast_to(rest, (len(block), rest.shape[1]))
+                    state = np.broadcast_to(state, (len(state), len(block), 2))
+                above, state = sosfilt(RUMBLE, block, zi=state)
+            rest = np.concatenate([rest, above], axis=1)
+            n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
+            if n_frames > 0:
+                yield self._mel_db(rest[:, : (n_frames - 1) * self.hop_length + N_FFT])
+                rest = rest[:, n_frames * self.hop_length :]
+
+    def _mel_db(self, samples: np.ndarray) -> Tensor:
+        power = self.mel(torch.from_numpy(samples.astype(np.float32))).mean(dim=0)
+        return 10.0 * torch.log10(power.clamp_min(torch.finfo(power.dtype).tiny))
+
+
+def _distinct(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks (channels, samples), of a single channel for as long as all are the same."""
+    is_mono = True
+    for block in blocks:
+        is_mono = is_mono and bool((block[1:] == block[0]).all())
+        yield block[:1] if is_mono else block
+
+
+def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
+    """Mel power (128, frames) in dB to a log-mel, -80 to 0 dB, that stands on the level of its loud frames.
+
+    That is what the loudest cells of the frames that sound exceed for a twentieth of the time, and for a second at
+    least: no knock, click or pop moves it, nor does gain. What is louder is cut off. A log-mel that stands on its level
+    already stays as it is. Frames up to `silence_db` are silent; where all are, the log-mel is -80.
+    """
+    loudest = _loudest_cells(decibels)
+    loudest = loudest[loudest > silence_db].sort(descending=True).values
+    if not len(loudest):
+        return torch.full_like(decibels, FLOOR_DB)
+    brief = n_frames_of(BRIEF_SECONDS)
+    loudest = loudest[loudest > loudest[min(brief, len(loudest) // 10)] - SOUNDING_DB]
+    exceeded = min(max(brief, len(loudest) // 20), len(loudest) // 10)
+    return (decibels - (loudest[exceeded] + HEADROOM_DB)).clamp(FLOOR_DB, 0.0)
+
+
+def sounding_frames(log_mel: Tensor) -> Tensor:
+    """Which frames of a log-mel (128, frames) are part of the music, bool (frames,): not its longer silences.
+
+    Silent is what lies far below the level, whatever it is: digital silence, the hiss before a song. The half seconds
+    about a sound belong to it.
+    """
+    sounds = _loudest_cells(log_mel) > -SOUNDING_DB
+    half_a_gap = n_frames_of(GAP_SECONDS) // 2
+    return F.max_pool1d(sounds[None].float(), 2 * half_a_gap + 1, stride=1, padding=half_a_gap)[0] > 0
+
+
+def without_silence(log_mel: Tensor) -> Tensor:
+    """The frames (128, n) of a log-mel (128, frames) that sound."""
+    return log_mel[:, sounding_frames(log_mel)]
+
+
+def _loudest_cells(log_mel: Tensor) -> Tensor:
+    """The loudest cell (frames,) of each frame, but for the lowest band, where rumble and steps are."""
+    return log_mel[1:].amax(dim=0)
 
 
 def mel_of_hz(hz: float) -> float:
@@ -141,6 +230,11 @@ class Features:
         levels = torch.from_numpy(self.logmel[index, :, : self.n_frames[index]])
         return to_decibels(levels, float(self.floor_db[index]))
 
+    def on_level(self) -> "Features":
+        """The same clips, each on the level of its loud frames, from their stored decibels."""
+        log_mels = [stand_on_level(self.decibels(index), float(self.floor_db[index])) for index in range(len(self))]
+        return Features.from_log_mels(log_mels, self.track_id)
+
     def select(self, indices: np.ndarray) -> "Features":
         """The tracks at `indices`, in that order."""
         return Features(self.logmel[indices], self.floor_db[indices], self.track_id[indices], self.n_frames[indices])
@@ -171,18 +265,27 @@ class Features:
         """Write the feature file (NumPy .npz); it appears under its name only when it is complete."""
         with whole_file(Path(path)) as file:
             np.savez_compressed(
-                file, logmel=self.logmel, floor_db=self.floor_db, track_id=self.track_id, n_frames=self.n_frames
+                file,
+                logmel=self.logmel,
+                floor_db=self.floor_db,
+                track_id=self.track_id,
+                n_frames=self.n_frames,
+                settings=json.dumps(FEATURE_SETTINGS),
             )
 
     @classmethod
-    def load(cls, path: str | PathLike) -> "Features":
+    def load(cls, path: str | PathLike, notice: Callable[[str], None] = lambda _: None) -> "Features":
         """Read a feature file; one without `n_frames` has the same number of frames in every track.
 
-        Raises DatasetError if the file is missing, damaged or not a feature file.
+        One that does not say how it was made is taken as if today's settings had made it, but for the level, which is
+        found anew; `notice` is told.
+
+        Raises DatasetError if the file is missing, damaged, not a feature file or made with other settings.
         """
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                settings = json.loads(str(arrays["settings"])) if "settings" in arrays else None
                 logmel, floor_db, track_id = arrays["logmel"], arrays["floor_db"], arrays["track_id"]
                 n_frames = arrays["n_frames"] if "n_frames" in arrays else np.full(len(logmel), logmel.shape[-1])
         except FileNotFoundError as error:
@@ -193,6 +296,12 @@ class Features:
         problem = features._problem()
         if problem:
             raise DatasetError(f"{path} is not a usable feature file: {problem}.")
+        if settings is None:
+            notice(f"{path} does not say how its log-mels were made; they are taken as made with today's settings.")
+            return features.on_level()
+        if settings != FEATURE_SETTINGS:
+            differing = _differing(settings)
+            raise DatasetError(f"{path} was made with other settings ({differing}): make it again from the audio.")
         return features
 
     def _problem(self) -> str | None:
@@ -207,3 +316,11 @@ class Features:
         if tracks == 0 or self.track_id.dtype.kind != "U" or len(set(self.track_id.tolist())) != tracks:
             return "the track_id are not text, not unique, or there are none"
         return None
+
+
+def _differing(settings: object) -> str:
+    """What of the settings of a feature file is not as here, in words."""
+    if not isinstance(settings, dict):
+        return "they cannot be read"
+    names = [name for name in {**FEATURE_SETTINGS, **settings} if settings.get(name) != FEATURE_SETTINGS.get(name)]
+    return ", ".join(f"{name} {settings.get(name)!r}, here {FEATURE_SETTINGS.get(name)!r}" for name in names)

@@ -1,34 +1,42 @@
 """From a song to its genre: what every front (page, command line, API) calls and shows."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import numpy as np
 import torch
 
-from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, load_audio
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames
 from crnn.network.model import CRNN
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"
-MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, until they only adjoin
-SILENCE_RMS = 1e-3  # of full scale, -60 dB, about the mean: a window that stays below is silent
+MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
+PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
 class Prediction:
-    """What a model heard in a song. Windows of silence are left out; where all are, there is nothing to recognise."""
+    """What a model heard in a song.
+
+    Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
+    silence ends that much later. Where all is silent, there is nothing to recognise.
+    """
 
     verdict: str  # a genre, UNSURE or NO_MUSIC
     probabilities: dict[str, float]  # by genre, most probable first: the mean over windows; empty for NO_MUSIC
     genres: tuple[str, ...]  # the columns of the timeline
     timeline: np.ndarray  # float32 (n_windows, n_genres): the probabilities in each window
     starts_seconds: np.ndarray  # float64 (n_windows,): where each window starts
-    window_seconds: float  # how long each window is
+    ends_seconds: np.ndarray  # float64 (n_windows,): where it ends
     log_mel: np.ndarray  # float32 (128, frames) dB, 24.1 frames a second
+    sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
+    peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
     duration_seconds: float
+    notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self) -> str:
         """The answer in one line: the genre, its probability and the runners-up."""
@@ -40,34 +48,33 @@ class Prediction:
         return f"{first}, then {', '.join(runners_up)}"
 
     def course(self, seconds: np.ndarray) -> np.ndarray:
-        """The probabilities (len(seconds), n_genres) at some times, NaN where no window lies: there the song is silent.
+        """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.
 
         Those of a window stand at its middle, with straight lines in between.
         """
         if not len(self.timeline):
             return np.full((len(seconds), len(self.genres)), np.nan)
-        window_seconds = min(self.window_seconds, self.duration_seconds)
-        middles = self.starts_seconds + window_seconds / 2
+        middles = (self.starts_seconds + self.ends_seconds) / 2
         shares = np.stack([np.interp(seconds, middles, column) for column in self.timeline.T], axis=1)
-        into_window = seconds[:, None] - self.starts_seconds  # (n_seconds, n_windows)
-        heard = ((into_window >= 0) & (into_window <= window_seconds)).any(axis=1)
-        return np.where(heard[:, None], shares, np.nan)
+        frames = np.clip((seconds * FRAMES_PER_SECOND).astype(int), 0, len(self.sounds) - 1)
+        return np.where(self.sounds[frames, None], shares, np.nan)
 
     def as_dict(self) -> dict:
         """The answer without the spectrogram, ready for JSON."""
-        rows = zip(self.starts_seconds.tolist(), self.timeline.tolist(), strict=True)
+        rows = zip(self.starts_seconds.tolist(), self.ends_seconds.tolist(), self.timeline.tolist(), strict=True)
         return {
             "genre": self.verdict,
             "probabilities": self.probabilities,
             "timeline": [
                 {
                     "start_seconds": start,
-                    "end_seconds": min(start + self.window_seconds, self.duration_seconds),
+                    "end_seconds": end,
                     "probabilities": dict(zip(self.genres, shares, strict=True)),
                 }
-                for start, shares in rows
+                for start, end, shares in rows
             ],
             "duration_seconds": self.duration_seconds,
+            "notices": [str(notice) for notice in self.notices],
         }
 
 
@@ -99,51 +106,64 @@ class GenreClassifier:
         return self.model.config.genres
 
     def predict(self, source: str | PathLike | bytes) -> Prediction:
-        """Classify an audio file, or its bytes. Raises AudioError."""
-        return self.predict_waveform(load_audio(source))
+        """Classify an audio file of any length, or its bytes. Raises AudioError."""
+        with open_audio(source) as sound:
+            prediction = self._predict(sound.blocks())
+            return replace(prediction, notices=sound.notices)
 
-    @torch.inference_mode()
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
-        """Classify a waveform (samples,), mono float at 22 050 Hz, full scale 1.
+        """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
 
-        Raises AudioError if it is shorter than one second, not mono or not finite, or if the model breaks down on it.
+        Raises AudioError if it is shorter than one second or not finite, or if the model breaks down on it.
         """
-        waveform = np.require(waveform, np.float32, ["C", "W"])  # what torch can take without a copy
-        if waveform.ndim != 1 or len(waveform) < MIN_SECONDS * SAMPLE_RATE:
+        waveform = np.atleast_2d(np.require(waveform, np.float32, ["C"]))
+        if waveform.ndim != 2 or waveform.shape[1] < MIN_SECONDS * SAMPLE_RATE or not len(waveform):
             raise AudioError(
-                "A waveform must be mono and at least {least} s at {rate} Hz; this one has shape {shape}.",
+                "A waveform must be (samples,) or (channels, samples) of at least {least} s at {rate} Hz; this one has "
+                "shape {shape}.",
                 least=f"{MIN_SECONDS:g}",
                 rate=SAMPLE_RATE,
                 shape=waveform.shape,
             )
-        config = self.model.config
-        log_mel = self.front_end(torch.from_numpy(waveform))
-        if not log_mel.isfinite().all():
+        return self._predict([waveform])
+
+    @torch.inference_mode()
+    def _predict(self, blocks: Iterable[np.ndarray]) -> Prediction:
+        """Classify a waveform that comes in blocks (channels, samples)."""
+        envelope = Envelope()
+        log_mel = self.front_end.of_blocks(envelope.watch(blocks))
+        peaks = envelope.peaks()
+        if not (log_mel.isfinite().all() and np.isfinite(peaks).all()):
             raise AudioError(
                 "A waveform must be finite, with full scale 1; this one has NaN, infinite or huge samples."
             )
-        hop_frames = min(max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS), config.window_frames)
-        logits, starts = self.model.window_logits(log_mel, hop_frames, self.batch_size)
-        if not logits.isfinite().all():
-            raise AudioError(
-                "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
-            )
-        timeline = (logits / config.temperature).softmax(dim=-1).numpy()
-        starts_samples = np.array(starts) * HOP_LENGTH
-        audible = [
-            waveform[start : start + config.window_frames * HOP_LENGTH].std() >= SILENCE_RMS for start in starts_samples
-        ]
-        timeline, starts_samples = timeline[audible], starts_samples[audible]
+        config, duration_seconds = self.model.config, envelope.n_samples / SAMPLE_RATE
+        sounds = sounding_frames(log_mel)
+        frames = sounds.nonzero()[:, 0].numpy()  # of the song, one for each of those that are heard
+        timeline, edges_seconds = np.zeros((0, len(self.genres)), np.float32), np.zeros((0, 2))
+        if len(frames):
+            hop_frames = max(config.hop_frames, len(frames) // MOST_WINDOWS)
+            heard = log_mel if len(frames) == log_mel.shape[1] else log_mel[:, sounds]
+            logits, starts = self.model.window_logits(heard, hop_frames, self.batch_size)
+            if not logits.isfinite().all():
+                raise AudioError(
+                    "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
+                )
+            timeline = (logits / config.temperature).softmax(dim=-1).numpy()
+            lasts = np.minimum(np.array(starts) + config.window_frames, len(frames)) - 1
+            edges_seconds = np.stack([frames[starts], frames[lasts] + 1], axis=1) / FRAMES_PER_SECOND
         probabilities, verdict = self._answer(timeline)
         return Prediction(
             verdict=verdict,
             probabilities=probabilities,
             genres=self.genres,
             timeline=timeline,
-            starts_seconds=starts_samples / SAMPLE_RATE,
-            window_seconds=config.window_frames / FRAMES_PER_SECOND,
+            starts_seconds=edges_seconds[:, 0],
+            ends_seconds=np.minimum(edges_seconds[:, 1], duration_seconds),
             log_mel=log_mel.numpy(),
-            duration_seconds=len(waveform) / SAMPLE_RATE,
+            sounds=sounds.numpy(),
+            peaks=peaks,
+            duration_seconds=duration_seconds,
         )
 
     def _answer(self, timeline: np.ndarray) -> tuple[dict[str, float], str]:
@@ -154,3 +174,27 @@ class GenreClassifier:
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
         return probabilities, top if probabilities[top] >= self.model.config.unsure_below else UNSURE
+
+
+class Envelope:
+    """How loud a waveform is over time, while it passes in blocks (channels, samples)."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._peaks: list[np.ndarray] = []
+        self._rest = np.zeros(0, np.float32)
+
+    def watch(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same blocks."""
+        for block in blocks:
+            self.n_samples += block.shape[1]
+            loudest = np.concatenate([self._rest, np.abs(block).max(axis=0)])
+            whole = len(loudest) // PEAK_SAMPLES * PEAK_SAMPLES
+            self._peaks.append(loudest[:whole].reshape(-1, PEAK_SAMPLES).max(axis=1))
+            self._rest = loudest[whole:]
+            yield block
+
+    def peaks(self) -> np.ndarray:
+        """The largest absolute sample of any channel in each PEAK_SAMPLES, the last part included: (n_peaks,)."""
+        rest = [self._rest.max(keepdims=True)] if len(self._rest) else []
+        return np.concatenate([*self._peaks, *rest])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crnn.audio import AudioError, load_audio
+from crnn.audio import AudioError, open_audio
 from crnn.features import FEATURE_SETTINGS, FLOOR_DB, DatasetError, Features, LogMel, n_frames_of, to_levels
 from crnn.files import whole_file
 
@@ -181,7 +181,8 @@ def _extract_one(front_end: LogMel, path: Path, place: Path) -> str | OSError | 
     Returns what is wrong with the file, or an OSError if it is gone or the cache cannot be written.
     """
     try:
-        log_mel = front_end(torch.from_numpy(load_audio(path)))
+        with open_audio(path) as sound:
+            log_mel = front_end.of_blocks(sound.blocks())
     except AudioError as error:
         return str(error) if path.exists() else FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if log_mel.max() <= FLOOR_DB:

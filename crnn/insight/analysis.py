@@ -28,27 +28,27 @@ CLARITY_FRAMES = round(8 * FRAMES_PER_SECOND)  # in which a tempo may be taken a
 
 
 class Sound:
-    """A waveform (samples,), mono float at 22 050 Hz with full scale 1, and the spectrograms that features share.
+    """A waveform (samples,) or (channels, samples), float at 22 050 Hz with full scale 1, and spectrograms of it.
 
-    They are made when a feature first needs them: 0.2 GB for 15 minutes.
+    Features share them; they are made when a feature first needs them: 0.2 GB for 15 minutes.
     """
 
     def __init__(self, waveform: np.ndarray) -> None:
-        self.waveform = np.asarray(waveform, np.float32)
-        self.duration_seconds = len(waveform) / SAMPLE_RATE
+        self.waveform = np.atleast_2d(np.asarray(waveform, np.float32))
+        self.duration_seconds = self.waveform.shape[1] / SAMPLE_RATE
 
     @cached_property
     def power(self) -> np.ndarray:
-        """The power spectrogram (1025, frames), float32; bins are 10.8 Hz apart."""
+        """The power spectrogram (1025, frames), float32, the mean of the channels'; bins are 10.8 Hz apart."""
         import librosa  # noqa: PLC0415
 
-        padded = np.pad(self.waveform, N_FFT // 2)
-        n_frames = 1 + len(self.waveform) // HOP_LENGTH
+        padded = np.pad(self.waveform, ((0, 0), (N_FFT // 2, N_FFT // 2)))
+        n_frames = 1 + self.waveform.shape[1] // HOP_LENGTH
         power = np.empty((1 + N_FFT // 2, n_frames), np.float32)
         for first in range(0, n_frames, BLOCK_FRAMES):
-            block = padded[first * HOP_LENGTH :][: (BLOCK_FRAMES - 1) * HOP_LENGTH + N_FFT]
+            block = padded[:, first * HOP_LENGTH :][:, : (BLOCK_FRAMES - 1) * HOP_LENGTH + N_FFT]
             spectra = librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, center=False)
-            power[:, first : first + BLOCK_FRAMES] = np.abs(spectra) ** 2
+            power[:, first : first + BLOCK_FRAMES] = (np.abs(spectra) ** 2).mean(axis=0)
         return power
 
     @cached_property
@@ -79,7 +79,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Loudness:
-    """A waveform (samples,) with full scale 1 and its RMS level `dbfs` (frames,), -80 at the lowest."""
+    """A waveform (channels, samples) with full scale 1 and its RMS level `dbfs` (frames,), -80 at the lowest."""
 
     waveform: np.ndarray
     dbfs: np.ndarray

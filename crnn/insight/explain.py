@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, N_MELS, hz_of_band, repeat_to
+from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, N_MELS, hz_of_band, repeat_to, sounding_frames
 from crnn.network.model import CRNN
 
 # Patches are about an octave high (the lowest is the bass) and a fifth of a window long. Training hid more cells than
@@ -88,7 +88,8 @@ def explain(
 ) -> Explanation:
     """What in a log-mel (128, frames) in dB spoke for `genre` and what against it, to a model in evaluation mode.
 
-    `progress` is called with the share of the work that is done; what it raises ends the work and passes through.
+    Silences, which the model does not hear, say nothing. `progress` is called with the share of the work that is done;
+    what it raises ends the work and passes through.
     Raises ValueError if the model does not know the genre or the log-mel has another shape.
     """
     config = model.config
@@ -96,7 +97,11 @@ def explain(
         raise ValueError(f"the model knows {', '.join(config.genres)}, not {genre!r}")
     if log_mel.ndim != 2 or log_mel.shape[0] != N_MELS or not log_mel.shape[1]:
         raise ValueError(f"log_mel must be ({N_MELS}, frames), not {log_mel.shape}")
-    clip = torch.from_numpy(np.require(log_mel, np.float32, ["C", "W"]))
+    song = torch.from_numpy(np.require(log_mel, np.float32, ["C", "W"]))
+    sounds = sounding_frames(song)
+    if not sounds.any():
+        return Explanation(genre, np.zeros((len(BAND_EDGES) - 1, 1), np.float32), np.array([0, song.shape[1]]))
+    clip = song[:, sounds]
     frame_edges = _frame_edges(clip.shape[1], config.window_frames)
     columns = []
     for number, (start, end) in enumerate(pairwise(frame_edges.tolist()), start=1):
@@ -109,7 +114,17 @@ def explain(
         columns.append((log_odds[0] - log_odds[1:]).masked_fill(is_silent, 0.0).numpy())
         if progress:
             progress(number / (len(frame_edges) - 1))
-    return Explanation(genre, np.stack(columns, axis=1), frame_edges)
+    return _with_silences(Explanation(genre, np.stack(columns, axis=1), frame_edges), sounds.numpy())
+
+
+def _with_silences(heard: Explanation, sounds: np.ndarray) -> Explanation:
+    """An explanation of the frames of a song that sound as one of the song; `sounds` is bool (frames,)."""
+    column = np.full(len(sounds), -1)  # of each frame, -1 for silence
+    column[sounds] = np.repeat(np.arange(heard.evidence.shape[1]), np.diff(heard.frame_edges))
+    edges = np.array([0, *(np.flatnonzero(np.diff(column)) + 1), len(sounds)])
+    column, frames = column[edges[:-1]], np.diff(edges)
+    share = np.where(column < 0, 0, frames / np.diff(heard.frame_edges)[column])  # of a patch that a silence parts
+    return Explanation(heard.genre, np.float32(heard.evidence[:, column] * share), edges)
 
 
 def _frame_edges(n_frames: int, window_frames: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, N_FFT, windows
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, N_FFT, repeat_to
 from crnn.network.model import CRNN, CRNNConfig, Member
 from crnn.network.musicnn import INPUT_FRAMES_PER_SECOND, MIDDLE_CHANNELS, STEP_FRAMES, TIMBRAL
 
@@ -30,8 +30,8 @@ class Trace:
     genres: tuple[str, ...]
     start_seconds: float  # in the song
     duration_seconds: float  # of the window
-    waveform: np.ndarray  # float32 (samples,) of the window; frame i is about sample i * 914
-    log_mel: np.ndarray  # float32 (128, frames) dB below the loudest cell of the song
+    waveform: np.ndarray  # float32 (channels, samples) of the window; frame i is about sample i * 914
+    log_mel: np.ndarray  # float32 (128, frames) dB below the level of the song
     maps: tuple[Maps, ...]  # of the convolutions; the last is what the recurrent layer reads, one frame a step
     directions: tuple[str, ...]  # of the recurrent layer: forwards and backwards, or the single one of a model without
     states: np.ndarray  # float32 (steps, features) in equal parts for the directions; -1 to 1 if it has two
@@ -53,8 +53,8 @@ class Trace:
 
     def spectrum_db(self, frame: int) -> np.ndarray:
         """The power spectrum (1025,) of a frame in dB below its peak, with the Hann window of the log-mel."""
-        samples = np.pad(self.waveform, N_FFT // 2)[frame * HOP_LENGTH :][:N_FFT]
-        power = np.abs(np.fft.rfft(samples * hann())) ** 2
+        samples = np.pad(self.waveform, ((0, 0), (N_FFT // 2, N_FFT // 2)))[:, frame * HOP_LENGTH :][:, :N_FFT]
+        power = (np.abs(np.fft.rfft(samples * hann())) ** 2).mean(axis=0)
         return 10 * np.log10(np.maximum(power / max(power.max(), 1e-20), 1e-10))
 
 
@@ -64,19 +64,18 @@ def hann() -> np.ndarray:
 
 
 @torch.inference_mode()
-def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: int = 0) -> Trace:
+def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds: float = 0.0) -> Trace:
     """Follow one window of a song through a model in evaluation mode, which stays as it is.
 
     Args:
         model: several threads may use it meanwhile.
-        log_mel: of the whole song, (128, frames) dB.
-        waveform: of the whole song, (samples,) at 22 050 Hz.
-        start_frame: where the window starts, at the latest so that it ends with the song.
+        log_mel: of the window, (128, frames) dB; what is more is left out.
+        waveform: of the same, (samples,) or (channels, samples) at 22 050 Hz.
+        start_seconds: where the window starts in the song.
     """
     config = model.config
-    song = torch.from_numpy(log_mel)
-    start_frame = min(start_frame, max(song.shape[1] - config.window_frames, 0))
-    window = windows(song[:, start_frame : start_frame + config.window_frames], config.window_frames, 1)[0][:1]
+    waveform = np.atleast_2d(waveform)
+    window = repeat_to(torch.from_numpy(log_mel), config.window_frames)[None]
     member = model.members[0]
     stem = model.stem(window)
     maps = _MAPS[config.front](member, stem, config)
@@ -85,9 +84,9 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_frame: i
     logits = model(window)[0]
     return Trace(
         genres=config.genres,
-        start_seconds=start_frame / FRAMES_PER_SECOND,
+        start_seconds=start_seconds,
         duration_seconds=config.window_frames / FRAMES_PER_SECOND,
-        waveform=_cut(waveform, start_frame, config.window_frames),
+        waveform=_filled(waveform[:, : log_mel.shape[1] * HOP_LENGTH], config.window_frames * HOP_LENGTH),
         log_mel=window[0].numpy(),
         maps=maps,
         directions=member.recurrent.directions,
@@ -121,10 +120,6 @@ def _musicnn_maps(member: Member, stem: Tensor, _: CRNNConfig) -> tuple[Maps, ..
 _MAPS = {"small": _small_maps, "musicnn": _musicnn_maps}
 
 
-def _cut(waveform: np.ndarray, start_frame: int, n_frames: int) -> np.ndarray:
-    """The samples of a window; a short song is repeated, and of a long one only the last frame may need padding."""
-    n_samples = n_frames * HOP_LENGTH
-    part = waveform[start_frame * HOP_LENGTH :][:n_samples]
-    if start_frame == 0:
-        return np.resize(part, n_samples)
-    return np.pad(part, (0, n_samples - len(part)))
+def _filled(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """A waveform (channels, samples), repeated until it is `n_samples` long."""
+    return np.pad(waveform, ((0, 0), (0, max(n_samples - waveform.shape[1], 0))), mode="wrap")[:, :n_samples]

@@ -89,8 +89,8 @@ def timeline(shares: np.ndarray, genres: Sequence[str], end_seconds: float) -> F
 
 
 def waveform(axes: Axes, samples: np.ndarray) -> None:
-    """A waveform (samples,) over the time of the axes: the range of the samples in each column."""
-    lowest, highest = columns(samples, np.minimum), columns(samples, np.maximum)
+    """A waveform (channels, samples) over the time of the axes: the range of the samples in each column."""
+    lowest, highest = columns(samples, np.minimum).min(axis=0), columns(samples, np.maximum).max(axis=0)
     seconds = np.linspace(*axes.get_xlim(), len(lowest))
     axes.fill_between(seconds, lowest, highest, color=BLUE, linewidth=0.4)
     peak = max(highest.max(), -lowest.min())

@@ -63,10 +63,11 @@ def waveform(trace: Trace) -> Figure:
 def frames(trace: Trace) -> Figure:
     """A fifth of a second about the loudest frame, and the Hann windows of the frames there."""
     centre = trace.loudest_frame * HOP_LENGTH / SAMPLE_RATE
-    seconds = np.arange(len(trace.waveform)) / SAMPLE_RATE - centre
+    channel = trace.waveform[np.abs(trace.waveform).max(axis=1).argmax()]  # the loudest
+    seconds = np.arange(len(channel)) / SAMPLE_RATE - centre
     shown = np.abs(seconds) <= ZOOM_SECONDS / 2
     figure, axes = _wide(1.2)
-    samples = trace.waveform[shown]
+    samples = channel[shown]
     peak = max(np.abs(samples).max(), 1e-6)
     axes.plot(1_000 * (seconds[shown] + ZOOM_SECONDS / 2), samples / peak, color=BLUE, linewidth=0.6, label="waveform")
     window_ms = 1_000 * (np.arange(N_FFT) - N_FFT / 2) / SAMPLE_RATE

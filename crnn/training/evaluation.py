@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.features import Features
+from crnn.features import Features, without_silence
 from crnn.network.model import CRNN
 from crnn.training.metrics import Calibration, mean_probabilities, metrics
 
@@ -42,7 +42,7 @@ class Clips:
 def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
     """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes."""
     model.eval()
-    return [model.window_logits(log_mel)[0] for log_mel in clips.log_mels()]
+    return [model.window_logits(without_silence(log_mel))[0] for log_mel in clips.log_mels()]
 
 
 def calibrated(model: CRNN, calibration: Calibration) -> CRNN:

@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from crnn.audio import SUFFIXES, AudioError, load_audio
+from crnn.audio import SUFFIXES, AudioError
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
@@ -58,8 +58,7 @@ class Page:
         if song is None:
             return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
         try:
-            waveform = load_audio(song)
-            prediction = classifier.predict_waveform(waveform)
+            prediction = classifier.predict(song)
         except AudioError as error:
             return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
@@ -69,7 +68,7 @@ class Page:
         name = CREDITS[made_as] if made_as else Path(song).name
         other = own and own.origin.name
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, other)
-        view = gr.update(value=json.dumps(song_view(name, prediction, waveform)), overlay="")
+        view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
 
     def overhear(self, event: gr.EventData, own: GenreClassifier | None) -> tuple[str, str]:
@@ -117,8 +116,8 @@ class Page:
     def inside(self, heard: Heard | None, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
 
-        def draw(waveform: np.ndarray) -> Iterator[str]:
-            return page.inside_figures(heard.classifier.model, waveform, heard.prediction)
+        def draw(path: str) -> Iterator[str]:
+            return page.inside_figures(heard.classifier.model, path, heard.prediction)
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 
@@ -128,7 +127,7 @@ class Page:
         heard: Heard | None,
         shown: tuple | None,
         visit: Visit,
-        draw: Callable[[np.ndarray], Iterator[str]],
+        draw: Callable[[str], Iterator[str]],
     ) -> Iterator[tuple]:
         if heard is None:
             yield page.hint("Choose a song first."), None, gr.update(visible=False)
@@ -139,18 +138,17 @@ class Page:
         if heard.key == shown:
             yield UNCHANGED
             return
+        token, parts = visit.start(work), []
         try:
-            waveform = load_audio(heard.path)
+            for figure in draw(heard.path):
+                if not visit.is_latest(work, token):
+                    yield UNCHANGED
+                    return
+                parts.append(figure)
+                yield page.figures(parts), None, gr.update(visible=True)
         except AudioError:  # its time on the server is over
             yield page.hint(NO_LONGER), None, gr.update(visible=False)
             return
-        token, parts = visit.start(work), []
-        for figure in draw(waveform):
-            if not visit.is_latest(work, token):
-                yield UNCHANGED
-                return
-            parts.append(figure)
-            yield page.figures(parts), None, gr.update(visible=True)
         yield gr.skip(), heard.key, gr.update(visible=False)
 
     def hear_many(
@@ -221,10 +219,10 @@ class Page:
 
         The answer has `genre` (the most probable one, "unsure", or "no music" for silence), `probabilities` (of each
         genre, the highest first), `timeline` (the probabilities in windows of the song, each with its `start_seconds`
-        and `end_seconds`) and `duration_seconds`.
+        and `end_seconds`), `duration_seconds` and `notices`, sentences on what is wrong with the file.
 
         Args:
-            song: a sound file, or a video with sound, of at least one second; the first 15 minutes are heard.
+            song: a sound file, or a video with sound, of at least one second.
         """
         if song is None:
             raise gr.Error("There is no song: send an audio file.", print_exception=False)

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.audio import MAX_SECONDS, AudioError
-from crnn.features import FRAMES_PER_SECOND
+from crnn.audio import MAX_SECONDS, AudioError, load_audio
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.insight.analysis import Sound
 from crnn.insight.explain import Explanation
@@ -48,8 +48,7 @@ def answer(
     notes = [meaning(prediction, unsure_below)]
     if made_as:
         notes.append(compare(prediction.verdict, made_as))
-    if prediction.duration_seconds >= MAX_SECONDS:
-        notes.append(hint("Of this long song, the first {minutes} minutes were heard.", minutes=MAX_SECONDS // 60))
+    notes += [hint(notice.message, **notice.values) for notice in prediction.notices]
     if other_model:
         notes.append(hint("Answered by {model}.", model=other_model))
     return _told(prediction, notes, "told whole")
@@ -162,9 +161,11 @@ def clock(seconds: float) -> str:
     return f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
 
 
-def sound_figures(waveform: np.ndarray) -> Iterator[str]:
-    """The audio features of a waveform (samples,), each as soon as it is computed."""
-    sound = Sound(waveform)
+def sound_figures(path: str) -> Iterator[str]:
+    """The audio features of a song, each as soon as it is computed. Raises AudioError."""
+    sound = Sound(load_audio(path))
+    if sound.duration_seconds >= MAX_SECONDS:
+        yield hint("Of this long song, these are the first {minutes} minutes.", minutes=MAX_SECONDS // 60)
     for feature in plots.FEATURES:
         values = feature.compute(sound)
         bpm = getattr(values, "bpm", None)
@@ -172,12 +173,19 @@ def sound_figures(waveform: np.ndarray) -> Iterator[str]:
         yield figure(feature.title, feature.meaning, feature.figure(values), value)
 
 
-def inside_figures(model: CRNN, waveform: np.ndarray, prediction: Prediction) -> Iterator[str]:
-    """The way from a waveform (samples,) to the genre, step by step, in the window that the model was surest about."""
-    start_seconds = 0.0  # of silence, of which there are no windows
-    if len(prediction.timeline):
-        start_seconds = prediction.starts_seconds[prediction.timeline.max(axis=1).argmax()]
-    way = trace(model, prediction.log_mel, waveform, round(start_seconds * FRAMES_PER_SECOND))
+def inside_figures(model: CRNN, path: str, prediction: Prediction) -> Iterator[str]:
+    """The way from a song that is no silence to its genre, step by step, in the window that the model was surest about.
+
+    Raises AudioError.
+    """
+    surest = prediction.timeline.max(axis=1).argmax()
+    start_seconds, end_seconds = prediction.starts_seconds[surest], prediction.ends_seconds[surest]
+    passage = load_audio(path, start_seconds=start_seconds, max_seconds=end_seconds - start_seconds)
+    first, end = (round(seconds * FRAMES_PER_SECOND) for seconds in (start_seconds, end_seconds))
+    sounds = prediction.sounds[first:end]
+    samples = np.repeat(sounds, HOP_LENGTH)[: passage.shape[1]]
+    log_mel, passage = prediction.log_mel[:, first:end][:, sounds], passage[:, : len(samples)][:, samples]
+    way = trace(model, log_mel, passage, float(start_seconds))
     for step in plots.STEPS:
         yield figure(step.title, step.meaning, step.figure(way))
 
@@ -208,10 +216,9 @@ def footer(megabytes: int, kept_seconds: int) -> str:
                 minutes=kept_seconds // 60,
             ),
             hint(
-                "Files up to {megabytes} MB work, of which the first {minutes} minutes are heard: wav, mp3, flac, ogg, "
-                "opus, m4a, aac, webm, wma, aiff, and videos with sound.",
+                "Files up to {megabytes} MB work, however long: wav, mp3, flac, ogg, opus, m4a, aac, webm, wma, aiff, "
+                "many others, and videos with sound.",
                 megabytes=megabytes,
-                minutes=MAX_SECONDS // 60,
             ),
             hint(
                 "The model knows its genres alone: any other music can only come out as one of them or as unsure. An "

@@ -10,14 +10,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from crnn.audio import SAMPLE_RATE
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz, to_levels
 from crnn.inference import Prediction
 from crnn.insight.explain import Explanation
 from crnn.plots import genre_colours
-from crnn.plots.style import MEL_TICKS_HZ, readable_on
+from crnn.plots.style import MEL_TICKS_HZ, columns, readable_on
 
-PEAKS_A_SECOND, FEWEST_PEAKS, MOST_PEAKS = 12, 900, 6_000  # of the waveform
+MOST_PEAKS = 6_000  # of the waveform
+MOST_FRAMES = 24 * 2_048  # of the spectrogram, half an hour; of a longer song each column is several
 COURSE_POINTS = 300  # along the areas of the genres
 TILE_FRAMES = 2_048  # of a picture: browsers draw nothing wider than some 16,000 pixels
 PALETTE = (255 * colormaps["magma"](np.arange(256))[:, :3]).round().astype(np.uint8)
@@ -25,12 +25,12 @@ MOST_OPACITY = 200  # of 255: the spectrogram stays visible
 SPOKE_FOR, SPOKE_AGAINST = (255, 169, 14), (63, 144, 218)  # orange and blue, which every eye tells apart
 
 
-def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
+def song_view(name: str, prediction: Prediction) -> dict:
     """All that the drawing needs, ready for JSON.
 
     The genres come most probable first, with their colours and their `shares` at the times `seconds`, None where the
-    song is silent; `tiles` are pictures of the log-mel at full resolution, side by side; `peaks` is the envelope of the
-    `waveform` (samples,), 0 to 1; `ticks_hz` are frequencies with their height from the bottom, 0 to 1.
+    song is silent; `tiles` are pictures of the log-mel, side by side; `peaks` is the envelope of the waveform, 0 to 1;
+    `ticks_hz` are frequencies with their height from the bottom, 0 to 1.
     """
     seconds = np.linspace(0, prediction.duration_seconds, COURSE_POINTS)
     shares = prediction.course(seconds)
@@ -50,8 +50,8 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
             }
             for i in order
         ],
-        "peaks": envelope(waveform).round(3).tolist(),
-        "tiles": list(tiles(to_levels(torch.from_numpy(prediction.log_mel)))),
+        "peaks": envelope(prediction.peaks).round(3).tolist(),
+        "tiles": list(tiles(to_levels(torch.from_numpy(columns(prediction.log_mel, np.maximum, MOST_FRAMES))))),
         "spectrogram_seconds": prediction.log_mel.shape[1] / FRAMES_PER_SECOND,
         "ticks_hz": [[hz, (band_of_hz(hz) + 0.5) / N_MELS] for hz in MEL_TICKS_HZ],
         "floor_db": int(FLOOR_DB),
@@ -59,11 +59,9 @@ def song_view(name: str, prediction: Prediction, waveform: np.ndarray) -> dict:
     }
 
 
-def envelope(waveform: np.ndarray) -> np.ndarray:
-    """The largest absolute sample in each of many parts of a waveform (samples,), relative to the largest of all."""
-    n_peaks = np.clip(PEAKS_A_SECOND * len(waveform) // SAMPLE_RATE, FEWEST_PEAKS, MOST_PEAKS)
-    firsts = np.linspace(0, len(waveform), min(len(waveform), n_peaks), endpoint=False).astype(int)
-    peaks = np.maximum.reduceat(np.abs(waveform), firsts)
+def envelope(peaks: np.ndarray) -> np.ndarray:
+    """The peaks (n_peaks,) of a waveform relative to the largest of all, as many as can be drawn."""
+    peaks = columns(peaks, np.maximum, MOST_PEAKS)
     return peaks / max(peaks.max(), np.finfo(np.float32).tiny)
 
 
@@ -74,7 +72,8 @@ def overlay(explanation: Explanation) -> list[dict]:
     strength = strength / max(np.abs(strength).max(), np.finfo(np.float32).tiny)
     colours = np.where(strength[..., None] > 0, np.uint8(SPOKE_FOR), np.uint8(SPOKE_AGAINST))
     opacity = (MOST_OPACITY * np.sqrt(np.abs(strength))).round().astype(np.uint8)  # the root lets weak parts be seen
-    return list(tiles(np.concatenate([colours, opacity[..., None]], axis=-1)))
+    picture = np.concatenate([colours, opacity[..., None]], axis=-1)
+    return list(tiles(picture[:, :: -(-picture.shape[1] // MOST_FRAMES)]))
 
 
 def tiles(picture: np.ndarray) -> Iterator[dict]:

@@ -69,7 +69,7 @@ def texts(figure):
 @torch.inference_mode()
 def test_trace_agrees_with_the_model(model, song):
     waveform, log_mel = song
-    way = trace(model, log_mel, waveform, start_frame=30)
+    way = trace(model, log_mel[:, 30:], waveform[30 * HOP_LENGTH :], 30 / FRAMES_PER_SECOND)
     window = torch.from_numpy(log_mel[None, :, 30 : 30 + model.config.window_frames])
     assert way.log_mel == pytest.approx(window[0].numpy())
     assert way.logits == pytest.approx(model(window)[0].numpy(), abs=1e-5)
@@ -132,28 +132,28 @@ def test_shapes_of_the_musicnn_front(musicnn_model, song):
 
 
 def test_waveform_and_log_mel_are_of_the_same_moment(tiny_model):
-    waveform = 1e-4 * np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE).astype(np.float32)
-    waveform[60 * HOP_LENGTH] = 1.0
+    waveform = 1e-3 * np.random.default_rng(0).standard_normal((2, 5 * SAMPLE_RATE)).astype(np.float32)
+    waveform[:, 60 * HOP_LENGTH] = 1.0, -1.0
     log_mel = LogMel()(torch.from_numpy(waveform)).numpy()
-    way = trace(tiny_model, log_mel, waveform, start_frame=40)
-    assert way.waveform.argmax() == 20 * HOP_LENGTH
+    way = trace(tiny_model, log_mel[:, 40:], waveform[:, 40 * HOP_LENGTH :])
+    assert np.abs(way.waveform).argmax(axis=1).tolist() == [20 * HOP_LENGTH] * 2
     assert way.loudest_frame == 20
-    assert way.duration_seconds == pytest.approx(len(way.waveform) / SAMPLE_RATE)
+    assert way.duration_seconds == pytest.approx(way.waveform.shape[1] / SAMPLE_RATE)
     assert way.spectrum_db(20).min() > -1  # a click holds all frequencies alike
 
 
-def test_the_last_window_ends_with_the_song(tiny_model, song):
+def test_what_is_longer_than_the_window_is_left_out(tiny_model, song):
     waveform, log_mel = song
-    way = trace(tiny_model, log_mel, waveform, start_frame=10_000)
-    assert way.log_mel[:, -1].tolist() == log_mel[:, -1].tolist()
-    assert len(way.waveform) == tiny_model.config.window_frames * HOP_LENGTH
+    way = trace(tiny_model, log_mel, waveform)
+    assert way.log_mel.tolist() == log_mel[:, : tiny_model.config.window_frames].tolist()
+    assert way.waveform.tolist() == [waveform[: tiny_model.config.window_frames * HOP_LENGTH].tolist()]
 
 
 def test_a_short_song_is_repeated(tiny_model, tone):
     waveform = tone(1.0)
     way = trace(tiny_model, LogMel()(torch.from_numpy(waveform)).numpy(), waveform)
     assert way.start_seconds == 0.0
-    assert way.waveform[SAMPLE_RATE : SAMPLE_RATE + 100].tolist() == waveform[:100].tolist()
+    assert way.waveform[0, SAMPLE_RATE : SAMPLE_RATE + 100].tolist() == waveform[:100].tolist()
 
 
 def test_spectrum_of_a_tone_peaks_at_its_frequency(tiny_model):
@@ -194,7 +194,7 @@ def test_figures_can_be_drawn(model, song, step, level):
 
 
 def test_steps_over_time_share_their_axis(model, song):
-    way = trace(model, song[1], song[0], start_frame=30)
+    way = trace(model, song[1][:, 30:], song[0][30 * HOP_LENGTH :], 30 / FRAMES_PER_SECOND)
     span = (way.start_seconds, way.start_seconds + way.duration_seconds)
     places = set()
     for key in ("waveform", "log_mel", "convolutions", "recurrent"):

@@ -1,23 +1,25 @@
 """What the page says in words, and that no stranger's name can become part of its markup."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice
 from crnn.checkpoint import Origin
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.insight.explain import Explanation
 from crnn.network.model import CRNN
 from crnn.web import page
 
+WriteWav = Callable[[Path, np.ndarray], Path]
 SHARES = {"jazz": 0.625, "rock": 0.25, "disco": 0.125}
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -66,8 +68,10 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, duration
         genres=tuple(sorted(shares)) or ("disco", "jazz", "rock"),
         timeline=np.float32([[shares[genre] for genre in sorted(shares)]] if shares else np.empty((0, 3))),
         starts_seconds=np.zeros(min(len(shares), 1)),
-        window_seconds=10.0,
+        ends_seconds=np.full(min(len(shares), 1), 10.0),
         log_mel=np.zeros((128, 724), np.float32),
+        sounds=np.full(724, bool(shares)),
+        peaks=np.ones(1_448, np.float32),
         duration_seconds=duration,
     )
 
@@ -109,10 +113,18 @@ def test_an_example_is_compared_with_what_it_is(shares: dict[str, float], verdic
     assert expected in words(page.answer(prediction_of(shares, verdict), 0.45, "jazz"))
 
 
-@pytest.mark.parametrize(("seconds", "is_long"), [(MAX_SECONDS - 1, False), (MAX_SECONDS, True)])
-def test_a_long_song_is_said_to_be_heard_in_part(seconds: float, is_long: bool) -> None:
-    said = words(page.answer(prediction_of(SHARES, duration=seconds), 0.45))
-    assert ("Of this long song, the first 15 minutes were heard." in said) == is_long
+def test_what_is_wrong_with_a_file_is_said_beside_its_answer() -> None:
+    song = prediction_of(SHARES)
+    noticed = replace(song, notices=(Notice("Its end is missing: {seconds} s are there.", {"seconds": 8}),))
+    assert "Its end is missing: 8 s are there." in words(page.answer(noticed, 0.45))
+    assert "Its end" not in words(page.answer(song, 0.45))
+
+
+def test_audio_features_of_a_long_song_are_said_to_be_of_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "FEATURES", ())
+    for seconds, said in ((MAX_SECONDS - 1, []), (MAX_SECONDS, ["Of this long song, these are the first 15 minutes."])):
+        monkeypatch.setattr(page, "load_audio", lambda _, n=seconds: np.zeros((1, n * SAMPLE_RATE), np.float32))
+        assert [words(html) for html in page.sound_figures("a.mp3")] == said
 
 
 def test_bars_are_as_wide_as_the_shares_in_the_order_and_the_colours_of_the_genres() -> None:
@@ -169,7 +181,7 @@ def test_reasons_in_words() -> None:
 def test_footer_says_how_long_songs_stay_and_how_large_they_may_be() -> None:
     said = words(page.footer(100, 3_600))
     assert "deleted from the server within 60 minutes" in said
-    assert "Files up to 100 MB work, of which the first 15 minutes are heard" in said
+    assert "Files up to 100 MB work, however long: wav, mp3" in said
 
 
 def drawing(text: str) -> Figure:
@@ -211,15 +223,17 @@ def test_no_name_becomes_markup(name: str) -> None:
         assert [value for value in hostile.values if name in value and value not in (name, f"{name}2")] == [], part
 
 
-def test_no_genre_becomes_markup_in_a_picture(tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_genre_becomes_markup_in_a_picture(
+    tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, write_wav: WriteWav, tmp_path: Path
+) -> None:
     monkeypatch.setattr(plots, "STEPS", plots.STEPS[-1:])  # the answer, where the names are
-    waveform = np.sin(np.arange(3 * SAMPLE_RATE, dtype=np.float32) / 8)
+    song = write_wav(tmp_path / "song.wav", 0.5 * np.sin(np.arange(3 * SAMPLE_RATE) / 8))
 
     def picture(first: str) -> Shape:
         model = CRNN(replace(tiny_model.config, genres=(first, "b", "c"))).eval()
         model.load_state_dict(tiny_model.state_dict())
-        prediction = GenreClassifier(model, Origin("tiny")).predict_waveform(waveform)
-        [html] = page.inside_figures(model, waveform, prediction)
+        prediction = GenreClassifier(model, Origin("tiny")).predict(song)
+        [html] = page.inside_figures(model, song, prediction)
         return Shape(html)
 
     harmless = {element[0] for element in picture("a").elements}
@@ -245,7 +259,9 @@ def test_a_title_cannot_break_its_figure() -> None:
     assert Shape(page.figure(HOSTILE[2], "", drawing(""))).elements == Shape(page.figure("A", "", drawing(""))).elements
 
 
-def test_figures_of_the_sound_come_one_after_another_as_they_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_the_sound_come_one_after_another_as_they_are_computed(
+    monkeypatch: pytest.MonkeyPatch, write_wav: WriteWav, tmp_path: Path
+) -> None:
     computed = []
 
     def feature(key: str) -> plots.Feature:
@@ -256,7 +272,7 @@ def test_figures_of_the_sound_come_one_after_another_as_they_are_computed(monkey
         return plots.Feature(key, f"Title {key}", "What it means.", compute, drawing)
 
     monkeypatch.setattr(plots, "FEATURES", tuple(feature(key) for key in "abc"))
-    figures = page.sound_figures(np.zeros(SAMPLE_RATE, np.float32))
+    figures = page.sound_figures(write_wav(tmp_path / "song.wav", np.zeros(SAMPLE_RATE)))
     assert computed == []
     for number, key in enumerate("abc", start=1):
         assert f"Title {key}" in words(next(figures))
@@ -269,25 +285,30 @@ def titles(figures: Iterator[str]) -> list[str]:
     return [unescape(re.search(r'<svg data-say-label="([^"]*)"', html)[1]) for html in figures]
 
 
-def test_every_audio_feature_has_its_figure() -> None:
+def test_every_audio_feature_has_its_figure(write_wav: WriteWav, tmp_path: Path) -> None:
     seconds = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    pulses = (0.3 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 0.5 < 0.1)).astype(np.float32)
-    assert titles(page.sound_figures(pulses)) == [feature.title for feature in plots.FEATURES]
+    pulses = 0.3 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 0.5 < 0.1)
+    assert titles(page.sound_figures(write_wav(tmp_path / "song.wav", pulses))) == [
+        feature.title for feature in plots.FEATURES
+    ]
 
 
-@pytest.mark.parametrize("sound", ["music", "silence", "short"])
-def test_every_step_of_the_inside_has_its_figure(tiny_model: CRNN, sound: str) -> None:
-    waveform = np.sin(np.arange((1 if sound == "short" else 5) * SAMPLE_RATE, dtype=np.float32) / 8)
-    if sound == "silence":
-        waveform[:] = 0
-    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict_waveform(waveform)
-    assert (prediction.verdict == NO_MUSIC) == (sound == "silence")
-    figures = page.inside_figures(tiny_model, waveform, prediction)
+@pytest.mark.parametrize("sound", ["music", "with silences", "short"])
+def test_every_step_of_the_inside_has_its_figure(
+    tiny_model: CRNN, sound: str, write_wav: WriteWav, tmp_path: Path
+) -> None:
+    waveform = 0.5 * np.sin(np.arange((1 if sound == "short" else 9) * SAMPLE_RATE) / 8)
+    if sound == "with silences":
+        waveform[: 3 * SAMPLE_RATE] = waveform[4 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0
+    song = write_wav(tmp_path / "song.wav", waveform)
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    assert prediction.sounds.all() == (sound != "with silences")
+    figures = page.inside_figures(tiny_model, song, prediction)
     assert titles(figures) == [step.title for step in plots.STEPS]
 
 
 def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
-    tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+    tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, write_wav: WriteWav, tmp_path: Path
 ) -> None:
     ways = []
 
@@ -300,9 +321,9 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
 
     monkeypatch.setattr(plots, "STEPS", tuple(step(key) for key in "ab"))
     seconds = np.arange(9 * SAMPLE_RATE) / SAMPLE_RATE
-    waveform = (0.3 * np.sin(2 * np.pi * 200 * seconds * (1 + seconds))).astype(np.float32)
-    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict_waveform(waveform)
-    figures = page.inside_figures(tiny_model, waveform, prediction)
+    song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(2 * np.pi * 200 * seconds * (1 + seconds)))
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    figures = page.inside_figures(tiny_model, song, prediction)
     assert "Title a" in words(next(figures))
     assert len(ways) == 1
     surest = prediction.timeline.max(axis=1).argmax()

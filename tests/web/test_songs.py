@@ -27,8 +27,10 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, genres: 
         genres=genres,
         timeline=np.tile(np.float32([shares.get(genre, 0) for genre in genres]), (n_windows, 1)),
         starts_seconds=5.0 * np.arange(n_windows),
-        window_seconds=10.0,
+        ends_seconds=5.0 * np.arange(n_windows) + 10.0,
         log_mel=np.zeros((128, 361), np.float32),
+        sounds=np.full(361, n_windows > 0),
+        peaks=np.ones(722, np.float32),
         duration_seconds=14.987654,
     )
 
@@ -80,7 +82,10 @@ def test_files_of_the_same_name_are_told_apart_and_keep_their_numbers(rock: Pred
 def test_the_course_of_a_song_is_its_strongest_genres_in_stripes() -> None:
     shares = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
     song = replace(
-        prediction_of({"rock": 0.45, "jazz": 0.3, "disco": 0.25}), timeline=shares, starts_seconds=np.arange(4.0)
+        prediction_of({"rock": 0.45, "jazz": 0.3, "disco": 0.25}),
+        timeline=shares,
+        starts_seconds=np.arange(4.0),
+        ends_seconds=np.arange(1.0, 5.0),
     )
     [cells, _] = songs_view([Row.of("/tmp/a.mp3", "one", song), Row("/tmp/b.mp3", "one", fault=("No.", {}))])["rows"]
     colours = genre_colours(GENRES)
