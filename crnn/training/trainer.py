@@ -13,10 +13,10 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from crnn.data.clips import Clips
 from crnn.features import Features, windows
 from crnn.network.model import CRNN, Normalise
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
-from crnn.training.evaluation import Clips
 from crnn.training.metrics import mean_probabilities
 from crnn.training.outliers import outlier_log_mels
 from crnn.training.processes import accelerator

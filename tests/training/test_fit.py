@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from crnn.data.clips import Clips
 from crnn.features import FLOOR_DB, N_MELS, Features
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import NO_AUGMENTATION, Augmentation
-from crnn.training.evaluation import Clips, calibrated, clip_logits, evaluate
+from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
 from crnn.training.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.training.outliers import outlier_log_mels
