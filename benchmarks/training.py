@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the project is not installed as a package
 
+from crnn.data.clips import Clips
 from crnn.features import N_MELS, Features, n_frames_of
-from crnn.training.evaluation import Clips
 from crnn.training.recipes import RECIPES, best_device, best_precision
 from crnn.training.trainer import Trainer
 

@@ -1,5 +1,6 @@
 """What several test modules share: a tiny model, synthetic sound and a Hub."""
 
+import os
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
 from crnn.features import n_frames_of
 from crnn.network.model import CRNN, CRNNConfig
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that compile librosa's beat tracker at the same time spoil each other's cache: numba does not lock it."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["NUMBA_CACHE_DIR"] = str(config.cache.mkdir(f"numba-{worker}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,9 +12,9 @@ import numpy as np
 from torchaudio.datasets import gtzan
 
 from crnn.audio import SUFFIXES
+from crnn.data.clips import Clips
 from crnn.features import DatasetError, Features, n_frames_of
 from crnn.network.model import CRNN, CRNNConfig
-from crnn.training.evaluation import Clips
 
 GENRES = tuple(gtzan.gtzan_genres)
 GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")

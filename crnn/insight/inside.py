@@ -1,26 +1,16 @@
 """The way of one window through the network, stage by stage, as arrays that can be drawn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, N_FFT, repeat_to
-from crnn.network.model import CRNN, CRNNConfig, Member
-from crnn.network.musicnn import INPUT_FRAMES_PER_SECOND, MIDDLE_CHANNELS, STEP_FRAMES, TIMBRAL
+from crnn.network.front import Maps
+from crnn.network.model import CRNN
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
-class Maps:
-    """What a convolution gives: (channels, bands, frames); a single band where frequency has become channels."""
-
-    name: str
-    values: np.ndarray  # float32
-    frame_seconds: float
-
-
-@dataclass(frozen=True, eq=False)
 class Trace:
     """One window on its way from sound to genre. Of an ensemble, all from `maps` to `attention` is the first member's.
 
@@ -77,8 +67,7 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
     waveform = np.atleast_2d(waveform)
     window = repeat_to(torch.from_numpy(log_mel), config.window_frames)[None]
     member = model.members[0]
-    stem = model.stem(window)
-    maps = _MAPS[config.front](member, stem, config)
+    maps = member.front.maps(model.stem(window))
     steps = torch.from_numpy(maps[-1].values[None, :, 0]).transpose(1, 2)
     states = member.recurrent(steps)
     logits = model(window)[0]
@@ -96,28 +85,6 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
         logits=logits.numpy(),
         probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),
     )
-
-
-def _small_maps(member: Member, stem: Tensor, config: CRNNConfig) -> tuple[Maps, ...]:
-    values, frame_seconds, maps = stem.unsqueeze(1), 1 / FRAMES_PER_SECOND, []
-    for block, time_pool in zip(member.front.blocks, config.time_pools, strict=True):
-        values, frame_seconds = block(values), frame_seconds * time_pool
-        maps.append(Maps(f"block {len(maps) + 1}", values[0].numpy(), frame_seconds))
-    return (*maps[:-1], replace(maps[-1], values=values.flatten(1, 2)[0].unsqueeze(1).numpy()))
-
-
-def _musicnn_maps(member: Member, stem: Tensor, _: CRNNConfig) -> tuple[Maps, ...]:
-    timbral = sum(filters for filters, _, _ in TIMBRAL)
-    sizes = [timbral, stem.shape[1] - timbral] + [MIDDLE_CHANNELS] * len(member.front.middle)
-    names = ["timbre filters", "rhythm filters", *(f"layer {number + 1}" for number in range(len(sizes) - 2))]
-    frame_seconds = 1 / INPUT_FRAMES_PER_SECOND
-    parts = member.front.channels(stem)[0].unsqueeze(1).split(sizes)
-    maps = [Maps(name, part.numpy(), frame_seconds) for name, part in zip(names, parts, strict=True)]
-    steps = member.front(stem)[0].T.unsqueeze(1)
-    return (*maps, Maps("half seconds", steps.numpy(), STEP_FRAMES * frame_seconds))
-
-
-_MAPS = {"small": _small_maps, "musicnn": _musicnn_maps}
 
 
 def _filled(waveform: np.ndarray, n_samples: int) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from math import log, prod
+from math import log
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.network.musicnn import MusicnnFront, MusicnnStem, load_pretrained
+from crnn.network.front import Front
+from crnn.network.fronts import front_of
 
 CONFIG_VERSION = 2
 
@@ -26,8 +27,7 @@ MOST = {
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
-MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
-MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-scratch needs 0.4 million
+MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 2.5 million, crnn-scratch 0.4
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CRNNConfig:
     """
 
     genres: tuple[str, ...]  # in the order of the logits
-    front: str = "small"  # the convolutions: "small", learned with the rest, or "musicnn", pretrained
+    front: str = "small"  # the convolutions, of `crnn.network.fronts`: "small", learned with the rest, or pretrained
     members: int = 1  # CRNNs whose probabilities are averaged; they share what is not learned
     channels: tuple[int, ...] = (16, 48, 96, 192)  # of each convolutional block of the small front
     mel_pools: tuple[int, ...] = (4, 2, 4, 4)  # pooling over mel bands after each block
@@ -60,16 +60,11 @@ class CRNNConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
             raise ValueError(f"a CRNN needs at least two different genres, not {list(self.genres[:10])}")
-        for name, variants in (("front", FRONTS), ("recurrent", RECURRENT), ("pooling", POOLING)):
+        front_of(self.front)
+        for name, variants in (("recurrent", RECURRENT), ("pooling", POOLING)):
             if getattr(self, name) not in variants:
                 raise ValueError(f"{name} is one of {', '.join(variants)}, not {getattr(self, name)!r}")
-        if not len(self.channels) == len(self.mel_pools) == len(self.time_pools) > 0:
-            raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")
         self._check_sizes()
-        if N_MELS % prod(self.mel_pools):
-            raise ValueError(f"mel_pools {self.mel_pools} do not divide the {N_MELS} mel bands")
-        if self.window_frames < prod(self.time_pools):
-            raise ValueError(f"{self.window_frames} window_frames do not survive the time_pools {self.time_pools}")
         if not all(0 <= share < 1 for share in (self.block_dropout, self.dropout)):
             raise ValueError("dropout and block_dropout are shares from 0 to less than 1")
         if not 0.001 <= self.temperature <= 1_000:
@@ -88,17 +83,15 @@ class CRNNConfig:
             raise ValueError(f"the name of a genre is a line of 1 to {MOST_CHARACTERS} characters")
 
     def _check_cost(self) -> None:
-        """The memory and the time that the small front and the recurrent layers take; musicnn's front has its own."""
-        inputs, bands, frames, multiply_adds = 1, N_MELS, self.window_frames, 0
-        for outputs, mel_pool, time_pool in zip(self.channels, self.mel_pools, self.time_pools, strict=True):
-            cells = outputs * bands * frames
-            if cells > MOST_CELLS:
-                raise ValueError(f"a map of {outputs} channels, {bands} bands and {frames} frames is too large")
-            multiply_adds += 9 * inputs * cells
-            inputs, bands, frames = outputs, bands // mel_pool, frames // time_pool
+        """The memory and the time that the front and the recurrent layers take."""
+        cost = front_of(self.front).cost(self)
+        if self.window_frames < self.min_frames:
+            raise ValueError(f"{self.window_frames} window_frames are fewer than the {self.min_frames} of one step")
         gates = 2 * RECURRENT[self.recurrent].gates  # of a unit, in both directions
-        multiply_adds += gates * self.recurrent_size * (inputs * bands + self.recurrent_size) * frames
-        if self.members * multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
+        steps = int(self.window_frames / self.step_frames)
+        recurrent = gates * self.recurrent_size * (cost.features + self.recurrent_size) * steps
+        multiply_adds = cost.shared + self.members * (cost.member + recurrent)
+        if multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
             raise ValueError("its channels, pools, recurrent_size and members make it too slow")
 
     @property
@@ -109,67 +102,12 @@ class CRNNConfig:
     @property
     def min_frames(self) -> int:
         """Frames of the shortest input."""
-        return prod(self.time_pools) if self.front == "small" else MusicnnStem.min_frames
+        return front_of(self.front).min_frames(self)
 
-
-class Normalise(nn.Module):
-    """Subtract the training clips' mean of each mel band and divide by its standard deviation."""
-
-    out_features = N_MELS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(N_MELS, 1))
-        self.register_buffer("std", torch.ones(N_MELS, 1))
-
-    @torch.no_grad()
-    def fit(self, frames: Tensor) -> None:
-        """Take both from the frames (n_mels, frames) of the training clips."""
-        self.mean.copy_(frames.mean(dim=1, keepdim=True))
-        self.std.copy_(frames.std(dim=1, keepdim=True).clamp_min(1.0))  # dB; a band without life stays quiet
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """(..., n_mels, frames) in dB to the same shape, about zero mean and unit variance."""
-        return (log_mel - self.mean) / self.std
-
-
-class SmallFront(nn.Module):
-    """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
-
-    def __init__(self, config: CRNNConfig, _: int) -> None:
-        super().__init__()
-        blocks = OrderedDict()
-        inputs = 1
-        for number, (outputs, mel_pool, time_pool) in enumerate(
-            zip(config.channels, config.mel_pools, config.time_pools, strict=True), start=1
-        ):
-            blocks[f"block{number}"] = nn.Sequential(
-                OrderedDict(
-                    conv=nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-                    norm=nn.BatchNorm2d(outputs),
-                    activation=nn.ReLU(),
-                    pool=nn.MaxPool2d((mel_pool, time_pool)),
-                    dropout=nn.Dropout2d(config.block_dropout),
-                )
-            )
-            inputs = outputs
-        self.blocks = nn.Sequential(blocks)
-        self.out_features = inputs * (N_MELS // prod(config.mel_pools))
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Normalised (batch, n_mels, frames) to (batch, steps, out_features)."""
-        maps = self.blocks(log_mel.unsqueeze(1))  # (batch, channels, mels, steps)
-        return maps.flatten(1, 2).transpose(1, 2)
-
-
-def musicnn_front(config: CRNNConfig, inputs: int) -> MusicnnFront:
-    """musicnn's front, as wide as the recurrent layer after it."""
-    return MusicnnFront(2 * config.recurrent_size, inputs)
-
-
-# The stem, in which nothing is learned here, so that all members share it, and the front, of which each has its own;
-# together they turn log-mels (batch, 128, frames) in dB into (batch, steps, out_features).
-FRONTS = {"small": (Normalise, SmallFront), "musicnn": (MusicnnStem, musicnn_front)}
+    @property
+    def step_frames(self) -> float:
+        """Frames of the log-mel that one step of the recurrent layer spans."""
+        return front_of(self.front).step_frames(self)
 
 
 class Gru(nn.Module):
@@ -278,7 +216,7 @@ POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mea
 class Member(nn.Module):
     """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
 
-    def __init__(self, config: CRNNConfig, front: nn.Module) -> None:
+    def __init__(self, config: CRNNConfig, front: Front) -> None:
         super().__init__()
         self.front = front
         self.recurrent = RECURRENT[config.recurrent](front.out_features, config.recurrent_size)
@@ -318,16 +256,15 @@ class CRNN(
         super().__init__()
         self.config = config
         self.has_base = False  # with one, all but the classifier is trained further; see `load_base`
-        stem, front = FRONTS[config.front]
-        self.stem = stem()
+        kind = front_of(config.front)
+        self.stem = kind.stem()
         self.members = nn.ModuleList(
-            Member(config, front(config, self.stem.out_features)) for _ in range(config.members)
+            Member(config, kind.front(config, self.stem.out_features)) for _ in range(config.members)
         )
 
     def load_pretrained(self) -> None:
         """Fill in the pretrained weights, where the front has them."""
-        if isinstance(self.stem, MusicnnStem):
-            load_pretrained(self.stem, (member.front for member in self.members))
+        front_of(self.config.front).load_pretrained(self.stem, [member.front for member in self.members])
 
     def load_base(self, base: "CRNN") -> None:
         """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
@@ -349,8 +286,7 @@ class CRNN(
         if self.has_base:
             parts = (part for member in self.members for part in (member.front, member.recurrent, member.pool))
             return [value for part in parts for value in part.parameters()]
-        fronts = (member.front for member in self.members)
-        return [value for front in fronts if isinstance(front, MusicnnFront) for value in front.middle.parameters()]
+        return [value for member in self.members for value in member.front.pretrained_parameters()]
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.

@@ -5,15 +5,19 @@ late-breaking session, arXiv:1909.06654. The weights are the package's MSD_music
 assets/pretrained/README.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS, mel_of_hz
+from crnn.network.front import Cost, Front, FrontKind, Maps, Stem
+
+if TYPE_CHECKING:
+    from crnn.network.model import CRNNConfig
 
 PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
@@ -80,10 +84,8 @@ class ConvBlock(nn.Module):
         return response.relu() * self.scale + self.shift
 
 
-class MusicnnStem(nn.Module):
+class MusicnnStem(Stem):
     """musicnn's timbral and temporal filters, each where it fits best in frequency; they stay as they are."""
-
-    min_frames = 13  # of our log-mel, one step of the CRNN
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +118,7 @@ class MusicnnStem(nn.Module):
         return torch.log10(COMPRESSION * 10.0 ** (decibels / 10.0) + 1.0) * self.scale + self.shift
 
 
-class MusicnnFront(nn.Module):
+class MusicnnFront(Front):
     """musicnn's layers over time, to be trained further, and their channels by peak and mean over half a second."""
 
     def __init__(self, out_features: int, inputs: int) -> None:
@@ -145,11 +147,57 @@ class MusicnnFront(nn.Module):
             layers.append(maps)
         return torch.cat(layers, dim=1).squeeze(2)
 
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """musicnn's layers over time."""
+        return list(self.middle.parameters())
 
-def load_pretrained(stem: MusicnnStem, fronts: Iterable[MusicnnFront]) -> None:
-    """Fill in musicnn's weights."""
-    weights = load_file(PRETRAINED)
-    middle = {name: weights.pop(name) for name in list(weights) if name.startswith("middle.")}
-    stem.load_state_dict(weights, strict=True)
-    for front in fronts:
-        front.middle.load_state_dict({name.removeprefix("middle."): value for name, value in middle.items()})
+    def maps(self, stem: Tensor) -> tuple[Maps, ...]:
+        """The filters of both kinds, the layers over time, and the steps."""
+        timbral = sum(filters for filters, _, _ in TIMBRAL)
+        sizes = [timbral, stem.shape[1] - timbral] + [MIDDLE_CHANNELS] * len(self.middle)
+        names = ["timbre filters", "rhythm filters", *(f"layer {number + 1}" for number in range(len(self.middle)))]
+        frame_seconds = 1 / INPUT_FRAMES_PER_SECOND
+        parts = self.channels(stem)[0].unsqueeze(1).split(sizes)
+        maps = [Maps(name, part.numpy(), frame_seconds) for name, part in zip(names, parts, strict=True)]
+        return (*maps, Maps("half seconds", self(stem)[0].T.unsqueeze(1).numpy(), STEP_FRAMES * frame_seconds))
+
+
+class Musicnn(FrontKind):
+    """Filters that stay as they are, and layers over time that are trained further."""
+
+    pretrained = PRETRAINED
+    notice = """\
+Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and X. Serra,
+"musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra): the filters as they were, the
+layers over time trained further on the clips below, like all that follows them.
+"""
+
+    def stem(self) -> MusicnnStem:
+        """The filters, with random weights."""
+        return MusicnnStem()
+
+    def front(self, config: "CRNNConfig", inputs: int) -> MusicnnFront:
+        """The layers over time, and steps as wide as the recurrent layer after them."""
+        return MusicnnFront(2 * config.recurrent_size, inputs)
+
+    def step_frames(self, _: "CRNNConfig") -> float:
+        """About half a second."""
+        return STEP_FRAMES * FRAME_STEP
+
+    def cost(self, config: "CRNNConfig") -> Cost:
+        """All convolutions, the stem's at every place in frequency, and the linear layer of each step."""
+        n_frames = int(config.window_frames / FRAME_STEP)
+        timbral = sum(filters * bands * frames * (BANDS - bands + 1) for filters, bands, frames in TIMBRAL)
+        temporal = sum(filters * bands * frames * BANDS for filters, bands, frames in TEMPORAL)
+        inputs = sum(filters for filters, _, _ in TIMBRAL + TEMPORAL)
+        middle = MIDDLE_CHANNELS * MIDDLE_FRAMES * (inputs + MIDDLE_CHANNELS * (MIDDLE_LAYERS - 1))
+        features = 2 * config.recurrent_size
+        linear = 2 * (inputs + MIDDLE_CHANNELS * MIDDLE_LAYERS) * features // STEP_FRAMES
+        return Cost(shared=n_frames * (timbral + temporal), member=n_frames * (middle + linear), features=features)
+
+    def load_weights(self, stem: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:
+        """The filters of the stem, and the layers over time of each member."""
+        middle = {name: value for name, value in weights.items() if name.startswith("middle.")}
+        stem.load_state_dict({name: value for name, value in weights.items() if name not in middle}, strict=True)
+        for front in fronts:
+            front.middle.load_state_dict({name.removeprefix("middle."): value for name, value in middle.items()})

@@ -20,7 +20,8 @@ from crnn.features import (
     band_of_hz,
     hz_of_band,
 )
-from crnn.insight.inside import Maps, Trace, hann
+from crnn.insight.inside import Trace, hann
+from crnn.network.front import Maps
 from crnn.plots import audio
 from crnn.plots.style import (
     BELOW,

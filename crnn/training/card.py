@@ -5,17 +5,12 @@ from textwrap import dedent
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from crnn.checkpoint import HUB_ADDRESS, brief
+from crnn.network.fronts import front_of
 from crnn.network.model import CRNN
 
 GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
 PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
 PARTS = {"valid": "validation", "test": "test"}  # with the names that the Hub gives them
-
-MUSICNN = """\
-Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and X. Serra,
-"musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra): the filters as they were, the
-layers over time trained further on the clips below, like all that follows them.
-"""
 
 LIMITS = """\
 ## What it is not for
@@ -43,7 +38,7 @@ def model_card(model: CRNN, record: dict) -> str:
             f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song",
             f"from its log-mel spectrogram: {', '.join(model.config.genres)}.",
             "",
-            *([MUSICNN] if model.config.front == "musicnn" else []),
+            *filter(None, [front_of(model.config.front).notice]),
             _use(),
             _training(record),
             _figures(model, record),

@@ -13,8 +13,9 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from crnn.data.clips import Clips
 from crnn.files import whole_file
-from crnn.training.evaluation import Clips, clip_logits
+from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
 from crnn.training.metrics import cross_fitted_metrics
 from crnn.training.recipes import Recipe

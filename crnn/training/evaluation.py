@@ -1,41 +1,14 @@
-"""Clips with their genres, and how good a model is on them."""
+"""How good a model is on clips."""
 
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.features import Features, without_silence
+from crnn.data.clips import Clips
+from crnn.features import without_silence
 from crnn.network.model import CRNN
 from crnn.training.metrics import Calibration, mean_probabilities, metrics
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Log-mels with the index of the genre of each."""
-
-    features: Features
-    labels: np.ndarray  # int64 (tracks,)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def select(self, indices: np.ndarray) -> "Clips":
-        """The clips at `indices`, in that order."""
-        return Clips(self.features.select(indices), self.labels[indices])
-
-    def log_mels(self) -> list[Tensor]:
-        """All log-mels (128, frames), float32 dB."""
-        return [self.features.decibels(index) for index in range(len(self))]
-
-    def fingerprint(self) -> str:
-        """Tells clips and their genres from others, in hexadecimal."""
-        digest = sha256(self.labels.tobytes())
-        for log_mel in self.log_mels():
-            digest.update(log_mel.numpy().data)
-        return digest.hexdigest()
 
 
 @torch.inference_mode()

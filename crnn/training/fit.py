@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from crnn.data.clips import Clips
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
-from crnn.training.evaluation import Clips
 from crnn.training.metrics import negative_log_likelihood
 from crnn.training.state import TrainingError, read_state, write_state
 from crnn.training.trainer import Trainer, TrainingConfig

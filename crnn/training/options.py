@@ -1,7 +1,7 @@
 """The options of the training command, and the recipe that they name."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from crnn.data.gtzan import SPLITS
+from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.processes import launched_with
@@ -17,7 +18,6 @@ from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 
 COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
-SMALL_FRONT = {"channels", "mel_pools", "time_pools", "block_dropout"}
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -97,10 +97,6 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """How to train; what these options leave open follows the recipe."""
-
-    def by_recipe(name: str) -> str:
-        return ", ".join(f"{getattr(recipe.training, name):g} for {key}" for key, recipe in RECIPES.items())
-
     parser.add_argument(
         "--config", choices=RECIPES, help=f"the recipe of a bundled model (default: {DEFAULT}, or that of --init)"
     )
@@ -110,22 +106,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         help="fine-tune a model: a folder, a bundled one, a Hub id; its network is kept, the classifier is new but for "
         "the genres that it knows",
     )
-    for name, kind, meaning in (
-        ("epochs", int, "passes over the training clips"),
-        ("batch_size", int, "clips in a batch"),
-        ("lr", float, "highest learning rate of the cycle"),
-        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
-        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
-    ):
-        option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {by_recipe(name)})"
-        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
-    parser.add_argument(
-        "--members",
-        type=positive(int),
-        help="networks whose probabilities are averaged (default: "
-        + ", ".join(f"{recipe.members} for {key}" for key, recipe in RECIPES.items())
-        + ")",
-    )
+    add_schedule_options(parser)
+    add_network_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="fixes everything that is random (default: %(default)s)")
     parser.add_argument(
         "--augment",
@@ -135,6 +117,40 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=STRENGTH",
         help="change augmentations, 0 switches one off; without this option: "
         + "; ".join(f"{key} {describe(recipe.augmentation)}" for key, recipe in RECIPES.items()),
+    )
+    add_machine_options(parser)
+
+
+def by_recipe(value_of: Callable[[Recipe], Any]) -> str:
+    """What each recipe has, for a help text."""
+    return ", ".join(f"{value_of(recipe)} for {name}" for name, recipe in RECIPES.items())
+
+
+def add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    """How long and how fast."""
+    for name, kind, meaning in (
+        ("epochs", int, "passes over the training clips"),
+        ("batch_size", int, "clips in a batch"),
+        ("lr", float, "highest learning rate of the cycle"),
+        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
+        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
+    ):
+        defaults = by_recipe(lambda recipe, name=name: f"{getattr(recipe.training, name):g}")
+        option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {defaults})"
+        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Which network."""
+    parser.add_argument(
+        "--members",
+        type=positive(int),
+        help=f"networks whose probabilities are averaged (default: {by_recipe(lambda recipe: recipe.members)})",
+    )
+    parser.add_argument(
+        "--front",
+        choices=FRONTS,
+        help=f"the convolutions (default: {by_recipe(lambda recipe: recipe.front)})",
     )
     parser.add_argument(
         "--set",
@@ -147,6 +163,10 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "without this option: "
         + " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in NETWORK.items()),
     )
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """On what, and in which precision."""
     parser.add_argument(
         "--device", type=device, default=best_device(), help="cpu, cuda or mps (default here: %(default)s)"
     )
@@ -297,9 +317,9 @@ def number_of(kind: type, name: str, text: str) -> Any:
 
 
 def config_of(args: argparse.Namespace, base: Base | None = None) -> str:
-    """The name of the recipe; unless the options give it, that of the front of `base`."""
+    """The name of the recipe; unless the options give it, that of the front of `base`, if there is one."""
     if base and not args.config:
-        return next(name for name, recipe in RECIPES.items() if recipe.front == base.model.config.front)
+        return next((name for name, recipe in RECIPES.items() if recipe.front == base.model.config.front), DEFAULT)
     return args.config or DEFAULT
 
 
@@ -310,13 +330,11 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
     """
     recipe = RECIPES[config_of(args, base)]
     if base:
-        asked = {"front": recipe.front, "members": args.members or base.model.config.members, **dict(args.network)}
-        kept = {name: getattr(base.model.config, name) for name in asked}
-        if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
-            raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")
+        check_kept(args, base)
         recipe = recipe.fine_tuning(base)
-    elif recipe.front != "small" and (useless := SMALL_FRONT & dict(args.network).keys()):
-        raise TrainingError(f"{', '.join(sorted(useless))} can be set for --config scratch only.")
+    else:
+        recipe = replace(recipe, front=args.front or recipe.front)
+        check_fields(recipe.front, dict(args.network))
     given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
     recipe = replace(
         recipe,
@@ -331,3 +349,21 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
     except ValueError as error:
         raise TrainingError(f"There is no such network: {error}.") from error
     return recipe
+
+
+def check_kept(args: argparse.Namespace, base: Base) -> None:
+    """Raises TrainingError if the options ask for another network than that of `base`."""
+    config = base.model.config
+    front = args.front or (RECIPES[args.config].front if args.config else config.front)
+    asked = {"front": front, "members": args.members or config.members, **dict(args.network)}
+    kept = {name: getattr(config, name) for name in asked}
+    if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
+        raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")
+
+
+def check_fields(front: str, network: Mapping[str, Any]) -> None:
+    """Raises TrainingError if `network` sets what means something to other fronts only."""
+    others = frozenset().union(*(kind.fields for kind in FRONTS.values())) - front_of(front).fields
+    if useless := others & network.keys():
+        names = [name for name, recipe in RECIPES.items() if useless & front_of(recipe.front).fields]
+        raise TrainingError(f"{', '.join(sorted(useless))} can be set for --config {' or '.join(names)} only.")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from crnn.checkpoint import CheckpointError, read, save
+from crnn.network.fronts import front_of
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import Augmentation
 from crnn.training.trainer import TrainingConfig
@@ -125,7 +126,8 @@ def best_device() -> str:
 
 
 def best_precision(front: str) -> str:
-    """The faster one: bfloat16 where the hardware computes in it, but not for musicnn's large kernels on a CPU."""
+    """The faster one: bfloat16 where the hardware computes in it, on a CPU only if the front gains by it."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
-    return "bfloat16" if front == "small" and torch.cpu._is_avx512_bf16_supported() else "float32"
+    is_faster = front_of(front).fast_in_bfloat16_on_cpu and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if is_faster else "float32"

@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from crnn import plots
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
+from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset, has_heard
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
-from crnn.training.evaluation import Clips, calibrated, clip_logits, evaluate
+from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
 from crnn.training.metrics import cross_fitted_metrics, fit_calibration
 from crnn.training.processes import any_of_them, processes

@@ -13,10 +13,10 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from crnn.data.clips import Clips
 from crnn.features import Features, windows
-from crnn.network.model import CRNN, Normalise
+from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
-from crnn.training.evaluation import Clips
 from crnn.training.metrics import mean_probabilities
 from crnn.training.outliers import outlier_log_mels
 from crnn.training.processes import accelerator
@@ -119,7 +119,7 @@ class Trainer:
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
         if not model.has_base:  # else its layers know their input as it is
-            fit_normalisation(model, clips)
+            model.stem.fit(clips.log_mels())
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
@@ -234,13 +234,6 @@ class Trainer:
     def autocast(self) -> torch.autocast:
         """The context in which convolutions run in the precision of the training."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
-
-
-def fit_normalisation(model: CRNN, train: Clips) -> None:
-    """Set the mean and standard deviation of each mel band, where the model has them, from the training clips."""
-    for module in model.modules():
-        if isinstance(module, Normalise):
-            module.fit(torch.cat(train.log_mels(), dim=1))
 
 
 def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:

@@ -11,7 +11,8 @@ import torch
 from crnn import plots
 from crnn.audio import SAMPLE_RATE
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of
-from crnn.insight.inside import Maps, trace
+from crnn.insight.inside import trace
+from crnn.network.front import Maps
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.plots import inside
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from crnn.audio import SAMPLE_RATE
 from crnn.features import FRAMES_PER_SECOND, N_MELS, LogMel
 from crnn.network import musicnn
-from crnn.network.musicnn import PRETRAINED, MusicnnFront, MusicnnStem, load_pretrained
+from crnn.network.musicnn import PRETRAINED, Musicnn, MusicnnFront, MusicnnStem
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def parts() -> tuple[MusicnnStem, MusicnnFront]:
     """musicnn's filters and, behind them, its layers over time."""
     stem = MusicnnStem()
     front = MusicnnFront(16, stem.out_features)
-    load_pretrained(stem, [front])
+    Musicnn().load_pretrained(stem, [front])
     return stem.eval(), front.eval()
 
 
@@ -91,7 +91,7 @@ def test_any_length_from_a_second(parts: tuple[MusicnnStem, MusicnnFront], secon
 
 def test_the_shortest_input_is_one_step(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
     stem, front = parts
-    assert front(stem(torch.zeros(1, N_MELS, stem.min_frames))).shape[1] == 1
+    assert front(stem(torch.zeros(1, N_MELS, Musicnn().min_frames(None)))).shape[1] == 1
 
 
 def test_windows_do_not_depend_on_their_batch(parts: tuple[MusicnnStem, MusicnnFront]) -> None:

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from crnn.data.clips import Clips
 from crnn.features import FLOOR_DB, N_MELS, Features
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import NO_AUGMENTATION, Augmentation
-from crnn.training.evaluation import Clips, calibrated, clip_logits, evaluate
+from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
 from crnn.training.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
 from crnn.training.outliers import outlier_log_mels
 from crnn.training.state import TrainingError
-from crnn.training.trainer import MovingAverage, TrainingConfig, fit_normalisation, parameter_groups
+from crnn.training.trainer import MovingAverage, TrainingConfig, parameter_groups
 
 GENRES = ("high", "low")
 CONFIG = CRNNConfig(
@@ -149,7 +150,7 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence() -> None:
 
 def test_normalisation_comes_from_the_training_clips() -> None:
     model, clips = CRNN(CONFIG), make_clips(4)
-    fit_normalisation(model, clips)
+    model.stem.fit(clips.log_mels())
     normalised = model.stem(torch.cat(clips.log_mels(), dim=1))
     torch.testing.assert_close(normalised.mean(dim=1), torch.zeros(N_MELS), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std(dim=1), torch.ones(N_MELS), atol=1e-4, rtol=0)
@@ -180,7 +181,7 @@ def fine_tuned() -> tuple[CRNN, CRNN]:
     """A model with other clips behind it, and another that starts from it."""
     torch.manual_seed(0)
     base, model = CRNN(CONFIG), CRNN(replace(CONFIG, genres=("low", "new")))
-    fit_normalisation(base, make_clips(4, seed=3))
+    base.stem.fit(make_clips(4, seed=3).log_mels())
     model.load_base(base)
     return base, model
 

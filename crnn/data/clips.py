@@ -1,0 +1,35 @@
+"""Clips with their genres: what the data gives and training takes."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from torch import Tensor
+
+from crnn.features import Features
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Log-mels with the index of the genre of each."""
+
+    features: Features
+    labels: np.ndarray  # int64 (tracks,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: np.ndarray) -> "Clips":
+        """The clips at `indices`, in that order."""
+        return Clips(self.features.select(indices), self.labels[indices])
+
+    def log_mels(self) -> list[Tensor]:
+        """All log-mels (128, frames), float32 dB."""
+        return [self.features.decibels(index) for index in range(len(self))]
+
+    def fingerprint(self) -> str:
+        """Tells clips and their genres from others, in hexadecimal."""
+        digest = sha256(self.labels.tobytes())
+        for log_mel in self.log_mels():
+            digest.update(log_mel.numpy().data)
+        return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""What a front is: the convolutions that turn a log-mel into steps, and all that the house asks of them.
+
+A front is a module of this folder and a line in `crnn.network.fronts`. It has three parts: the stem, in which nothing
+is learned by gradients, so that all members of a model share it; the layers behind it, of which each member has its
+own; and its kind, which says what has to be known before either is made.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # it asks the fronts whether it may be
+    from crnn.network.model import CRNNConfig
+
+MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single ==
+class Maps:
+    """What a convolution gives: (channels, bands, frames); a single band where frequency has become channels."""
+
+    name: str
+    values: np.ndarray  # float32
+    frame_seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a front takes, in multiply-adds for one window of a model's `window_frames`, and what it gives."""
+
+    shared: int  # by the stem
+    member: int  # by the layers of each member
+    features: int  # of a step
+
+
+class Stem(nn.Module):
+    """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
+
+    out_features: int  # the size of axis 1 of what it gives
+
+    def fit(self, log_mels: Sequence[Tensor]) -> None:
+        """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""
+
+
+class Front(nn.Module):
+    """The convolutions of one member: what the stem gives to steps (batch, steps, out_features)."""
+
+    out_features: int
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those that are trained further, slowly and without decay, rather than from a random start."""
+        return []
+
+    def maps(self, stem: Tensor) -> tuple[Maps, ...]:
+        """What "How it works" shows of the first window of what the stem gives.
+
+        The last is what the recurrent layer reads: (out_features, 1, steps).
+        """
+        raise NotImplementedError
+
+
+class FrontKind(ABC):
+    """What is known of a front before one is made. Its instance in the registry is the only thing that others ask."""
+
+    fields: frozenset[str] = frozenset()  # of CRNNConfig, those that mean something to this front alone
+    pretrained: Path | None = None  # the safetensors file that it starts from; without one the start is random
+    fast_in_bfloat16_on_cpu = False  # where the CPU computes in it; a GPU that does so always gains
+    notice = ""  # for the model card, in Markdown: where its weights come from, whose they are, under which licence
+
+    @abstractmethod
+    def stem(self) -> Stem:
+        """A new stem."""
+
+    @abstractmethod
+    def front(self, config: "CRNNConfig", inputs: int) -> Front:
+        """New layers of one member, for a stem of `inputs` features."""
+
+    @abstractmethod
+    def step_frames(self, config: "CRNNConfig") -> float:
+        """How many frames of the log-mel one step spans; steps adjoin, the first starts with frame 0."""
+
+    @abstractmethod
+    def cost(self, config: "CRNNConfig") -> Cost:
+        """What it takes for one window. Raises ValueError where its fields are at odds or ask for too much."""
+
+    def min_frames(self, config: "CRNNConfig") -> int:
+        """Frames of the shortest log-mel, which gives one step."""
+        return ceil(self.step_frames(config))
+
+    def load_pretrained(self, stem: Stem, fronts: Sequence[Front]) -> None:
+        """Fill in the weights that it starts from, if any, in a stem and the layers of all members."""
+        if self.pretrained:
+            self.load_weights(stem, fronts, load_file(self.pretrained))
+
+    def load_weights(self, stem: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:
+        """Fill in what the file `pretrained` has. Raises RuntimeError if it does not fit."""
+        raise NotImplementedError
