@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import app
-from crnn import plots
+from crnn import foreign, plots
 from crnn.web import about, handlers
 
 ROOT = Path(app.__file__).parent
-SPEAKING = ("say", "hint", "text", "_Fault")  # the functions that take a text
+SPEAKING = ("say", "hint", "text", "_Fault", "Notice")  # the functions that take a text
 
 
 def texts():
@@ -30,6 +30,7 @@ def texts():
         )
     for title, meaning, _ in about.TRAINING_FIGURES:
         yield from (title, meaning)
+    yield from foreign.MESSAGES
     for shown in (*plots.FEATURES, *plots.STEPS):
         yield from (shown.title, shown.meaning)
 
