@@ -158,6 +158,11 @@ def mel_of_hz(hz: float) -> float:
     return 3.0 * hz / 200.0 if hz < 1_000.0 else 15.0 + 27.0 * log(hz / 1_000.0) / log(6.4)
 
 
+def hz_of_mel(mel: float) -> float:
+    """The inverse of `mel_of_hz`."""
+    return 200.0 * mel / 3.0 if mel < 15.0 else 1_000.0 * 6.4 ** ((mel - 15.0) / 27.0)
+
+
 def band_of_hz(hz: float) -> float:
     """Where a frequency lies among the mel bands; whole numbers are the centres of bands, counted from 0."""
     return mel_of_hz(hz) / mel_of_hz(F_MAX) * (N_MELS + 1) - 1.0
@@ -165,8 +170,7 @@ def band_of_hz(hz: float) -> float:
 
 def hz_of_band(band: float) -> float:
     """The frequency at a place among the mel bands: the inverse of `band_of_hz`."""
-    mel = (band + 1.0) / (N_MELS + 1) * mel_of_hz(F_MAX)
-    return 200.0 * mel / 3.0 if mel < 15.0 else 1_000.0 * 6.4 ** ((mel - 15.0) / 27.0)
+    return hz_of_mel((band + 1.0) / (N_MELS + 1) * mel_of_hz(F_MAX))
 
 
 def n_frames_of(seconds: float) -> int:

@@ -1,14 +1,13 @@
 """What a front is: the convolutions that turn a log-mel into steps, and all that the house asks of them.
 
-A front is a module of this folder and a line in `crnn.network.fronts`. It has three parts: the stem, in which nothing
-is learned by gradients, so that all members of a model share it; the layers behind it, of which each member has its
-own; and its kind, which says what has to be known before either is made.
+A front is a module of this folder and a line in `crnn.network.fronts`. It has three parts: the stem, which all members
+of a model share; the layers behind it, of which each member has its own; and its kind, which says what has to be known
+before either is made.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,15 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A file of weights as its authors publish it."""
+
+    name: str
+    url: str  # of one commit or release
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a front takes, in multiply-adds for one window of a model's `window_frames`, and what it gives."""
 
@@ -43,10 +51,18 @@ class Cost:
 class Stem(nn.Module):
     """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
 
-    out_features: int  # the size of axis 1 of what it gives
+    out_features: int | tuple[int, ...]  # the size of axis 1 of what it gives; of each part, where it gives several
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those that are trained further, slowly and without decay, for all members together."""
+        return []
+
+    def maps(self, _: Tensor) -> tuple[Maps, ...]:
+        """What "How it works" shows of the stem for the first of the log-mels (batch, 128, frames); mostly nothing."""
+        return ()
 
 
 class Front(nn.Module):
@@ -83,7 +99,7 @@ class FrontKind(ABC):
         """New layers of one member, for a stem of `inputs` features."""
 
     @abstractmethod
-    def step_frames(self, config: "CRNNConfig") -> float:
+    def step_frames(self, config: "CRNNConfig") -> int:
         """How many frames of the log-mel one step spans; steps adjoin, the first starts with frame 0."""
 
     @abstractmethod
@@ -92,10 +108,14 @@ class FrontKind(ABC):
 
     def min_frames(self, config: "CRNNConfig") -> int:
         """Frames of the shortest log-mel, which gives one step."""
-        return ceil(self.step_frames(config))
+        return self.step_frames(config)
 
-    def load_pretrained(self, stem: Stem, fronts: Sequence[Front]) -> None:
-        """Fill in the weights that it starts from, if any, in a stem and the layers of all members."""
+    def load_pretrained(self, stem: Stem, fronts: Sequence[Front], find: Callable[[Weights], Path]) -> None:  # noqa: ARG002
+        """Fill in the weights that it starts from, if any, in a stem and the layers of all members.
+
+        `find` gives the path of a file that its authors publish. Raises what that raises, and ValueError if the file
+        is not theirs.
+        """
         if self.pretrained:
             self.load_weights(stem, fronts, load_file(self.pretrained))
 

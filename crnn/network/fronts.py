@@ -1,14 +1,25 @@
 """The fronts that a model may have, by the name that its configuration gives."""
 
+from crnn.network.choi import Choi
+from crnn.network.efficientat import EfficientAT
 from crnn.network.front import FrontKind
+from crnn.network.joined import Joined
 from crnn.network.musicnn import Musicnn
 from crnn.network.small import Small
+from crnn.network.won import Won
 
-FRONTS: dict[str, FrontKind] = {"small": Small(), "musicnn": Musicnn()}
+FRONTS: dict[str, FrontKind] = {
+    "small": Small(),
+    "musicnn": Musicnn(),
+    "choi": Choi(),
+    "mn04": EfficientAT(),
+    "won": Won(),
+}
 
 
 def front_of(name: str) -> FrontKind:
-    """The front of that name. Raises ValueError if there is none."""
-    if name not in FRONTS:
-        raise ValueError(f"front is one of {', '.join(FRONTS)}, not {name!r}")
-    return FRONTS[name]
+    """The front of that name, or several joined by "+". Raises ValueError if there is none."""
+    names = name.split("+")
+    if len(set(names)) < len(names) or not set(names) <= FRONTS.keys():
+        raise ValueError(f"front is one of {', '.join(FRONTS)}, or different ones joined by +, not {name!r}")
+    return FRONTS[name] if len(names) == 1 else Joined([FRONTS[part] for part in names])

@@ -1,15 +1,17 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import log
+from pathlib import Path
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.network.front import Front
+from crnn.network.front import Front, Weights
 from crnn.network.fronts import front_of
 
 CONFIG_VERSION = 2
@@ -27,6 +29,7 @@ MOST = {
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
+CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 2.5 million, crnn-scratch 0.4
 
 
@@ -105,7 +108,7 @@ class CRNNConfig:
         return front_of(self.front).min_frames(self)
 
     @property
-    def step_frames(self) -> float:
+    def step_frames(self) -> int:
         """Frames of the log-mel that one step of the recurrent layer spans."""
         return front_of(self.front).step_frames(self)
 
@@ -228,9 +231,9 @@ class Member(nn.Module):
             )
         )
 
-    def forward(self, stem: Tensor) -> Tensor:
-        """What the stem gives to logits (batch, n_genres)."""
-        return self.classifier(self.pool(self.recurrent(self.front(stem))))
+    def forward(self, steps: Tensor) -> Tensor:
+        """What the front gives, (batch, steps, front.out_features), to logits (batch, n_genres)."""
+        return self.classifier(self.pool(self.recurrent(steps)))
 
 
 class CRNN(
@@ -262,9 +265,13 @@ class CRNN(
             Member(config, kind.front(config, self.stem.out_features)) for _ in range(config.members)
         )
 
-    def load_pretrained(self) -> None:
-        """Fill in the pretrained weights, where the front has them."""
-        front_of(self.config.front).load_pretrained(self.stem, [member.front for member in self.members])
+    def load_pretrained(self, find: Callable[[Weights], Path]) -> None:
+        """Fill in the pretrained weights, where the front has them.
+
+        `find` gives the path of a file that its authors publish. Raises what that raises, and ValueError if a file is
+        not theirs.
+        """
+        front_of(self.config.front).load_pretrained(self.stem, [member.front for member in self.members], find)
 
     def load_base(self, base: "CRNN") -> None:
         """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
@@ -283,31 +290,80 @@ class CRNN(
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """What is trained further rather than from a random start."""
+        shared = self.stem.pretrained_parameters()
         if self.has_base:
             parts = (part for member in self.members for part in (member.front, member.recurrent, member.pool))
-            return [value for part in parts for value in part.parameters()]
-        return [value for member in self.members for value in member.front.pretrained_parameters()]
+            return [*shared, *(value for part in parts for value in part.parameters())]
+        return [*shared, *(value for member in self.members for value in member.front.pretrained_parameters())]
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.
 
         Raises ValueError for any other shape.
         """
-        return self.member_logits(log_mel).float().log_softmax(dim=-1).logsumexp(dim=0) - log(len(self.members))
+        return mean_logits(self.member_logits(log_mel))
 
     def member_logits(self, log_mel: Tensor) -> Tensor:
         """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
+        return torch.stack([member(given) for member, given in zip(self.members, self.steps(log_mel), strict=True)])
+
+    def steps(self, log_mel: Tensor) -> list[Tensor]:
+        """Log-mel as in `forward` to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
         if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.config.min_frames:
             raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
         stem = self.stem(log_mel)
-        return torch.stack([member(stem) for member in self.members])
+        return [member.front(stem) for member in self.members]
 
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
     ) -> tuple[Tensor, list[int]]:
         """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
 
-        Windows are `config.window_frames` long and `hop_frames` (default `config.hop_frames`) apart.
+        Windows are `config.window_frames` long and about `hop_frames` (default `config.hop_frames`) apart. Where they
+        overlap, the convolutions are computed once over the song, so that at its edges a window hears its neighbours
+        rather than nothing. `batch_size` windows are computed at once: memory and speed, not results.
         """
-        batch, starts = windows(log_mel, self.config.window_frames, hop_frames or self.config.hop_frames)
-        return torch.cat([self(part) for part in batch.split(batch_size)]), starts
+        size, hop_frames = self.config.window_frames, hop_frames or self.config.hop_frames
+        if hop_frames >= size or log_mel.shape[-1] <= size:
+            batch, starts = windows(log_mel, size, hop_frames)
+            return torch.cat([self(part) for part in batch.split(batch_size)]), starts
+        step = self.config.step_frames
+        n_steps, hop_steps = size // step, max(hop_frames // step, 1)
+        per_member = [
+            song.unfold(0, n_steps, hop_steps).transpose(1, 2) for song in self.song_steps(log_mel)
+        ]  # (windows, steps, features)
+        starts = [number * hop_steps * step for number in range(len(per_member[0]))]
+        logits = []
+        for first in range(0, len(starts), batch_size):
+            parts = [steps[first : first + batch_size] for steps in per_member]
+            of_members = [member(part) for member, part in zip(self.members, parts, strict=True)]
+            logits.append(mean_logits(torch.stack(of_members)))
+        last = log_mel.shape[-1] - size
+        if starts[-1] + n_steps * step < log_mel.shape[-1]:  # whole steps do not reach the end
+            logits.append(self(log_mel[None, :, last:]))
+            starts.append(last)
+        return torch.cat(logits), starts
+
+    def song_steps(self, log_mel: Tensor) -> list[Tensor]:
+        """What each member's recurrent layer reads of a whole log-mel (128, frames), (steps, front.out_features).
+
+        The song goes through the convolutions in pieces as long as a window, each with some of what is before and
+        behind it, to spare memory: what they give is in the near cache of a processor.
+        """
+        step = self.config.step_frames
+        context = -(-n_frames_of(CONTEXT_SECONDS) // step)
+        n_steps = log_mel.shape[-1] // step
+        piece = max(self.config.window_frames // step, 1)
+        length = min(piece + 2 * context, n_steps)
+        kept: list[list[Tensor]] = [[] for _ in self.members]
+        for first in range(0, n_steps, piece):
+            start = min(max(first - context, 0), n_steps - length)
+            steps = self.steps(log_mel[None, :, start * step : (start + length) * step])
+            for member, given in zip(kept, steps, strict=True):
+                member.append(given[0, first - start : first - start + piece])
+        return [torch.cat(member) for member in kept]
+
+
+def mean_logits(of_members: Tensor) -> Tensor:
+    """Logits (members, batch, n_genres) to those of the mean of their probabilities, (batch, n_genres)."""
+    return of_members.float().log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members))

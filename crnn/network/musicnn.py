@@ -13,18 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS, mel_of_hz
+from crnn.features import FRAMES_PER_SECOND, hz_of_mel, mel_of_hz
 from crnn.network.front import Cost, Front, FrontKind, Maps, Stem
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
 
 if TYPE_CHECKING:
     from crnn.network.model import CRNNConfig
 
 PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
-# What musicnn was trained on: 96 Slaney mel bands up to 8 kHz, 62.5 frames a second, log10(10 000 * power + 1).
+# What musicnn was trained on: 96 Slaney mel bands up to 8 kHz, 62.5 frames a second, log10(10 000 * power + 1). It gets
+# 64.3 frames a second, so that its steps are as long as those of other fronts.
 BANDS = 96
 BANDS_TO_HZ = 8_000.0
-INPUT_FRAMES_PER_SECOND = 62.5
 COMPRESSION = 10_000.0
 
 # The power that stands for our 0 dB, the loudest cell of a clip, measured on 26 training clips of GTZAN. The bands
@@ -36,25 +37,8 @@ FIRST_BAND_DB, LAST_BAND_DB = 2.6, -8.0
 TIMBRAL = ((23, 38, 7), (14, 67, 7))
 TEMPORAL = ((3, 1, 128), (7, 1, 64), (17, 1, 32))
 MIDDLE_CHANNELS, MIDDLE_FRAMES, MIDDLE_LAYERS = 64, 7, 3
-STEP_FRAMES = 32  # 0.51 s of musicnn's frames become one step of the CRNN
+FRAMES_PER_STEP = 32  # of musicnn
 CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache, which takes twice as long
-
-
-FRAME_STEP = FRAMES_PER_SECOND / INPUT_FRAMES_PER_SECOND  # from one of musicnn's frames to the next, in ours
-BAND_STEP = mel_of_hz(BANDS_TO_HZ) / (BANDS + 1) / (mel_of_hz(F_MAX) / (N_MELS + 1))  # likewise for bands
-
-
-def counting(start: int, end: int) -> Tensor:
-    """The numbers from `start` to `end` - 1, precise enough to tell positions between frames far into a song."""
-    return torch.arange(start, end, dtype=torch.float64)
-
-
-def interpolate(values: Tensor, positions: Tensor) -> Tensor:
-    """Values (..., n) read linearly at fractional positions (m,) from 0 to n - 1 on their last axis: (..., m)."""
-    below = positions.long().clamp(max=values.shape[-1] - 2)
-    share = (positions - below).to(values.device, values.dtype, non_blocking=True)  # a GPU need not wait for them
-    below = below.to(values.device, non_blocking=True)
-    return torch.lerp(values[..., below], values[..., below + 1], share)
 
 
 class ConvBlock(nn.Module):
@@ -89,6 +73,7 @@ class MusicnnStem(Stem):
 
     def __init__(self) -> None:
         super().__init__()
+        self.centres_hz = [hz_of_mel(mel_of_hz(BANDS_TO_HZ) * band / (BANDS + 1)) for band in range(1, BANDS + 1)]
         level_db = torch.full((BANDS, 1), LEVEL_DB)
         level_db[0] += FIRST_BAND_DB
         level_db[-1] += LAST_BAND_DB
@@ -112,9 +97,7 @@ class MusicnnStem(Stem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to musicnn's normalised input (batch, 96, musicnn's frames)."""
-        n_frames = int((log_mel.shape[-1] - 1) / FRAME_STEP) + 1
-        bands = interpolate(log_mel.transpose(1, 2), BAND_STEP * counting(1, BANDS + 1) - 1.0).transpose(1, 2)
-        decibels = interpolate(bands, FRAME_STEP * counting(0, n_frames)) + self.level_db
+        decibels = at_frames(at_bands(log_mel, self.centres_hz), FRAMES_PER_STEP) + self.level_db
         return torch.log10(COMPRESSION * 10.0 ** (decibels / 10.0) + 1.0) * self.scale + self.shift
 
 
@@ -135,7 +118,7 @@ class MusicnnFront(Front):
     def forward(self, stem: Tensor) -> Tensor:
         """What the stem gives, (batch, inputs, musicnn's frames), to (batch, steps, out_features), two a second."""
         channels = self.channels(stem)
-        steps = torch.cat([F.max_pool1d(channels, STEP_FRAMES), F.avg_pool1d(channels, STEP_FRAMES)], dim=1)
+        steps = torch.cat([F.max_pool1d(channels, FRAMES_PER_STEP), F.avg_pool1d(channels, FRAMES_PER_STEP)], dim=1)
         return self.linear(self.norm(steps).transpose(1, 2)).relu()
 
     def channels(self, stem: Tensor) -> Tensor:
@@ -156,10 +139,12 @@ class MusicnnFront(Front):
         timbral = sum(filters for filters, _, _ in TIMBRAL)
         sizes = [timbral, stem.shape[1] - timbral] + [MIDDLE_CHANNELS] * len(self.middle)
         names = ["timbre filters", "rhythm filters", *(f"layer {number + 1}" for number in range(len(self.middle)))]
-        frame_seconds = 1 / INPUT_FRAMES_PER_SECOND
+        step_seconds = STEP_FRAMES / FRAMES_PER_SECOND
         parts = self.channels(stem)[0].unsqueeze(1).split(sizes)
-        maps = [Maps(name, part.numpy(), frame_seconds) for name, part in zip(names, parts, strict=True)]
-        return (*maps, Maps("half seconds", self(stem)[0].T.unsqueeze(1).numpy(), STEP_FRAMES * frame_seconds))
+        maps = [
+            Maps(name, part.numpy(), step_seconds / FRAMES_PER_STEP) for name, part in zip(names, parts, strict=True)
+        ]
+        return (*maps, Maps("half seconds", self(stem)[0].T.unsqueeze(1).numpy(), step_seconds))
 
 
 class Musicnn(FrontKind):
@@ -180,19 +165,19 @@ layers over time trained further on the clips below, like all that follows them.
         """The layers over time, and steps as wide as the recurrent layer after them."""
         return MusicnnFront(2 * config.recurrent_size, inputs)
 
-    def step_frames(self, _: "CRNNConfig") -> float:
+    def step_frames(self, _: "CRNNConfig") -> int:
         """About half a second."""
-        return STEP_FRAMES * FRAME_STEP
+        return STEP_FRAMES
 
     def cost(self, config: "CRNNConfig") -> Cost:
         """All convolutions, the stem's at every place in frequency, and the linear layer of each step."""
-        n_frames = int(config.window_frames / FRAME_STEP)
+        n_frames = config.window_frames // STEP_FRAMES * FRAMES_PER_STEP
         timbral = sum(filters * bands * frames * (BANDS - bands + 1) for filters, bands, frames in TIMBRAL)
         temporal = sum(filters * bands * frames * BANDS for filters, bands, frames in TEMPORAL)
         inputs = sum(filters for filters, _, _ in TIMBRAL + TEMPORAL)
         middle = MIDDLE_CHANNELS * MIDDLE_FRAMES * (inputs + MIDDLE_CHANNELS * (MIDDLE_LAYERS - 1))
         features = 2 * config.recurrent_size
-        linear = 2 * (inputs + MIDDLE_CHANNELS * MIDDLE_LAYERS) * features // STEP_FRAMES
+        linear = 2 * (inputs + MIDDLE_CHANNELS * MIDDLE_LAYERS) * features // FRAMES_PER_STEP
         return Cost(shared=n_frames * (timbral + temporal), member=n_frames * (middle + linear), features=features)
 
     def load_weights(self, stem: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:

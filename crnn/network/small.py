@@ -90,7 +90,7 @@ class Small(FrontKind):
         """Blocks of the sizes that the configuration names."""
         return SmallFront(config)
 
-    def step_frames(self, config: "CRNNConfig") -> float:
+    def step_frames(self, config: "CRNNConfig") -> int:
         """What all pools over time leave one step of."""
         return prod(config.time_pools)
 

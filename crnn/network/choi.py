@@ -1,0 +1,101 @@
+"""The convolutions of Choi's CRNN, trained on 50 tags of 244 000 songs, fed with our log-mel.
+
+K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural networks for music classification",
+ICASSP 2017, arXiv:1609.04243. The weights are those of keunwoochoi/music-auto_tagging-keras, under the MIT licence.
+"""
+
+from math import prod
+from pathlib import Path
+
+import h5py
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crnn.features import FRAMES_PER_SECOND, hz_of_mel, mel_of_hz
+from crnn.network.front import Maps, Weights
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
+from crnn.network.published import Published, PublishedStem
+
+# What it was trained on: 96 Slaney mel bands to 6 kHz, 46.9 frames a second, 40 of our decibels standardised.
+BANDS = 96
+BANDS_TO_HZ = 6_000.0
+FRAMES_PER_STEP = 24  # 48.25 a second
+FLOOR_DB = -40.0
+MEAN_DB, STD_DB = -34.3, 7.1  # of these 40 dB over the training clips of GTZAN
+GAIN, OFFSET = 1.49, -0.07  # the middle of its first normalisation, which has one line for each of 1440 frames
+
+CHANNELS = (64, 128, 128, 128)
+BAND_POOLS = (2, 3, 4, 4)
+TIME_POOLS = (2, 3, 4, 1)  # the last was 4
+
+
+class ChoiStem(PublishedStem):
+    """Four blocks of 3 x 3 convolution, ELU and max pooling; the last has one band left."""
+
+    eps = 1e-5
+    out_features = CHANNELS[-1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres_hz = [hz_of_mel(mel_of_hz(BANDS_TO_HZ) * band / (BANDS + 1)) for band in range(1, BANDS + 1)]
+        inputs = (1, *CHANNELS[:-1])
+        self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Our log-mel (batch, 128, frames) in dB to (batch, 128, steps)."""
+        return self.blocks(log_mel)[-1].squeeze(2)
+
+    def blocks(self, log_mel: Tensor) -> list[Tensor]:
+        """What each block gives, (batch, channels, bands, frames)."""
+        given = [self.spectrogram(log_mel).unsqueeze(1)]
+        for conv, bands, frames in zip(self.convs, BAND_POOLS, TIME_POOLS, strict=True):
+            # ELU is increasing, so that it may wait until pooling has left fewer numbers.
+            given.append(F.elu(F.max_pool2d(conv(given[-1]), (bands, frames))))
+        return given[1:]
+
+    def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
+        """The second and the last block."""
+        _, second, _, last = self.blocks(log_mel[:1])
+        frame_seconds = STEP_FRAMES / FRAMES_PER_SECOND
+        return (
+            Maps("Choi, block 2", second[0].numpy(), frame_seconds / prod(TIME_POOLS[2:])),
+            Maps("Choi, block 4", last[0].numpy(), frame_seconds),
+        )
+
+    def spectrogram(self, log_mel: Tensor) -> Tensor:
+        """Our log-mel to the net's input (batch, 96, 24 * steps)."""
+        decibels = at_bands(log_mel, self.centres_hz).clamp(FLOOR_DB, 0.0)
+        return at_frames((decibels - MEAN_DB) * (GAIN / STD_DB) + OFFSET, FRAMES_PER_STEP)
+
+    def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+        """Fill in what the HDF5 file of Keras has."""
+        norms = {}
+        with h5py.File(path) as file:
+
+            def array(layer: str, name: str) -> Tensor:
+                return torch.from_numpy(file[f"{layer}/{layer}_{name}_1:0"][:])
+
+            for number, conv in enumerate(self.convs, start=1):
+                conv.weight.copy_(array(f"conv{number}", "W"))
+                conv.bias.copy_(array(f"conv{number}", "b"))
+                norms[f"convs.{number - 1}"] = array(f"bn{number}", "gamma"), array(f"bn{number}", "beta")
+        return norms
+
+
+class Choi(Published):
+    """Choi's convolutions, which hear nothing above 6 kHz."""
+
+    net = ChoiStem
+    multiply_adds = 55_000_000
+    file = Weights(
+        "music_tagger_crnn_weights_tensorflow.h5",
+        "https://raw.githubusercontent.com/keunwoochoi/music-auto_tagging-keras/90b294091adaada477b9003201dd20a9fe15a3c1/data/"
+        "music_tagger_crnn_weights_tensorflow.h5",
+        "df63638de9f3113780768181670c554f122fbd1297c63c065836d70a251115a8",
+    )
+    notice = """\
+Convolutions of K. Choi's CRNN, pretrained on tags of 244,000 songs of the Million Song Dataset (K. Choi, G. Fazekas,
+M. Sandler and K. Cho, "Convolutional recurrent neural networks for music classification", 2017; MIT licence, copyright
+2016 Keunwoo Choi), trained further on the clips below.
+"""

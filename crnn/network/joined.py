@@ -1,0 +1,97 @@
+"""Several fronts of one model: their steps side by side, "choi+mn04"."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from crnn.network.front import Cost, Front, FrontKind, Maps, Stem, Weights
+
+if TYPE_CHECKING:
+    from crnn.network.model import CRNNConfig
+
+
+class JoinedStem(Stem):
+    """The stems of all of them: log-mel (batch, 128, frames) in dB to what each gives."""
+
+    def __init__(self, parts: Sequence[Stem]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.out_features = tuple(part.out_features for part in parts)
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, ...]:
+        """(batch, 128, frames) to one tensor for each front."""
+        return tuple(part(log_mel) for part in self.parts)
+
+    def fit(self, log_mels: Sequence[Tensor]) -> None:
+        """Each takes what it has to know of the training clips."""
+        for part in self.parts:
+            part.fit(log_mels)
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of each."""
+        return [value for part in self.parts for value in part.pretrained_parameters()]
+
+    def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
+        """Those of each."""
+        return tuple(maps for part in self.parts for maps in part.maps(log_mel))
+
+
+class JoinedFront(Front):
+    """The layers of all of them behind their stems, and their steps side by side."""
+
+    def __init__(self, parts: Sequence[Front]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.out_features = sum(part.out_features for part in parts)
+
+    def forward(self, stem: tuple[Tensor, ...]) -> Tensor:
+        """What the stems give to steps (batch, steps, out_features)."""
+        return torch.cat([part(given) for part, given in zip(self.parts, stem, strict=True)], dim=-1)
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of each."""
+        return [value for part in self.parts for value in part.pretrained_parameters()]
+
+    def maps(self, stem: tuple[Tensor, ...]) -> tuple[Maps, ...]:
+        """What each shows but for its steps, then the steps of all."""
+        of_each = [part.maps(given) for part, given in zip(self.parts, stem, strict=True)]
+        last = of_each[0][-1]
+        steps = Maps(last.name, self(stem)[0].T.unsqueeze(1).numpy(), last.frame_seconds)
+        return (*(maps for part in of_each for maps in part[:-1]), steps)
+
+
+class Joined(FrontKind):
+    """Several fronts whose steps are of the same length."""
+
+    def __init__(self, parts: Sequence[FrontKind]) -> None:
+        self.parts = tuple(parts)
+        self.fields = frozenset().union(*(part.fields for part in parts))
+        self.notice = "\n".join(part.notice for part in parts)
+
+    def stem(self) -> JoinedStem:
+        """A new stem of each."""
+        return JoinedStem([part.stem() for part in self.parts])
+
+    def front(self, config: "CRNNConfig", inputs: tuple[int, ...]) -> JoinedFront:
+        """New layers of each."""
+        return JoinedFront([part.front(config, n) for part, n in zip(self.parts, inputs, strict=True)])
+
+    def step_frames(self, config: "CRNNConfig") -> int:
+        """Of all. Raises ValueError where they differ."""
+        lengths = {part.step_frames(config) for part in self.parts}
+        if len(lengths) > 1:
+            raise ValueError(f"fronts with steps of {' and '.join(map(str, sorted(lengths)))} frames cannot be joined")
+        return lengths.pop()
+
+    def cost(self, config: "CRNNConfig") -> Cost:
+        """The sum."""
+        costs = [part.cost(config) for part in self.parts]
+        return Cost(*(sum(getattr(cost, name) for cost in costs) for name in ("shared", "member", "features")))
+
+    def load_pretrained(self, stem: JoinedStem, fronts: Sequence[JoinedFront], find: Callable[[Weights], Path]) -> None:
+        """Fill in the weights of each."""
+        for number, part in enumerate(self.parts):
+            part.load_pretrained(stem.parts[number], [front.parts[number] for front in fronts], find)
