@@ -266,7 +266,7 @@ class Sound:
             raise _by_name(self._file, _missing_end())
         if seconds == 0:
             raise _by_name(self._file, _Fault("{name} holds no sound: its audio track is empty."))
-        if round(seconds, 2) < MIN_SECONDS or seconds <= self._start_seconds:
+        if round(seconds, 2) < MIN_SECONDS or seconds - self._start_seconds < 1 / self.sample_rate:
             raise _Fault(
                 "{name} lasts only {seconds} s: at least {least} s is needed.",
                 seconds=f"{seconds:.2f}",
