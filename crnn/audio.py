@@ -25,11 +25,12 @@ from crnn import foreign
 SAMPLE_RATE = 22_050  # Hz
 MIN_SECONDS = 1.0
 MAX_SECONDS = 15 * 60
-# What to look for in folders; a single file is tried whatever its name.
+# What to look for in folders, without .ts, which is mostly a program; a single file is tried whatever its name.
 SUFFIXES = frozenset(
-    ".3g2 .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .caf .dff .dsf .dts .dtshd .ec3 .eac3 .f4v .flac "  # noqa: SIM905
-    ".flv .m2ts .m4a .m4b .m4r .m4v .mka .mkv .mlp .mov .mp2 .mp3 .mp4 .mpc .mpeg .mpg .mts .oga .ogg .ogv .oma .opus "
-    ".qoa .ra .rf64 .rm .rmvb .shn .snd .spx .tak .thd .ts .tta .vob .voc .w64 .wav .weba .webm .wma .wmv .wv".split()
+    ".3g2 .3gp .aa3 .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts "  # noqa: SIM905
+    ".dtshd .eac3 .ec3 .f4v .flac .flv .m2ts .m4a .m4b .m4r .m4v .mka .mkv .mlp .mov .mp2 .mp3 .mp4 .mpc "
+    ".mpeg .mpg .mts .oga .ogg .ogv .oma .opus .qoa .ra .rf64 .rm .rmvb .shn .snd .spx .tak .thd .tta "
+    ".vob .voc .w64 .wav .weba .webm .wma .wmv .wv".split()
 )
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -63,7 +64,7 @@ _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # Their demuxers take the duration from the header; the others often estimate it from the size of the file.
-_TIMED_FORMATS = frozenset("aiff ape au dsf flac mov nistsphere rm tta wv".split())  # noqa: SIM905
+_TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
 
 T = TypeVar("T")
 
@@ -112,11 +113,11 @@ def open_audio(
     default is heard, or its first, unless it is silent for ten minutes in which another sounds. Integers are scaled
     to [-1, 1); floats keep their scale, also beyond 1, but NaN and infinity become 0.
 
-    A file says how long it should be in seconds (`_TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dff and avi by
-    the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and damaged
-    packets, which are skipped, count as missing. If more than 2 % and half a second are missing, `Sound.notices` say
-    so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without that header, live
-    recordings), so that what they hold is used.
+    A file says how long it should be in seconds (`_TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dsf, dff and avi
+    by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and damaged
+    packets, which are skipped, count as missing. If more than 2 % are missing (and of seconds, half a one),
+    `Sound.notices` says so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without
+    that header, live recordings), so that what they hold is used.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -265,7 +266,7 @@ class Sound:
             raise _by_name(self._file, _missing_end())
         if seconds == 0:
             raise _by_name(self._file, _Fault("{name} holds no sound: its audio track is empty."))
-        if round(seconds, 2) < MIN_SECONDS or seconds <= self._start_seconds:
+        if round(seconds, 2) < MIN_SECONDS or seconds - self._start_seconds < 1 / self.sample_rate:
             raise _Fault(
                 "{name} lasts only {seconds} s: at least {least} s is needed.",
                 seconds=f"{seconds:.2f}",
@@ -290,8 +291,8 @@ class Sound:
                     )
                 n_channels = n_channels or kind.n_channels
                 pieces = _resample((frames for _, frames in same_kind), kind, self.sample_rate)
-                for block in _join(pieces, _BLOCK_SAMPLES):
-                    yield _mend(_with_channels(block, n_channels))
+                for block in _join(pieces, kind.n_channels):
+                    yield _with_channels(_mend(block), n_channels)
 
     def _batches(self) -> Iterator[tuple["_Kind", list[av.AudioFrame]]]:
         """Frames of one kind, some at a time: a file may change its rate and its channels on the way."""
@@ -468,7 +469,7 @@ def _decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.Audi
     head = _read_at(file, 0, foreign.HEAD_BYTES)
     decodable = [track for track in tracks if track.codec_context is not None]
     for track in decodable:
-        if kind := foreign.protection(head, track.codec_context.codec_tag):
+        if kind := foreign.protection(head, _codec_tag(track)):
             raise _Fault(foreign.PROTECTED, kind=kind)
     if not decodable:
         raise _Fault(
@@ -477,6 +478,13 @@ def _decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.Audi
             formats=_KNOWN_FORMATS,
         )
     return decodable
+
+
+def _codec_tag(track: av.AudioStream) -> str:
+    try:
+        return track.codec_context.codec_tag
+    except UnicodeDecodeError:  # a number, as in a wav
+        return ""
 
 
 def _packets(container: InputContainer, tracks: list[av.AudioStream]) -> Iterator[av.Packet]:
@@ -528,9 +536,9 @@ def _describe_track(number: int, tags: dict[str, str]) -> str:
     return f"{number} ({', '.join(words)})" if words else str(number)
 
 
-def _resample(batches: Iterable[list[av.AudioFrame]], kind: _Kind, to_hz: int) -> Iterator[np.ndarray]:
-    """All channels alike in one filter, as pieces of shape (channels, samples), float32."""
-    is_planar = kind.n_channels < 8  # PyAV counts the planes of more wrongly
+def _resample(batches: Iterable[list[av.AudioFrame]], kind: _Kind, to_hz: int) -> Iterator[av.AudioFrame]:
+    """All channels alike in one filter, as frames of float32: planar if `_is_planar`, else interleaved."""
+    sample_format = "fltp" if _is_planar(kind.n_channels) else "flt"
     graph = Graph()
     source = graph.add_abuffer(
         format=kind.sample_format,
@@ -538,15 +546,18 @@ def _resample(batches: Iterable[list[av.AudioFrame]], kind: _Kind, to_hz: int) -
         sample_rate=kind.rate_hz,
         time_base=Fraction(1, kind.rate_hz),
     )
-    resampler = graph.add("aresample", f"{to_hz}:out_sample_fmt={'fltp' if is_planar else 'flt'}:{_RESAMPLER}")
+    resampler = graph.add("aresample", f"{to_hz}:out_sample_fmt={sample_format}:{_RESAMPLER}")
     collector, sink = graph.add("asetnsamples", f"n={_PULLED_SAMPLES}:p=0"), graph.add("abuffersink")
     graph.link_nodes(source, resampler, collector, sink).configure()
     for batch in chain(batches, [[None]]):  # None flushes the filter
         for frame in batch:
             source.push(frame)
         while (pulled := _pull(sink)) is not None:
-            samples = pulled.to_ndarray()
-            yield samples if is_planar else samples.reshape(-1, kind.n_channels).T
+            yield pulled
+
+
+def _is_planar(n_channels: int) -> bool:
+    return n_channels < 8  # PyAV counts the planes of more wrongly
 
 
 def _pull(sink: "av.filter.context.FilterContext") -> av.AudioFrame | None:
@@ -556,17 +567,31 @@ def _pull(sink: "av.filter.context.FilterContext") -> av.AudioFrame | None:
         return None
 
 
-def _join(pieces: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
-    """Blocks of `n_samples` or some more, and what remains."""
-    collected, n_collected = [], 0
-    for piece in pieces:
-        collected.append(piece)
-        n_collected += piece.shape[1]
-        if n_collected >= n_samples:
-            yield np.concatenate(collected, axis=1)
-            collected, n_collected = [], 0
+def _join(frames: Iterable[av.AudioFrame], n_channels: int) -> Iterator[np.ndarray]:
+    """Blocks of `_BLOCK_SAMPLES` or some more, shape (channels, samples), and what remains."""
+    collected, n_samples = [], 0
+    for frame in frames:
+        collected.append(frame)
+        n_samples += frame.samples
+        if n_samples >= _BLOCK_SAMPLES:
+            yield _to_block(collected, n_channels, n_samples)
+            collected, n_samples = [], 0
     if collected:
-        yield np.concatenate(collected, axis=1)
+        yield _to_block(collected, n_channels, n_samples)
+
+
+def _to_block(frames: list[av.AudioFrame], n_channels: int, n_samples: int) -> np.ndarray:
+    block = np.empty((n_channels, n_samples), np.float32)
+    start = 0
+    for frame in frames:
+        piece = block[:, start : start + frame.samples]
+        if _is_planar(n_channels):
+            for channel, plane in zip(piece, frame.planes, strict=True):
+                channel[:] = np.frombuffer(plane, np.float32, frame.samples)
+        else:
+            piece[:] = np.frombuffer(frame.planes[0], np.float32, frame.samples * n_channels).reshape(-1, n_channels).T
+        start += frame.samples
+    return block
 
 
 def _with_channels(block: np.ndarray, n_channels: int) -> np.ndarray:
@@ -669,6 +694,7 @@ _CHUNKED = {
     b"BW64": _Chunked(12, 4, 4, "little", aligned=2),
     b"riff": _Chunked(40, 16, 8, "little", sizes_with_head=True, aligned=8),  # w64, which has GUIDs as names
     b"caff": _Chunked(8, 4, 8, "big"),
+    b"DSD ": _Chunked(28, 4, 8, "little", sizes_with_head=True),  # dsf
     b"FRM8": _Chunked(16, 4, 8, "big", aligned=2, data=(b"DSD ", b"DST ")),
 }
 
@@ -677,7 +703,10 @@ def _data_chunk(file: BinaryIO, beginning: int, chunked: _Chunked) -> tuple[int,
     """Where the data chunk's content begins, and its size; 0 where there is none, or it is not known yet."""
     position, long_size = beginning + chunked.first, 0
     head_bytes = chunked.name_bytes + chunked.size_bytes
+    n_bytes = _size(file)
     for _ in range(_MOST_CHUNKS):
+        if position >= n_bytes:
+            break
         head = _read_at(file, position, head_bytes + 16)
         name, size = head[:4], _number(head, chunked.name_bytes, chunked.size_bytes, chunked.order)
         if len(head) < head_bytes:

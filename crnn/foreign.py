@@ -10,20 +10,21 @@ WEB_PAGE = "{name} is a web page ({kind}), not the sound that it leads to: fetch
 LINK = "{name} ({kind}) only says where a sound is: choose the sound itself."
 ARCHIVE = "{name} is an archive ({kind}): unpack it, then choose a song of it."
 PROTECTED = "{name} is protected against copying ({kind}), so that nothing but its shop's player can decode it."
-MESSAGES = (NOTES, PROJECT, PICTURE, DOCUMENT, WEB_PAGE, LINK, ARCHIVE, PROTECTED)
+UNREAD = "{name} is in the format {kind}, which is not read here: save it as flac or mp3 first."
+MESSAGES = (UNREAD, NOTES, PROJECT, PICTURE, DOCUMENT, WEB_PAGE, LINK, ARCHIVE, PROTECTED)
 
 HEAD_BYTES = 16_384  # that `what_it_is` looks at
 
 _MAGIC = (  # message, kind, position, bytes
     (NOTES, "MIDI", 0, b"MThd"),
     (NOTES, "MIDI", 8, b"RMID"),
-    (NOTES, "XM", 0, b"Extended Module: "),
-    (NOTES, "IT", 0, b"IMPM"),
-    (NOTES, "S3M", 44, b"SCRM"),
+    (NOTES, "MOD (XM)", 0, b"Extended Module: "),
+    (NOTES, "MOD (IT)", 0, b"IMPM"),
+    (NOTES, "MOD (S3M)", 44, b"SCRM"),
     (NOTES, "MOD", 1_080, b"M.K."),
     (NOTES, "SID", 0, b"PSID"),
     (NOTES, "SID", 0, b"RSID"),
-    (NOTES, "NSF", 0, b"NESM\x1a"),
+    (NOTES, "Nintendo (NSF)", 0, b"NESM\x1a"),
     (NOTES, "VGM", 0, b"Vgm "),
     (NOTES, "SMAF", 0, b"MMMD"),
     (NOTES, "Guitar Pro", 1, b"FICHIER GUITAR PRO"),
@@ -58,6 +59,16 @@ _MAGIC = (  # message, kind, position, bytes
     (LINK, "torrent", 0, b"d13:announce-list"),
     (LINK, "torrent", 0, b"d10:created by"),
     (LINK, "LNK", 0, b"L\0\0\0\x01\x14\x02\0"),
+    (UNREAD, "OptimFROG", 0, b"OFR "),
+    (UNREAD, "Lossless Audio", 0, b"LA0"),
+    (UNREAD, "TwinVQ", 0, b"TWIN"),
+    (UNREAD, "Bonk", 0, b"\0BONK"),
+    (UNREAD, "RK Audio", 0, b"RKA"),
+    (UNREAD, "AC-4", 0, b"\xac\x40"),
+    (UNREAD, "AC-4", 0, b"\xac\x41"),
+    (UNREAD, "ReCycle", 0, b"CAT "),
+    (UNREAD, "Flash", 0, b"FWS"),
+    (UNREAD, "Flash", 0, b"CWS"),
     (PROTECTED, "Audible", 4, b"\x57\x90\x75\x36"),
 )
 _TEXTS = (  # message, kind, pattern of what the text begins with

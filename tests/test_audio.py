@@ -26,6 +26,7 @@ SAMPLE_FORMATS = {  # of the encoders; else fltp
     "flac": "s16",
     "alac": "s16p",
     "pcm_s16le": "s16",
+    "g722": "s16",
     "mp2": "s16",
     "tta": "s16",
     "wavpack": "s16p",
@@ -238,6 +239,39 @@ def test_every_format_gives_the_same_sound(kind):
     assert delay_seconds == pytest.approx(0, abs=1e-4 if kind in LOSSLESS else 0.05)
     assert level == pytest.approx(1, abs=0.001 if kind in LOSSLESS else 0.06)  # LAME turns down by 5 %
     assert match > (0.9995 if kind in LOSSLESS else 0.98)
+
+
+def test_a_codec_whose_tag_is_no_text():
+    assert delay_and_match(mono(encode("wav", "g722", melody(16_000), 16_000)), melody(SAMPLE_RATE))[1] > 0.95
+
+
+def dsd(container: str, hz: int, seconds: float = 2.0) -> bytes:
+    """A square wave as bits, 2.8 million a second, as DSF or DSDIFF."""
+    rate_hz, n_bytes = 2_822_400, round(seconds * 2_822_400 / 8 / 4_096) * 4_096
+    bits = np.where(np.arange(n_bytes) * 8 * 2 * hz // rate_hz % 2, 0xFF, 0x00).astype(np.uint8).tobytes()
+    if container == "dsf":
+        chunks = b"fmt " + struct.pack("<Q6IQ2I", 52, 1, 0, 1, 1, rate_hz, 1, 8 * n_bytes, 4_096, 0)
+        chunks += b"data" + struct.pack("<Q", 12 + n_bytes) + bits
+        return b"DSD " + struct.pack("<3Q", 28, 28 + len(chunks), 0) + chunks
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return name + struct.pack(">Q", len(content)) + content
+
+    properties = chunk(b"FS  ", struct.pack(">I", rate_hz)) + chunk(b"CHNL", b"\0\1C   ")
+    properties += chunk(b"CMPR", b"DSD \x0fnot compressed\0\0")[: 12 + 20]
+    form = b"DSD " + chunk(b"FVER", b"\1\5\0\0") + chunk(b"PROP", b"SND " + properties) + chunk(b"DSD ", bits)
+    return chunk(b"FRM8", form)
+
+
+@pytest.mark.parametrize("container", ["dsf", "dff"])
+def test_dsd(container):
+    file = dsd(container, 500)
+    waveform, notices = heard(file)
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(2, abs=0.02)
+    assert spectrum_peak_hz(waveform[0]) == pytest.approx(500, abs=1)
+    assert notices == []
+    assert heard(file[: len(file) * 8 // 10])[1] == ["Its end is missing: this answer is from the 2 s that are there."]
+    assert "its end is missing" in refusal(file[: len(file) * 2 // 10])
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000, 96_000, 192_000])
@@ -696,6 +730,7 @@ def test_a_picture(tmp_path, codec, pixels):
         (foreign.LINK, "M3U", b"Music/Band/Song.mp3\nMusic/Band/Next.mp3\n"),
         (foreign.LINK, "CUE", b'REM GENRE Jazz\nFILE "set.flac" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n'),
         (foreign.LINK, "torrent", b"d8:announce35:http://tracker.example/announce4:infod6:lengthi1eee"),
+        (foreign.UNREAD, "OptimFROG", b"OFR \x0f\0\0\0" + bytes(1_000)),
         (foreign.PROTECTED, "Audible", b"\0\x10\0\0\x57\x90\x75\x36" + bytes(1_000)),
     ],
 )
