@@ -328,7 +328,7 @@ class CRNN(
             batch, starts = windows(log_mel, size, hop_frames)
             return torch.cat([self(part) for part in batch.split(batch_size)]), starts
         step = self.config.step_frames
-        n_steps, hop_steps = size // step, max(hop_frames // step, 1)
+        n_steps, hop_steps = size // step, -(-hop_frames // step)
         per_member = [
             song.unfold(0, n_steps, hop_steps).transpose(1, 2) for song in self.song_steps(log_mel)
         ]  # (windows, steps, features)
