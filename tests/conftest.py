@@ -21,7 +21,7 @@ from crnn.network.model import CRNN, CRNNConfig
 def pytest_configure(config: pytest.Config) -> None:
     """Workers that compile librosa's beat tracker at the same time spoil each other's cache: numba does not lock it."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        os.environ["NUMBA_CACHE_DIR"] = str(config.cache.mkdir(f"numba-{worker}"))
+        os.environ["NUMBA_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / f"numba-{worker}")
 
 
 @pytest.fixture(scope="session", autouse=True)
