@@ -10,16 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # it asks the fronts whether it may be
-    from crnn.network.model import CRNNConfig
-
 MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
+
+
+class Sizes(Protocol):
+    """What a front may ask of the CRNNConfig that it is made for."""
+
+    channels: tuple[int, ...]
+    mel_pools: tuple[int, ...]
+    time_pools: tuple[int, ...]
+    block_dropout: float
+    recurrent_size: int
+    window_frames: int
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
@@ -79,18 +87,18 @@ class FrontKind(ABC):
         """A new stem."""
 
     @abstractmethod
-    def front(self, config: "CRNNConfig", inputs: int) -> Front:
+    def front(self, config: Sizes, inputs: int) -> Front:
         """New layers of one member, for a stem of `inputs` features."""
 
     @abstractmethod
-    def step_frames(self, config: "CRNNConfig") -> float:
+    def step_frames(self, config: Sizes) -> float:
         """How many frames of the log-mel one step spans; steps adjoin, the first starts with frame 0."""
 
     @abstractmethod
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """What it takes for one window. Raises ValueError where its fields are at odds or ask for too much."""
 
-    def min_frames(self, config: "CRNNConfig") -> int:
+    def min_frames(self, config: Sizes) -> int:
         """Frames of the shortest log-mel, which gives one step."""
         return ceil(self.step_frames(config))
 

@@ -7,17 +7,13 @@ assets/pretrained/README.md.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import F_MAX, FRAMES_PER_SECOND, N_MELS, mel_of_hz
-from crnn.network.front import Cost, Front, FrontKind, Maps, Stem
-
-if TYPE_CHECKING:
-    from crnn.network.model import CRNNConfig
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
 
 PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
@@ -176,15 +172,15 @@ layers over time trained further on the clips below, like all that follows them.
         """The filters, with random weights."""
         return MusicnnStem()
 
-    def front(self, config: "CRNNConfig", inputs: int) -> MusicnnFront:
+    def front(self, config: Sizes, inputs: int) -> MusicnnFront:
         """The layers over time, and steps as wide as the recurrent layer after them."""
         return MusicnnFront(2 * config.recurrent_size, inputs)
 
-    def step_frames(self, _: "CRNNConfig") -> float:
+    def step_frames(self, _: Sizes) -> float:
         """About half a second."""
         return STEP_FRAMES * FRAME_STEP
 
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """All convolutions, the stem's at every place in frequency, and the linear layer of each step."""
         n_frames = int(config.window_frames / FRAME_STEP)
         timbral = sum(filters * bands * frames * (BANDS - bands + 1) for filters, bands, frames in TIMBRAL)
