@@ -135,23 +135,9 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         with gr.Column(scale=3, min_width=320):
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
     view = gr.HTML("", overlay="", **component("song"), elem_id="view")
-    with gr.Row(elem_id="why"):
-        reasons = gr.HTML("", elem_id="reasons", scale=4)
-        stop_why = stop_button("stop-why")
+    reasons, stop_why = reasons_section(happens, shared, view)
     features, stop_sound = sound_section(happens, shared)
 
-    view.select(
-        happens.why,
-        [shared.heard, shared.visit],
-        [view, reasons, stop_why],
-        show_progress_on=reasons,
-        trigger_mode="multiple",  # the next choice does not wait for the last one
-        concurrency_limit=VISITORS,
-        **PRIVATE,
-    )
-    stop_why.click(
-        lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
-    )
     recorder.passage(
         happens.overhear,
         shared.own,
@@ -174,6 +160,26 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     heard.then(None, js="() => window.songs.reveal()", **PRIVATE)
     heard.then(**features)
     return hear
+
+
+def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HTML, gr.Button]:
+    """What spoke for the genre that is chosen in the drawing. Returns the reasons and the button to stop the search."""
+    with gr.Row(elem_id="why"):
+        reasons = gr.HTML("", elem_id="reasons", scale=4)
+        stop_why = stop_button("stop-why")
+    view.select(
+        happens.why,
+        [shared.heard, shared.visit],
+        [view, reasons, stop_why],
+        show_progress_on=reasons,
+        trigger_mode="multiple",  # the next choice does not wait for the last one
+        concurrency_limit=VISITORS,
+        **PRIVATE,
+    )
+    stop_why.click(
+        lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
+    )
+    return reasons, stop_why
 
 
 def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:

@@ -146,34 +146,19 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     as_before = ", launched as before," if n_launched() > 1 else ""
     go_on = f"{command_of(['--resume', str(out)])}{as_before} goes on"
-    unfinished = out / UNFINISHED
 
     def prepared() -> tuple[Base | None, Recipe, Dataset]:
         if problem:
             raise problem
-        if here.is_main_process and not args.resume and out.exists() and any(out.iterdir()):
-            hint = f"{go_on} with the training there, or " if unfinished.exists() else ""
-            raise DatasetError(f"{out} is not empty; {hint}give another --out.")
-        if args.tensorboard and not find_spec("tensorboard"):
-            raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
-        base = load_base(args)
-        recipe, dataset = recipe_of(args, base), load_dataset(args)
-        dataset.check_trainable()
-        return base, recipe, dataset
+        if here.is_main_process and not args.resume:
+            check_empty(out, go_on)
+        return assemble(args)
 
     base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
-    counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
-    print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
-    if base:
-        known = ", ".join(genre for genre in dataset.genres if genre in base.model.config.genres)
-        print(f"It starts from {base.name}, which knows {known or 'none of them'}.")
-    warn(recipe, dataset, ("valid", "test"))
+    introduce(base, recipe, dataset)
     try:
         if here.is_main_process and not args.resume:
-            if base:
-                base.save(unfinished / BASE)
-            with whole_file(unfinished / COMMAND_FILE) as file:
-                file.write(json.dumps(list(argv)).encode())
+            keep_command(out / UNFINISHED, base, argv)
             print(f"If it is stopped, {go_on}.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
@@ -188,6 +173,41 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         raise KeyboardInterrupt(f"stopped; {go_on}.") from None
     here.wait_for_everyone()
     here.destroy_process_group()
+
+
+def check_empty(out: Path, go_on: str) -> None:
+    """Raises DatasetError if there is something in the folder of a new training; `go_on` says how to go on with it."""
+    if out.exists() and any(out.iterdir()):
+        hint = f"{go_on} with the training there, or " if (out / UNFINISHED).exists() else ""
+        raise DatasetError(f"{out} is not empty; {hint}give another --out.")
+
+
+def assemble(args: argparse.Namespace) -> tuple[Base | None, Recipe, Dataset]:
+    """What a training needs, and that it can be done. Raises DatasetError, CheckpointError or TrainingError."""
+    if args.tensorboard and not find_spec("tensorboard"):
+        raise TrainingError("--tensorboard needs a package that is not installed: pip install tensorboard.")
+    base = load_base(args)
+    recipe, dataset = recipe_of(args, base), load_dataset(args)
+    dataset.check_trainable()
+    return base, recipe, dataset
+
+
+def introduce(base: Base | None, recipe: Recipe, dataset: Dataset) -> None:
+    """Say what is trained on what."""
+    counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
+    print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
+    if base:
+        known = ", ".join(genre for genre in dataset.genres if genre in base.model.config.genres)
+        print(f"It starts from {base.name}, which knows {known or 'none of them'}.")
+    warn(recipe, dataset, ("valid", "test"))
+
+
+def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> None:
+    """Note what `--resume` needs. Raises OSError or SafetensorError."""
+    if base:
+        base.save(unfinished / BASE)
+    with whole_file(unfinished / COMMAND_FILE) as file:
+        file.write(json.dumps(list(argv)).encode())
 
 
 def load_base(args: argparse.Namespace) -> Base | None:

@@ -19,9 +19,13 @@ from crnn.network.model import CRNN, CRNNConfig
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers that compile librosa's beat tracker at the same time spoil each other's cache: numba does not lock it."""
+    """Where several workers share the cores: one each, also for the commands that they start, and code of their own.
+
+    numba does not lock its cache: two that compile librosa's beat tracker at once would leave one that crashes.
+    """
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        os.environ["NUMBA_CACHE_DIR"] = str(config.cache.mkdir(f"numba-{worker}"))
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["NUMBA_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / f"numba-{worker}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,16 +9,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # it asks the fronts whether it may be
-    from crnn.network.model import CRNNConfig
-
 MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
+
+
+class Sizes(Protocol):
+    """What a front may ask of the CRNNConfig that it is made for."""
+
+    channels: tuple[int, ...]
+    mel_pools: tuple[int, ...]
+    time_pools: tuple[int, ...]
+    block_dropout: float
+    recurrent_size: int
+    window_frames: int
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
@@ -95,18 +103,18 @@ class FrontKind(ABC):
         """A new stem."""
 
     @abstractmethod
-    def front(self, config: "CRNNConfig", inputs: int) -> Front:
+    def front(self, config: Sizes, inputs: int) -> Front:
         """New layers of one member, for a stem of `inputs` features."""
 
     @abstractmethod
-    def step_frames(self, config: "CRNNConfig") -> int:
+    def step_frames(self, config: Sizes) -> int:
         """How many frames of the log-mel one step spans; steps adjoin, the first starts with frame 0."""
 
     @abstractmethod
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """What it takes for one window. Raises ValueError where its fields are at odds or ask for too much."""
 
-    def min_frames(self, config: "CRNNConfig") -> int:
+    def min_frames(self, config: Sizes) -> int:
         """Frames of the shortest log-mel, which gives one step."""
         return self.step_frames(config)
 

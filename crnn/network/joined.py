@@ -2,15 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from crnn.network.front import Cost, Front, FrontKind, Maps, Stem, Weights
-
-if TYPE_CHECKING:
-    from crnn.network.model import CRNNConfig
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
 
 
 class JoinedStem(Stem):
@@ -75,18 +71,18 @@ class Joined(FrontKind):
         """A new stem of each."""
         return JoinedStem([part.stem() for part in self.parts])
 
-    def front(self, config: "CRNNConfig", inputs: tuple[int, ...]) -> JoinedFront:
+    def front(self, config: Sizes, inputs: tuple[int, ...]) -> JoinedFront:
         """New layers of each."""
         return JoinedFront([part.front(config, n) for part, n in zip(self.parts, inputs, strict=True)])
 
-    def step_frames(self, config: "CRNNConfig") -> int:
+    def step_frames(self, config: Sizes) -> int:
         """Of all. Raises ValueError where they differ."""
         lengths = {part.step_frames(config) for part in self.parts}
         if len(lengths) > 1:
             raise ValueError(f"fronts with steps of {' and '.join(map(str, sorted(lengths)))} frames cannot be joined")
         return lengths.pop()
 
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """The sum."""
         costs = [part.cost(config) for part in self.parts]
         return Cost(*(sum(getattr(cost, name) for cost in costs) for name in ("shared", "member", "features")))

@@ -7,18 +7,14 @@ assets/pretrained/README.md.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND, hz_of_mel, mel_of_hz
-from crnn.network.front import Cost, Front, FrontKind, Maps, Stem
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
-
-if TYPE_CHECKING:
-    from crnn.network.model import CRNNConfig
 
 PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
@@ -161,15 +157,15 @@ layers over time trained further on the clips below, like all that follows them.
         """The filters, with random weights."""
         return MusicnnStem()
 
-    def front(self, config: "CRNNConfig", inputs: int) -> MusicnnFront:
+    def front(self, config: Sizes, inputs: int) -> MusicnnFront:
         """The layers over time, and steps as wide as the recurrent layer after them."""
         return MusicnnFront(2 * config.recurrent_size, inputs)
 
-    def step_frames(self, _: "CRNNConfig") -> int:
+    def step_frames(self, _: Sizes) -> int:
         """About half a second."""
         return STEP_FRAMES
 
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """All convolutions, the stem's at every place in frequency, and the linear layer of each step."""
         n_frames = config.window_frames // STEP_FRAMES * FRAMES_PER_STEP
         timbral = sum(filters * bands * frames * (BANDS - bands + 1) for filters, bands, frames in TIMBRAL)

@@ -3,17 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Cost, Front, FrontKind, Maps, Stem, Weights
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
 from crnn.network.mapping import STEP_FRAMES, fold_norms
-
-if TYPE_CHECKING:
-    from crnn.network.model import CRNNConfig
 
 FITTED_CLIPS, FITTED_STEPS = 64, 20  # that the statistics of the batch normalisations come from
 
@@ -64,7 +61,7 @@ class PublishedStem(Stem):
 class Bottleneck(Front):
     """Steps of many channels to steps of few: standardised, in training without some of them, a linear layer, ReLU."""
 
-    def __init__(self, config: "CRNNConfig", inputs: int) -> None:
+    def __init__(self, config: Sizes, inputs: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(inputs, affine=False)
         self.dropout = nn.Dropout1d(config.block_dropout)
@@ -93,15 +90,15 @@ class Published(FrontKind):
         """The net, with random weights."""
         return self.net()
 
-    def front(self, config: "CRNNConfig", inputs: int) -> Bottleneck:
+    def front(self, config: Sizes, inputs: int) -> Bottleneck:
         """A bottleneck as wide as the recurrent layer after it."""
         return Bottleneck(config, inputs)
 
-    def step_frames(self, _: "CRNNConfig") -> int:
+    def step_frames(self, _: Sizes) -> int:
         """About half a second."""
         return STEP_FRAMES
 
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
         features = 2 * config.recurrent_size

@@ -4,16 +4,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS
-from crnn.network.front import MOST_CELLS, Cost, Front, FrontKind, Maps, Stem
-
-if TYPE_CHECKING:
-    from crnn.network.model import CRNNConfig
+from crnn.network.front import MOST_CELLS, Cost, Front, FrontKind, Maps, Sizes, Stem
 
 
 class Normalise(Stem):
@@ -41,7 +37,7 @@ class Normalise(Stem):
 class SmallFront(Front):
     """Blocks of 3 x 3 convolution, batch normalisation, ReLU and max pooling; the mel axis becomes channels."""
 
-    def __init__(self, config: "CRNNConfig") -> None:
+    def __init__(self, config: Sizes) -> None:
         super().__init__()
         blocks = OrderedDict()
         inputs = 1
@@ -86,15 +82,15 @@ class Small(FrontKind):
         """A normalisation that is still to be fitted."""
         return Normalise()
 
-    def front(self, config: "CRNNConfig", _: int) -> SmallFront:
+    def front(self, config: Sizes, _: int) -> SmallFront:
         """Blocks of the sizes that the configuration names."""
         return SmallFront(config)
 
-    def step_frames(self, config: "CRNNConfig") -> int:
+    def step_frames(self, config: Sizes) -> int:
         """What all pools over time leave one step of."""
         return prod(config.time_pools)
 
-    def cost(self, config: "CRNNConfig") -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         """The convolutions of all blocks; pooling and normalisation are next to nothing."""
         if not len(config.channels) == len(config.mel_pools) == len(config.time_pools) > 0:
             raise ValueError("channels, mel_pools and time_pools need one number for each convolutional block")

@@ -62,15 +62,30 @@ def cross_validate(
     folds = fold_indices(clips.labels, groups, n_folds, recipe.training.seed)
     _claim(folder, {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)})
     threads = max(1, torch.get_num_threads() // jobs)
+
+    def process_of(number: int) -> BaseProcess | None:
+        path = _path(folder, number)
+        if path.is_file():
+            return None
+        train, held_out = (clips.select(index) for index in folds[number])
+        arguments = (number, recipe, genres, train, held_out, path, threads, report)
+        return multiprocessing.get_context("spawn").Process(target=_run_fold, args=arguments, daemon=True)
+
+    _side_by_side(process_of, n_folds, jobs)
+    return _summary(clips, genres, folds, folder)
+
+
+def _side_by_side(process_of: Callable[[int], BaseProcess | None], n_folds: int, jobs: int) -> None:
+    """Run the processes of all folds that have one, `jobs` at a time.
+
+    Raises TrainingError if one fails; then, or if this one is stopped, none goes on.
+    """
     running: list[BaseProcess] = []
 
     def run(number: int) -> None:
-        path = _path(folder, number)
-        if path.is_file():
+        process = process_of(number)
+        if process is None:
             return
-        train, held_out = (clips.select(index) for index in folds[number])
-        arguments = (number, recipe, genres, train, held_out, path, threads, report)
-        process = multiprocessing.get_context("spawn").Process(target=_run_fold, args=arguments, daemon=True)
         running.append(process)
         process.start()
         process.join()
@@ -87,7 +102,6 @@ def cross_validate(
             for process in running:
                 process.terminate()
             raise
-    return _summary(clips, genres, folds, folder)
 
 
 def _run_fold(

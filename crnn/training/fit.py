@@ -60,50 +60,68 @@ def fit(
     """
     trainer = Trainer(model, train, config, augmentation, valid)
     settings = settings_of(trainer, train, valid) if state else {}
-    history: list[Epoch] = []
-    best = trainer.average.module.state_dict()
-    if saved := read_state(state, settings) if state else None:
-        history, best = [Epoch(**row) for row in saved["history"]], saved["best"] or best
-        trainer.load_state_dict(saved)
-    with tqdm(
-        total=trainer.steps,
-        initial=len(history) * trainer.steps // config.epochs,
-        unit="batch",
-        dynamic_ncols=True,
-        disable=not (progress and trainer.accelerator.is_main_process and sys.stderr.isatty()),
-    ) as bar:
+    history, best = gone_on(trainer, state, settings)
+    with progress_bar(trainer, len(history), progress) as bar:
         for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
             if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
                 break
-            started = time.perf_counter()
-            loss, accuracy = trainer.epoch(bar)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"The loss is not a number in epoch {number}; train anew, into another "
-                    "folder, with a smaller learning rate."
-                )
-            probabilities = trainer.validate() if valid else None
-            history.append(
-                Epoch(
-                    epoch=number,
-                    lr=trainer.lr,
-                    train_loss=loss,
-                    train_accuracy=accuracy,
-                    valid_loss=negative_log_likelihood(probabilities, valid.labels) if valid else None,
-                    valid_accuracy=float((probabilities.argmax(1) == valid.labels).mean()) if valid else None,
-                    seconds=time.perf_counter() - started,
-                )
-            )
+            history.append(run_epoch(trainer, number, valid, bar))
             if config.patience and best_epoch(history) == number:
                 best = deepcopy(trainer.average.module.state_dict())
             if state:
-                rows = [asdict(row) for row in history]
-                stands = {**trainer.state_dict(), "history": rows, "best": best if config.patience else None}
-                if trainer.accelerator.is_main_process:
-                    write_state(state, settings, stands)
+                keep(trainer, state, settings, history, best if config.patience else None)
             on_epoch(history[-1])
     trainer.average.module.load_state_dict(best)  # without patience, what it has already
     return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
+
+
+def gone_on(trainer: Trainer, state: Path | None, settings: dict) -> tuple[list[Epoch], dict]:
+    """The history and the best weights so far, and the trainer as it stood: what `state` has, or a beginning."""
+    saved = read_state(state, settings) if state else None
+    if saved is None:
+        return [], trainer.average.module.state_dict()
+    best = saved["best"] or trainer.average.module.state_dict()
+    trainer.load_state_dict(saved)
+    return [Epoch(**row) for row in saved["history"]], best
+
+
+def keep(trainer: Trainer, state: Path, settings: dict, history: Sequence[Epoch], best: dict | None) -> None:
+    """Save all that the next epoch depends on; every process has to call this. Raises OSError."""
+    stands = {**trainer.state_dict(), "history": [asdict(row) for row in history], "best": best}
+    if trainer.accelerator.is_main_process:
+        write_state(state, settings, stands)
+
+
+def progress_bar(trainer: Trainer, n_epochs: int, visible: bool) -> tqdm:
+    """A bar of the batches of a training of which some epochs are over."""
+    return tqdm(
+        total=trainer.steps,
+        initial=n_epochs * trainer.steps // trainer.config.epochs,
+        unit="batch",
+        dynamic_ncols=True,
+        disable=not (visible and trainer.accelerator.is_main_process and sys.stderr.isatty()),
+    )
+
+
+def run_epoch(trainer: Trainer, number: int, valid: Clips | None, bar: tqdm) -> Epoch:
+    """Train and validate for one epoch. Raises TrainingError if the loss is not a number any more."""
+    started = time.perf_counter()
+    loss, accuracy = trainer.epoch(bar)
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The loss is not a number in epoch {number}; train anew, into another "
+            "folder, with a smaller learning rate."
+        )
+    probabilities = trainer.validate() if valid else None
+    return Epoch(
+        epoch=number,
+        lr=trainer.lr,
+        train_loss=loss,
+        train_accuracy=accuracy,
+        valid_loss=negative_log_likelihood(probabilities, valid.labels) if valid else None,
+        valid_accuracy=float((probabilities.argmax(1) == valid.labels).mean()) if valid else None,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:

@@ -16,7 +16,7 @@ from crnn.checkpoint import load_checkpoint, save
 from crnn.features import FRAMES_PER_SECOND, N_MELS, Features
 from crnn.insight.explain import explain
 from crnn.insight.inside import trace
-from crnn.network.front import Cost, Front, FrontKind, Maps, Stem
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
 from crnn.network.fronts import FRONTS
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.recipes import best_precision
@@ -72,14 +72,14 @@ class Toy(FrontKind):
     def stem(self) -> ToyStem:
         return ToyStem()
 
-    def front(self, _: CRNNConfig, inputs: int) -> ToyFront:
+    def front(self, _: Sizes, inputs: int) -> ToyFront:
         assert inputs == BANDS
         return ToyFront()
 
-    def step_frames(self, _: CRNNConfig) -> float:
+    def step_frames(self, _: Sizes) -> float:
         return STEP
 
-    def cost(self, config: CRNNConfig) -> Cost:
+    def cost(self, config: Sizes) -> Cost:
         return Cost(N_MELS * config.window_frames, BANDS * WIDTH * config.window_frames, WIDTH)
 
     def load_weights(self, _: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_train import start
-from test_training import CONFIG, make_clips
 
 from crnn.features import N_MELS, Features
 from crnn.network.model import CRNN
@@ -16,6 +14,8 @@ from crnn.training.augment import NO_AUGMENTATION
 from crnn.training.options import parse_args, recipe_of
 from crnn.training.processes import silent
 from crnn.training.trainer import Trainer, TrainingConfig
+from tests.test_train import start
+from tests.training.test_fit import CONFIG, make_clips
 from train import main
 
 NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8"]

@@ -1,0 +1,60 @@
+"""Imports go where docs/architecture.md says, and nowhere else."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROWS = re.findall(
+    r"^    ([a-z_.]+)( +[a-z_ ]+)?$",
+    (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Who may import whom")[2].partition("##")[0],
+    re.MULTILINE,
+)
+ALLOWED = {room: set(others.split()) for room, others in ROWS}
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    """Every source file of the program and its room."""
+    for name in ("app.py", "train.py"):
+        yield ROOT / name, name
+    for path in (ROOT / "crnn").rglob("*.py"):
+        yield path, path.relative_to(ROOT / "crnn").parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of what a file imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_room_imports_only_what_the_table_allows() -> None:
+    for path, room in sources():
+        for name in imported(path):
+            package, _, inner = name.partition(".")
+            assert package not in ("app", "train", "tests"), f"{path} imports {name}"
+            if package == "crnn":
+                other = inner.partition(".")[0]
+                assert other in ALLOWED[room] | {room}, f"{path} imports {name}; docs/architecture.md does not allow it"
+
+
+def test_the_table_has_no_circles_and_only_rooms_that_exist() -> None:
+    assert ALLOWED.keys() == {room for _, room in sources()}
+    above = set()
+    for room, others in ALLOWED.items():
+        assert others <= above, f"{room} imports what does not stand above it"
+        above.add(room)
+
+
+def test_gradio_stays_at_the_door() -> None:
+    doors = {path.relative_to(ROOT).as_posix() for path, _ in sources() if any(map(is_gradio, imported(path)))}
+    assert doors == {"app.py", "crnn/web/handlers.py"}
+
+
+def is_gradio(name: str) -> bool:
+    """Whether it belongs to the package."""
+    return name.partition(".")[0] == "gradio"
