@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -43,7 +44,7 @@ class PublishedStem(Stem):
         try:
             with torch.no_grad():
                 self._norms = self.read(path)
-        except (OSError, KeyError, RuntimeError, TypeError) as error:
+        except (OSError, EOFError, LookupError, RuntimeError, TypeError, AttributeError, UnpicklingError) as error:
             raise ValueError(f"{path} does not hold the weights that it should.") from error
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
@@ -105,7 +106,7 @@ class Published(FrontKind):
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
         features = 2 * config.recurrent_size
-        return Cost(steps * self.multiply_adds, steps * self.stem().out_features * features, features)
+        return Cost(steps * self.multiply_adds, steps * self.net.out_features * features, features)
 
     def load_pretrained(self, stem: PublishedStem, _: Sequence[Front], find: Callable[[Weights], Path]) -> None:
         """Fill in the net's weights; the bottlenecks start at random."""

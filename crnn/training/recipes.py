@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from crnn.checkpoint import CheckpointError, read, save
+from crnn.data.weights import find_weights
+from crnn.features import DatasetError
 from crnn.network.fronts import front_of
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import Augmentation
@@ -89,13 +91,19 @@ class Recipe:
         return CRNNConfig(genres=genres, front=self.front, members=self.members, **self.network)
 
     def build(self, genres: tuple[str, ...]) -> CRNN:
-        """A model of these genres before its training; the seed of the schedule fixes its first weights."""
+        """A model of these genres before its training; the seed of the schedule fixes its first weights.
+
+        What others published for it is fetched if need be. Raises DatasetError if that cannot be had.
+        """
         torch.manual_seed(self.training.seed)
         model = CRNN(self.config(genres))
         if self.base:
             model.load_base(self.base.model)
         else:
-            model.load_pretrained()
+            try:
+                model.load_pretrained(find_weights)
+            except ValueError as error:
+                raise DatasetError(str(error)) from error
         return model
 
     def trained_on(self, protocol: str, parts: str) -> str:

@@ -76,7 +76,7 @@ class Toy(FrontKind):
         assert inputs == BANDS
         return ToyFront()
 
-    def step_frames(self, _: CRNNConfig) -> float:
+    def step_frames(self, _: CRNNConfig) -> int:
         return STEP
 
     def cost(self, config: CRNNConfig) -> Cost:
