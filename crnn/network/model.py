@@ -329,17 +329,17 @@ class CRNN(
             return torch.cat([self(part) for part in batch.split(batch_size)]), starts
         step = self.config.step_frames
         n_steps, hop_steps = size // step, max(hop_frames // step, 1)
+        last = log_mel.shape[-1] - size
+        starts = list(range(0, last + 1, hop_steps * step))
         per_member = [
-            song.unfold(0, n_steps, hop_steps).transpose(1, 2) for song in self.song_steps(log_mel)
+            song.unfold(0, n_steps, hop_steps)[: len(starts)].transpose(1, 2) for song in self.song_steps(log_mel)
         ]  # (windows, steps, features)
-        starts = [number * hop_steps * step for number in range(len(per_member[0]))]
         logits = []
         for first in range(0, len(starts), batch_size):
             parts = [steps[first : first + batch_size] for steps in per_member]
             of_members = [member(part) for member, part in zip(self.members, parts, strict=True)]
             logits.append(mean_logits(torch.stack(of_members)))
-        last = log_mel.shape[-1] - size
-        if starts[-1] + n_steps * step < log_mel.shape[-1]:  # whole steps do not reach the end
+        if starts[-1] < last:  # whole steps do not reach the end
             logits.append(self(log_mel[None, :, last:]))
             starts.append(last)
         return torch.cat(logits), starts
