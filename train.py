@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
@@ -24,6 +25,7 @@ from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, l
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
 from crnn.data.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
+from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.training.compare import differences, read_run, table
@@ -189,6 +191,7 @@ def assemble(args: argparse.Namespace) -> tuple[Base | None, Recipe, Dataset]:
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     dataset.check_trainable()
+    fetch_weights(args, recipe, dataset)
     return base, recipe, dataset
 
 
@@ -223,6 +226,13 @@ def load_base(args: argparse.Namespace) -> Base | None:
     if origin.notice:
         print(f"train.py: {origin.notice}", file=sys.stderr)
     return Base(model, origin.repo or origin.name, origin.revision)
+
+
+def fetch_weights(args: argparse.Namespace, recipe: Recipe, dataset: Dataset) -> None:
+    """See to it that what others published for the model is there before anything is begun. Raises DatasetError."""
+    if args.pretrained:
+        os.environ[FOLDER_VARIABLE] = str(args.pretrained)
+    recipe.build(dataset.genres)
 
 
 def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
@@ -260,6 +270,7 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
+    fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
     clips = dataset.clips("train+valid")
     groups = artists_of(args, clips.features)

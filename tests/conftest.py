@@ -14,8 +14,12 @@ from huggingface_hub import constants
 
 from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
+from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import n_frames_of
 from crnn.network.model import CRNN, CRNNConfig
+
+# With the weights that others published, for the tests that hold their true files against something.
+PRETRAINED_FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or Path(__file__).parents[2] / "shared" / "pretrained")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +36,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def one_thread() -> None:
     """Tiny models on one core each: on busy machines, more threads mostly wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_folder_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever folder of published weights the environment or a command names, the next test does not know it."""
+    monkeypatch.setenv(FOLDER_VARIABLE, "")
+
+
+@pytest.fixture
+def pretrained_folder() -> Path:
+    """The folder with the weights that others published; without them the test is skipped."""
+    if not PRETRAINED_FOLDER.is_dir():
+        pytest.skip("the published weights are not here")
+    return PRETRAINED_FOLDER
 
 
 @pytest.fixture

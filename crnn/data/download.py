@@ -1,4 +1,4 @@
-"""GTZAN itself: its archive from the Hugging Face Hub, unpacked."""
+"""Downloads that go on where they stopped; GTZAN itself, its archive from the Hugging Face Hub, unpacked."""
 
 import gzip
 import hashlib
@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -62,44 +62,51 @@ def fetch_archive(folder: Path) -> Path:
         url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
         metadata = get_hf_file_metadata(url)
         partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only
-        _complete(partial, url, metadata.size)
+        complete(partial, url, metadata.size, "genres.tar.gz", build_hf_headers())
         partial.replace(archive)
     except Exception as error:  # the client, its HTTP library and the disk have errors of their own
-        reason = getattr(error, "strerror", None) or "it does not answer"
-        if isinstance(error, HfHubHTTPError):
-            reason = f"it answers {error.response.status_code}"
         raise DatasetError(
-            f"GTZAN could not be downloaded from the Hub ({reason}); the same command goes on where it stopped, or "
-            "give a copy of your own with --data."
+            f"GTZAN could not be downloaded from the Hub ({reason_of(error)}); the same command goes on where it "
+            "stopped, or give a copy of your own with --data."
         ) from error
     return archive
 
 
-def _complete(partial: Path, url: str, size: int) -> None:
-    """Download what a file lacks; gives up, with whatever went wrong, after ATTEMPTS that brought nothing."""
+def reason_of(error: Exception) -> str:
+    """Why a download came to an end, for the person."""
+    if isinstance(error, HfHubHTTPError):
+        return f"it answers {error.response.status_code}"
+    return getattr(error, "strerror", None) or "it does not answer"
+
+
+def complete(partial: Path, url: str, size: int, name: str, headers: Mapping[str, str] | None = None) -> None:
+    """Download what a file lacks of `size` bytes; `name` stands beside the bar, `headers` go to no other host.
+
+    Gives up, with whatever went wrong, after ATTEMPTS that brought nothing.
+    """
     failures = 0
     start = partial.stat().st_size if partial.is_file() else 0
-    bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc="genres.tar.gz")
+    bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=name)
     with partial.open("ab") as file, bar:
         while (start := file.tell()) < size:
             bar.n = start
             try:
-                _append(file, url, bar)
+                _append(file, url, bar, headers or {})
                 if file.tell() <= start:
                     raise EOFError("nothing came")
-            except OSError:  # the disk is in trouble, or the Hub says no
+            except OSError:  # the disk is in trouble, or the server says no
                 raise
             except Exception:  # the connection
-                bar.set_postfix_str("the Hub does not answer, trying again")
+                bar.set_postfix_str("no answer, trying again")
                 failures = 0 if file.tell() > start else failures + 1
                 if failures == ATTEMPTS:
                     raise
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
 
-def _append(file: BinaryIO, url: str, bar: tqdm) -> None:
+def _append(file: BinaryIO, url: str, bar: tqdm, headers: Mapping[str, str]) -> None:
     """Download from the end of a file on; from its start where the server knows no ranges."""
-    headers = {**build_hf_headers(), "Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
+    headers = {**headers, "Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
     with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
         hf_raise_for_status(response)
         if response.status_code != HTTPStatus.PARTIAL_CONTENT:

@@ -81,7 +81,7 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
         directions=member.recurrent.directions,
         states=states[0].numpy(),
         attention=member.pool.weights(states)[0, :, 0].numpy(),
-        member_logits=member.classifier(member.pool(states))[0].numpy(),
+        member_logits=member.classify(steps, states)[0].numpy(),
         logits=logits.numpy(),
         probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),
     )

@@ -87,7 +87,7 @@ class Choi(Published):
     """Choi's convolutions, which hear nothing above 6 kHz."""
 
     net = ChoiStem
-    multiply_adds = 55_000_000
+    multiply_adds = 53_800_000
     file = Weights(
         "music_tagger_crnn_weights_tensorflow.h5",
         "https://raw.githubusercontent.com/keunwoochoi/music-auto_tagging-keras/90b294091adaada477b9003201dd20a9fe15a3c1/data/"

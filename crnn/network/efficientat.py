@@ -5,7 +5,7 @@ ICASSP 2023, arXiv:2211.04772; a MobileNetV3-Large (Howard et al. 2019, arXiv:19
 are mn04_as_mAP_432.pt of fschmid56/EfficientAT, under the MIT licence.
 """
 
-from math import exp, log, log10, pi
+from math import cos, exp, log, log10, pi
 from pathlib import Path
 
 import torch
@@ -43,9 +43,7 @@ def _bands() -> tuple[list[float], list[float]]:
     edges = [700.0 * (exp(n * log(1 + BANDS_TO_HZ / 700.0) / (BANDS + 1)) - 1.0) for n in range(BANDS + 2)]
     levels = []
     for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False):
-        emphasis = (
-            1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * torch.cos(torch.tensor(2 * pi * centre / SAMPLE_RATE)).item()
-        )
+        emphasis = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * cos(2 * pi * centre / SAMPLE_RATE)
         levels.append(LEVEL_DB + 10 * log10((high - low) / 2 * emphasis) if centre < HEARD_TO_HZ else -200.0)
     return edges[1:-1], levels
 
@@ -87,6 +85,7 @@ class EfficientATStem(PublishedStem):
     """mn04's convolutions; of some blocks each channel's mean over bands, by mean and maximum over a step."""
 
     eps = 1e-3
+    out_features = 2 * (sum(BLOCKS[number - 1][2] for number in HEARD[:-1]) + LAST_CHANNELS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,8 +97,6 @@ class EfficientATStem(PublishedStem):
             InvertedResidual(number, outputs[number - 1], *block) for number, block in enumerate(BLOCKS, start=1)
         )
         self.last = nn.Conv2d(outputs[-1], LAST_CHANNELS, 1)
-        outputs.append(LAST_CHANNELS)
-        self.out_features = 2 * sum(outputs[number] for number in HEARD)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 1088, steps): the means, then the maxima."""
@@ -177,7 +174,7 @@ class EfficientAT(Published):
     """mn04's convolutions, which have heard the whole world."""
 
     net = EfficientATStem
-    multiply_adds = 5_500_000
+    multiply_adds = 5_240_000
     file = Weights(
         "mn04_as_mAP_432.pt",
         "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from crnn.features import n_frames_of
 
 MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
 
@@ -25,6 +28,7 @@ class Sizes(Protocol):
     mel_pools: tuple[int, ...]
     time_pools: tuple[int, ...]
     block_dropout: float
+    bottleneck: int
     recurrent_size: int
     window_frames: int
 
@@ -77,6 +81,10 @@ class Front(nn.Module):
     """The convolutions of one member: what the stem gives to steps (batch, steps, out_features)."""
 
     out_features: int
+    is_fitted = False  # whether it starts from what the stem gives of the training clips
+
+    def fit(self, stem: Tensor) -> None:
+        """Take what it starts from of what the stem gives of the middles of the training clips."""
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Those that are trained further, slowly and without decay, rather than from a random start."""
@@ -88,6 +96,13 @@ class Front(nn.Module):
         The last is what the recurrent layer reads: (out_features, 1, steps).
         """
         raise NotImplementedError
+
+
+def middles(log_mels: Sequence[Tensor]) -> Tensor:
+    """The middle ten seconds of clips (128, frames) in dB, or as much as the shortest has: (clips, 128, n)."""
+    n_frames = min(n_frames_of(10.0), *(log_mel.shape[1] for log_mel in log_mels))
+    starts = [(log_mel.shape[1] - n_frames) // 2 for log_mel in log_mels]
+    return torch.stack([log_mel[:, start:][:, :n_frames] for log_mel, start in zip(log_mels, starts, strict=True)])
 
 
 class FrontKind(ABC):

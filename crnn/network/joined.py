@@ -42,6 +42,12 @@ class JoinedFront(Front):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.out_features = sum(part.out_features for part in parts)
+        self.is_fitted = any(part.is_fitted for part in parts)
+
+    def fit(self, stem: tuple[Tensor, ...]) -> None:
+        """Each takes what it starts from."""
+        for part, given in zip(self.parts, stem, strict=True):
+            part.fit(given)
 
     def forward(self, stem: tuple[Tensor, ...]) -> Tensor:
         """What the stems give to steps (batch, steps, out_features)."""
@@ -81,6 +87,10 @@ class Joined(FrontKind):
         if len(lengths) > 1:
             raise ValueError(f"fronts with steps of {' and '.join(map(str, sorted(lengths)))} frames cannot be joined")
         return lengths.pop()
+
+    def min_frames(self, config: Sizes) -> int:
+        """Of the one that needs most. Raises ValueError where their steps differ."""
+        return max(self.step_frames(config), *(part.min_frames(config) for part in self.parts))
 
     def cost(self, config: Sizes) -> Cost:
         """The sum."""

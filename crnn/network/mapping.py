@@ -55,7 +55,7 @@ def fold_norms(net: nn.Module, norms: dict[str, tuple[Tensor, Tensor]], eps: flo
     """
 
     def fold(conv: nn.Conv2d, _: tuple, output: Tensor) -> Tensor:
-        gain, offset = norms[names[conv]]
+        gain, offset = (values.to(output.device) for values in norms[names[conv]])
         variance, mean = torch.var_mean(output, dim=(0, 2, 3), correction=0)
         scale = gain / torch.sqrt(variance + eps)
         shift = offset - mean * scale

@@ -1,7 +1,7 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.network.front import Front, Weights
+from crnn.network.front import Front, Weights, middles
 from crnn.network.fronts import front_of
 
 CONFIG_VERSION = 2
@@ -24,11 +24,13 @@ MOST = {
     "mel_pools": N_MELS,
     "time_pools": 1_024,
     "recurrent_size": 512,
+    "bottleneck": 512,
     "window_frames": n_frames_of(60.0),
 }
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
+FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 2.5 million, crnn-scratch 0.4
 
@@ -49,7 +51,9 @@ class CRNNConfig:
     recurrent: str = "gru"  # the layer that follows the steps through time: "gru", "lstm" or "none"
     recurrent_size: int = 64  # hidden units in each of the two directions
     pooling: str = "attention+mean"  # over time: "attention", "mean" or both
-    block_dropout: float = 0.1  # of whole channels, after each convolutional block
+    bottleneck: int = 64  # principal components of the channels of a published front
+    summary: bool = False  # whether the classifier reads mean and maximum of the front's steps beside the pooled ones
+    block_dropout: float = 0.1  # of whole channels, after each convolutional block or bottleneck
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
     temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
@@ -216,6 +220,21 @@ class AttentionMeanPool(AttentionPool):
 POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mean": MeanPool}
 
 
+class Summary(nn.Module):
+    """What a window holds whatever its order: mean and maximum of the steps over time, through a linear layer."""
+
+    def __init__(self, inputs: int, out_features: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * inputs, out_features)
+        self.out_features = out_features
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, out_features)."""
+        moments = torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=-1)
+        return self.linear(self.dropout(moments)).relu()
+
+
 class Member(nn.Module):
     """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
 
@@ -224,16 +243,26 @@ class Member(nn.Module):
         self.front = front
         self.recurrent = RECURRENT[config.recurrent](front.out_features, config.recurrent_size)
         self.pool = POOLING[config.pooling](self.recurrent.out_features)
+        self.summary = None
+        if config.summary:
+            self.summary = Summary(front.out_features, 2 * config.recurrent_size, config.block_dropout)
         self.classifier = nn.Sequential(
             OrderedDict(
                 dropout=nn.Dropout(config.dropout),
-                linear=nn.Linear(self.pool.out_features, len(config.genres)),
+                linear=nn.Linear(
+                    self.pool.out_features + (self.summary.out_features if self.summary else 0), len(config.genres)
+                ),
             )
         )
 
     def forward(self, steps: Tensor) -> Tensor:
         """What the front gives, (batch, steps, front.out_features), to logits (batch, n_genres)."""
-        return self.classifier(self.pool(self.recurrent(steps)))
+        return self.classify(steps, self.recurrent(steps))
+
+    def classify(self, steps: Tensor, states: Tensor) -> Tensor:
+        """The same with the states of the recurrent layer, (batch, steps, recurrent.out_features), at hand."""
+        pooled = self.pool(states)
+        return self.classifier(torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled)
 
 
 class CRNN(
@@ -272,6 +301,16 @@ class CRNN(
         not theirs.
         """
         front_of(self.config.front).load_pretrained(self.stem, [member.front for member in self.members], find)
+
+    @torch.no_grad()
+    def fit(self, log_mels: Sequence[Tensor]) -> None:
+        """Take what stem and fronts have to know of the training clips (128, frames) in dB before they are trained."""
+        self.stem.fit(log_mels)
+        if any(member.front.is_fitted for member in self.members):
+            device = next(self.parameters()).device
+            given = [self.stem(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]
+            for member in self.members:
+                member.front.fit(as_one(given))
 
     def load_base(self, base: "CRNN") -> None:
         """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
@@ -329,17 +368,17 @@ class CRNN(
             return torch.cat([self(part) for part in batch.split(batch_size)]), starts
         step = self.config.step_frames
         n_steps, hop_steps = size // step, -(-hop_frames // step)
+        last = log_mel.shape[-1] - size
+        starts = list(range(0, last + 1, hop_steps * step))
         per_member = [
-            song.unfold(0, n_steps, hop_steps).transpose(1, 2) for song in self.song_steps(log_mel)
+            song.unfold(0, n_steps, hop_steps)[: len(starts)].transpose(1, 2) for song in self.song_steps(log_mel)
         ]  # (windows, steps, features)
-        starts = [number * hop_steps * step for number in range(len(per_member[0]))]
         logits = []
         for first in range(0, len(starts), batch_size):
             parts = [steps[first : first + batch_size] for steps in per_member]
             of_members = [member(part) for member, part in zip(self.members, parts, strict=True)]
             logits.append(mean_logits(torch.stack(of_members)))
-        last = log_mel.shape[-1] - size
-        if starts[-1] + n_steps * step < log_mel.shape[-1]:  # whole steps do not reach the end
+        if starts[-1] < last:  # whole steps do not reach the end
             logits.append(self(log_mel[None, :, last:]))
             starts.append(last)
         return torch.cat(logits), starts
@@ -362,6 +401,13 @@ class CRNN(
             for member, given in zip(kept, steps, strict=True):
                 member.append(given[0, first - start : first - start + piece])
         return [torch.cat(member) for member in kept]
+
+
+def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:
+    """What a stem gave of several batches as if of one."""
+    if isinstance(batches[0], Tensor):
+        return torch.cat(list(batches))
+    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
 
 
 def mean_logits(of_members: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights, middles
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 
-FITTED_CLIPS, FITTED_STEPS = 64, 20  # that the statistics of the batch normalisations come from
+FITTED_CLIPS = 64  # that the statistics of the batch normalisations come from
 
 
 class PublishedStem(Stem):
@@ -40,17 +41,14 @@ class PublishedStem(Stem):
         try:
             with torch.no_grad():
                 self._norms = self.read(path)
-        except (OSError, KeyError, RuntimeError, TypeError) as error:
+        except (OSError, EOFError, LookupError, RuntimeError, TypeError, AttributeError, UnpicklingError) as error:
             raise ValueError(f"{path} does not hold the weights that it should.") from error
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take the statistics of the batch normalisations from the middles of some training clips, if they are new."""
         if self._norms:
-            n_frames = FITTED_STEPS * STEP_FRAMES
             chosen = log_mels[:: -(-len(log_mels) // FITTED_CLIPS)]
-            middles = [log_mel[:, max(log_mel.shape[1] - n_frames, 0) // 2 :][:, :n_frames] for log_mel in chosen]
-            shortest = min(middle.shape[1] for middle in middles)
-            fold_norms(self, self._norms, self.eps, torch.stack([middle[:, :shortest] for middle in middles]))
+            fold_norms(self, self._norms, self.eps, middles(chosen).to(next(self.parameters()).device))
             self._norms = {}
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
@@ -59,18 +57,38 @@ class PublishedStem(Stem):
 
 
 class Bottleneck(Front):
-    """Steps of many channels to steps of few: standardised, in training without some of them, a linear layer, ReLU."""
+    """Steps of many channels to steps of few: their principal components, some left out in training.
+
+    A net's channels are many and alike, and clips are few: a layer that starts at random finds in them what is chance.
+    """
+
+    is_fitted = True
 
     def __init__(self, config: Sizes, inputs: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(inputs, affine=False)
+        self.linear = nn.Linear(inputs, config.bottleneck)
         self.dropout = nn.Dropout1d(config.block_dropout)
-        self.linear = nn.Linear(inputs, 2 * config.recurrent_size)
-        self.out_features = self.linear.out_features
+        self.out_features = config.bottleneck
+
+    @torch.no_grad()
+    def fit(self, stem: Tensor) -> None:
+        """Standardised channels to their first principal components, which have unit variance on average."""
+        rows = stem.transpose(1, 2).flatten(0, 1).double()  # (clips * steps, inputs)
+        mean, scale = rows.mean(dim=0), rows.std(dim=0).clamp_min(1e-3)
+        standardised = (rows - mean) / scale
+        variances, axes = torch.linalg.eigh(standardised.T @ standardised / len(rows))
+        axes = axes[:, -self.out_features :].flip(1)
+        weight = (axes / variances[-self.out_features :].mean().sqrt()).T / scale
+        self.linear.weight[: len(weight)] = weight.float()
+        self.linear.bias[: len(weight)] = -(weight @ mean).float()
 
     def forward(self, stem: Tensor) -> Tensor:
         """(batch, inputs, steps) to (batch, steps, out_features)."""
-        return self.linear(self.dropout(self.norm(stem)).transpose(1, 2)).relu()
+        return self.dropout(self.linear(stem.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """The components."""
+        return list(self.parameters())
 
     def maps(self, stem: Tensor) -> tuple[Maps, ...]:
         """The steps."""
@@ -81,7 +99,8 @@ class Bottleneck(Front):
 class Published(FrontKind):
     """A published net and a bottleneck of its own for each member."""
 
-    fields = frozenset({"block_dropout"})
+    fields = frozenset({"block_dropout", "bottleneck"})
+    fast_in_bfloat16_on_cpu = True
     net: ClassVar[type[PublishedStem]]
     file: ClassVar[Weights]
     multiply_adds: ClassVar[int]  # of the net, for one step
@@ -91,7 +110,7 @@ class Published(FrontKind):
         return self.net()
 
     def front(self, config: Sizes, inputs: int) -> Bottleneck:
-        """A bottleneck as wide as the recurrent layer after it."""
+        """A bottleneck."""
         return Bottleneck(config, inputs)
 
     def step_frames(self, _: Sizes) -> int:
@@ -102,7 +121,7 @@ class Published(FrontKind):
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
         features = 2 * config.recurrent_size
-        return Cost(steps * self.multiply_adds, steps * self.stem().out_features * features, features)
+        return Cost(steps * self.multiply_adds, steps * self.net.out_features * features, features)
 
     def load_pretrained(self, stem: PublishedStem, _: Sequence[Front], find: Callable[[Weights], Path]) -> None:
         """Fill in the net's weights; the bottlenecks start at random."""

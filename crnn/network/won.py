@@ -69,7 +69,7 @@ class WonStem(PublishedStem):
     def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
         """The second and the last block."""
         _, second, *_, last = self.blocks(log_mel[:1])
-        frame_seconds = STEP_FRAMES / 2 / FRAMES_PER_SECOND
+        frame_seconds = STEP_FRAMES / FRAMES_PER_SECOND
         return (
             Maps("Won, block 2", second[0].numpy(), frame_seconds / 2),
             Maps("Won, block 5", last[0].numpy(), frame_seconds),
@@ -95,7 +95,7 @@ class Won(Published):
     """The convolutions of Won's FCN."""
 
     net = WonStem
-    multiply_adds = 37_000_000
+    multiply_adds = 39_200_000
     file = Weights(
         "won_msd_fcn.pth",
         "https://raw.githubusercontent.com/minzwon/sota-music-tagging-models/ffcd1f90b97a1e923a50c6e5283f147cf9dd7dfd/models/msd/fcn/best_model.pth",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, N_MELS, Features, to_decibels
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, to_decibels
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Augmentation:
     equaliser_db: float = 6.0  # a smooth curve over the bands: the record company's sound is not the genre
     gain_db: float = 6.0  # the level against the loudest cell: quiet passages, long songs
     band_limit: float = 0.3  # share of windows without what small speakers and telephones lose, bass and treble
+    reverberation: float = 0.2  # share of windows in a room: phones, halls
+    distortion: float = 0.2  # share of windows with noise that follows the music: clipping, codecs
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
     spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
     mixup: float = 0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders
@@ -27,8 +29,11 @@ class Augmentation:
 
 AUGMENTATIONS = tuple(field.name for field in fields(Augmentation))
 NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
-LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (75, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.8 kHz
-LIMIT_DB = (1.0, 15.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone
+LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (70, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.4 kHz
+LIMIT_DB = (1.0, 30.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone
+REVERBERATION_SECONDS = (0.3, 2.0)  # in which a sound in a room fades by 60 dB
+REVERBERATION_DB = (-20.0, -3.0)  # of the room against the sound itself
+DISTORTION_DB = (-45.0, -15.0)  # of the noise that follows the music, against the loudest cell of each frame
 MASK_BANDS = 16  # at most, in one mask
 MASK_SHARE = 0.12  # of the window's frames at most, in one mask
 
@@ -104,15 +109,37 @@ class Augmenter:
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
     def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """Equaliser, band limit, gain and noise floor, in that order; nothing falls below the floor."""
+        """Room, distortion, band limit, equaliser, gain and noise floor, in that order; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
         dose = dose[:, None, None]
-        log_mel = self._limit(log_mel, dose)
+        log_mel = self._limit(self._distort(self._reverberate(log_mel, dose), dose), dose)
         points = self.augmentation.equaliser_db * _uniform(log_mel, batch, 1, 6)
         curve = F.interpolate(points, size=n_mels, mode="linear", align_corners=True).transpose(1, 2)
         gain = self.augmentation.gain_db * _uniform(log_mel, batch, 1, 1)
         noise = FLOOR_DB + self.augmentation.noise_floor_db * _uniform(log_mel, batch, 1, 1, low=0.0)
         return torch.maximum(log_mel + dose * (curve + gain), FLOOR_DB + dose * (noise - FLOOR_DB))
+
+    def _reverberate(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """Every sound fades in a straight line of decibels, as in a room (Sabine), and hides what is softer."""
+        batch, _, n_frames = log_mel.shape
+        fade_db = (
+            60.0
+            / FRAMES_PER_SECOND
+            / _uniform(log_mel, batch, 1, 1, low=REVERBERATION_SECONDS[0], high=REVERBERATION_SECONDS[1])
+        )
+        faded = fade_db * torch.arange(n_frames, device=log_mel.device)
+        room = (log_mel + faded).cummax(dim=2).values - faded
+        room = room + _uniform(log_mel, batch, 1, 1, low=REVERBERATION_DB[0], high=REVERBERATION_DB[1])
+        is_in_room = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.reverberation
+        return torch.where(is_in_room, torch.maximum(log_mel, room), log_mel)
+
+    def _distort(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """What clipping and codecs add is broad noise, the louder the louder the music is."""
+        batch = len(log_mel)
+        noise = log_mel.amax(dim=1, keepdim=True)
+        noise = noise + _uniform(log_mel, batch, 1, 1, low=DISTORTION_DB[0], high=DISTORTION_DB[1])
+        is_distorted = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.distortion
+        return torch.where(is_distorted, torch.maximum(log_mel, noise), log_mel)
 
     def _limit(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """Bands below and above two limits fade; what is left is as loud as the whole was before."""

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from crnn.data.clips import Clips
+from crnn.features import DatasetError
 from crnn.files import whole_file
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
@@ -145,7 +146,7 @@ def _run_fold(
         path.with_suffix(".pt").unlink(missing_ok=True)
     except KeyboardInterrupt:  # the parent says so
         raise SystemExit(1) from None
-    except (TrainingError, OSError) as error:
+    except (DatasetError, TrainingError, OSError) as error:
         raise SystemExit(f"Fold {number + 1}: {error}") from None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from crnn.data.gtzan import SPLITS
+from crnn.data.weights import FOLDER_VARIABLE
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
@@ -149,8 +150,16 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--front",
-        choices=FRONTS,
-        help=f"the convolutions (default: {by_recipe(lambda recipe: recipe.front)})",
+        type=front,
+        help=f"the convolutions: {', '.join(FRONTS)}, or several side by side, joined by + "
+        f"(default: {by_recipe(lambda recipe: recipe.front)})",
+    )
+    parser.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="DIR",
+        help="take the weights that others published from this folder, rather than download them; so does the "
+        f"environment variable {FOLDER_VARIABLE}",
     )
     parser.add_argument(
         "--set",
@@ -296,6 +305,15 @@ def strength(text: str) -> tuple[str, float]:
     return name, number
 
 
+def front(text: str) -> str:
+    """An argparse type for the name of a front, or of several."""
+    try:
+        front_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def network_field(text: str) -> tuple[str, Any]:
     """An argparse type for `channels=16,48,96,192`: the name and the value of a field of CRNNConfig."""
     name, _, value = text.partition("=")
@@ -304,7 +322,16 @@ def network_field(text: str) -> tuple[str, Any]:
     kind = type(NETWORK[name])
     if kind is tuple:
         return name, tuple(number_of(int, name, part) for part in value.split(","))
+    if kind is bool:
+        return name, truth_of(name, value)
     return name, number_of(kind, name, value)
+
+
+def truth_of(name: str, text: str) -> bool:
+    """What `text` says as a yes or a no."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{name} takes true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def number_of(kind: type, name: str, text: str) -> Any:
@@ -354,8 +381,8 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
 def check_kept(args: argparse.Namespace, base: Base) -> None:
     """Raises TrainingError if the options ask for another network than that of `base`."""
     config = base.model.config
-    front = args.front or (RECIPES[args.config].front if args.config else config.front)
-    asked = {"front": front, "members": args.members or config.members, **dict(args.network)}
+    wanted = args.front or (RECIPES[args.config].front if args.config else config.front)
+    asked = {"front": wanted, "members": args.members or config.members, **dict(args.network)}
     kept = {name: getattr(config, name) for name in asked}
     if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
         raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from crnn.checkpoint import CheckpointError, read, save
+from crnn.data.weights import find_weights
+from crnn.features import DatasetError
 from crnn.network.fronts import front_of
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import Augmentation
@@ -89,13 +91,19 @@ class Recipe:
         return CRNNConfig(genres=genres, front=self.front, members=self.members, **self.network)
 
     def build(self, genres: tuple[str, ...]) -> CRNN:
-        """A model of these genres before its training; the seed of the schedule fixes its first weights."""
+        """A model of these genres before its training; the seed of the schedule fixes its first weights.
+
+        What others published for it is fetched if need be. Raises DatasetError if that cannot be had.
+        """
         torch.manual_seed(self.training.seed)
         model = CRNN(self.config(genres))
         if self.base:
             model.load_base(self.base.model)
         else:
-            model.load_pretrained()
+            try:
+                model.load_pretrained(find_weights)
+            except ValueError as error:
+                raise DatasetError(str(error)) from error
         return model
 
     def trained_on(self, protocol: str, parts: str) -> str:
@@ -106,10 +114,11 @@ class Recipe:
 
 RECIPES = {
     "transfer": Recipe(
-        front="musicnn",
+        front="choi+mn04+won",
         members=3,
-        training=TrainingConfig(epochs=15, batch_size=32, lr=2e-3, ema_decay=0.99),
-        augmentation=Augmentation(spec_augment=0, probability=0.8),  # fixed filters cannot learn to see past holes
+        training=TrainingConfig(epochs=30, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.01, thaw=0.5),
+        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
+        network={"summary": True, "block_dropout": 0.3, "dropout": 0.6},
     ),
     "scratch": Recipe(
         front="small",

@@ -34,6 +34,7 @@ class TrainingConfig:
     lr: float  # the peak of the cycle (Smith and Topin 2018, arXiv:1708.07120)
     ema_decay: float  # of the averaged weights, a step
     pretrained_lr: float = 0.1  # of lr, for weights that are trained further (Howard and Ruder 2018, arXiv:1801.06146)
+    thaw: float = 0.0  # share of the epochs until which these weights rest, so that new layers do not pull at them
     weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
     outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
@@ -118,12 +119,13 @@ class Trainer:
         self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
-        if not model.has_base:  # else its layers know their input as it is
-            model.stem.fit(clips.log_mels())
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
         )
+        if not model.has_base:  # else its layers know their input as it is
+            model.fit(clips.log_mels())
+        self.pretrained = model.pretrained_parameters()
         self.average = MovingAverage(self.model, config.ema_decay)
         self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
         groups = parameter_groups(model, config)
@@ -158,6 +160,9 @@ class Trainer:
     def epoch(self, bar: tqdm) -> tuple[float, float]:
         """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
         self.model.train()
+        if self.n_processes == 1:  # several have to agree on what has gradients, and only leave them unused
+            for value in self.pretrained:
+                value.requires_grad_(not self.rests)
         sums = torch.zeros(3, device=self.device)
         order = broadcast(torch.randperm(self.n_clips).to(self.device))
         for batch in order.split(self.config.batch_size):
@@ -167,6 +172,11 @@ class Trainer:
             broadcast(buffer)
         losses, hits, seen = self.accelerator.reduce(sums).tolist()
         return losses / seen, hits / seen
+
+    @property
+    def rests(self) -> bool:
+        """Whether the pretrained weights stay as they are for now."""
+        return self.scheduler.last_epoch < self.config.thaw * self.steps
 
     def step(self, batch: Tensor) -> Tensor:
         """One step of the optimiser on the clips at `batch`.
@@ -188,8 +198,11 @@ class Trainer:
             with nullcontext() if is_last else self.accelerator.no_sync(self.network):
                 part_loss, part_hits = self.backward(part, len(part) / len(index))
             loss, hits = loss + part_loss, hits + part_hits
-        for member in self.model.members:
-            nn.utils.clip_grad_norm_(member.parameters(), 5.0)
+        if self.rests:
+            for value in self.pretrained:
+                value.grad = None
+        for part in (self.model.stem, *self.model.members):
+            nn.utils.clip_grad_norm_(part.parameters(), 5.0)
         self.optimizer.step()
         self.lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()

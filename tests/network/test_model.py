@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 
@@ -129,13 +130,103 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities() -> Non
     torch.testing.assert_close(model(log_mel).softmax(-1), members.softmax(-1).mean(0))
 
 
-def test_window_logits_match_windows_taken_by_hand() -> None:
-    model = CRNN(CONFIG).eval()
-    log_mel = -80 * torch.rand(N_MELS, 100)
+def alive(front: str, **changes: object) -> CRNN:
+    """A model with random weights whose steps are larger than nothing."""
+    torch.manual_seed(0)
+    model = CRNN(replace(CONFIG, front=front, **changes)).eval()
+    if front == "small":
+        model.stem.mean.fill_(-40)
+        model.stem.std.fill_(23)
+    return model
+
+
+@pytest.mark.parametrize("length", [51, 52, 53, 61, 62, 95, 96, 97, 98, 99, 100, 101, 102, 400, 401])
+@pytest.mark.parametrize("size", [48, 50])
+def test_windows_cover_a_song_to_its_end(size: int, length: int) -> None:
+    """A quarter of a window apart, from its first frame; the last one ends with the song."""
+    model = alive("small", window_frames=size)
+    with torch.inference_mode():
+        logits, starts = model.window_logits(-80 * torch.rand(N_MELS, length))
+    assert logits.shape == (len(starts), 3)
+    assert starts[0] == 0
+    assert all(0 < later - earlier <= 12 for earlier, later in pairwise(starts))
+    assert starts[-1] + size == length
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
+    """The convolutions are computed once over the song; a last window that is out of step is computed alone."""
+    model = alive("small", members=members)
+    log_mel = -80 * torch.rand(N_MELS, 102)
     with torch.inference_mode():
         logits, starts = model.window_logits(log_mel)
-        assert starts == [0, 12, 24, 36, 48, 52]
+        assert starts == [0, 12, 24, 36, 48, 54]
+        songs = model.steps(log_mel[None, :, :100])
+        by_hand = []
+        for start in starts[:-1]:
+            cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
+            of_members = [member(part) for member, part in zip(model.members, cut, strict=True)]
+            by_hand.append(torch.stack(of_members).softmax(-1).mean(0).log())
+        by_hand.append(model(log_mel[None, :, 54:]))
+    torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("front", ["small", "musicnn", "choi", "won", "musicnn+choi"])
+@pytest.mark.parametrize("steps", [14, 20, 37, 61])
+def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) -> None:
+    """What a piece has of its neighbours is all that its convolutions hear. (Those of mn04 hear everything.)"""
+    model = alive(front, time_pools=(3, 4), members=2)
+    log_mel = -80 * torch.rand(N_MELS, 12 * steps)
+    with torch.inference_mode():
+        pieces, whole = model.song_steps(log_mel), model.steps(log_mel[None])
+    for piece, member in zip(pieces, whole, strict=True):
+        assert piece.shape == (steps, model.members[0].front.out_features)
+        torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
+        assert member.std() > 1e-3
+
+
+def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> None:
+    model = alive("small", time_pools=(3, 4))
+    log_mel = -80 * torch.rand(N_MELS, 12 * 16)
+    with torch.inference_mode():
+        cut = model.song_steps(log_mel)[0][6:10]
+        alone = model.steps(log_mel[None, :, 6 * 12 : 10 * 12])[0][0]
+    torch.testing.assert_close(cut[1:-1], alone[1:-1], atol=1e-5, rtol=1e-5)
+    for edge in (0, -1):
+        assert not torch.allclose(cut[edge], alone[edge], atol=1e-3)
+
+
+@pytest.mark.parametrize("front", ["small", "mn04"])
+def test_the_number_of_windows_at_once_changes_nothing(front: str) -> None:
+    model = alive(front, time_pools=(3, 4), members=2)
+    log_mel = -80 * torch.rand(N_MELS, 12 * 30 + 5)
+    with torch.inference_mode():
+        answers = [model.window_logits(log_mel, batch_size=size) for size in (16, 1, 5, 1_000)]
+    for logits, starts in answers:
+        assert starts == answers[0][1]
+        torch.testing.assert_close(logits, answers[0][0], atol=1e-5, rtol=0)
+
+
+def test_a_long_song_takes_the_memory_of_a_short_one() -> None:
+    """The convolutions get one piece at a time, a window and 1.5 s on either side at most."""
+    model, seen = alive("small"), []
+    model.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    for seconds in (10, 300):
+        seen.clear()
+        with torch.inference_mode():
+            model.window_logits(-80 * torch.rand(N_MELS, n_frames_of(seconds)))
+        assert {shape[:2] for shape in seen} == {(1, N_MELS)}
+        assert max(shape[2] for shape in seen) <= 48 + 2 * 40
+        assert len(seen) <= n_frames_of(seconds) // 48 + 2
+
+
+def test_windows_that_do_not_overlap_are_computed_alone() -> None:
+    model = alive("small")
+    log_mel = -80 * torch.rand(N_MELS, 110)
+    with torch.inference_mode():
+        logits, starts = model.window_logits(log_mel, hop_frames=48)
         by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in starts])
+    assert starts == [0, 48, 62]
     torch.testing.assert_close(logits, by_hand, atol=1e-5, rtol=0)
 
 

@@ -1,0 +1,278 @@
+"""Published fronts against a plain NumPy pass of the same arrays, and what can be done with their steps."""
+
+from pathlib import Path
+
+import numpy as np
+import plain
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crnn.features import FRAMES_PER_SECOND, N_MELS
+from crnn.network import won
+from crnn.network.choi import ChoiStem
+from crnn.network.efficientat import EfficientATStem
+from crnn.network.fronts import FRONTS
+from crnn.network.mapping import STEP_FRAMES, fold_norms
+from crnn.network.published import FITTED_CLIPS, FITTED_STEPS, Bottleneck, Published, PublishedStem
+from crnn.network.won import WonStem
+
+STEMS: dict[str, type[PublishedStem]] = {"choi": ChoiStem, "mn04": EfficientATStem, "won": WonStem}
+Norms = dict[str, tuple[Tensor, Tensor]]
+
+
+def music(frames: int = 4 * STEP_FRAMES, batch: int = 2) -> Tensor:
+    """Log-mels (batch, 128, frames) that differ everywhere, from -80 to 0 dB."""
+    generator = torch.Generator().manual_seed(0)
+    return (-30 - 12 * torch.randn(batch, N_MELS, frames, generator=generator)).clamp(-80, 0)
+
+
+def random_stem(name: str) -> tuple[PublishedStem, Norms]:
+    """A stem with random weights, and random normalisations for it."""
+    torch.manual_seed(1)
+    stem = STEMS[name]()
+    convs = {path: conv for path, conv in stem.named_modules() if isinstance(conv, nn.Conv2d)}
+    return stem, {
+        path: (torch.rand(conv.out_channels) + 0.5, torch.randn(conv.out_channels)) for path, conv in convs.items()
+    }
+
+
+def fitted(name: str, log_mel: Tensor) -> PublishedStem:
+    """A stem with random weights that knows the statistics of these clips."""
+    stem, norms = random_stem(name)
+    fold_norms(stem, norms, stem.eps, log_mel)
+    return stem
+
+
+# The same nets in plain NumPy, in float64: log-mel (batch, 128, frames), parameters and normalisations to steps.
+
+
+def slaney_mel(hz: np.ndarray) -> np.ndarray:
+    return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+
+
+def mapped(log_mel: Tensor, centres_hz: np.ndarray, per_step: int) -> tuple[np.ndarray, np.ndarray]:
+    """The log-mel at other bands, and where the net's frames lie among ours."""
+    bands = np.clip(slaney_mel(centres_hz) / slaney_mel(np.array(11025.0)) * 129 - 1, 0, 127)
+    values = plain.read_line(log_mel.double().numpy().transpose(0, 2, 1), bands).transpose(0, 2, 1)
+    steps = values.shape[-1] // STEP_FRAMES
+    frames = np.minimum(np.arange(steps * per_step) * STEP_FRAMES / per_step, steps * STEP_FRAMES - 1)
+    return values, frames
+
+
+def plain_choi(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
+    mels = slaney_mel(np.array(6000.0)) * np.arange(1, 97) / 97
+    hz = np.where(mels < 15, 200 * mels / 3, 1000 * 6.4 ** ((mels - 15) / 27))
+    x, frames = mapped(log_mel, hz, 24)
+    maps = plain.read_line(1.49 * (np.clip(x, -40, 0) + 34.3) / 7.1 - 0.07, frames)[:, None]
+    for layer, size in enumerate(((2, 2), (3, 3), (4, 4), (4, 1))):
+        maps = plain.conv(maps, p[f"convs.{layer}.weight"], p[f"convs.{layer}.bias"])
+        maps = plain.pool(plain.elu(plain.norm(maps, *norms[f"convs.{layer}"], 1e-5)), *size)
+    return maps[:, :, 0]
+
+
+def plain_won(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
+    edges = 700 * (10 ** (np.arange(98) * 2595 * np.log10(1 + 8000 / 700) / 97 / 2595) - 1)
+    x, frames = mapped(log_mel, edges[1:-1], 32)
+    width = 10 * np.log10(edges[2:] - edges[:-2])
+    x = np.maximum(x + (width - width[0])[:, None], won.FLOOR_DB)
+    maps = plain.read_line((x - won.MEAN_DB) / won.STD_DB, frames)[:, None]
+    means, maxima = [], []
+    for layer, size in enumerate(((2, 4), (2, 4), (2, 2), (3, 1), (4, 1))):
+        maps = plain.conv(maps, p[f"convs.{layer}.weight"], p[f"convs.{layer}.bias"])
+        maps = plain.pool(plain.relu(plain.norm(maps, *norms[f"convs.{layer}"], 1e-5)), *size)
+        bands = maps.mean(2).reshape(*maps.shape[:2], log_mel.shape[-1] // STEP_FRAMES, -1)
+        means.append(bands.mean(-1))
+        maxima.append(bands.max(-1))
+    return np.concatenate(means + maxima, axis=1)
+
+
+# Kernel, stride, expanded and squeezed channels of MobileNetV3-Large's blocks, at 0.4 of its width.
+MOBILE_NET = (
+    (3, 1, 8, 0), (3, 2, 24, 0), (3, 1, 32, 0), (5, 2, 32, 8), (5, 1, 48, 16), (5, 1, 48, 16), (3, 2, 96, 0),
+    (3, 1, 80, 0), (3, 1, 72, 0), (3, 1, 72, 0), (3, 1, 192, 48), (3, 1, 272, 72), (5, 2, 272, 72), (5, 1, 384, 96),
+    (5, 1, 384, 96),
+)  # fmt: skip
+
+
+def plain_mn04(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
+    edges = 700 * (np.exp(np.arange(130) * np.log(1 + 15000 / 700) / 129) - 1)
+    x, frames = mapped(log_mel, edges[1:-1], 48)
+    emphasis = 1 + 0.97**2 - 2 * 0.97 * np.cos(2 * np.pi * edges[1:-1] / 32000)
+    level = np.where(edges[1:-1] < 11025, 24.8 + 10 * np.log10((edges[2:] - edges[:-2]) / 2 * emphasis), -200)
+    power = 10 ** ((plain.read_line(x, frames) + level[:, None]) / 10)
+    maps = ((np.log(power + 1e-5) + 4.5) / 5)[:, None]
+
+    def layer(maps: np.ndarray, name: str, stride: int = 1, groups: int = 1) -> np.ndarray:
+        return plain.norm(plain.conv(maps, p[f"{name}.weight"], None, stride, groups), *norms[name], 1e-3)
+
+    maps = plain.hard_swish(layer(maps, "first", 2))
+    heard = {}
+    for number, (kernel, stride, expanded, squeezed) in enumerate(MOBILE_NET, start=1):
+        act = plain.relu if number <= 6 else plain.hard_swish
+        name = f"blocks.{number - 1}"
+        assert (f"{name}.expand.weight" in p) == (number > 1)
+        inner = act(layer(maps, f"{name}.expand")) if number > 1 else maps
+        assert inner.shape[1] == expanded
+        assert p[f"{name}.depthwise.weight"].shape[-1] == kernel
+        inner = act(layer(inner, f"{name}.depthwise", stride, expanded))
+        if squeezed:
+            hidden = plain.relu(inner.mean((2, 3)) @ p[f"{name}.excite.fc1.weight"].T + p[f"{name}.excite.fc1.bias"])
+            assert hidden.shape[1] == squeezed
+            gate = hidden @ p[f"{name}.excite.fc2.weight"].T + p[f"{name}.excite.fc2.bias"]
+            inner = inner / (1 + np.exp(-gate))[:, :, None, None]
+        inner = layer(inner, f"{name}.project")
+        maps = maps + inner if stride == 1 and maps.shape[1] == inner.shape[1] else inner
+        heard[number] = maps.mean(2)
+    heard[16] = plain.hard_swish(layer(maps, "last")).mean(2)
+    third = 3 * (log_mel.shape[-1] // STEP_FRAMES)
+    pairs = heard[6].reshape(*heard[6].shape[:2], third, 2).max(-1)
+    slow = [np.repeat(heard[n], 2, axis=-1)[..., :third] for n in (15, 16)]
+    channels = np.concatenate([pairs, heard[10], heard[12], *slow], axis=1)
+    threes = channels.reshape(*channels.shape[:2], -1, 3)
+    return np.concatenate([threes.mean(-1), threes.max(-1)], axis=1)
+
+
+PLAIN = {"choi": plain_choi, "mn04": plain_mn04, "won": plain_won}
+
+
+def assert_like_plain(name: str, stem: PublishedStem, norms: Norms) -> None:
+    """The stem, its normalisations part of its convolutions, beside the plain pass where they are layers."""
+    log_mel = music()
+    arrays = {key: value.detach().double().numpy().copy() for key, value in stem.named_parameters()}
+    numbers = {key: [value.double().numpy() for value in pair] for key, pair in norms.items()}
+    expected = PLAIN[name](log_mel, arrays, numbers)
+    stem.double()
+    fold_norms(stem, norms, stem.eps, log_mel.double())
+    with torch.inference_mode():
+        steps = stem.float()(log_mel).double().numpy()
+    assert steps.shape == expected.shape == (2, stem.out_features, 4)
+    assert np.abs(steps - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+    assert (expected.std(axis=(0, 2)) > 1e-3).mean() > 0.5  # the comparison is one of signals, not of zeros
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_random_weights_give_what_a_plain_pass_gives(name: str) -> None:
+    assert_like_plain(name, *random_stem(name))
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_the_authors_weights_give_what_a_plain_pass_gives(name: str, pretrained_folder: Path) -> None:
+    stem = STEMS[name]()
+    with torch.no_grad():
+        norms = stem.read(pretrained_folder / FRONTS[name].file.name)
+    assert {path for path, part in stem.named_modules() if isinstance(part, nn.Conv2d)} == norms.keys()
+    assert_like_plain(name, stem, norms)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_fit_takes_statistics_once_and_after_load(name: str, pretrained_folder: Path) -> None:
+    """Of the middles of clips that are spread over all; clips of a song's length and of a second."""
+    path = pretrained_folder / FRONTS[name].file.name
+    stem, expected = STEMS[name](), STEMS[name]()
+    with torch.no_grad():
+        norms = expected.read(path)
+    clips = list(music(30 * STEP_FRAMES, 2 * FITTED_CLIPS // 16))
+    middle = 30 * STEP_FRAMES // 2 - FITTED_STEPS * STEP_FRAMES // 2
+    fold_norms(expected, norms, expected.eps, torch.stack(clips)[..., middle : middle + FITTED_STEPS * STEP_FRAMES])
+    stem.load(path)
+    stem.fit(clips)
+    assert all(torch.equal(value, expected.get_parameter(key)) for key, value in stem.named_parameters())
+    stem.fit(list(music(30 * STEP_FRAMES) - 20))
+    assert all(torch.equal(value, expected.get_parameter(key)) for key, value in stem.named_parameters())
+    stem.load(path)
+    stem.fit([*clips, music(2 * STEP_FRAMES)[0]])
+    assert stem(music()).isfinite().all()
+
+
+def test_fit_spreads_its_clips_over_all() -> None:
+    """Of many clips every few are taken, so that no genre is left out."""
+    stem, norms = random_stem("mn04")
+    stem._norms = norms
+    seen = []
+    stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    clips = [torch.full((N_MELS, STEP_FRAMES), -float(number % 80)) for number in range(2 * FITTED_CLIPS + 7)]
+    stem.fit(clips)
+    assert [int(-clip[0, 0]) for clip in seen[0]] == [number % 80 for number in range(0, len(clips), 3)]
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_norms_of_layers_that_are_not_there_are_refused(name: str) -> None:
+    stem, norms = random_stem(name)
+    with pytest.raises(ValueError, match="norms of layers that the net does not have"):
+        fold_norms(stem, {**norms, "other": norms[next(iter(norms))]}, stem.eps, music())
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_every_layer_learns(name: str) -> None:
+    stem = fitted(name, music())
+    assert {id(value) for value in stem.pretrained_parameters()} == {id(value) for value in stem.parameters()}
+    stem(music()).square().sum().backward()
+    still = [key for key, value in stem.named_parameters() if value.grad is None or value.grad.abs().sum() == 0]
+    assert still == []
+
+
+@pytest.mark.parametrize("name", ["choi", "won"])
+def test_steps_in_the_middle_of_a_song_are_those_of_a_window_there(name: str) -> None:
+    """mn04 weighs its channels by all that it hears at once, so that its steps depend on what is far away too."""
+    song = music(40 * STEP_FRAMES, 1)
+    stem = fitted(name, song)
+    with torch.inference_mode():
+        of_song = stem(song)[..., 10:30]
+        of_window = stem(song[..., 10 * STEP_FRAMES : 30 * STEP_FRAMES])
+    torch.testing.assert_close(of_song[..., 3:-3], of_window[..., 3:-3], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(of_song[..., :1], of_window[..., :1], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_what_is_left_over_is_cut(name: str) -> None:
+    stem = STEMS[name]()
+    with torch.inference_mode():
+        longer = music(4 * STEP_FRAMES + 11)
+        torch.testing.assert_close(stem(longer), stem(longer[..., : 4 * STEP_FRAMES]))
+        assert stem(music(STEP_FRAMES)).shape == (2, stem.out_features, 1)
+
+
+@pytest.mark.parametrize("name", STEMS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 40])
+def test_maps_are_of_the_whole_window(name: str, steps: int) -> None:
+    """Each has its channels, bands and frames, and its frames last as long as the window, to less than a frame."""
+    stem = fitted(name, music())
+    window = music(STEP_FRAMES * steps + 5, 2)
+    with torch.inference_mode():
+        maps = stem.maps(window)
+        alone = stem.maps(window[:1])
+    channels = {"choi": [128, 128], "mn04": [16, 384], "won": [128, 64]}[name]
+    bands = {"choi": [16, 1], "mn04": [16, 4], "won": [24, 1]}[name]
+    assert [part.values.shape[:2] for part in maps] == list(zip(channels, bands, strict=True))
+    for part, first in zip(maps, alone, strict=True):
+        np.testing.assert_allclose(part.values, first.values, atol=1e-4)
+        assert part.values.dtype == np.float32
+        seconds = part.values.shape[2] * part.frame_seconds
+        assert seconds == pytest.approx(steps * STEP_FRAMES / FRAMES_PER_SECOND)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_silence_and_noise_give_numbers(name: str) -> None:
+    stem = fitted(name, music())
+    for log_mel in (torch.full((1, N_MELS, 48), -80.0), torch.zeros(1, N_MELS, 48)):
+        assert stem(log_mel).isfinite().all()
+    silent = fitted(name, torch.full((2, N_MELS, 48), -80.0))  # statistics without any spread
+    assert silent(music()).isfinite().all()
+
+
+def test_bottleneck_standardises_and_drops_whole_channels() -> None:
+    kind = FRONTS["choi"]
+    assert isinstance(kind, Published)
+    from crnn.network.model import CRNNConfig
+
+    front = kind.front(CRNNConfig(genres=("a", "b"), front="choi", recurrent_size=5, block_dropout=0.5), 128)
+    assert isinstance(front, Bottleneck)
+    assert front.out_features == 10
+    steps = 3 + 5 * torch.randn(8, 128, 40)
+    given = front.dropout(front.norm(steps))
+    dropped = (given == 0).all(dim=2)
+    assert (given[~dropped] != 0).all()
+    assert dropped.float().mean() == pytest.approx(0.5, abs=0.1)
+    torch.testing.assert_close(front.norm(steps).mean(dim=(0, 2)), torch.zeros(128), atol=1e-4, rtol=0)
+    assert front.eval()(steps).shape == (8, 40, 10)
