@@ -109,7 +109,7 @@ class Augmenter:
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
     def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """Room, distortion, band limit, equaliser, gain and noise floor, in that order; nothing falls below the floor."""
+        """Room, distortion, band limit, equaliser, gain, noise floor, in that order; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
         dose = dose[:, None, None]
         log_mel = self._limit(self._distort(self._reverberate(log_mel, dose), dose), dose)
