@@ -14,7 +14,8 @@ from crnn.network.choi import ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
-from crnn.network.published import FITTED_CLIPS, FITTED_STEPS, Bottleneck, Published, PublishedStem
+from crnn.network.model import CRNNConfig
+from crnn.network.published import FITTED_CLIPS, FITTED_STEPS, Bottleneck, PublishedStem
 from crnn.network.won import WonStem
 
 STEMS: dict[str, type[PublishedStem]] = {"choi": ChoiStem, "mn04": EfficientATStem, "won": WonStem}
@@ -262,12 +263,7 @@ def test_silence_and_noise_give_numbers(name: str) -> None:
 
 
 def test_bottleneck_standardises_and_drops_whole_channels() -> None:
-    kind = FRONTS["choi"]
-    assert isinstance(kind, Published)
-    from crnn.network.model import CRNNConfig
-
-    front = kind.front(CRNNConfig(genres=("a", "b"), front="choi", recurrent_size=5, block_dropout=0.5), 128)
-    assert isinstance(front, Bottleneck)
+    front = Bottleneck(CRNNConfig(genres=("a", "b"), recurrent_size=5, block_dropout=0.5), 128)
     assert front.out_features == 10
     steps = 3 + 5 * torch.randn(8, 128, 40)
     given = front.dropout(front.norm(steps))
