@@ -118,7 +118,7 @@ RECIPES = {
         members=3,
         training=TrainingConfig(epochs=30, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.01, thaw=0.5),
         augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
-        network={"summary": True, "block_dropout": 0.3, "dropout": 0.6},
+        network={"summary": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
     "scratch": Recipe(
         front="small",
