@@ -5,6 +5,7 @@ import math
 import os
 import re
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crnn.features import FEATURE_SETTINGS, N_MELS
+from crnn.network.fronts import front_of
 from crnn.network.model import CONFIG_VERSION, CRNN, CRNNConfig
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "models"
@@ -308,19 +310,20 @@ def read(folder: Path, name: str) -> CRNN:
 def read_weights(path: Path, config: CRNNConfig) -> dict[str, Tensor]:
     """The tensors of a file that are exactly those of a model of this configuration.
 
-    So a model takes no more memory than its file. Raises ValueError, and what reading raises.
+    So a model takes at most twice the memory of its file. Raises ValueError, and what reading raises.
     """
     with path.open("rb") as file:
         if int.from_bytes(file.read(8), "little") > MOST_HEADER_BYTES:
             raise ValueError("its header is too long")
     with torch.device("meta"):  # shapes without memory
         expected = CRNN(config).state_dict()
-    weights = load_file(path)
+    weights, stored_in = load_file(path), front_of(config.front).stored_in
     if {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} != {
-        name: (tensor.shape, tensor.dtype) for name, tensor in expected.items()
+        name: (tensor.shape, stored_in if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in expected.items()
     }:
         raise ValueError("its tensors are not those of the configuration")
-    return weights
+    return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
 
 
 def size_of(path: Path) -> int:
@@ -382,5 +385,6 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    model.save_pretrained(folder, config=model.config)
+    stored = deepcopy(model).to(front_of(model.config.front).stored_in, memory_format=torch.contiguous_format)
+    stored.save_pretrained(folder, config=model.config)
     (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else

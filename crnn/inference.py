@@ -90,7 +90,7 @@ class GenreClassifier:
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
-        self.model = model.eval()
+        self.model = model.arranged()
         self.origin = origin
         self.batch_size = batch_size
         self.front_end = LogMel()

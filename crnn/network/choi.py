@@ -42,7 +42,7 @@ class ChoiStem(PublishedStem):
         inputs = (1, *CHANNELS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def channels(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 128, steps)."""
         return self.blocks(log_mel)[-1].squeeze(2)
 

@@ -98,12 +98,12 @@ class EfficientATStem(PublishedStem):
         )
         self.last = nn.Conv2d(outputs[-1], LAST_CHANNELS, 1)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def channels(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 1088, steps): the means, then the maxima."""
-        channels = self.channels(log_mel)
+        channels = self.means(log_mel)
         return torch.cat([F.avg_pool1d(channels, 3), F.max_pool1d(channels, 3)], dim=1)
 
-    def channels(self, log_mel: Tensor) -> Tensor:
+    def means(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the means over bands, (batch, 544, 3 * steps): six a second."""
         third = 3 * (log_mel.shape[-1] // STEP_FRAMES)
         return torch.cat([_to_length(maps.mean(dim=2), third) for maps in self.heard(log_mel)], dim=1)

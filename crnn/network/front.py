@@ -110,6 +110,8 @@ class FrontKind(ABC):
 
     fields: frozenset[str] = frozenset()  # of CRNNConfig, those that mean something to this front alone
     pretrained: Path | None = None  # the safetensors file that it starts from; without one the start is random
+    memory_format = torch.contiguous_format  # in which a CPU computes its convolutions fastest
+    stored_in = torch.float32  # on disk
     fast_in_bfloat16_on_cpu = False  # where the CPU computes in it; a GPU that does so always gains
     notice = ""  # for the model card, in Markdown: where its weights come from, whose they are, under which licence
 

@@ -302,6 +302,10 @@ class CRNN(
         """
         front_of(self.config.front).load_pretrained(self.stem, [member.front for member in self.members], find)
 
+    def arranged(self) -> "CRNN":
+        """Itself, in evaluation mode, with its weights where a CPU finds them fastest."""
+        return self.eval().to(memory_format=front_of(self.config.front).memory_format)
+
     @torch.no_grad()
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what stem and fronts have to know of the training clips (128, frames) in dB before they are trained."""

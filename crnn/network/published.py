@@ -13,6 +13,7 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights, middles
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 
+CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache
 FITTED_CLIPS = 64  # that the statistics of the batch normalisations come from
 
 
@@ -28,6 +29,16 @@ class PublishedStem(Stem):
     def __init__(self) -> None:
         super().__init__()
         self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # between `load` and `fit`
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Our log-mel (batch, 128, frames) in dB to (batch, out_features, steps)."""
+        if log_mel.device.type != "cpu":
+            return self.channels(log_mel)
+        return torch.cat([self.channels(part) for part in log_mel.split(CACHED_WINDOWS)])
+
+    @abstractmethod
+    def channels(self, log_mel: Tensor) -> Tensor:
+        """The same for as many windows as memory is near."""
 
     @abstractmethod
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -101,6 +112,8 @@ class Published(FrontKind):
 
     fields = frozenset({"block_dropout", "bottleneck"})
     fast_in_bfloat16_on_cpu = True
+    memory_format = torch.channels_last
+    stored_in = torch.float16  # the nets are large, and what it rounds is a thousandth of their own noise
     net: ClassVar[type[PublishedStem]]
     file: ClassVar[Weights]
     multiply_adds: ClassVar[int]  # of the net, for one step

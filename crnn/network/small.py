@@ -77,6 +77,7 @@ class Small(FrontKind):
 
     fields = frozenset({"channels", "mel_pools", "time_pools", "block_dropout"})
     fast_in_bfloat16_on_cpu = True
+    memory_format = torch.channels_last
 
     def stem(self) -> Normalise:
         """A normalisation that is still to be fitted."""

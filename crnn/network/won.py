@@ -49,7 +49,7 @@ class WonStem(PublishedStem):
         inputs = (1, *CHANNELS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def channels(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 1024, steps): of all blocks the means, then the maxima."""
         means, maxima = [], []
         for block in self.blocks(log_mel):

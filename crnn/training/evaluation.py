@@ -14,7 +14,7 @@ from crnn.training.metrics import Calibration, mean_probabilities, metrics
 @torch.inference_mode()
 def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
     """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes."""
-    model.eval()
+    model.arranged()
     return [model.window_logits(without_silence(log_mel))[0] for log_mel in clips.log_mels()]
 
 
