@@ -1,24 +1,36 @@
 """How long a song takes to its answer: `python benchmarks/latency.py [SONG] [--model M] [--runs N]`.
 
-Prints the median of each step over the runs, after one warm-up run, in milliseconds; without a song, of an example.
+Without a song, 30 seconds and 4 minutes of an example as stereo mp3 of 192 kbit/s. Beside it, in the same runs, what
+decoding alone takes, and what a common peer does: the forward pass of DistilHuBERT, which the audio course of Hugging
+Face fine-tunes on GTZAN, on as much sound (`pip install transformers`; its weights are random, which costs the same).
+Medians over the runs, after one warm-up, in milliseconds.
 """
 
 import argparse
+import io
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
+import av
+import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn import GenreClassifier  # noqa: E402
-from crnn.audio import load_audio  # noqa: E402
+from crnn.audio import open_audio  # noqa: E402
+from crnn.features import without_silence  # noqa: E402
 from crnn.web.view import song_view  # noqa: E402
+
+EXAMPLE = ROOT / "assets" / "examples" / "rock.mp3"
+LENGTHS_SECONDS = (30, 240)
+PEER_RATE_HZ, PEER_SECONDS = 16_000, 30
 
 
 def timed(step: Callable[[], object]) -> tuple[float, object]:
@@ -28,35 +40,84 @@ def timed(step: Callable[[], object]) -> tuple[float, object]:
     return 1_000 * (time.perf_counter() - started), result
 
 
-def measure(classifier: GenreClassifier, song: Path) -> dict[str, float]:
+def stereo_mp3(seconds: int) -> bytes:
+    """The example, repeated, at 44.1 kHz with a right channel that is a little late."""
+    with open_audio(EXAMPLE, 44_100) as sound:
+        mono = np.concatenate(list(sound.blocks()), axis=1)[0]
+    mono = np.resize(mono, seconds * 44_100)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as output:
+        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo", bit_rate=192_000)
+        frame = av.AudioFrame.from_ndarray(np.stack([mono, np.roll(mono, 30)]), format="fltp", layout="stereo")
+        frame.sample_rate = 44_100
+        output.mux(stream.encode(frame) + stream.encode(None))
+    return file.getvalue()
+
+
+def decode(song: bytes) -> None:
+    """Decode and do nothing, as PyAV's documentation shows it."""
+    with av.open(io.BytesIO(song)) as container:
+        for _ in container.decode(audio=0):
+            pass
+
+
+def sound_of(song: bytes) -> list[np.ndarray]:
+    """What the classifier hears: all channels at its own rate."""
+    with open_audio(song) as sound:
+        return list(sound.blocks())
+
+
+def measure(classifier: GenreClassifier, song: bytes) -> dict[str, float]:
     """Milliseconds of each step from the file to the page."""
-    decode, waveform = timed(lambda: load_audio(song))
-    log_mel, _ = timed(lambda: classifier.front_end(torch.from_numpy(waveform)))
-    predict, prediction = timed(lambda: classifier.predict_waveform(waveform))
-    drawing, _ = timed(lambda: json.dumps(song_view(song.name, prediction, waveform)))
+    alone, _ = timed(lambda: decode(song))
+    decoded, blocks = timed(lambda: sound_of(song))
+    spectrogram, log_mel = timed(lambda: classifier.front_end.of_blocks(blocks))
+    with torch.inference_mode():
+        network, _ = timed(lambda: classifier.model.window_logits(without_silence(log_mel)))
+    answer, prediction = timed(lambda: classifier.predict(song))
+    drawing, _ = timed(lambda: json.dumps(song_view("song", prediction)))
     return {
-        "decode": decode,
-        "log-mel": log_mel,
-        "model": predict - log_mel,
-        "song to answer": decode + predict,
+        "decoding alone": alone,
+        "decode and resample": decoded,
+        "log-mel": spectrogram,
+        "network": network,
+        "song to answer": answer,
         "data of the page's drawing": drawing,
     }
+
+
+def peer(runs: int) -> float | None:
+    """Milliseconds of DistilHuBERT's forward pass on 30 s, if transformers is installed."""
+    if not find_spec("transformers"):
+        return None
+    from transformers import HubertConfig, HubertModel  # noqa: PLC0415
+
+    model = HubertModel(HubertConfig(num_hidden_layers=2)).eval()
+    sound = torch.randn(1, PEER_SECONDS * PEER_RATE_HZ)
+    with torch.inference_mode():
+        return statistics.median(timed(lambda: model(sound))[0] for _ in range(runs + 1))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("song", nargs="?", type=Path, default=ROOT / "assets" / "examples" / "rock.mp3")
+    parser.add_argument("song", nargs="?", type=Path)
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--runs", type=int, default=9)
     args = parser.parse_args()
     classifier = GenreClassifier.from_pretrained(args.model)
-    first = measure(classifier, args.song)
-    runs = [measure(classifier, args.song) for _ in range(args.runs)]
-    seconds = classifier.predict(args.song).duration_seconds
-    print(f"{args.song.name} ({seconds:.1f} s), {classifier.origin.name}, {torch.get_num_threads()} threads")
-    for step in first:
-        print(f"{step:27} {statistics.median(run[step] for run in runs):7.1f} ms  (first time {first[step]:.0f} ms)")
+    print(f"{classifier.origin.name}, {torch.get_num_threads()} threads")
+    for song in [args.song.read_bytes()] if args.song else map(stereo_mp3, LENGTHS_SECONDS):
+        first = measure(classifier, song)
+        runs = [measure(classifier, song) for _ in range(args.runs)]
+        medians = {step: statistics.median(run[step] for run in runs) for step in first}
+        print(f"\n{classifier.predict(song).duration_seconds:.1f} s")
+        for step, milliseconds in medians.items():
+            share = f"{milliseconds / medians['decoding alone']:5.2f} times" if step == "song to answer" else ""
+            print(f"{step:27} {milliseconds:7.1f} ms  {share}")
+    milliseconds = peer(args.runs)
+    said = "not measured: pip install transformers" if milliseconds is None else f"{milliseconds:7.1f} ms"
+    print(f"\nDistilHuBERT, {PEER_SECONDS} s{'':10} {said}")
 
 
 if __name__ == "__main__":

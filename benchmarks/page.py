@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         music = Path(folder) / "music.wav"
-        soundfile.write(music, load_audio(args.song), SAMPLE_RATE)
+        soundfile.write(music, load_audio(args.song).T, SAMPLE_RATE)
         visits = visits_of(args.song, args.model, music, args.runs)
     for wait in visits[0]:
         values = [each[wait] for each in visits]

@@ -32,6 +32,7 @@ from crnn.features import DatasetError  # noqa: E402
 
 RT60, PREDELAY = 0.6, 0.005  # seconds: a living room; its reverberation has fallen by 60 dB after RT60
 DIRECT_TO_REVERBERANT = 0  # dB: about a metre from the loudspeaker
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 SOUND_SECONDS = 10
 SOUND_RMS = 0.1  # of full scale, -20 dB
 VOICES = ("en-us", "en-us+f3", "en-gb-scotland+m3", "en-gb+f2", "de+m2", "fr-fr+f4", "es+m5", "it+f1")
@@ -97,14 +98,53 @@ def encode(
     rate_hz: int = SAMPLE_RATE,
     bit_rate: int | None = None,
 ) -> bytes:
-    """A waveform (samples,) at 22 050 Hz as an audio file; PyAV changes the rate, band-limited, where it must."""
+    """A waveform (samples,) or (channels, samples) at 22 050 Hz as an audio file.
+
+    PyAV changes the rate, band-limited, where it must.
+    """
+    waveform = np.ascontiguousarray(np.atleast_2d(waveform), np.float32)
+    layout = LAYOUTS[len(waveform)]
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono", **({"bit_rate": bit_rate} if bit_rate else {}))
-        frame = av.AudioFrame.from_ndarray(waveform[np.newaxis], format="fltp", layout="mono")
+        stream = output.add_stream(codec, rate=rate_hz, layout=layout, **({"bit_rate": bit_rate} if bit_rate else {}))
+        frame = av.AudioFrame.from_ndarray(waveform, format="fltp", layout=layout)
         frame.sample_rate = SAMPLE_RATE
         output.mux(stream.encode(frame) + stream.encode(None))
     return file.getvalue()
+
+
+def knocked(waveform: np.ndarray, seconds: float, db: float = 20) -> np.ndarray:
+    """The sound with one low knock, `db` above its RMS, a third of the way in."""
+    n_samples = round(seconds * SAMPLE_RATE)
+    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (db / 20)
+    knock = at_level(band(coloured_noise(n_samples, 1), 40, 2_000, 1) * np.hanning(n_samples), rms)
+    start = len(waveform) // 3
+    return np.concatenate([waveform[:start], waveform[start:][:n_samples] + knock, waveform[start + n_samples :]])
+
+
+def apart(waveform: np.ndarray, seconds: float) -> np.ndarray:
+    """Two channels (2, samples), of which the second hears the sound later: two microphones, a tape head askew."""
+    n_samples = round(seconds * SAMPLE_RATE)
+    return np.stack(
+        [waveform, np.concatenate([np.zeros(n_samples, np.float32), waveform[: len(waveform) - n_samples]])]
+    )
+
+
+def peaking_at(waveform: np.ndarray, dbfs: float) -> np.ndarray:
+    """The sound at another level, by its highest peak."""
+    return waveform / np.abs(waveform).max() * np.float32(10 ** (dbfs / 20))
+
+
+def after(waveform: np.ndarray, seconds: float, dbfs: float) -> np.ndarray:
+    """The sound at -6 dBFS behind so much hiss of that RMS."""
+    hiss = coloured_noise(round(seconds * SAMPLE_RATE)) * np.float32(10 ** (dbfs / 20))
+    return np.concatenate([hiss, peaking_at(waveform, -6)])
+
+
+def shaken(waveform: np.ndarray, hz: float) -> np.ndarray:
+    """The sound with a rumble as loud as full scale allows."""
+    rumble = 0.5 * np.sin(2 * np.pi * hz * np.arange(len(waveform)) / SAMPLE_RATE)
+    return peaking_at(waveform, -6) + rumble.astype(np.float32)
 
 
 class Condition(NamedTuple):
@@ -118,6 +158,17 @@ class Condition(NamedTuple):
 CLEAN = Condition("clean", "the clip as it is, in 32-bit float", encode)
 CONDITIONS = (
     CLEAN,
+    Condition("bump, 0.3 s", "somebody touches the microphone, 20 dB", lambda x: encode(knocked(x, 0.3))),
+    Condition("click, 50 ms", "a switch, 20 dB above the music", lambda x: encode(knocked(x, 0.05))),
+    Condition("right inverted", "a wrong cable, surround effects", lambda x: encode(np.stack([x, -x]))),
+    Condition("right 0.5 ms late", "two microphones, a tape head askew", lambda x: encode(apart(x, 0.0005))),
+    Condition("peaks at -50 dBFS", "recorded far too soft", lambda x: encode(peaking_at(x, -50))),
+    Condition("DC of half scale", "a cheap input", lambda x: encode(peaking_at(x, -6) + np.float32(0.5))),
+    Condition("hiss first", "two minutes at -50 dBFS, then music", lambda x: encode(after(x, 120, -50))),
+    Condition("right 10 ms late", "a microphone further off", lambda x: encode(apart(x, 0.01))),
+    Condition("rear inverted, 5.1", "surround effects", lambda x: encode(np.stack([x, x, 0 * x, 0 * x, -x, -x]))),
+    Condition("rumble at 12 Hz", "a turntable, wind", lambda x: encode(shaken(x, 12))),
+    Condition("silence about it", "half of what is recorded", lambda x: encode(np.pad(x, len(x) // 2))),
     Condition("phone band", "a call: 300-3400 Hz at 8 kHz", lambda x: encode(band(x, 300, 3_400), rate_hz=8_000)),
     Condition("room", "a microphone a metre from the loudspeaker", lambda x: encode(room(x))),
     Condition("white noise, 20 dB", "a cheap microphone", lambda x: encode(with_noise(x, 20))),
@@ -137,7 +188,7 @@ def speeches() -> list[np.ndarray]:
     """Some twenty seconds of each voice, or nothing where espeak-ng and its voices are not installed."""
     try:
         commands = (["espeak-ng", "-v", voice, "--stdout", SPOKEN] for voice in VOICES)
-        return [at_level(load_audio(subprocess.run(c, capture_output=True, check=True).stdout)) for c in commands]
+        return [at_level(load_audio(subprocess.run(c, capture_output=True, check=True).stdout)[0]) for c in commands]
     except (OSError, subprocess.CalledProcessError):
         return []
 
@@ -224,7 +275,7 @@ def measure_conditions(classifier: GenreClassifier, clips: dict[str, Path]) -> d
     """The figures of each condition, over the clips by track id."""
     answers: dict[str, list[Answer]] = {condition.name: [] for condition in CONDITIONS}
     for path in tqdm(clips.values(), unit="clip"):
-        waveform = load_audio(path)
+        waveform = load_audio(path)[0]
         for condition in CONDITIONS:
             answers[condition.name].append(ask(classifier, condition.to_file(waveform)))
     genres = [genre_of(track) for track in clips]

@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         silence, music = Path(folder) / "silence.wav", Path(folder) / "music.wav"
         soundfile.write(silence, np.zeros(5 * SAMPLE_RATE), SAMPLE_RATE)
-        soundfile.write(music, load_audio(EXAMPLES["metal"]), SAMPLE_RATE)
+        soundfile.write(music, load_audio(EXAMPLES["metal"]).T, SAMPLE_RATE)
         take_all(silence, music)
     for name, picture in README.items():
         (ROOT / "assets" / f"{name}.png").write_bytes((OUT / f"{picture}.png").read_bytes())
