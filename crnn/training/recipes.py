@@ -116,7 +116,7 @@ RECIPES = {
     "transfer": Recipe(
         front="choi+mn04+won",
         members=3,
-        training=TrainingConfig(epochs=30, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.01, thaw=0.5),
+        training=TrainingConfig(epochs=20, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.01, thaw=0.5),
         augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
         network={"summary": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
