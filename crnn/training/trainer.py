@@ -202,7 +202,8 @@ class Trainer:
             for value in self.pretrained:
                 value.grad = None
         for part in (self.model.stem, *self.model.members):
-            nn.utils.clip_grad_norm_(part.parameters(), 5.0)
+            if values := list(part.parameters()):
+                nn.utils.clip_grad_norm_(values, 5.0)
         self.optimizer.step()
         self.lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
