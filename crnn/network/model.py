@@ -335,8 +335,8 @@ class CRNN(
         """What is trained further rather than from a random start."""
         shared = self.stem.pretrained_parameters()
         if self.has_base:
-            parts = (part for member in self.members for part in (member.front, member.recurrent, member.pool))
-            return [*shared, *(value for part in parts for value in part.parameters())]
+            fresh = {id(value) for member in self.members for value in member.classifier.parameters()}
+            return [*shared, *(value for value in self.members.parameters() if id(value) not in fresh)]
         return [*shared, *(value for member in self.members for value in member.front.pretrained_parameters())]
 
     def forward(self, log_mel: Tensor) -> Tensor:

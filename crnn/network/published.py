@@ -89,7 +89,8 @@ class Bottleneck(Front):
         standardised = (rows - mean) / scale
         variances, axes = torch.linalg.eigh(standardised.T @ standardised / len(rows))
         axes = axes[:, -self.out_features :].flip(1)
-        weight = (axes / variances[-self.out_features :].mean().sqrt()).T / scale
+        spread = variances[-self.out_features :].mean().clamp_min(1e-6).sqrt()  # clips may be all alike
+        weight = (axes / spread).T / scale
         self.linear.weight[: len(weight)] = weight.float()
         self.linear.bias[: len(weight)] = -(weight @ mean).float()
 
@@ -133,9 +134,9 @@ class Published(FrontKind):
     def cost(self, config: Sizes) -> Cost:
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
-        features = 2 * config.recurrent_size
-        return Cost(steps * self.multiply_adds, steps * self.net.out_features * features, features)
+        member = steps * self.net.out_features * config.bottleneck
+        return Cost(steps * self.multiply_adds, member, config.bottleneck)
 
     def load_pretrained(self, stem: PublishedStem, _: Sequence[Front], find: Callable[[Weights], Path]) -> None:
-        """Fill in the net's weights; the bottlenecks start at random."""
+        """Fill in the net's weights; the bottlenecks are fitted later."""
         stem.load(find(self.file))
