@@ -180,7 +180,7 @@ def test_what_a_front_says_of_its_cost_is_what_it_computes(name: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     config = replace(CONFIG, front=name, window_frames=723)
-    model, cost = CRNN(config).eval(), front_of(name).cost(config)
+    model, cost = CRNN(config).eval().requires_grad_(False), front_of(name).cost(config)
     log_mel = torch.zeros(1, N_MELS, config.window_frames)
     for said, part, inputs in (
         (cost.shared, model.stem, log_mel),

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import train
-from crnn.checkpoint import read, save
+from crnn.checkpoint import CheckpointError, read, save
 from crnn.features import FRAMES_PER_SECOND, N_MELS
 from crnn.insight.inside import trace
 from crnn.network.front import Cost
@@ -74,13 +75,30 @@ def test_what_is_trained_further_is_what_each_names(model: CRNN) -> None:
 
 
 def test_saved_and_read_it_answers_alike(model: CRNN, tmp_path: Path) -> None:
+    """Published nets are kept in half precision: read again, each weight is the nearest of its numbers."""
     save(model, tmp_path, card="")
     again = read(tmp_path, "it")
     assert again.config == model.config
+    stored_in = torch.float32 if model.config.front.startswith(("small", "musicnn")) else torch.float16
     for name, value in model.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value), name
+        kept = value.to(stored_in).to(value.dtype) if value.is_floating_point() else value
+        assert torch.equal(again.state_dict()[name], kept), name
+        assert again.state_dict()[name].dtype == value.dtype, name
+    tolerance = {} if stored_in == torch.float32 else {"atol": 1e-2, "rtol": 0}
     with torch.inference_mode():
-        torch.testing.assert_close(again(noise()), model(noise()))
+        torch.testing.assert_close(again(noise()), model(noise()), **tolerance)
+
+
+def test_a_file_in_full_precision_is_no_file_of_a_published_net(tmp_path: Path) -> None:
+    save(CRNN(replace(CONFIG, front="choi")), tmp_path, card="")
+    path = tmp_path / "model.safetensors"
+    halves = load_file(path)
+    assert {value.dtype for value in halves.values()} == {torch.float16}
+    save_file({name: value.float() for name, value in halves.items()}, path)
+    with pytest.raises(CheckpointError, match=r"damaged or does not fit its config\.json"):
+        read(tmp_path, "it")
+    save_file(halves, path)
+    assert read(tmp_path, "it").config.front == "choi"
 
 
 def test_each_takes_what_it_has_to_know_of_the_clips() -> None:

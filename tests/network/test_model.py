@@ -7,12 +7,24 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 import torch
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.network import model as module
-from crnn.network.model import CRNN, POOLING, RECURRENT, AttentionMeanPool, AttentionPool, CRNNConfig, MeanPool
+from crnn.network.front import middles
+from crnn.network.model import (
+    CRNN,
+    FITTED_AT_ONCE,
+    POOLING,
+    RECURRENT,
+    AttentionMeanPool,
+    AttentionPool,
+    CRNNConfig,
+    MeanPool,
+    Summary,
+)
 
 CONFIG = CRNNConfig(
     genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
@@ -81,6 +93,46 @@ def test_both_means_are_there_alone_too() -> None:
         torch.testing.assert_close(pool.weights(steps).sum(dim=1), torch.ones(3, 1))
 
 
+def test_a_summary_is_of_mean_and_maximum_whatever_the_order() -> None:
+    torch.manual_seed(0)
+    summary = Summary(4, 6, dropout=0.5).eval()
+    steps = torch.randn(3, 7, 4)
+    given = summary(steps)
+    moments = np.concatenate([steps.numpy().mean(1), steps.numpy().max(1)], axis=1)
+    weight, bias = (value.detach().numpy() for value in (summary.linear.weight, summary.linear.bias))
+    np.testing.assert_allclose(given.detach(), np.maximum(moments @ weight.T + bias, 0), atol=1e-6)
+    assert given.shape == (3, summary.out_features) == (3, 6)
+    torch.testing.assert_close(summary(steps[:, torch.randperm(7)]), given)
+    assert not torch.equal(summary.train()(steps), summary(steps))  # some of them are left out in training
+
+
+def test_the_classifier_reads_the_summary_beside_the_course() -> None:
+    torch.manual_seed(0)
+    member = CRNN(replace(CONFIG, summary=True)).eval().members[0]
+    steps = torch.randn(2, 12, member.front.out_features)
+    n_pooled = member.pool.out_features
+    assert member.classifier.linear.in_features == n_pooled + member.summary.out_features == n_pooled + 10
+    states = member.recurrent(steps)
+    logits = member(steps)
+    torch.testing.assert_close(member.classify(steps, states), logits)
+    read = torch.cat([member.pool(states), member.summary(steps)], dim=1)
+    torch.testing.assert_close(member.classifier.linear(read), logits)
+    of_summary = member.classifier.linear.weight[:, n_pooled:] @ member.summary(steps).T
+    torch.testing.assert_close(
+        member.classify(steps, torch.zeros_like(states)) - member.classify(0 * steps, torch.zeros_like(states)),
+        (of_summary - member.classifier.linear.weight[:, n_pooled:] @ member.summary(0 * steps).T).T,
+    )
+
+
+def test_without_a_summary_the_classifier_reads_the_course_alone() -> None:
+    member = CRNN(CONFIG).eval().members[0]
+    assert member.summary is None
+    assert member.classifier.linear.in_features == member.pool.out_features
+    steps, other = torch.randn(2, 2, 12, member.front.out_features)
+    states = member.recurrent(steps)
+    assert torch.equal(member.classify(steps, states), member.classify(other, states))
+
+
 def test_without_a_recurrent_layer_order_does_not_matter() -> None:
     member = CRNN(replace(CONFIG, recurrent="none")).eval().members[0]
     steps = torch.randn(1, 12, member.front.out_features)
@@ -113,7 +165,9 @@ def test_a_new_layer_is_a_class_and_a_line_as_the_readme_shows(monkeypatch: pyte
     assert model(torch.zeros(2, N_MELS, 48)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("variant", [{}, {"recurrent": "lstm", "pooling": "attention"}], ids=str)
+@pytest.mark.parametrize(
+    "variant", [{}, {"recurrent": "lstm", "pooling": "attention"}, {"summary": True}, {"front": "choi"}], ids=str
+)
 def test_every_parameter_learns(variant: dict) -> None:
     model = CRNN(replace(CONFIG, **variant))
     model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
@@ -138,6 +192,45 @@ def alive(front: str, **changes: object) -> CRNN:
         model.stem.mean.fill_(-40)
         model.stem.std.fill_(23)
     return model
+
+
+def test_fronts_start_from_what_the_stem_gives_of_the_clips() -> None:
+    """Of more clips than go through the convolutions at once; all members start from the same components."""
+    model = alive("choi", members=2, bottleneck=7)
+    clips = [-80 * torch.rand(N_MELS, 40 + number) for number in range(2 * FITTED_AT_ONCE + 3)]
+    model.fit(clips)
+    with torch.inference_mode():
+        of_members = model.steps(middles(clips))
+    torch.testing.assert_close(*of_members)
+    rows = of_members[0].flatten(0, 1).double()
+    assert len(rows) == 3 * len(clips)
+    torch.testing.assert_close(rows.mean(dim=0), torch.zeros(7).double(), atol=1e-2, rtol=0)
+    covariance = rows.T.cov()
+    assert covariance.diagonal().mean().item() == pytest.approx(1.0, abs=0.02)
+    assert (covariance - covariance.diagonal().diag()).abs().max() < 0.01
+
+
+def test_joined_fronts_each_start_from_their_own_part() -> None:
+    torch.manual_seed(0)
+    together = alive("choi+won", bottleneck=5)
+    clips = [-80 * torch.rand(N_MELS, 40) for _ in range(20)]
+    together.fit(clips)
+    for number, name in enumerate(("choi", "won")):
+        alone = alive(name, bottleneck=5)
+        alone.stem.load_state_dict(together.stem.parts[number].state_dict())
+        alone.fit(clips)
+        for mine, theirs in zip(
+            alone.members[0].front.parameters(), together.members[0].front.parts[number].parameters(), strict=True
+        ):
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_fronts_that_are_learned_from_a_random_start_stay_as_they_are() -> None:
+    model = alive("small")
+    before = {name: value.clone() for name, value in model.members.state_dict().items()}
+    model.fit([-80 * torch.rand(N_MELS, 40) for _ in range(4)])
+    assert model.stem.mean.mean().item() == pytest.approx(-40, abs=2)
+    assert all(torch.equal(value, before[name]) for name, value in model.members.state_dict().items())
 
 
 @pytest.mark.parametrize("length", [51, 52, 53, 61, 62, 95, 96, 97, 98, 99, 100, 101, 102, 400, 401])
@@ -257,6 +350,7 @@ def test_contradictory_configuration_is_refused(change: dict, message: str) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"bottleneck": 10**9}, "bottleneck must be"),
         ({"members": 10**9}, "members must be at least 1 and at most 16"),
         ({"channels": (4, 10**9)}, "channels must be"),
         ({"mel_pools": (4, 10**5_000)}, "mel_pools must be"),
@@ -304,9 +398,13 @@ def test_print_names_the_parts() -> None:
 
 @pytest.mark.parametrize("genres", [("c", "new", "a"), ("new", "newer"), tuple("abcdefg"), ("b", "a")])
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_base_gives_all_but_the_rows_of_genres_that_it_does_not_know(genres: tuple[str, ...], members: int) -> None:
+@pytest.mark.parametrize("summary", [False, True])
+def test_a_base_gives_all_but_the_rows_of_genres_that_it_does_not_know(
+    genres: tuple[str, ...], members: int, summary: bool
+) -> None:
     torch.manual_seed(0)
-    base, model = (CRNN(replace(CONFIG, genres=known, members=members)) for known in (CONFIG.genres, genres))
+    config = replace(CONFIG, members=members, summary=summary)
+    base, model = (CRNN(replace(config, genres=known)) for known in (CONFIG.genres, genres))
     base.stem.mean.fill_(-50)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     before = {name: value.clone() for name, value in base.state_dict().items()}

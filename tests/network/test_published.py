@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crnn.features import FRAMES_PER_SECOND, N_MELS
+from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.network import won
 from crnn.network.choi import ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 from crnn.network.model import CRNNConfig
-from crnn.network.published import FITTED_CLIPS, FITTED_STEPS, Bottleneck, PublishedStem
+from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem
 from crnn.network.won import WonStem
 
 STEMS: dict[str, type[PublishedStem]] = {"choi": ChoiStem, "mn04": EfficientATStem, "won": WonStem}
@@ -174,8 +174,9 @@ def test_fit_takes_statistics_once_and_after_load(name: str, pretrained_folder: 
     with torch.no_grad():
         norms = expected.read(path)
     clips = list(music(30 * STEP_FRAMES, 2 * FITTED_CLIPS // 16))
-    middle = 30 * STEP_FRAMES // 2 - FITTED_STEPS * STEP_FRAMES // 2
-    fold_norms(expected, norms, expected.eps, torch.stack(clips)[..., middle : middle + FITTED_STEPS * STEP_FRAMES])
+    n_frames = n_frames_of(10.0)
+    start = (30 * STEP_FRAMES - n_frames) // 2
+    fold_norms(expected, norms, expected.eps, torch.stack(clips)[..., start : start + n_frames])
     stem.load(path)
     stem.fit(clips)
     assert all(torch.equal(value, expected.get_parameter(key)) for key, value in stem.named_parameters())
@@ -190,8 +191,8 @@ def test_fit_spreads_its_clips_over_all() -> None:
     """Of many clips every few are taken, so that no genre is left out."""
     stem, norms = random_stem("mn04")
     stem._norms = norms
-    seen = []
-    stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    seen, channels = [], stem.channels
+    stem.channels = lambda log_mel: seen.append(log_mel) or channels(log_mel)
     clips = [torch.full((N_MELS, STEP_FRAMES), -float(number % 80)) for number in range(2 * FITTED_CLIPS + 7)]
     stem.fit(clips)
     assert [int(-clip[0, 0]) for clip in seen[0]] == [number % 80 for number in range(0, len(clips), 3)]
@@ -262,13 +263,91 @@ def test_silence_and_noise_give_numbers(name: str) -> None:
     assert silent(music()).isfinite().all()
 
 
-def test_bottleneck_standardises_and_drops_whole_channels() -> None:
-    front = Bottleneck(CRNNConfig(genres=("a", "b"), recurrent_size=5, block_dropout=0.5), 128)
-    assert front.out_features == 10
-    steps = 3 + 5 * torch.randn(8, 128, 40)
-    given = front.dropout(front.norm(steps))
-    dropped = (given == 0).all(dim=2)
-    assert (given[~dropped] != 0).all()
-    assert dropped.float().mean() == pytest.approx(0.5, abs=0.1)
-    torch.testing.assert_close(front.norm(steps).mean(dim=(0, 2)), torch.zeros(128), atol=1e-4, rtol=0)
-    assert front.eval()(steps).shape == (8, 40, 10)
+def bottleneck(inputs: int, outputs: int, **changes: object) -> Bottleneck:
+    torch.manual_seed(0)
+    return Bottleneck(CRNNConfig(genres=("a", "b"), bottleneck=outputs, **changes), inputs)
+
+
+def alike(clips: int = 8, inputs: int = 24, steps: int = 40) -> Tensor:
+    """Channels (clips, inputs, steps) of any mean and scale, that are mixtures of a few things and a little noise."""
+    generator = torch.Generator().manual_seed(0)
+    things = torch.randn(clips, steps, 6, generator=generator) * torch.tensor([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])
+    mixed = things @ torch.randn(6, inputs, generator=generator)
+    mixed += 0.3 * torch.randn(clips, steps, inputs, generator=generator)
+    scale = torch.logspace(-2, 2, inputs)
+    return (mixed * scale + 7 * scale.flip(0)).transpose(1, 2)
+
+
+def test_a_bottleneck_starts_as_the_principal_components_of_standardised_channels() -> None:
+    """Those of NumPy's singular value decomposition, whose signs are arbitrary, by one number for all."""
+    given, front = alike(), bottleneck(24, 5).eval()
+    front.fit(given)
+    rows = given.transpose(1, 2).flatten(0, 1).double().numpy()
+    rows = (rows - rows.mean(0)) / rows.std(0, ddof=1)
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+    expected = rows @ axes[:5].T / np.sqrt((singular[:5] ** 2).mean() / len(rows))
+    with torch.inference_mode():
+        components = front(given).flatten(0, 1).double().numpy()
+    signs = np.sign((components * expected).sum(0))
+    np.testing.assert_allclose(components * signs, expected, atol=1e-3)
+
+
+def test_components_have_unit_variance_on_average_and_are_uncorrelated() -> None:
+    given, front = alike(), bottleneck(24, 5).eval()
+    front.fit(given)
+    with torch.inference_mode():
+        components = front(given)
+    assert components.shape == (8, 40, 5)
+    rows = components.flatten(0, 1).double()
+    torch.testing.assert_close(rows.mean(dim=0), torch.zeros(5).double(), atol=1e-3, rtol=0)
+    covariance = rows.T.cov()
+    variances = covariance.diagonal()
+    assert variances.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert (variances.diff() < 0).all()
+    assert (covariance - variances.diag()).abs().max() < 1e-3
+    axes = front.linear.weight.double() * given.transpose(1, 2).flatten(0, 1).std(dim=0)
+    overlaps = axes @ axes.T
+    torch.testing.assert_close(overlaps, overlaps[0, 0] * torch.eye(5).double(), atol=1e-4, rtol=0)
+
+
+def test_a_bottleneck_wider_than_its_channels_has_all_components_first() -> None:
+    given, front = alike(inputs=6), bottleneck(6, 9).eval()
+    random = front.linear.weight[6:].clone()
+    front.fit(given)
+    with torch.inference_mode():
+        covariance = front(given).flatten(0, 1).T.cov()[:6, :6]
+    assert (covariance - covariance.diagonal().diag()).abs().max() < 1e-3
+    assert torch.equal(front.linear.weight[6:], random)
+
+
+@pytest.mark.parametrize("dead", [slice(0, 3), slice(None)], ids=["some", "all"])
+def test_channels_that_never_change_are_no_fault(dead: slice) -> None:
+    given, front = alike(), bottleneck(24, 5).eval()
+    given[:, dead] = 4.0
+    front.fit(given)
+    with torch.inference_mode():
+        components = front(given)
+    assert components.isfinite().all()
+    assert (components.std() < 1e-3) == (dead == slice(None))
+
+
+def test_a_bottleneck_drops_whole_components_in_training_only() -> None:
+    given, front = alike(clips=40), bottleneck(24, 10, block_dropout=0.5)
+    front.fit(given)
+    with torch.inference_mode():
+        dropped = (front(given) == 0).all(dim=1)
+        kept = (front(given) != 0).any(dim=1)
+        assert dropped.float().mean() == pytest.approx(0.5, abs=0.1)
+        assert kept.float().mean() == pytest.approx(0.5, abs=0.1)
+        front.eval()
+        assert torch.equal(front(given), front(given))
+        assert (front(given) != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_windows_at_once_change_nothing(name: str) -> None:
+    """On a CPU, where a few go through the net at a time."""
+    windows = music(batch=5)
+    stem = fitted(name, windows)
+    with torch.inference_mode():
+        torch.testing.assert_close(stem(windows), stem.channels(windows), atol=1e-4, rtol=1e-4)
