@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from crnn.features import FLOOR_DB, N_MELS, Features
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Augmentation, Augmenter, ClipStore
 
 WINDOW = 100
 STEP_DB = 80 / 255  # from one of the levels that clips are kept in to the next; -64, -32 and -16 dB are such levels
 TARGETS = torch.eye(4)
+SHARES = ("band_limit", "reverberation", "distortion")  # whose strength says how many windows they change
 
 
 Draw = Callable[[list[torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -53,7 +54,7 @@ def test_nothing_on_means_the_middle_of_the_clip(clips: list[torch.Tensor]) -> N
 @pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "probability"])
 def test_each_changes_the_batch_and_keeps_its_shape(name: str, clips: list[torch.Tensor]) -> None:
     plain, _ = augmenter(NO_AUGMENTATION)(clips, TARGETS)
-    batch, targets = only(name)(clips, TARGETS)
+    batch, targets = only(name, 1.0 if name in SHARES else None)(clips, TARGETS)
     assert batch.shape == plain.shape == (4, N_MELS, WINDOW)
     assert (batch - plain).abs().mean() > 0.1
     assert torch.isfinite(batch).all()
@@ -121,6 +122,66 @@ def test_band_limit_takes_bass_and_treble_and_keeps_the_level_of_the_rest() -> N
 
     share = (only("band_limit", 0.3)([music] * 400, torch.eye(400))[0][:, 0, 0] < -17).float().mean()
     assert 0.2 < share < 0.37
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "probability"])
+def test_a_strength_of_nothing_leaves_all_as_it_is(name: str, clips: list[torch.Tensor]) -> None:
+    plain, _ = augmenter(NO_AUGMENTATION)(clips, TARGETS)
+    assert torch.equal(only(name, 0)(clips, TARGETS)[0], plain)
+
+
+def test_a_click_in_a_room_has_a_tail_that_falls_in_a_straight_line() -> None:
+    click = torch.full((N_MELS, WINDOW), FLOOR_DB)
+    click[:, 20] = 0
+    batch, _ = only("reverberation", 1.0)([click] * 200, torch.eye(200))
+    assert torch.equal(batch, batch[:, :1].expand_as(batch))  # the same in all bands
+    level = batch[:, 0]
+    assert (level[:, :20] == FLOOR_DB).all()  # nothing sounds before its cause
+    torch.testing.assert_close(level[:, 20], torch.zeros(200), atol=1e-3, rtol=0)
+    fall = -level[:, 21:].diff(dim=1)
+    first = fall[:, :1].expand_as(fall)
+    sounds = level[:, 22:] > FLOOR_DB + 1e-3
+    torch.testing.assert_close(fall[sounds], first[sounds], atol=1e-3, rtol=0)
+    assert (fall[~sounds] < first[~sounds] + 1e-3).all()  # into the floor
+    seconds = 60 / (fall[:, 0] * FRAMES_PER_SECOND)
+    assert 0.3 - 1e-3 <= seconds.min() < 0.4
+    assert 1.9 < seconds.max() <= 2.0 + 1e-3
+    room = level[:, 21] + fall[:, 0]  # against the sound itself
+    assert -20 - 1e-3 <= room.min() < -18
+    assert -5 < room.max() <= -3 + 1e-3
+
+
+def test_a_room_hides_only_what_is_softer_than_it() -> None:
+    music = torch.full((N_MELS, WINDOW), -64.0)
+    music[:, 20], music[:, 50] = 0.0, -16.0
+    batch, _ = only("reverberation", 1.0)([music] * 50, torch.eye(50))
+    assert (batch >= -64.0 - 1e-3).all()
+    assert (batch[:, :, 20] >= -1e-3).all()
+    assert (batch[:, :, 50] >= -16 - 0.51 * STEP_DB).all()
+    assert (batch[:, :, 21] > -40).all()
+
+
+def test_distortion_adds_a_floor_that_follows_the_loudest_cell_of_each_frame() -> None:
+    ramp = torch.linspace(-32.0, 0.0, WINDOW)
+    music = torch.full((N_MELS, WINDOW), FLOOR_DB)
+    music[10] = ramp
+    batch, _ = only("distortion", 1.0)([music] * 200, torch.eye(200))
+    plain, _ = augmenter(NO_AUGMENTATION)([music], torch.eye(1))
+    torch.testing.assert_close(batch[:, 10], plain[:, 10].expand(200, -1), atol=0, rtol=0)
+    others = [band for band in range(N_MELS) if band != 10]
+    below = batch[:, others] - batch[:, 10:11]
+    torch.testing.assert_close(below, below[:, :1, :1].expand_as(below), atol=1e-3, rtol=0)
+    assert -45 - 1e-3 <= below.min() < -43
+    assert -17 < below.max() <= -15 + 1e-3
+
+
+@pytest.mark.parametrize("name", ["reverberation", "distortion"])
+def test_rooms_and_distortion_are_for_a_share_of_the_windows(name: str) -> None:
+    music = torch.full((N_MELS, WINDOW), FLOOR_DB)
+    music[10, ::20] = 0
+    plain, _ = augmenter(NO_AUGMENTATION)([music], torch.eye(1))
+    changed = (only(name, 0.3)([music] * 400, torch.eye(400))[0] != plain).any(dim=2).any(dim=1)
+    assert 0.2 < changed.float().mean() < 0.4
 
 
 def test_gain_and_noise_floor_stay_in_their_range() -> None:

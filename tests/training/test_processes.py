@@ -16,8 +16,10 @@ from crnn.training.processes import silent
 from crnn.training.trainer import Trainer, TrainingConfig
 from tests.test_train import start
 from tests.training.test_fit import CONFIG, make_clips
+from tests.training.thaw_worker import course
 from train import main
 
+LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8"]
 
 
@@ -40,8 +42,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def launch(*arguments: str) -> subprocess.Popen:
     """Start `train.py` in two processes."""
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    return start(*arguments, launcher=launcher)
+    return start(*arguments, launcher=LAUNCHER)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -108,6 +109,15 @@ def test_when_one_is_killed_all_end_and_go_on_to_the_same(
     assert epochs in (["3", "4", "5"], ["4", "5"])
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (out, together[0])]
     assert weights[0] == weights[1]
+
+
+def test_pretrained_weights_rest_as_long_as_in_one(tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("thaw_worker.py"))
+    finish(start("0.5", str(tmp_path), launcher=LAUNCHER, script=script))
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    alone = course(0.5)
+    assert {**alone, "sum": first["sum"]} == first
 
 
 def test_what_stops_them_is_said_once(tmp_path: Path) -> None:
