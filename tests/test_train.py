@@ -71,6 +71,8 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
     command = [
         sys.executable,
         ROOT / "train.py",
+        "--config",
+        "scratch",
         "--data",
         music,
         "--out",
@@ -120,7 +122,7 @@ def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.Complet
     record = json.loads((out / "metrics.json").read_text())
     assert record["valid"].keys() == record["test"].keys() > KEYS
     assert record["clips"] == {"train": 14, "valid": 4, "test": 2}
-    assert record["command"].startswith("python train.py --data ")
+    assert record["command"].startswith("python train.py --config scratch --data ")
     assert {"python", "torch", "torchaudio"} <= record["versions"].keys()
     with (out / "history.csv").open() as file:
         history = list(csv.DictReader(file))
@@ -179,9 +181,24 @@ def test_model_of_a_run_is_calibrated_for_its_genres(run: tuple[Path, subprocess
     assert not model.training
 
 
-def test_the_recipe_decides_the_front(run: tuple[Path, subprocess.CompletedProcess]) -> None:
+def test_the_recipe_decides_the_network() -> None:
+    transfer, scratch = (train.recipe_of(parse_args(options)) for options in ([], ["--config", "scratch"]))
+    assert (transfer.front, transfer.members) == ("choi+mn04+won", 3)
+    config = transfer.config(("a", "b"))
+    assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
+    assert transfer.training.thaw == 0.5
+    assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 1, 0.0)
+    assert not scratch.config(("a", "b")).summary
+    assert parse_args(["--config", "scratch"]).config == "scratch"
+    assert RECIPES["scratch"].front == "small"
+
+
+def test_the_front_decides_what_is_trained_further(features: list[str], tmp_path: Path) -> None:
     """musicnn's filters stay as they were and its layers move a little; the small front's are learned."""
-    model, _ = load_checkpoint(run[0] / "model")
+    options = ["--front", "musicnn", "--members", "2", "--epochs", "2", "--batch-size", "4", "--no-refit"]
+    options += ["--out", str(tmp_path / "run")]
+    assert main([*features[:2], *options, "--set", "window_frames=48", "recurrent_size=4"]) == 0
+    model, _ = load_checkpoint(str(tmp_path / "run" / "model"))
     pretrained = load_file(PRETRAINED)
     assert model.config.front == "musicnn"
     for name, value in model.stem.state_dict().items():
@@ -189,8 +206,6 @@ def test_the_recipe_decides_the_front(run: tuple[Path, subprocess.CompletedProce
     for member in model.members:
         for name, value in member.front.middle.state_dict().items():
             assert 0 < (value - pretrained[f"middle.{name}"]).abs().max() < 0.1, name
-    assert parse_args(["--config", "scratch"]).config == "scratch"
-    assert RECIPES["scratch"].front == "small"
 
 
 def test_data_without_a_test_part_says_so(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -219,7 +234,7 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
             tar.add(wav, f"genres/{genre_of(track)}/{wav.name}")
     monkeypatch.setattr(download, "fetch_archive", lambda folder: archive)
     monkeypatch.chdir(tmp_path)
-    assert main(["--epochs", "1"]) == 0
+    assert main(["--config", "scratch", "--epochs", "1"]) == 0
     assert "fault-filtered split" in capsys.readouterr().out
     assert sorted(Features.load("data/gtzan-logmel.npz").track_id.tolist()) == sorted(tracks[::20])
     assert len(list(tmp_path.glob("runs/*/model/model.safetensors"))) == 1
@@ -282,6 +297,11 @@ def test_train_is_the_default_command() -> None:
         ["--augment", "mixup"],
         ["--set", "genres=a,b"],
         ["--set", "channels=few"],
+        ["--set", "summary=yes"],
+        ["--set", "summary=1"],
+        ["--set", "summary="],
+        ["--set", "bottleneck=wide"],
+        ["--augment", "reverberation=-0.1"],
         ["--device", "abacus"],
         ["--device", "cuda:99"],
         ["--set", "dropout"],
@@ -329,9 +349,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--features", str(path), "--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
 
 
-def start(*options: str, launcher: Sequence[str] = ()) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, *launcher, "train.py", *options]
+def start(*options: str, launcher: Sequence[str] = (), script: str = "train.py") -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launcher, script, *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
@@ -459,13 +479,19 @@ def test_features_that_are_gone_or_others_are_a_sentence(
 
 
 def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None:
-    network = ["recurrent=lstm", "recurrent_size=6", "pooling=attention", "dropout=0.1"]
+    network = ["recurrent=lstm", "recurrent_size=6", "pooling=attention", "dropout=0.1", "summary=true"]
     fewer = ["channels=4,8", "mel_pools=8,4", "time_pools=2,2"]
     options = ["--epochs", "1", "--no-refit", "--set", *network, *fewer]
     assert main([*features, "--out", str(tmp_path), *options]) == 0
     model, _ = load_checkpoint(tmp_path / "model")
     assert (model.config.recurrent, model.config.recurrent_size, model.config.pooling) == ("lstm", 6, "attention")
     assert (model.config.channels, model.config.dropout) == ((4, 8), 0.1)
+    assert model.config.summary
+    assert model.members[0].summary.out_features == 12
+    assert main([*features, "--out", str(tmp_path / "without"), *options, "summary=False"]) == 0
+    model, _ = load_checkpoint(tmp_path / "without" / "model")
+    assert not model.config.summary
+    assert model.members[0].summary is None
 
 
 @pytest.mark.parametrize(
@@ -474,12 +500,14 @@ def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None
         ("recurrent=rnn", "recurrent is one of gru, lstm, none, not 'rnn'"),
         ("channels=4,8", "channels, mel_pools and time_pools need one number for each convolutional block"),
         ("channels=4,8,16,32", "channels can be set for --config scratch only."),
+        ("bottleneck=0", "bottleneck must be at least 1 and at most 512"),
+        ("bottleneck=8", "bottleneck can be set for --config transfer only."),
         ("dropout=2", "dropout and block_dropout are shares from 0 to less than 1"),
         ("block_dropout=nan", "dropout and block_dropout are shares from 0 to less than 1"),
     ],
 )
 def test_an_impossible_network_is_a_sentence(change: str, message: str, capsys: pytest.CaptureFixture) -> None:
-    config = [] if "scratch only" in message else ["--config", "scratch"]
+    config = [] if "scratch only" in message or change == "bottleneck=0" else ["--config", "scratch"]
     assert main(["--features", "nowhere.npz", *config, "--set", change]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -62,6 +62,22 @@ def test_log_mels_are_those_of_serving_and_are_kept(tmp_path: Path, no_workers: 
     np.testing.assert_array_equal(extract_features(tracks, tmp_path / "cache").logmel, features.logmel)
 
 
+def test_channels_are_averaged_as_power_whatever_their_phase(tmp_path: Path) -> None:
+    """Two channels that would cancel each other sound as either does alone; of different ones each has its half."""
+    generator = np.random.default_rng(0)
+    left, right = generator.normal(0, 0.1, (2, SAMPLE_RATE))
+    sounds = {"mono": left, "against": np.stack([left, -left]), "different": np.stack([left, right])}
+    tracks = {f"a/{name}": tmp_path / f"{name}.wav" for name in sounds}
+    for path, sound in zip(tracks.values(), sounds.values(), strict=True):
+        soundfile.write(path, sound.T, SAMPLE_RATE, subtype="FLOAT")
+    features = extract_features(tracks, tmp_path / "cache")
+    mono, against, different = features.logmel.astype(int)
+    assert np.abs(mono - against).max() <= 1
+    expected = to_levels(LogMel()(torch.from_numpy(np.stack([left, right]).astype(np.float32)))).astype(int)
+    assert np.abs(different - expected).max() <= 1
+    assert np.abs(different - mono).mean() > 3
+
+
 def test_changed_file_and_damaged_cache_are_decoded_again(tmp_path: Path) -> None:
     tracks = {name: write_clip(tmp_path / name, 1.2) for name in ("a.wav", "b.wav")}
     before = extract_features(tracks, tmp_path / "cache")
