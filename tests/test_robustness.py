@@ -22,8 +22,8 @@ def sine(hz: float, seconds: float = 3.0, peak: float = 0.3) -> np.ndarray:
 
 
 def through(name: str, waveform: np.ndarray) -> np.ndarray:
-    """What the classifier hears under a condition."""
-    return load_audio(TO_FILE[name](waveform))
+    """What the classifier hears under a condition, in its first channel."""
+    return load_audio(TO_FILE[name](waveform))[0]
 
 
 def db(waveform: np.ndarray) -> float:
@@ -47,7 +47,7 @@ def test_conditions_are_pure_and_repeat(condition: robustness.Condition, tone: C
     np.testing.assert_array_equal(waveform, before)
     np.testing.assert_array_equal(load_audio(condition.to_file(waveform)), heard)
     if condition.name != "clean":
-        assert len(heard) != len(waveform) or np.abs(heard - waveform).max() > 1e-3
+        assert heard.shape != (1, len(waveform)) or np.abs(heard - waveform).max() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "snr_db"), [("white noise, 20 dB", 20), ("white noise, 10 dB", 10)])
@@ -87,11 +87,54 @@ def test_a_room_answers_for_as_long_as_it_says() -> None:
     assert db(early) - db(late) == pytest.approx(60 * 0.3 / robustness.RT60, abs=2)
 
 
+@pytest.mark.parametrize(("name", "seconds"), [("bump, 0.3 s", 0.3), ("click, 50 ms", 0.05)])
+def test_a_knock_is_brief_and_loud(name: str, seconds: float) -> None:
+    signal = sine(440)
+    knock = through(name, signal) - signal
+    sounds = np.abs(knock).nonzero()[0]
+    assert len(knock[sounds[0] : sounds[-1]]) / SAMPLE_RATE == pytest.approx(seconds, rel=0.02)
+    assert db(knock[sounds[0] : sounds[-1]]) - db(signal) == pytest.approx(20, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_channels", "inverted"), [("right inverted", 2, [1]), ("rear inverted, 5.1", 6, [4, 5])]
+)
+def test_channels_cancel_each_other(name: str, n_channels: int, inverted: list[int]) -> None:
+    signal = sine(440)
+    heard = load_audio(TO_FILE[name](signal))
+    assert len(heard) == n_channels
+    np.testing.assert_array_equal(heard[0], signal)
+    for channel in inverted:
+        np.testing.assert_array_equal(heard[channel], -signal)
+    np.testing.assert_allclose(heard.sum(axis=0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("right 0.5 ms late", 0.0005), ("right 10 ms late", 0.01)])
+def test_one_channel_is_late(name: str, seconds: float, tone: Callable[..., np.ndarray]) -> None:
+    left, right = load_audio(TO_FILE[name](tone(2.0)))
+    n_samples = round(seconds * SAMPLE_RATE)
+    np.testing.assert_array_equal(right[n_samples:], left[:-n_samples])
+    assert not right[:n_samples].any()
+
+
+def test_levels_are_what_their_names_say() -> None:
+    signal = sine(440)
+    assert 20 * np.log10(np.abs(through("peaks at -50 dBFS", signal)).max()) == pytest.approx(-50, abs=0.01)
+    assert through("DC of half scale", signal).mean() == pytest.approx(0.5, abs=1e-3)
+    heard = through("hiss first", signal)
+    assert len(heard) - len(signal) == 120 * SAMPLE_RATE
+    assert db(heard[: -len(signal)]) == pytest.approx(-50, abs=0.05)
+    assert np.abs(heard[-len(signal) :]).max() == pytest.approx(10 ** (-6 / 20), rel=0.01)
+    assert pitch_hz(through("rumble at 12 Hz", sine(440, peak=0.01))[: 3 * SAMPLE_RATE // 2]) == pytest.approx(440, abs=1)
+    silent = through("silence about it", signal)
+    assert np.mean(silent == 0) == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("name", ["mp3, 32 kbit/s", "opus, 32 kbit/s"])
 def test_codecs_are_small_and_keep_duration_and_pitch(name: str, tone: Callable[..., np.ndarray]) -> None:
     waveform = tone(5.0)
     file = TO_FILE[name](waveform)
-    heard = load_audio(file)
+    heard = load_audio(file)[0]
     assert 0.5 * 32_000 * 5 / 8 < len(file) < 1.5 * 32_000 * 5 / 8 < len(TO_FILE["clean"](waveform)) / 10
     assert len(heard) / SAMPLE_RATE == pytest.approx(5.0, abs=0.1)
     assert pitch_hz(through(name, sine(1_000))) == pytest.approx(1_000, abs=1)
@@ -187,7 +230,7 @@ def test_a_whole_run(
     assert figures["no_music"]["speech"] == {"verdicts": {}, "highest_probability": None}
     lines = outputs[0].splitlines()
     for name in (*TO_FILE, *figures["no_music"]):
-        assert sum(line.startswith(f"{name} ") for line in lines) == 1
+        assert sum(line.startswith(f"{name}  ") for line in lines) == 1
     assert sum("skipped: espeak-ng" in line for line in lines) == 2
     assert lines[-1].startswith("Worst fall: ")
 
