@@ -129,7 +129,7 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     brief = n_frames_of(BRIEF_SECONDS)
     loudest = loudest[loudest > loudest[min(brief, len(loudest) // 10)] - SOUNDING_DB]
     exceeded = min(max(brief, len(loudest) // 20), len(loudest) // 10)
-    return (decibels - (loudest[exceeded] + HEADROOM_DB)).clamp(FLOOR_DB, 0.0)
+    return (decibels - (loudest[exceeded] + HEADROOM_DB)).clamp_(FLOOR_DB, 0.0)
 
 
 def sounding_frames(log_mel: Tensor) -> Tensor:

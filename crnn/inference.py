@@ -15,6 +15,7 @@ from crnn.network.model import CRNN
 UNSURE = "unsure"
 NO_MUSIC = "no music"
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
+STRANGE_BELOW = 0.5  # of the two most probable genres together
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
@@ -44,8 +45,17 @@ class Prediction:
             return "no music: the recording is silent"
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:3]
         if self.verdict == UNSURE:
-            return f"unsure: {', '.join([first, *runners_up])}"
+            why = ", like nothing it knows" if self.is_strange else ""
+            return f"unsure{why}: {', '.join([first, *runners_up])}"
         return f"{first}, then {', '.join(runners_up)}"
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether it is unsure because the song is like nothing that it knows, rather than between two genres.
+
+        That is where even the two most probable ones have less than STRANGE_BELOW together.
+        """
+        return self.verdict == UNSURE and sum([*self.probabilities.values()][:2]) < STRANGE_BELOW
 
     def course(self, seconds: np.ndarray) -> np.ndarray:
         """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.

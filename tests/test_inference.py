@@ -16,6 +16,7 @@ import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio
 from crnn.checkpoint import CheckpointError, Origin
+from crnn.features import FRAMES_PER_SECOND, LogMel
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.network.model import CRNN
 
@@ -101,6 +102,36 @@ def test_the_timeline_covers_the_whole_clip(classifier: GenreClassifier, tone: T
     assert all(row["end_seconds"] - row["start_seconds"] <= longest + 1e-9 for row in rows)
     assert prediction.log_mel.shape == (128, 1 + round(seconds * SAMPLE_RATE) // 914)
     assert prediction.duration_seconds == pytest.approx(seconds, abs=1e-4)
+
+
+def test_all_of_a_long_set_is_heard(
+    tiny_model: CRNN, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path
+) -> None:
+    """Five minutes of one sound, fifteen of another, by a model that tells them apart."""
+    sounds = tone(2, 110), tone(2, 3_000)
+    sample = torch.from_numpy(np.concatenate([np.tile(sounds[0], 5), np.tile(sounds[1], 15)]))
+    linear = tiny_model.members[0].classifier.linear
+    with torch.no_grad():
+        logits, starts = tiny_model.window_logits(LogMel()(sample))
+        seconds = np.array(starts) / FRAMES_PER_SECOND
+        low, high = logits[seconds < 7].mean(dim=0), logits[seconds > 11].mean(dim=0)
+        linear.bias -= (low + high) / 2
+        linear.bias *= 50
+        linear.weight *= 50
+    first, second = (tiny_model.config.genres[int(there)] for there in ((low - high).argmax(), (high - low).argmax()))
+    song = np.concatenate([np.tile(sound, repeats) for sound, repeats in zip(sounds, (150, 450), strict=True)])
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(write_wav(tmp_path / "set.wav", song))
+    assert prediction.duration_seconds == 1_200
+    assert prediction.notices == ()
+    assert prediction.starts_seconds[0] == 0
+    assert prediction.ends_seconds[-1] == pytest.approx(1_200, abs=1e-3)
+    assert len(prediction.timeline) <= MOST_WINDOWS + 2
+    assert np.diff(prediction.starts_seconds).max() < 1_200 / MOST_WINDOWS + 1
+    tops = np.array(prediction.genres)[prediction.timeline.argmax(axis=1)]
+    assert set(tops[prediction.ends_seconds < 299]) == {first}
+    assert set(tops[prediction.starts_seconds > 301]) == {second}
+    assert prediction.verdict == second
+    assert prediction.probabilities[first] == pytest.approx(0.25, abs=0.05)
 
 
 def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:
@@ -255,6 +286,20 @@ def test_below_the_threshold_it_is_unsure(tiny_model: CRNN, tone: Tone) -> None:
     assert below.probabilities == plain.probabilities
     assert re.fullmatch(r"unsure: (\w+ \d+%, ){2}\w+ \d+%", below.summary())
     assert below.as_dict()["genre"] == "unsure"
+
+
+@pytest.mark.parametrize(("n_genres", "is_strange"), [(3, False), (10, True)])
+def test_it_is_unsure_between_two_genres_or_knows_nothing_like_it(
+    tiny_model: CRNN, tone: Tone, n_genres: int, is_strange: bool
+) -> None:
+    """An untrained model finds all genres about as probable: two of three have most of it, two of ten a fifth."""
+    genres = tuple(f"g{number}" for number in range(n_genres))
+    model = CRNN(replace(tiny_model.config, genres=genres, unsure_below=0.9))
+    prediction = GenreClassifier(model, Origin("")).predict_waveform(tone(2))
+    assert prediction.verdict == UNSURE
+    assert prediction.is_strange == is_strange
+    assert prediction.summary().startswith("unsure, like nothing it knows: g" if is_strange else "unsure: g")
+    assert not replace(prediction, verdict=genres[0]).is_strange
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hub_server import HubServer
 
 from crnn import checkpoint
 from crnn.__main__ import main
+from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import MODEL_VARIABLE, Origin, save
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
@@ -123,6 +124,22 @@ def test_silence(
     path = write_wav(tmp_path / "silence.wav", np.zeros(44_100))
     assert main([str(path)]) == 0
     assert capfd.readouterr().out == f"{path}: no music: the recording is silent\n"
+
+
+def test_what_is_wrong_with_a_file_is_said_beside_its_answer(
+    model: Path, songs: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    cut = songs["low"].with_name("cut.wav")
+    cut.write_bytes(songs["low"].read_bytes()[:-SAMPLE_RATE])  # the last half second
+    said = "Its end is missing: this answer is from the 2 s that are there."
+    assert main([str(cut), str(songs["high"])]) == 0
+    out, err = capfd.readouterr()
+    assert re.fullmatch(re.escape(f"{cut}: ") + LINE, out.splitlines()[0])
+    assert err == f"crnn: {cut}: {said}\n"
+    assert main(["--json", str(cut)]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["notices"] == [said]
+    assert err == f"crnn: {cut}: {said}\n"
 
 
 def test_a_bad_model_is_status_2(

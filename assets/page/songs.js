@@ -22,21 +22,27 @@ function course(stretches) {
   return html('span', {class: 'course', role: 'img', 'aria-label': words, title: words}, ...stripes);
 }
 
+// A sentence of the server with its values, which the page puts into the visitor's language.
+function sentence({message: text, values}) {
+  const node = message(text);
+  Object.assign(node.dataset, values);
+  return node;
+}
+
 function line(row) {
   const open = html('button', {type: 'button'}, row.song);
   open.addEventListener('click', () => trigger('select', {id: row.id}));
   const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
   if (row.error) {
-    const error = message(row.error.message);
-    Object.assign(error.dataset, row.error.values);
-    cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, error)));
+    cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, sentence(row.error))));
     return html('tr', {}, ...cells);
   }
   const [first, second] = row.top;
   const answer = row.is_genre ? [named(first.colour, row.verdict)]
     : [message(row.verdict), ...(first ? ['\u00a0· ', named(first.colour, first.genre)] : [])];
+  const notices = row.notices.map(notice => html('small', {class: 'noticed'}, sentence(notice)));
   cells.push(
-    html('td', {}, ...answer),
+    html('td', {}, ...answer, ...notices),
     html('td', {class: 'number'}, first ? percent(first.share) : '–'),
     html('td', {}, second ? named(second.colour, `${second.genre} ${percent(second.share)}`) : '–'),
     html('td', {}, course(row.course)),

@@ -126,6 +126,7 @@ class Trainer:
         if not model.has_base:  # else its layers know their input as it is
             model.fit(clips.log_mels())
         self.pretrained = model.pretrained_parameters()
+        self.rests = False  # whether these stay as they are in this epoch
         self.average = MovingAverage(self.model, config.ema_decay)
         self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
         groups = parameter_groups(model, config)
@@ -160,6 +161,7 @@ class Trainer:
     def epoch(self, bar: tqdm) -> tuple[float, float]:
         """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
         self.model.train()
+        self.rests = self.scheduler.last_epoch < self.config.thaw * self.steps
         if self.n_processes == 1:  # several have to agree on what has gradients, and only leave them unused
             for value in self.pretrained:
                 value.requires_grad_(not self.rests)
@@ -172,11 +174,6 @@ class Trainer:
             broadcast(buffer)
         losses, hits, seen = self.accelerator.reduce(sums).tolist()
         return losses / seen, hits / seen
-
-    @property
-    def rests(self) -> bool:
-        """Whether the pretrained weights stay as they are for now."""
-        return self.scheduler.last_epoch < self.config.thaw * self.steps
 
     def step(self, batch: Tensor) -> Tensor:
         """One step of the optimiser on the clips at `batch`.

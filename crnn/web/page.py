@@ -73,7 +73,8 @@ def _told(prediction: Prediction, notes: Sequence[str], classes: str) -> str:
     named = []  # by the verdict
     if prediction.verdict != NO_MUSIC:
         parts.append(bars(prediction.probabilities, colours))
-        named = [colours[genre] for genre in prediction.probabilities][: 2 if prediction.verdict == UNSURE else 1]
+        n_named = 0 if prediction.is_strange else 2 if prediction.verdict == UNSURE else 1
+        named = [colours[genre] for genre in prediction.probabilities][:n_named]
     style = f"--first: {named[0]}; --second: {named[-1]}" if named else ""
     return f'<div class="{classes}" style="{style}">{"".join(parts)}</div>'
 
@@ -90,6 +91,8 @@ def verdict(prediction: Prediction) -> str:
     if prediction.verdict == NO_MUSIC:
         return say("No music here")
     (first, share), (second, _), *_ = prediction.probabilities.items()
+    if prediction.is_strange:
+        return say("Unsure: like nothing it knows")
     if prediction.verdict == UNSURE:
         return say("Unsure: between {first} and {second}", first=first, second=second)
     return f'<span class="genre">{escape(first)}</span> <span class="share">{share:.0%}</span>'
@@ -98,7 +101,7 @@ def verdict(prediction: Prediction) -> str:
 def meaning(prediction: Prediction, unsure_below: float) -> str:
     """What the verdict means, for a person who does not know the word calibration."""
     if prediction.verdict == NO_MUSIC:
-        return hint("The recording is silent, or too soft to judge. Record it louder.")
+        return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     share = f"{top:.0%}"
     if prediction.verdict == UNSURE:

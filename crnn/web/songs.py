@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import ClassVar
 
+from crnn.audio import Notice
 from crnn.inference import Prediction
 from crnn.plots import genre_colours
 
@@ -25,6 +26,7 @@ class Row:
     model: str
     answer: dict | None = None  # Prediction.as_dict()
     colours: tuple[str, ...] = ()  # of the genres, most probable first
+    notices: tuple[Notice, ...] = ()  # those of the answer, to be said in the visitor's language
     fault: tuple[str, dict] | None = None  # message and values of the AudioError, without what that holds on to
     copy: int = 1  # of the files of a visit that have the same name
 
@@ -33,7 +35,11 @@ class Row:
         """The row of a song that has an answer."""
         colours = genre_colours(prediction.genres)
         return cls(
-            path, model, _rounded(prediction.as_dict()), tuple(colours[genre] for genre in prediction.probabilities)
+            path,
+            model,
+            _rounded(prediction.as_dict()),
+            tuple(colours[genre] for genre in prediction.probabilities),
+            prediction.notices,
         )
 
     @property
@@ -111,13 +117,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     genres = sorted({genre for row in rows if row.answer for genre in row.answer["probabilities"]})
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(map(_harmless, ["song", "model", "genre", "duration_seconds", *genres, "error"]))
+    table.writerow(map(_harmless, ["song", "model", "genre", "duration_seconds", *genres, "notices", "error"]))
     for row in rows:
         answer = row.answer or {"genre": "", "duration_seconds": None, "probabilities": {}}
         seconds = answer["duration_seconds"]
         shares = [answer["probabilities"].get(genre) for genre in genres]
         cells = [row.name, row.model, answer["genre"], seconds and round(seconds, 2)]
-        table.writerow(map(_harmless, [*cells, *shares, row.error]))
+        notices = " ".join(map(str, row.notices))
+        table.writerow(map(_harmless, [*cells, *shares, notices, row.error]))
     return text.getvalue()
 
 
@@ -130,8 +137,7 @@ def songs_view(rows: Sequence[Row], with_files: bool = True) -> dict:
 def _cells(row: Row) -> dict:
     cells = {"id": row.id, "song": row.name, "model": row.model}
     if row.fault:
-        message, values = row.fault
-        cells["error"] = {"message": message, "values": {name: str(value) for name, value in values.items()}}
+        cells["error"] = _sentence(*row.fault)
     else:
         top = [
             {"genre": genre, "share": share, "colour": colour}
@@ -139,8 +145,13 @@ def _cells(row: Row) -> dict:
         ]
         cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
         cells["course"] = _course(row)
+        cells["notices"] = [_sentence(notice.message, notice.values) for notice in row.notices]
         cells["is_genre"] = row.answer["genre"] in row.answer["probabilities"]
     return cells
+
+
+def _sentence(message: str, values: dict[str, object]) -> dict:
+    return {"message": message, "values": {name: str(value) for name, value in values.items()}}
 
 
 def _course(row: Row) -> list[dict]:

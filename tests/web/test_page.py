@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice
 from crnn.checkpoint import Origin
+from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.insight.explain import Explanation
 from crnn.network.model import CRNN
@@ -89,7 +91,12 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, duration
                 "The best guess has 34%; below 45%, too many answers were wrong in tests.",
             ],
         ),
-        ({}, NO_MUSIC, ["No music here", "The recording is silent, or too soft to judge. Record it louder."]),
+        (
+            {"rock": 0.25, "jazz": 0.24, **dict.fromkeys("abc", 0.17)},
+            UNSURE,
+            ["Unsure: like nothing it knows", "The best guess has 25%; below 45%"],
+        ),
+        ({}, NO_MUSIC, ["No music here", "The recording is silent. If it should not be, record it louder."]),
     ],
 )
 def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: list[str]) -> None:
@@ -111,6 +118,15 @@ def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: l
 )
 def test_an_example_is_compared_with_what_it_is(shares: dict[str, float], verdict: str, expected: str) -> None:
     assert expected in words(page.answer(prediction_of(shares, verdict), 0.45, "jazz"))
+
+
+def test_where_it_is_like_nothing_it_knows_no_genre_is_in_colour() -> None:
+    halves = {"rock": 0.26, "jazz": 0.25, **dict.fromkeys("abc", 0.163)}
+    less = {"rock": 0.25, "jazz": 0.24, **dict.fromkeys("abc", 0.17)}
+    for shares, said, named in ((halves, "between rock and jazz", True), (less, "like nothing it knows", False)):
+        html = page.answer(prediction_of(shares, UNSURE), 0.45)
+        assert f"Unsure: {said}" in words(html)
+        assert ("--first:" in html) == named
 
 
 def test_what_is_wrong_with_a_file_is_said_beside_its_answer() -> None:
@@ -328,7 +344,14 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
     assert len(ways) == 1
     surest = prediction.timeline.max(axis=1).argmax()
     assert ways[0].start_seconds == pytest.approx(prediction.starts_seconds[surest], abs=1e-6)
-    np.testing.assert_allclose(ways[0].probabilities, prediction.timeline[surest], atol=1e-5)
+    # The timeline's convolutions ran over the whole song, those of the figures over the window alone: at its edges they
+    # hear padding in place of its neighbours. Other windows are further off.
+    np.testing.assert_allclose(ways[0].probabilities, prediction.timeline[surest], atol=1e-3)
+    assert np.abs(prediction.timeline - prediction.timeline[surest]).max() > 5e-3
+    window = prediction.log_mel[:, round(prediction.starts_seconds[surest] * FRAMES_PER_SECOND) :][:, :48]
+    with torch.no_grad():
+        alone = tiny_model(torch.from_numpy(window)[None]).softmax(dim=1)[0]
+    np.testing.assert_allclose(ways[0].probabilities, alone, atol=1e-5)
     assert titles(figures) == ["Title b"]
     assert ways[1] is ways[0]
 

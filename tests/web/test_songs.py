@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from crnn.audio import Notice
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.plots import genre_colours
 from crnn.web.songs import Row, Visit, added, songs_view, to_csv, to_json
@@ -103,7 +104,7 @@ def test_a_song_that_works_at_last_replaces_its_error(rock: Prediction) -> None:
 def test_csv_gives_the_numbers(rock: Prediction) -> None:
     rows = [Row.of('/tmp/x/My, "song"\n1.mp3', "a", rock), Row.of("/tmp/zero.wav", "a", prediction_of({}))]
     song, silence = table_of(rows)
-    assert list(song) == ["song", "model", "genre", "duration_seconds", "disco", "jazz", "rock", "error"]
+    assert list(song) == ["song", "model", "genre", "duration_seconds", "disco", "jazz", "rock", "notices", "error"]
     assert (song["song"], song["model"], song["genre"], song["error"]) == ('My, "song"\n1.mp3', "a", "rock", "")
     assert float(song["duration_seconds"]) == 14.99
     assert {genre: float(song[genre]) for genre in GENRES} == {"rock": 0.7001, "jazz": 0.2, "disco": 0.0998}
@@ -115,7 +116,7 @@ def test_csv_gives_the_numbers(rock: Prediction) -> None:
 def test_the_columns_are_the_genres_of_all_models(rock: Prediction) -> None:
     other = prediction_of({"metal": 0.0, "jazz": 1.0}, genres=("metal", "jazz"))
     first, second = table_of([Row.of("/tmp/a.mp3", "one", rock), Row.of("/tmp/a.mp3", "two", other)])
-    assert list(first)[4:-1] == ["disco", "jazz", "metal", "rock"]
+    assert list(first)[4:-2] == ["disco", "jazz", "metal", "rock"]
     assert [first[genre] for genre in ("disco", "jazz", "metal", "rock")] == ["0.0998", "0.2", "", "0.7001"]
     assert [second[genre] for genre in ("disco", "jazz", "metal", "rock")] == ["", "1.0", "0.0", ""]
 
@@ -125,12 +126,27 @@ def test_an_error_has_its_row() -> None:
     rows = [Row("/tmp/notes.txt", "a", fault=fault)]
     assert rows[0].error == "{notes}.txt lasts only 0.5 s."
     [line] = table_of(rows)
-    expected = {"song": "notes.txt", "model": "a", "genre": "", "duration_seconds": "", "error": rows[0].error}
-    assert line == expected
+    expected = {"song": "notes.txt", "model": "a", "genre": "", "duration_seconds": "", "notices": ""}
+    assert line == {**expected, "error": rows[0].error}
     assert json.loads(to_json(rows)) == [{"song": "notes.txt", "model": "a", "error": rows[0].error}]
     [cells] = songs_view(rows)["rows"]
     error = {"message": fault[0], "values": {"name": "{notes}.txt", "seconds": "0.5"}}
     assert cells == {"id": rows[0].id, "song": "notes.txt", "model": "a", "error": error}
+
+
+def test_what_is_wrong_with_a_file_is_in_the_table_and_both_files(rock: Prediction) -> None:
+    cut = Notice("Its end is missing: {seconds} s are there.", {"seconds": 8})
+    track = Notice("This is track {track}.", {"track": "2 (=eng)"})
+    rows = [Row.of("/tmp/a.mp3", "a", replace(rock, notices=(cut, track))), Row.of("/tmp/b.mp3", "a", rock)]
+    said = ["Its end is missing: 8 s are there.", "This is track 2 (=eng)."]
+    assert [line["notices"] for line in table_of(rows)] == [" ".join(said), ""]
+    assert [song["notices"] for song in json.loads(to_json(rows))] == [said, []]
+    noticed, plain = songs_view(rows)["rows"]
+    assert noticed["notices"] == [
+        {"message": cut.message, "values": {"seconds": "8"}},
+        {"message": track.message, "values": {"track": "2 (=eng)"}},
+    ]
+    assert plain["notices"] == []
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n"])
@@ -140,9 +156,10 @@ def test_no_cell_is_a_formula(sign: str) -> None:
     rows = [
         Row.of(f"/tmp/{bad}.mp3", bad, prediction_of({bad: 0.6, "b": 0.4}, genres=(bad, "b"))),
         Row("/tmp/b.mp3", "a", fault=(bad, {})),
+        Row.of("/tmp/c.mp3", "a", replace(prediction_of({"b": 1.0}, genres=("b",)), notices=(Notice(bad),))),
     ]
     cells = [cell for line in csv.reader(io.StringIO(to_csv(rows), newline=""), strict=True) for cell in line]
-    assert sum(bad in cell for cell in cells) == 5
+    assert sum(bad in cell for cell in cells) == 6
     assert not [cell for cell in cells if cell.startswith(sign)]
 
 
@@ -185,7 +202,7 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
 
 
 def test_no_songs_give_empty_files() -> None:
-    assert songs_view([]) == {"rows": [], "csv": "song,model,genre,duration_seconds,error\r\n", "json": "[]"}
+    assert songs_view([]) == {"rows": [], "csv": "song,model,genre,duration_seconds,notices,error\r\n", "json": "[]"}
 
 
 def test_visit_keeps_its_newest_songs_and_finds_them_by_id(rock: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,16 @@ def test_every_text_is_translated(code):
     assert all(translation.strip() for translation in words.values())
 
 
+def test_no_translation_has_lost_its_text():
+    """What is translated is somewhere in the sources, in one piece; layers have their numbers from elsewhere."""
+    shown = [unescape(path.read_text("utf-8")) for path in (ROOT / "assets" / "page").iterdir()]
+    for path in (ROOT / "app.py", *(ROOT / "crnn").rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        shown += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    everything = "\n".join(shown)
+    assert [text for text in app.ENGLISH if text.rstrip("0123456789") not in everything] == []
+
+
 @pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
 def test_translations_have_the_values_of_the_text(code):
     for message, translation in app.TRANSLATIONS[code].items():
