@@ -270,10 +270,10 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
-    fetch_weights(args, recipe, dataset)
-    warn(recipe, dataset, ("train", "valid"))
     clips = dataset.clips("train+valid")
     groups = artists_of(args, clips.features)
+    fetch_weights(args, recipe, dataset)
+    warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
     figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)

@@ -163,7 +163,7 @@ def test_what_a_front_says_of_its_steps_holds(ready: CRNN) -> None:
             quiet = torch.full((1, N_MELS, n_frames), -60.0)
             steps = front(model.stem(quiet))
             assert steps.shape == (1, n_frames // config.step_frames, front.out_features)
-            for step in range(0, steps.shape[1], 4):
+            for step in range(2, steps.shape[1] - 2, 3):  # where no padding of the edges is near
                 loud = quiet.clone()
                 loud[:, :, step * config.step_frames : (step + 1) * config.step_frames] = 0.0
                 change = (front(model.stem(loud)) - steps).abs().sum(dim=2)[0]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -61,8 +62,12 @@ def test_what_a_run_started_from_is_told(folders: list[Path], tmp_path: Path) ->
     assert [line.split() for line in lines] == [["recipe.base.name", "–", "me/base"], ["heard", "–", "valid"]]
 
 
-def test_a_run_of_an_earlier_version_is_told_by_its_command(folders: list[Path]) -> None:
-    bundled = read_run(BUNDLED / "crnn-transfer")
+def test_a_run_of_an_earlier_version_is_told_by_its_command(folders: list[Path], tmp_path: Path) -> None:
+    earlier = copytree(BUNDLED / "crnn-transfer", tmp_path / "earlier")
+    record = json.loads((earlier / "metrics.json").read_text("utf-8"))
+    del record["recipe"]
+    (earlier / "metrics.json").write_text(json.dumps(record), "utf-8")
+    bundled = read_run(earlier)
     lines = differences([bundled, read_run(folders[0])])
     assert lines[0].split() == ["command", *bundled.record["command"].split(), "python", "train.py"]
     assert not any(line.startswith("recipe") for line in lines)
