@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crnn.features import FRAMES_PER_SECOND, hz_of_mel, mel_of_hz
+from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, slaney_centres_hz
 from crnn.network.published import Published, PublishedStem
 
 # What it was trained on: 96 Slaney mel bands to 6 kHz, 46.9 frames a second, 40 of our decibels standardised.
@@ -38,7 +38,7 @@ class ChoiStem(PublishedStem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz = [hz_of_mel(mel_of_hz(BANDS_TO_HZ) * band / (BANDS + 1)) for band in range(1, BANDS + 1)]
+        self.centres_hz = slaney_centres_hz(BANDS, BANDS_TO_HZ)
         inputs = (1, *CHANNELS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
 

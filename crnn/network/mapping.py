@@ -7,7 +7,7 @@ our frames, so that the steps of several stand side by side.
 import torch
 from torch import Tensor, nn
 
-from crnn.features import N_MELS, band_of_hz
+from crnn.features import N_MELS, band_of_hz, hz_of_mel, mel_of_hz
 
 STEP_FRAMES = 12  # of our log-mel, 0.497 s, one step of the recurrent layer
 
@@ -23,6 +23,11 @@ def interpolate(values: Tensor, positions: Tensor) -> Tensor:
     share = (positions - below).to(values.device, values.dtype, non_blocking=True)  # a GPU need not wait for them
     below = below.to(values.device, non_blocking=True)
     return torch.lerp(values[..., below], values[..., below + 1], share)
+
+
+def slaney_centres_hz(n_bands: int, to_hz: float) -> list[float]:
+    """The centres of so many bands on Slaney's mel scale from 0 Hz to `to_hz`."""
+    return [hz_of_mel(mel_of_hz(to_hz) * band / (n_bands + 1)) for band in range(1, n_bands + 1)]
 
 
 def at_bands(log_mel: Tensor, centres_hz: list[float]) -> Tensor:

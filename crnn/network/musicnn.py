@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crnn.features import FRAMES_PER_SECOND, hz_of_mel, mel_of_hz
+from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, slaney_centres_hz
 
 PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
 
@@ -69,7 +69,7 @@ class MusicnnStem(Stem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz = [hz_of_mel(mel_of_hz(BANDS_TO_HZ) * band / (BANDS + 1)) for band in range(1, BANDS + 1)]
+        self.centres_hz = slaney_centres_hz(BANDS, BANDS_TO_HZ)
         level_db = torch.full((BANDS, 1), LEVEL_DB)
         level_db[0] += FIRST_BAND_DB
         level_db[-1] += LAST_BAND_DB
