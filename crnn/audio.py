@@ -3,8 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -67,6 +67,7 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
 
 T = TypeVar("T")
+Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what opens files elsewhere as it does
 
 
 class AudioError(ValueError):
@@ -127,16 +128,29 @@ def open_audio(
     Raises:
         AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
     """
+    with open_file(source) as (file, name), open_sound(file, name, sample_rate, start_seconds) as sound:
+        yield sound
+
+
+@contextmanager
+def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str]]:
+    """What `open_audio` reads, as a file that can be sought in, and what to call it. Raises AudioError."""
     name = "The audio" if isinstance(source, bytes) else Path(source).name or "This path"
     with _explained(name):
         file = _open_file(source)
     with file:
-        with _explained(name):
-            sound = Sound(file, name, sample_rate, start_seconds)
-        try:
-            yield sound
-        finally:
-            sound.close()
+        yield file, name
+
+
+@contextmanager
+def open_sound(file: BinaryIO, name: str, sample_rate: int, start_seconds: float) -> Iterator["Sound"]:
+    """What `open_audio` gives, from a file that is open. Raises AudioError."""
+    with _explained(name):
+        sound = Sound(file, name, sample_rate, start_seconds)
+    try:
+        yield sound
+    finally:
+        sound.close()
 
 
 def load_audio(
@@ -144,17 +158,18 @@ def load_audio(
     sample_rate: int = SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
     start_seconds: float = 0.0,
+    opener: Opener = open_audio,
 ) -> np.ndarray:
     """The blocks of `open_audio` joined: a waveform of shape (channels, samples), float32, contiguous and writable.
 
-    It is up to `max_seconds` long; what follows is neither used nor checked.
+    It is up to `max_seconds` long; what follows is neither used nor checked. `opener` opens it as `open_audio` does.
 
     Raises:
         AudioError: no such file, or one that is no sound, damaged, mostly missing, empty or shorter than 1 s.
     """
     max_samples = round(max_seconds * sample_rate)
     blocks, n_samples = [], 0
-    with open_audio(source, sample_rate, start_seconds) as sound:
+    with opener(source, sample_rate, start_seconds) as sound:
         for block in sound.blocks():
             blocks.append(block)
             n_samples += block.shape[1]

@@ -7,7 +7,7 @@ from os import PathLike
 import numpy as np
 import torch
 
-from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, open_audio
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames
 from crnn.network.model import CRNN
@@ -91,11 +91,12 @@ class Prediction:
 class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
 
-    `batch_size` is the number of windows that go through the model at once: memory and speed, not results. Raises
-    CheckpointError if a genre of the model has the name of another verdict.
+    `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
+    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). Raises CheckpointError if a genre of the model has
+    the name of another verdict.
     """
 
-    def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16) -> None:
+    def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16, opener: Opener = open_audio) -> None:
         if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
@@ -103,12 +104,15 @@ class GenreClassifier:
         self.model = model.arranged()
         self.origin = origin
         self.batch_size = batch_size
+        self.opener = opener
         self.front_end = LogMel()
 
     @classmethod
-    def from_pretrained(cls, source: str | PathLike | None = None, fallback: bool = False) -> "GenreClassifier":
+    def from_pretrained(
+        cls, source: str | PathLike | None = None, fallback: bool = False, opener: Opener = open_audio
+    ) -> "GenreClassifier":
         """Load a model as `crnn.checkpoint.load_checkpoint` does. Raises CheckpointError."""
-        return cls(*load_checkpoint(source, fallback))
+        return cls(*load_checkpoint(source, fallback), opener=opener)
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -117,7 +121,7 @@ class GenreClassifier:
 
     def predict(self, source: str | PathLike | bytes) -> Prediction:
         """Classify an audio file of any length, or its bytes. Raises AudioError."""
-        with open_audio(source) as sound:
+        with self.opener(source) as sound:
             prediction = self._predict(sound.blocks())
             return replace(prediction, notices=sound.notices)
 
