@@ -261,8 +261,12 @@ class Member(nn.Module):
 
     def classify(self, steps: Tensor, states: Tensor) -> Tensor:
         """The same with the states of the recurrent layer, (batch, steps, recurrent.out_features), at hand."""
+        return self.classifier(self.embed(steps, states))
+
+    def embed(self, steps: Tensor, states: Tensor) -> Tensor:
+        """What the classifier reads, (batch, classifier.linear.in_features): the pooled states, then the summary."""
         pooled = self.pool(states)
-        return self.classifier(torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled)
+        return torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled
 
 
 class CRNN(
@@ -360,16 +364,29 @@ class CRNN(
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
     ) -> tuple[Tensor, list[int]]:
-        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
+        """Logits (n_windows, n_genres) of the windows of `window_embeddings`, and the frame where each starts."""
+        embeddings, starts = self.window_embeddings(log_mel, hop_frames, batch_size)
+        return self.read(embeddings), starts
 
-        Windows are `config.window_frames` long and about `hop_frames` (default `config.hop_frames`) apart. Where they
-        overlap, the convolutions are computed once over the song, so that at its edges a window hears its neighbours
-        rather than nothing. `batch_size` windows are computed at once: memory and speed, not results.
+    def read(self, embeddings: Tensor) -> Tensor:
+        """What the classifiers make of embeddings (batch, members, features): logits (batch, n_genres)."""
+        of_members = zip(self.members, embeddings.unbind(dim=1), strict=True)
+        return mean_logits(torch.stack([member.classifier(embedding) for member, embedding in of_members]))
+
+    def window_embeddings(
+        self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
+    ) -> tuple[Tensor, list[int]]:
+        """What the classifiers read of the windows of one log-mel (128, frames), and the frame where each starts.
+
+        The embeddings are (n_windows, members, features). Windows are `config.window_frames` long and about
+        `hop_frames` (default `config.hop_frames`) apart. Where they overlap, the convolutions are computed once over
+        the song, so that at its edges a window hears its neighbours rather than nothing. `batch_size` windows are
+        computed at once: memory and speed, not results.
         """
         size, hop_frames = self.config.window_frames, hop_frames or self.config.hop_frames
         if hop_frames >= size or log_mel.shape[-1] <= size:
             batch, starts = windows(log_mel, size, hop_frames)
-            return torch.cat([self(part) for part in batch.split(batch_size)]), starts
+            return torch.cat([self._embed(self.steps(part)) for part in batch.split(batch_size)]), starts
         step = self.config.step_frames
         n_steps, hop_steps = size // step, -(-hop_frames // step)
         last = log_mel.shape[-1] - size
@@ -377,15 +394,19 @@ class CRNN(
         per_member = [
             song.unfold(0, n_steps, hop_steps)[: len(starts)].transpose(1, 2) for song in self.song_steps(log_mel)
         ]  # (windows, steps, features)
-        logits = []
-        for first in range(0, len(starts), batch_size):
-            parts = [steps[first : first + batch_size] for steps in per_member]
-            of_members = [member(part) for member, part in zip(self.members, parts, strict=True)]
-            logits.append(mean_logits(torch.stack(of_members)))
+        embeddings = [
+            self._embed([steps[first : first + batch_size] for steps in per_member])
+            for first in range(0, len(starts), batch_size)
+        ]
         if starts[-1] < last:  # whole steps do not reach the end
-            logits.append(self(log_mel[None, :, last:]))
+            embeddings.append(self._embed(self.steps(log_mel[None, :, last:])))
             starts.append(last)
-        return torch.cat(logits), starts
+        return torch.cat(embeddings), starts
+
+    def _embed(self, per_member: Sequence[Tensor]) -> Tensor:
+        """What each member's recurrent layer reads, (batch, steps, features), to (batch, members, features)."""
+        of_members = zip(self.members, per_member, strict=True)
+        return torch.stack([member.embed(steps, member.recurrent(steps)) for member, steps in of_members], dim=1)
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:
         """What each member's recurrent layer reads of a whole log-mel (128, frames), (steps, front.out_features).
