@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 
 from crnn.audio import SUFFIXES, AudioError
+from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
@@ -19,7 +20,7 @@ from crnn.web.background import in_steps
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.view import overlay, song_view
 
-EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+EXAMPLES = ASSETS / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
