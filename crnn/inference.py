@@ -1,7 +1,7 @@
 """From a song to its genre: what every front (page, command line, API) calls and shows."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
 import numpy as np
@@ -25,6 +25,10 @@ class Prediction:
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
     silence ends that much later. Where all is silent, there is nothing to recognise.
+
+    The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
+    windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of
+    others have other axes. `crnn-transfer` has 3 members with 384 features each, 1152; `crnn-scratch` has 256.
     """
 
     verdict: str  # a genre, UNSURE or NO_MUSIC
@@ -37,6 +41,7 @@ class Prediction:
     sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
     duration_seconds: float
+    embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self) -> str:
@@ -155,15 +160,17 @@ class GenreClassifier:
         sounds = sounding_frames(log_mel)
         frames = sounds.nonzero()[:, 0].numpy()  # of the song, one for each of those that are heard
         timeline, edges_seconds = np.zeros((0, len(self.genres)), np.float32), np.zeros((0, 2))
+        embedding = np.zeros(0, np.float32)
         if len(frames):
             hop_frames = max(config.hop_frames, len(frames) // MOST_WINDOWS)
             heard = log_mel if len(frames) == log_mel.shape[1] else log_mel[:, sounds]
-            logits, starts = self.model.window_logits(heard, hop_frames, self.batch_size)
+            logits, embeddings, starts = self.model.hear([heard], [hop_frames], self.batch_size)[0]
             if not logits.isfinite().all():
                 raise AudioError(
                     "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
                 )
             timeline = (logits / config.temperature).softmax(dim=-1).numpy()
+            embedding = embeddings.mean(dim=0).numpy()
             lasts = np.minimum(np.array(starts) + config.window_frames, len(frames)) - 1
             edges_seconds = np.stack([frames[starts], frames[lasts] + 1], axis=1) / FRAMES_PER_SECOND
         probabilities, verdict = self._answer(timeline)
@@ -178,6 +185,7 @@ class GenreClassifier:
             sounds=sounds.numpy(),
             peaks=peaks,
             duration_seconds=duration_seconds,
+            embedding=embedding,
         )
 
     def _answer(self, timeline: np.ndarray) -> tuple[dict[str, float], str]:
