@@ -21,9 +21,13 @@ from safetensors import SafetensorError
 
 from crnn import plots
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
+from crnn.data.artists import read_artists
+from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
-from crnn.data.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
+from crnn.data.gtzan import Dataset, has_heard, make_dataset
+from crnn.data.look import find_tracks, look_at
+from crnn.data.names import genre_of, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
@@ -104,8 +108,8 @@ def load_dataset(args: argparse.Namespace) -> Dataset:
     """The data that the options name, split as they say."""
     features = load_features(args)
     if args.command == "cross-validate":
-        return make_dataset(features)
-    return make_dataset(features, args.protocol, artists_of(args, features))
+        return make_dataset(features, accepted=args.accept)
+    return make_dataset(features, args.protocol, artists_of(args, features.track_id.tolist()), args.accept)
 
 
 def load_features(args: argparse.Namespace) -> Features:
@@ -113,20 +117,36 @@ def load_features(args: argparse.Namespace) -> Features:
     if args.features:
         return Features.load(args.features, complain)
     if args.data:
-        return extract_features(find_tracks(args.data), DATA / "log-mels")
+        return features_of(args)
     cache = DATA / "gtzan-logmel.npz"
     if not cache.is_file():
         extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
     return Features.load(cache, complain)
 
 
-def artists_of(args: argparse.Namespace, features: Features) -> list[str] | None:
-    """The artist of each clip, if the options say that artists stay together."""
+def features_of(args: argparse.Namespace) -> Features:
+    """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
+    found = look_at(args.data)
+    print(*found.lines(), sep="\n", flush=True)
+    found.check(args.accept)
+    artists_of(args, list(found.tracks))
+    features = extract_features(found.tracks, DATA / "log-mels")
+    lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
+    if lost and "empty" not in args.accept:
+        raise DatasetError(
+            f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the folder "
+            "away, or give --accept empty to go on without it."
+        )
+    return features
+
+
+def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str | None] | None:
+    """The artist of each clip that is known, if the options say that artists stay together."""
     if groups_of(args) == "none":
         return None
     if not args.artists:
         raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
-    return read_artists(args.artists, features.track_id.tolist())
+    return read_artists(args.artists, track_ids, args.accept)
 
 
 def groups_of(args: argparse.Namespace) -> str:
@@ -271,7 +291,11 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
-    groups = artists_of(args, clips.features)
+    tracks = clips.features.track_id.tolist()
+    artists, copies = artists_of(args, tracks), copies_of(clips.features)
+    groups = keep_together([artist or track for artist, track in zip(artists or tracks, tracks, strict=True)], copies)
+    if len(set(groups)) == len(groups):
+        groups = None
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"

@@ -10,10 +10,8 @@ import torch
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames
-from crnn.network.model import CRNN
+from crnn.network.model import CRNN, NO_MUSIC, UNSURE, VERDICTS
 
-UNSURE = "unsure"
-NO_MUSIC = "no music"
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
@@ -102,7 +100,7 @@ class GenreClassifier:
     """
 
     def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16, opener: Opener = open_audio) -> None:
-        if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
+        if taken := set(VERDICTS).intersection(model.config.genres):
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )

@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 import train
 from crnn.checkpoint import load_checkpoint, save
 from crnn.data import download
-from crnn.data.gtzan import FAULT_FILTERED, genre_of
+from crnn.data.gtzan import FAULT_FILTERED
+from crnn.data.names import genre_of
 from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.network.musicnn import PRETRAINED

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from crnn.data.gtzan import SPLITS
+from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
@@ -244,7 +245,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where the clips come from."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
-    source.add_argument("--data", type=Path, metavar="DIR", help="a folder of genre folders with audio files")
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of genre folders with audio files; they may lie in folders named train, valid and test",
+    )
+    parser.add_argument(
+        "--accept",
+        nargs="+",
+        choices=ACCEPTABLE,
+        default=[],
+        metavar="NAME",
+        help="go on in spite of what a look at the data found: "
+        + "; ".join(f"{name}, {what}" for name, what in ACCEPTABLE.items()),
+    )
 
 
 def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
@@ -255,7 +270,7 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
         dest="protocol",
         help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
         "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
-        "(default: fault-filtered for GTZAN, random otherwise)",
+        "(default: that of the folders, if they are named after parts; fault-filtered for GTZAN, random otherwise)",
     )
     parser.add_argument(
         "--groups",
