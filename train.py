@@ -35,7 +35,7 @@ from crnn.terminal import INTERRUPTED, leave_broken_pipe
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate
-from crnn.training.options import config_of, parse_args, recipe_of
+from crnn.training.options import config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.training.publish import prepare, push
 from crnn.training.recipes import Base, Recipe
@@ -50,7 +50,7 @@ from crnn.training.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.training.state import TrainingError
+from crnn.training.state import TrainingError, is_here
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"
@@ -101,7 +101,8 @@ def complain(message: object) -> None:
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
     several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched())]
-    return shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
+    typed = shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
+    return typed.encode(errors="backslashreplace").decode()  # names of files need not be text, what is written has to
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
@@ -161,7 +162,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     """
     problem = None
     try:
-        args, argv = resumed(args) if args.resume else (args, argv)
+        args, argv = resumed(args, argv) if args.resume else (args, argv)
     except TrainingError as error:  # the other processes have to hear of it
         problem = error
     here = processes(args.device)
@@ -268,18 +269,21 @@ def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
         print(f"train.py: {warning}", file=sys.stderr)
 
 
-def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and the arguments, that an unfinished training was started with.
+def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the arguments, that an unfinished training was started with; it may go on with another device.
 
-    Raises TrainingError if there is none in the folder, or if it was given other options.
+    That is the one that is `given` now, or else that of then, if it is here. Raises TrainingError if there is no
+    unfinished training in the folder, or if it was given other options.
     """
     run = args.resume
     try:
         argv = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{run} holds no unfinished training.") from error
-    before = parse_args(argv)
-    here = {"out": before.out, "resume": None}
+    rest, then = without_device(argv)
+    device = without_device(given)[1] or then
+    before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
+    here = {"out": before.out, "resume": None, "device": before.device}
     if {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
         raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
     before.resume = run
@@ -323,7 +327,7 @@ def run_compare(args: argparse.Namespace) -> None:
     if histories := {run.name: run.history for run in runs if run.history}:
         try:
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            plots.compared(histories).savefig(args.out)
+            plots.save_picture(plots.compared(histories), args.out)
         except (OSError, ValueError) as error:  # ValueError of a kind of picture that there is not
             raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
         print(f"\n{args.out} shows the validation curves.")
@@ -358,4 +362,5 @@ def run_push(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
     sys.exit(main())

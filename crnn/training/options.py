@@ -16,7 +16,7 @@ from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe, best_device, best_precision
-from crnn.training.state import TrainingError
+from crnn.training.state import TrainingError, is_here
 from crnn.training.trainer import TrainingConfig
 
 COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
@@ -294,14 +294,21 @@ def positive(kind: type) -> type:
 
 def device(text: str) -> str:
     """An argparse type for a device that is there."""
-    try:
-        named = torch.device(text)
-        is_here = (named.index or 0) < torch.get_device_module(named).device_count()
-    except RuntimeError:
-        is_here = False
-    if not is_here:
+    if not is_here(text):
         raise argparse.ArgumentTypeError(f"there is no device {text} here")
     return text
+
+
+def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """Arguments without `--device`, and the last device that they name."""
+    rest, named, given = [], None, iter(argv)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--de") and "--device".startswith(name):  # it may be shortened
+            named = value if equals else next(given, None)
+        else:
+            rest.append(argument)
+    return rest, named
 
 
 def describe(augmentation: Augmentation) -> str:
