@@ -1,21 +1,23 @@
 """From a song to its genre: what every front (page, command line, API) calls and shows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, open_audio
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames
-from crnn.network.model import CRNN
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
+from crnn.network.model import CRNN, Windows
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
+GPU_PIECES = 32  # of songs that a GPU hears at once
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
@@ -97,16 +99,28 @@ class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
-    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). Raises CheckpointError if a genre of the model has
-    the name of another verdict.
+    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` and `precision`, "float32" or "bfloat16",
+    are how the model computes; `unsure_below` stands for its own border. Raises CheckpointError if a genre of the model
+    has the name of another verdict.
     """
 
-    def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16, opener: Opener = open_audio) -> None:
+    def __init__(
+        self,
+        model: CRNN,
+        origin: Origin,
+        batch_size: int = 16,
+        opener: Opener = open_audio,
+        device: str = "cpu",
+        precision: str = "float32",
+        unsure_below: float | None = None,
+    ) -> None:
         if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
-        self.model = model.arranged()
+        self.device, self.precision = torch.device(device), precision
+        self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
+        self.model = model.arranged().to(self.device)
         self.origin = origin
         self.batch_size = batch_size
         self.opener = opener
@@ -114,21 +128,22 @@ class GenreClassifier:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | PathLike | None = None, fallback: bool = False, opener: Opener = open_audio
+        cls, source: str | PathLike | None = None, fallback: bool = False, **options: object
     ) -> "GenreClassifier":
-        """Load a model as `crnn.checkpoint.load_checkpoint` does. Raises CheckpointError."""
-        return cls(*load_checkpoint(source, fallback), opener=opener)
+        """Load a model as `crnn.checkpoint.load_checkpoint` does; `options` are those of the class.
+
+        Raises CheckpointError.
+        """
+        return cls(*load_checkpoint(source, fallback), **options)
 
     @property
     def genres(self) -> tuple[str, ...]:
         """The genres it can tell apart."""
         return self.model.config.genres
 
-    def predict(self, source: str | PathLike | bytes) -> Prediction:
-        """Classify an audio file of any length, or its bytes. Raises AudioError."""
-        with self.opener(source) as sound:
-            prediction = self._predict(sound.blocks())
-            return replace(prediction, notices=sound.notices)
+    def predict(self, source: str | PathLike | bytes, passages: Passages | None = None) -> Prediction:
+        """Classify an audio file of any length, or its bytes; the whole, or passages of it. Raises AudioError."""
+        return self._one(self.listen(source, passages))
 
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
@@ -144,35 +159,90 @@ class GenreClassifier:
                 rate=SAMPLE_RATE,
                 shape=waveform.shape,
             )
-        return self._predict([waveform])
+        return self._one(self._listen([waveform]))
+
+    def listen(self, source: str | PathLike | bytes, passages: Passages | None = None) -> "Recording":
+        """What `answer` needs of a file, without the model; a song too short for the passages as a whole.
+
+        Raises AudioError.
+        """
+        if passages:
+            with self.opener(source, passages=passages) as sound:
+                blocks = list(sound.blocks())
+                if sound.starts_seconds:
+                    recording = self._listen(blocks, is_parted=True)
+                    return recording.parted(sound.starts_seconds, sound.duration_seconds, sound.notices)
+        with self.opener(source) as sound:
+            return replace(self._listen(sound.blocks()), notices=sound.notices)
+
+    def answer(self, recordings: Sequence["Recording"]) -> list["Prediction | AudioError"]:
+        """Classify several songs at once; an error in place of an answer where the model breaks down on a song."""
+        sounds = [sounding_frames(recording.log_mel) for recording in recordings]
+        heard = [
+            recording.log_mel if frames.all() else recording.log_mel[:, frames]
+            for recording, frames in zip(recordings, sounds, strict=True)
+        ]
+        sounding = [number for number, log_mel in enumerate(heard) if log_mel.shape[1]]
+        given = iter(self._hear([heard[number] for number in sounding]))
+        return [
+            self._prediction(recording, frames.numpy(), next(given) if number in sounding else None)
+            for number, (recording, frames) in enumerate(zip(recordings, sounds, strict=True))
+        ]
+
+    def _one(self, recording: "Recording") -> Prediction:
+        (prediction,) = self.answer([recording])
+        if isinstance(prediction, AudioError):
+            raise prediction
+        return prediction
 
     @torch.inference_mode()
-    def _predict(self, blocks: Iterable[np.ndarray]) -> Prediction:
-        """Classify a waveform that comes in blocks (channels, samples)."""
+    def _listen(self, blocks: Iterable[np.ndarray], is_parted: bool = False) -> "Recording":
+        """The recording of a waveform that comes in blocks (channels, samples); `is_parted` if each is a passage."""
         envelope = Envelope()
-        log_mel = self.front_end.of_blocks(envelope.watch(blocks))
+        blocks = envelope.watch(blocks)
+        if is_parted:
+            parts = [list(self.front_end.decibels([block])) for block in blocks]
+            lengths = [sum(part.shape[1] for part in of_block) for of_block in parts]
+            log_mel = stand_on_level(torch.cat([part for of_block in parts for part in of_block], dim=-1))
+        else:
+            log_mel, lengths = self.front_end.of_blocks(blocks), []
         peaks = envelope.peaks()
         if not (log_mel.isfinite().all() and np.isfinite(peaks).all()):
             raise AudioError(
                 "A waveform must be finite, with full scale 1; this one has NaN, infinite or huge samples."
             )
-        config, duration_seconds = self.model.config, envelope.n_samples / SAMPLE_RATE
-        sounds = sounding_frames(log_mel)
-        frames = sounds.nonzero()[:, 0].numpy()  # of the song, one for each of those that are heard
+        return Recording(log_mel, peaks, envelope.n_samples / SAMPLE_RATE, tuple(lengths))
+
+    @torch.inference_mode()
+    def _hear(self, log_mels: Sequence[Tensor]) -> list[Windows]:
+        """What the model makes of songs, log-mels (128, frames) without silence."""
+        if not log_mels:
+            return []
+        config = self.model.config
+        hops_frames = [max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS) for log_mel in log_mels]
+        pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            given = self.model.hear(
+                [log_mel.to(self.device) for log_mel in log_mels], hops_frames, self.batch_size, pieces_at_once
+            )
+        return [Windows(windows.logits.cpu(), windows.embeddings.cpu(), windows.starts) for windows in given]
+
+    def _prediction(
+        self, recording: "Recording", sounds: np.ndarray, windows: Windows | None
+    ) -> "Prediction | AudioError":
+        config, frames = self.model.config, sounds.nonzero()[0]
         timeline, edges_seconds = np.zeros((0, len(self.genres)), np.float32), np.zeros((0, 2))
         embedding = np.zeros(0, np.float32)
-        if len(frames):
-            hop_frames = max(config.hop_frames, len(frames) // MOST_WINDOWS)
-            heard = log_mel if len(frames) == log_mel.shape[1] else log_mel[:, sounds]
-            logits, embeddings, starts = self.model.hear([heard], [hop_frames], self.batch_size)[0]
-            if not logits.isfinite().all():
-                raise AudioError(
+        if windows is not None:
+            if not windows.logits.isfinite().all():
+                return AudioError(
                     "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
                 )
-            timeline = (logits / config.temperature).softmax(dim=-1).numpy()
-            embedding = embeddings.mean(dim=0).numpy()
-            lasts = np.minimum(np.array(starts) + config.window_frames, len(frames)) - 1
-            edges_seconds = np.stack([frames[starts], frames[lasts] + 1], axis=1) / FRAMES_PER_SECOND
+            timeline = (windows.logits / config.temperature).softmax(dim=-1).numpy()
+            embedding = windows.embeddings.mean(dim=0).numpy()
+            starts = np.array(windows.starts)
+            lasts = np.minimum(starts + config.window_frames, len(frames)) - 1
+            edges_seconds = recording.seconds_of(np.stack([frames[starts], frames[lasts] + 1], axis=1))
         probabilities, verdict = self._answer(timeline)
         return Prediction(
             verdict=verdict,
@@ -180,12 +250,13 @@ class GenreClassifier:
             genres=self.genres,
             timeline=timeline,
             starts_seconds=edges_seconds[:, 0],
-            ends_seconds=np.minimum(edges_seconds[:, 1], duration_seconds),
-            log_mel=log_mel.numpy(),
-            sounds=sounds.numpy(),
-            peaks=peaks,
-            duration_seconds=duration_seconds,
+            ends_seconds=np.minimum(edges_seconds[:, 1], recording.duration_seconds),
+            log_mel=recording.log_mel.numpy(),
+            sounds=sounds,
+            peaks=recording.peaks,
+            duration_seconds=recording.duration_seconds,
             embedding=embedding,
+            notices=recording.notices,
         )
 
     def _answer(self, timeline: np.ndarray) -> tuple[dict[str, float], str]:
@@ -195,7 +266,32 @@ class GenreClassifier:
         shares = zip(self.genres, timeline.mean(axis=0).tolist(), strict=True)
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
-        return probabilities, top if probabilities[top] >= self.model.config.unsure_below else UNSURE
+        return probabilities, top if probabilities[top] >= self.unsure_below else UNSURE
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What is heard of a song before a model is asked."""
+
+    log_mel: Tensor  # (128, frames) dB
+    peaks: np.ndarray  # as in Prediction
+    duration_seconds: float
+    lengths_frames: tuple[int, ...] = ()  # of the passages that stand one behind the other in it, if it is parted
+    starts_seconds: tuple[float, ...] = ()  # of each
+    notices: tuple[Notice, ...] = ()
+
+    def parted(self, starts_seconds: tuple[float, ...], duration_seconds: float, notices: tuple) -> "Recording":
+        """The same as passages of a longer song."""
+        return replace(self, starts_seconds=starts_seconds, duration_seconds=duration_seconds, notices=notices)
+
+    def seconds_of(self, edges: np.ndarray) -> np.ndarray:
+        """Where windows (n, 2), from their first frame to that behind their last one, begin and end in the song."""
+        if not self.starts_seconds:
+            return edges / FRAMES_PER_SECOND
+        firsts = np.cumsum((0, *self.lengths_frames[:-1]))
+        starts = np.array(self.starts_seconds)
+        part = np.searchsorted(firsts, edges - np.array([0, 1]), side="right") - 1
+        return starts[part] + (edges - firsts[part]) / FRAMES_PER_SECOND
 
 
 class Envelope:
