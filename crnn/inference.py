@@ -11,7 +11,7 @@ from torch import Tensor
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
-from crnn.network.model import CRNN, Windows
+from crnn.network.model import CRNN, Plan, Windows
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"
@@ -42,8 +42,9 @@ class Prediction:
     log_mel: np.ndarray  # float32 (128, frames) dB, 24.1 frames a second
     sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
-    duration_seconds: float
+    duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
+    heard_seconds: float | None = None  # of the song, where these are passages
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self) -> str:
@@ -170,23 +171,26 @@ class GenreClassifier:
             with self.opener(source, passages=passages) as sound:
                 blocks = list(sound.blocks())
                 if sound.starts_seconds:
-                    recording = self._listen(blocks, is_parted=True)
-                    return recording.parted(sound.starts_seconds, sound.duration_seconds, sound.notices)
+                    return replace(
+                        self._listen(blocks, is_parted=True),
+                        duration_seconds=sound.duration_seconds,
+                        starts_seconds=sound.starts_seconds,
+                        notices=sound.notices,
+                    )
         with self.opener(source) as sound:
             return replace(self._listen(sound.blocks()), notices=sound.notices)
 
+    @torch.inference_mode()
     def answer(self, recordings: Sequence["Recording"]) -> list["Prediction | AudioError"]:
         """Classify several songs at once; an error in place of an answer where the model breaks down on a song."""
-        sounds = [sounding_frames(recording.log_mel) for recording in recordings]
-        heard = [
-            recording.log_mel if frames.all() else recording.log_mel[:, frames]
-            for recording, frames in zip(recordings, sounds, strict=True)
-        ]
-        sounding = [number for number, log_mel in enumerate(heard) if log_mel.shape[1]]
-        given = iter(self._hear([heard[number] for number in sounding]))
+        pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
+        parted = [self._windows(recording) for recording in recordings]
+        plans = [plan for plan, _ in parted if plan.starts]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            given = iter(self.model.hear(plans, self.batch_size, pieces_at_once))
         return [
-            self._prediction(recording, frames.numpy(), next(given) if number in sounding else None)
-            for number, (recording, frames) in enumerate(zip(recordings, sounds, strict=True))
+            self._prediction(recording, next(given) if plan.starts else None, frames)
+            for recording, (plan, frames) in zip(recordings, parted, strict=True)
         ]
 
     def _one(self, recording: "Recording") -> Prediction:
@@ -211,38 +215,38 @@ class GenreClassifier:
             raise AudioError(
                 "A waveform must be finite, with full scale 1; this one has NaN, infinite or huge samples."
             )
-        return Recording(log_mel, peaks, envelope.n_samples / SAMPLE_RATE, tuple(lengths))
+        seconds = envelope.n_samples / SAMPLE_RATE
+        return Recording(log_mel, sounding_frames(log_mel), peaks, seconds, seconds, tuple(lengths))
 
-    @torch.inference_mode()
-    def _hear(self, log_mels: Sequence[Tensor]) -> list[Windows]:
-        """What the model makes of songs, log-mels (128, frames) without silence."""
-        if not log_mels:
-            return []
-        config = self.model.config
-        hops_frames = [max(config.hop_frames, log_mel.shape[1] // MOST_WINDOWS) for log_mel in log_mels]
-        pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            given = self.model.hear(
-                [log_mel.to(self.device) for log_mel in log_mels], hops_frames, self.batch_size, pieces_at_once
-            )
-        return [Windows(windows.logits.cpu(), windows.embeddings.cpu(), windows.starts) for windows in given]
+    def _windows(self, recording: "Recording") -> tuple[Plan, np.ndarray]:
+        """The windows of what sounds, and the frames (n, 2) where they begin and end; each passage is a window."""
+        config, log_mel = self.model.config, recording.log_mel
+        frames = recording.sounds.nonzero()[:, 0]
+        if recording.starts_seconds:
+            parts = [part for part in frames.split(recording.sounding_lengths()) if len(part) >= config.min_frames]
+            plan = Plan([int(part[0]) for part in parts], [log_mel[:, part].to(self.device) for part in parts])
+            return plan, np.array([(part[0], part[-1] + 1) for part in parts]).reshape(-1, 2)
+        if not len(frames):
+            return Plan([], []), np.zeros((0, 2), int)
+        heard = (log_mel if len(frames) == log_mel.shape[1] else log_mel[:, frames]).to(self.device)
+        plan = self.model.plan(heard, max(config.hop_frames, len(frames) // MOST_WINDOWS))
+        starts = np.array(plan.starts)
+        lasts = np.minimum(starts + config.window_frames, len(frames)) - 1
+        frames = frames.numpy()
+        return plan, np.stack([frames[starts], frames[lasts] + 1], axis=1)
 
     def _prediction(
-        self, recording: "Recording", sounds: np.ndarray, windows: Windows | None
+        self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
     ) -> "Prediction | AudioError":
-        config, frames = self.model.config, sounds.nonzero()[0]
-        timeline, edges_seconds = np.zeros((0, len(self.genres)), np.float32), np.zeros((0, 2))
-        embedding = np.zeros(0, np.float32)
+        timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
         if windows is not None:
             if not windows.logits.isfinite().all():
                 return AudioError(
                     "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
                 )
-            timeline = (windows.logits / config.temperature).softmax(dim=-1).numpy()
-            embedding = windows.embeddings.mean(dim=0).numpy()
-            starts = np.array(windows.starts)
-            lasts = np.minimum(starts + config.window_frames, len(frames)) - 1
-            edges_seconds = recording.seconds_of(np.stack([frames[starts], frames[lasts] + 1], axis=1))
+            timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
+            embedding = windows.embeddings.mean(dim=0).cpu().numpy()
+        edges_seconds = recording.seconds_of(edges_frames)
         probabilities, verdict = self._answer(timeline)
         return Prediction(
             verdict=verdict,
@@ -252,9 +256,10 @@ class GenreClassifier:
             starts_seconds=edges_seconds[:, 0],
             ends_seconds=np.minimum(edges_seconds[:, 1], recording.duration_seconds),
             log_mel=recording.log_mel.numpy(),
-            sounds=sounds,
+            sounds=recording.sounds.numpy(),
             peaks=recording.peaks,
             duration_seconds=recording.duration_seconds,
+            heard_seconds=recording.heard_seconds if recording.starts_seconds else None,
             embedding=embedding,
             notices=recording.notices,
         )
@@ -271,27 +276,28 @@ class GenreClassifier:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What is heard of a song before a model is asked."""
+    """What is heard of a song before a model is asked: all of it, or passages one behind the other."""
 
     log_mel: Tensor  # (128, frames) dB
+    sounds: Tensor  # bool (frames,): what is no silence
     peaks: np.ndarray  # as in Prediction
-    duration_seconds: float
-    lengths_frames: tuple[int, ...] = ()  # of the passages that stand one behind the other in it, if it is parted
-    starts_seconds: tuple[float, ...] = ()  # of each
+    duration_seconds: float  # of the song
+    heard_seconds: float
+    lengths_frames: tuple[int, ...] = ()  # of each passage
+    starts_seconds: tuple[float, ...] = ()  # of each passage in the song; none where all of it is heard
     notices: tuple[Notice, ...] = ()
 
-    def parted(self, starts_seconds: tuple[float, ...], duration_seconds: float, notices: tuple) -> "Recording":
-        """The same as passages of a longer song."""
-        return replace(self, starts_seconds=starts_seconds, duration_seconds=duration_seconds, notices=notices)
+    def sounding_lengths(self) -> list[int]:
+        """How many frames of each passage are no silence."""
+        return [int(part.sum()) for part in self.sounds.split(list(self.lengths_frames))]
 
-    def seconds_of(self, edges: np.ndarray) -> np.ndarray:
+    def seconds_of(self, edges_frames: np.ndarray) -> np.ndarray:
         """Where windows (n, 2), from their first frame to that behind their last one, begin and end in the song."""
         if not self.starts_seconds:
-            return edges / FRAMES_PER_SECOND
+            return edges_frames / FRAMES_PER_SECOND
         firsts = np.cumsum((0, *self.lengths_frames[:-1]))
-        starts = np.array(self.starts_seconds)
-        part = np.searchsorted(firsts, edges - np.array([0, 1]), side="right") - 1
-        return starts[part] + (edges - firsts[part]) / FRAMES_PER_SECOND
+        part = np.searchsorted(firsts, edges_frames[:, :1], side="right") - 1
+        return np.array(self.starts_seconds)[part] + (edges_frames - firsts[part]) / FRAMES_PER_SECOND
 
 
 class Envelope:
