@@ -41,9 +41,9 @@ class Decoders:
     which Windows lacks.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
+    def __init__(self, n_workers: int | None = None, stall_seconds: float = STALL_SECONDS) -> None:
         n_workers = n_workers or max(2, min(MOST_WORKERS, os.cpu_count() or 1))
-        self._workers = [_Worker() for _ in range(n_workers)]
+        self._workers = [_Worker(stall_seconds) for _ in range(n_workers)]
         self._idle: LifoQueue[_Worker] = LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -143,7 +143,8 @@ class DecodedSound:
 class _Worker:
     """A process that runs `work`, and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
         self._start()
 
     def ask(self, file: BinaryIO, name: str, how: list) -> None:
@@ -155,7 +156,7 @@ class _Worker:
             if self.receive()[0] != _READY:
                 raise EOFError
             self._is_ready = True
-        self._connection.settimeout(STALL_SECONDS)
+        self._connection.settimeout(self._stall_seconds)
         request = json.dumps([name, *how]).encode()
         socket.send_fds(self._connection, [_ASK], [file.fileno()])
         self._connection.sendall(_HEAD.pack(_ASK, 0, len(request)) + request)

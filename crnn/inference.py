@@ -11,6 +11,7 @@ from torch import Tensor
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
+from crnn.network.devices import best_precision
 from crnn.network.model import CRNN, Plan, Windows
 
 UNSURE = "unsure"
@@ -100,9 +101,9 @@ class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
-    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` and `precision`, "float32" or "bfloat16",
-    are how the model computes; `unsure_below` stands for its own border. Raises CheckpointError if a genre of the model
-    has the name of another verdict.
+    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
+    `precision` in which numbers: "float32", "bfloat16" or "fastest". `unsure_below` stands for the model's own border.
+    Raises CheckpointError if a genre of the model has the name of another verdict.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class GenreClassifier:
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
         self.device, self.precision = torch.device(device), precision
+        if precision == "fastest":
+            self.precision = best_precision(model.config.front)
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
         self.model = model.arranged().to(self.device)
         self.origin = origin
