@@ -31,6 +31,7 @@ from crnn.data.names import genre_of, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
+from crnn.network.devices import is_here
 from crnn.terminal import INTERRUPTED, leave_broken_pipe
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
@@ -50,7 +51,7 @@ from crnn.training.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.training.state import TrainingError, is_here
+from crnn.training.state import TrainingError
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"

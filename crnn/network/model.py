@@ -1,7 +1,7 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
@@ -371,43 +371,46 @@ class CRNN(
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
     ) -> tuple[Tensor, list[int]]:
-        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
+        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts."""
+        plan = self.plan(log_mel, hop_frames or self.config.hop_frames)
+        return self.hear([plan], batch_size)[0].logits, plan.starts
 
-        They are those of `hear`.
-        """
-        heard = self.hear([log_mel], [hop_frames or self.config.hop_frames], batch_size)[0]
-        return heard.logits, heard.starts
+    def plan(self, log_mel: Tensor, hop_frames: int) -> "Plan":
+        """The windows of a log-mel (128, frames), `config.window_frames` long and about `hop_frames` apart.
 
-    def hear(
-        self,
-        log_mels: Sequence[Tensor],
-        hops_frames: Sequence[int],
-        batch_size: int = 16,
-        pieces_at_once: int = 1,
-    ) -> list["Windows"]:
-        """What it makes of the windows of several songs, log-mels (128, frames) on the model's device.
-
-        Windows are `config.window_frames` long and about so many frames apart as `hops_frames` says for each song.
         Where they overlap, the convolutions are computed once over the song, so that at its edges a window hears its
-        neighbours rather than nothing. `batch_size` windows are computed at once, of whatever songs, and so many pieces
-        of `songs_steps`: memory and speed, not results.
+        neighbours rather than nothing.
         """
-        plans = [self._plan(log_mel, hop) for log_mel, hop in zip(log_mels, hops_frames, strict=True)]
-        long = [log_mel for log_mel, plan in zip(log_mels, plans, strict=True) if plan.slices]
-        songs = iter(self.songs_steps(long, pieces_at_once))
+        size, step = self.config.window_frames, self.config.step_frames
+        if hop_frames >= size or log_mel.shape[-1] <= size:
+            batch, starts = windows(log_mel, size, hop_frames)
+            return Plan(starts, list(batch))
+        last = log_mel.shape[-1] - size
+        starts = list(range(0, last + 1, -(-hop_frames // step) * step))
+        slices = [slice(start // step, start // step + size // step) for start in starts]
+        if starts[-1] == last:
+            return Plan(starts, [], log_mel, slices)
+        return Plan([*starts, last], [log_mel[:, last:]], log_mel, slices)  # whole steps do not reach the end
+
+    def hear(self, plans: Sequence["Plan"], batch_size: int = 16, pieces_at_once: int = 1) -> list["Windows"]:
+        """What it makes of the windows of several songs, whose log-mels are on the model's device.
+
+        `batch_size` windows are computed at once, of whatever songs, and so many pieces of `songs_steps`: memory and
+        speed, not results.
+        """
+        songs = iter(self.songs_steps([plan.song for plan in plans if plan.slices], pieces_at_once))
         alone = iter(self._steps_of([window for plan in plans for window in plan.alone], batch_size))
-        steps, sizes = [], []  # of each window all members' steps; the number of windows of each song
+        steps: list[list[Tensor]] = []  # of each window, those of all members
         for plan in plans:
             song = next(songs) if plan.slices else []
             steps += [[member[part] for member in song] for part in plan.slices] + [next(alone) for _ in plan.alone]
-            sizes.append(len(plan.starts))
-        outputs = []
-        for first in range(0, len(steps), batch_size):
-            outputs.append(
-                self._outputs([torch.stack(of) for of in zip(*steps[first : first + batch_size], strict=True)])
-            )
-        logits, embeddings = (torch.cat(tensors).split(sizes) for tensors in zip(*outputs, strict=True))
-        return [Windows(*heard, plan.starts) for *heard, plan in zip(logits, embeddings, plans, strict=True)]
+        heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
+        for numbers in _alike([len(window[0]) for window in steps], batch_size):
+            per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
+            for number, *of_window in zip(numbers, *self._outputs(per_member), strict=True):
+                heard[number] = of_window
+        of_song = iter(heard)
+        return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
 
     def songs_steps(self, log_mels: Sequence[Tensor], pieces_at_once: int = 1) -> list[list[Tensor]]:
         """What each member's recurrent layer reads of whole log-mels (128, frames), (steps, front.out_features).
@@ -432,31 +435,13 @@ class CRNN(
                 member.append(steps[part])
         return [[torch.cat(member) for member in song] for song in kept]
 
-    def _plan(self, log_mel: Tensor, hop_frames: int) -> "Plan":
-        """The windows of a song."""
-        size, step = self.config.window_frames, self.config.step_frames
-        if hop_frames >= size or log_mel.shape[-1] <= size:
-            batch, starts = windows(log_mel, size, hop_frames)
-            return Plan(starts, [], list(batch))
-        last = log_mel.shape[-1] - size
-        starts = list(range(0, last + 1, -(-hop_frames // step) * step))
-        slices = [slice(start // step, start // step + size // step) for start in starts]
-        if starts[-1] == last:
-            return Plan(starts, slices, [])
-        return Plan([*starts, last], slices, [log_mel[:, last:]])  # whole steps do not reach the end
-
     def _steps_of(self, log_mels: Sequence[Tensor], at_once: int) -> list[list[Tensor]]:
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
-        by_length: dict[int, list[int]] = {}
-        for number, log_mel in enumerate(log_mels):
-            by_length.setdefault(log_mel.shape[-1], []).append(number)
         given: list[list[Tensor]] = [[] for _ in log_mels]
-        for numbers in by_length.values():
-            for first in range(0, len(numbers), at_once):
-                batch = numbers[first : first + at_once]
-                per_member = self.steps(torch.stack([log_mels[number] for number in batch]))
-                for number, *steps in zip(batch, *per_member, strict=True):
-                    given[number] = steps
+        for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
+            per_member = self.steps(torch.stack([log_mels[number] for number in numbers]))
+            for number, *steps in zip(numbers, *per_member, strict=True):
+                given[number] = steps
         return given
 
     def _outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -473,15 +458,25 @@ class Windows(NamedTuple):
 
     logits: Tensor  # (n_windows, n_genres)
     embeddings: Tensor  # (n_windows, members * features): what the members' classifiers read, one behind the other
-    starts: list[int]  # the frame where each window starts
 
 
 class Plan(NamedTuple):
-    """The windows of a song: `slices` of the steps of the whole, then those that are computed `alone`."""
+    """The windows of a song: those that are `slices` of the steps of all of it, then those that are heard alone."""
 
     starts: list[int]  # in frames
-    slices: list[slice]
-    alone: list[Tensor]  # log-mels (128, window_frames)
+    alone: list[Tensor]  # log-mels (128, frames)
+    song: Tensor | None = None  # (128, frames)
+    slices: Sequence[slice] = ()
+
+
+def _alike(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
+    """Where equal lengths stand, at most so many at once."""
+    numbers: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        numbers.setdefault(length, []).append(number)
+    for same in numbers.values():
+        for first in range(0, len(same), at_once):
+            yield same[first : first + at_once]
 
 
 def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crnn.files import whole_file
+from crnn.network.devices import is_here
 
 MACHINE = ("device", "precision")  # settings on which the result hardly depends: a training may go on with others
 
@@ -77,15 +78,6 @@ def set_random_state(states: dict[str, Tensor]) -> None:
     for device in filter(is_here, states.keys() - {"cpu"}):
         module, which = _generators(device)
         module.set_rng_state(states[device], *which)
-
-
-def is_here(device: str) -> bool:
-    """Whether this machine has a device, such as "cuda:1"."""
-    try:
-        named = torch.device(device)
-        return (named.index or 0) < torch.get_device_module(named).device_count()
-    except RuntimeError:
-        return False
 
 
 def _generators(device: str) -> tuple[ModuleType, list[str]]:
