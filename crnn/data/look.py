@@ -33,11 +33,15 @@ class Look:
     def check(self, accepted: Collection[str] = ()) -> None:
         """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE."""
         own_split(list(self.tracks))
-        genres = set(map(genre_of, self.tracks))
-        if len(genres) == 1 and all(track.count("/") > 1 for track in self.tracks):
-            inner = self.folder / next(iter(self.tracks)).split("/")[0]
-            raise DatasetError(f"{self.folder} has one folder; if that holds the genre folders, give --data {inner}.")
-        check_genres(genres, accepted)
+        around = {
+            tuple(track.split("/")[:-2][:1]) for track in self.tracks
+        }  # what may be a folder around genre folders
+        if len(around) == 1 and (name := "/".join(*around)) and not part_of_folder(name):
+            raise DatasetError(
+                f"{self.folder} has only the folder {name}; if that holds the genre folders, give --data "
+                f"{self.folder / name}."
+            )
+        check_genres(set(map(genre_of, self.tracks)), accepted)
         if self.empty and "empty" not in accepted:
             has = "have" if len(self.empty) > 1 else "has"
             raise DatasetError(

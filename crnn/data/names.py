@@ -97,7 +97,7 @@ def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
     for name in genres:
         if not (name.strip() and name.isprintable() and len(name) <= MOST_CHARACTERS):
             raise DatasetError(
-                f"No model can have the genre {ascii(name) if not name.isprintable() else name!r}: the name of a genre "
+                f"No model can have the genre {name if name.isprintable() else ascii(name)[1:-1]}: the name of a genre "
                 f"is a line of 1 to {MOST_CHARACTERS} characters; rename it."
             )
         if taken := {spelling(verdict): verdict for verdict in VERDICTS}.get(spelling(name)):
@@ -126,7 +126,7 @@ def spelling(name: str) -> str:
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
     plain = re.sub("[\u0300-\u036f]", "", plain)
     plain = re.sub(r"&|\band\b", "n", plain)
-    return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PZC") or name
+    return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PZC" or sign in "#%@*") or name
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
