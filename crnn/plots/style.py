@@ -76,10 +76,10 @@ def save_picture(figure: Figure, path: str | PathLike) -> None:
             if (readable := [*map(_readable, labels)]) != labels:
                 axis.set_ticks(axis.get_ticklocs(), readable)
     for text in figure.findobj(Text):
-        families = dict.fromkeys(_family_of(sign) for sign in text.get_text() if sign.isprintable())
-        if families.keys() - {FONT}:
-            text.set_text(_readable(text.get_text()))
-            text.set_fontfamily([FONT, *filter(None, families)])
+        text.set_text(_readable(text.get_text()))
+        families = dict.fromkeys([FONT, *filter(None, map(_family_of, text.get_text()))])
+        if len(families) > 1:
+            text.set_fontfamily(list(families))
     figure.savefig(path)
 
 
