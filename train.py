@@ -18,6 +18,7 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from crnn import plots
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
@@ -32,7 +33,7 @@ from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.network.devices import is_here
-from crnn.terminal import INTERRUPTED, leave_broken_pipe
+from crnn.terminal import INTERRUPTED, leave_broken_pipe, printable
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate
@@ -129,10 +130,10 @@ def load_features(args: argparse.Namespace) -> Features:
 def features_of(args: argparse.Namespace) -> Features:
     """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
     found = look_at(args.data)
-    print(*found.lines(), sep="\n", flush=True)
+    print(*map(printable, found.lines()), sep="\n", flush=True)
     found.check(args.accept)
     artists_of(args, list(found.tracks))
-    features = extract_features(found.tracks, DATA / "log-mels")
+    features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
     lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
     if lost and "empty" not in args.accept:
         raise DatasetError(
@@ -267,7 +268,7 @@ def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
             "nothing about other songs."
         )
     for warning in warnings:
-        print(f"train.py: {warning}", file=sys.stderr)
+        print(printable(f"train.py: {warning}"), file=sys.stderr)
 
 
 def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -91,7 +91,7 @@ def look_at(folder: Path) -> Look:
         tracks[track] = path
     if not tracks:
         raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
-    beside_them = [f"{beside} sounds beside the genre folders"] if beside else []
+    beside_them = [f"{beside} {'sounds' if beside > 1 else 'sound'} beside the genre folders"] if beside else []
     passed_over = ", ".join(filter(None, [*beside_them, walk.summary()]))
     return Look(folder, tracks, _empty(folder, tracks), passed_over, tuple(walk.problems))
 

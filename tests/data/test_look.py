@@ -28,7 +28,7 @@ def test_it_says_what_is_there(tmp_path: Path) -> None:
     found.check()
     counts, passed_over = found.lines()
     assert counts == f"{tmp_path}: 5 clips, 3 jazz, 2 rock."
-    assert "1 sounds beside the genre folders" in passed_over
+    assert "1 sound beside the genre folders" in passed_over
     assert ".jpg 1" in passed_over
     assert "1 hidden" in passed_over
 
