@@ -132,7 +132,7 @@ def features_of(args: argparse.Namespace) -> Features:
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
     found.check(args.accept)
-    artists_of(args, list(found.tracks))
+    print(about(artists_of(args, list(found.tracks))), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
     lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
     if lost and "empty" not in args.accept:
@@ -141,6 +141,13 @@ def features_of(args: argparse.Namespace) -> Features:
             "away, or give --accept empty to go on without it."
         )
     return features
+
+
+def about(artists: Sequence[str | None] | None) -> str:
+    """What is known of the artists of a folder, in a sentence."""
+    if artists is None:
+        return "Their artists are not known, so that one may be on both sides of a split; --artists keeps them apart."
+    return f"{len(artists) - artists.count(None)} of them are of {len({*artists} - {None})} artists that are known."
 
 
 def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str | None] | None:

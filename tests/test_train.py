@@ -111,8 +111,9 @@ def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -
 
 
 def test_output_is_an_honest_line_an_epoch(run: tuple[Path, subprocess.CompletedProcess]) -> None:
-    found, *lines = run[1].stdout.splitlines()
+    found, artists, *lines = run[1].stdout.splitlines()
     assert found.endswith("music0: 20 clips, 10 drone, 10 hiss & noise.")
+    assert "artists are not known" in artists
     assert lines[0] == "2 genres, 14 train, 4 valid, 2 test clips (random split by track, stratified by genre)"
     assert lines[1].startswith("If it is stopped, python train.py --resume ")
     epochs = [line.split()[1] for line in lines if line.startswith("epoch")]
@@ -253,7 +254,7 @@ def test_a_leaking_split_is_named_wherever_its_figures_are(
     options = ["--split", "segments", "--config", "scratch", "--epochs", "1", "--no-refit"]
     assert main(["--data", str(music), "--out", str(tmp_path / "out"), *options]) == 0
     printed, notices = capsys.readouterr()
-    assert "which leaks" in printed.splitlines()[1]  # after what was found
+    assert "which leaks" in printed.splitlines()[2]  # after what was found
     assert "train.py: This is a random split by segment of 10 s, which leaks" in notices
     assert "which leaks" in json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]
     assert "which leaks" in (tmp_path / "out" / "model" / "README.md").read_text()

@@ -92,7 +92,8 @@ def about_copies(song_of: Mapping[str, int], parts: Mapping[str, Sequence[str]])
     in_genres = [named for tracks in copies if len(named := {genre_of(track): track for track in tracks}) > 1]
     if in_genres:
         shown = "; ".join(listed(sorted(named.values())) for named in in_genres[:3])
-        yield f"{_count(len(in_genres), 'song')} in more than one genre, which teaches each of them for it: {shown}."
+        more = f"; {len(in_genres) - 3} more" if len(in_genres) > 3 else ""
+        yield f"{_count(len(in_genres), 'song')} in more than one genre, which teaches all of them: {shown}{more}."
 
 
 def _parted(group_of: Mapping[str, Hashable], parts: Mapping[str, Sequence[str]]) -> int:
