@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from crnn.network.model import CRNNConfig
 from crnn.training.augment import Augmentation, Augmenter, ClipStore, mixed
@@ -23,11 +24,17 @@ class StemCopies:
 
     @torch.no_grad()
     def __init__(
-        self, hear: Hear, config: CRNNConfig, clips: ClipStore, augmentation: Augmentation, n_copies: int
+        self,
+        hear: Hear,
+        config: CRNNConfig,
+        clips: ClipStore,
+        augmentation: Augmentation,
+        n_copies: int,
+        progress: bool = False,
     ) -> None:
         """Compute `n_copies` of each of the clips by `hear`, the stem of a model of this configuration.
 
-        Randomness comes from torch's global generators.
+        Randomness comes from torch's global generators. `progress` shows a bar.
         """
         step = config.step_frames
         self.window_steps = config.window_frames // step
@@ -37,7 +44,8 @@ class StemCopies:
         augmenter = Augmenter(replace(augmentation, mixup=0), self.n_steps * step)
         everything = torch.arange(len(clips), device=clips.levels.device)
         parts = []
-        for index in everything.repeat(n_copies).split(CLIPS_AT_ONCE):
+        batches = everything.repeat(n_copies).split(CLIPS_AT_ONCE)
+        for index in tqdm(batches, "copies", unit="batch", dynamic_ncols=True, leave=False, disable=not progress):
             log_mel, _ = augmenter(clips, index, index)
             given = hear(log_mel)
             parts.append([net.half() for net in (given if isinstance(given, tuple) else (given,))])

@@ -1,6 +1,7 @@
 """What a training consists of: a model, the batches that it sees, and the optimiser, on any number of devices."""
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -119,10 +120,13 @@ class Trainer:
         config: TrainingConfig,
         augmentation: Augmentation,
         valid: Clips | None = None,
+        progress: bool = False,
     ) -> None:
+        """With `progress`, a bar on a terminal shows what takes minutes before the first epoch."""
         self.config = config
         self.accelerator = accelerator(config.device, leaves_out=bool(config.copies))
         self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.shows_progress = progress and self.accelerator.is_main_process and sys.stderr.isatty()
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
@@ -274,6 +278,7 @@ class Trainer:
             self.clips,
             self.augmenter.augmentation,
             self.config.copies,
+            self.shows_progress,
         )
         set_random_state(stands)
         return copies
