@@ -298,6 +298,14 @@ def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pyte
     assert "give --artists" in capsys.readouterr().err
 
 
+def test_import_loads_nothing_that_only_some_processes_need() -> None:
+    """Every process of an extraction, of a fold and of a training in several would wait seconds for it."""
+    late = {"gradio", "librosa", "matplotlib", "scipy", "sklearn"}
+    script = f"import sys, train; print({late} & sys.modules.keys())"
+    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
+
+
 def test_train_is_the_default_command() -> None:
     assert parse_args([]).command == "train"
     assert parse_args(["--epochs", "3"]).epochs == 3
