@@ -21,7 +21,6 @@ from crnn.network.model import CRNN, mean_logits
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.metrics import mean_probabilities
-from crnn.training.outliers import outlier_log_mels
 from crnn.training.processes import accelerator
 from crnn.training.state import random_state, set_random_state
 
@@ -135,7 +134,7 @@ class Trainer:
         )
         self.augmenter = Augmenter(augmentation, model.config.window_frames)
         self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
-        outliers = outlier_log_mels() if self.n_outliers else ()
+        outliers = _outliers() if self.n_outliers else ()
         self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
         hears_copies = config.copies and config.thaw and model.stem.groups
         if not model.has_base:  # else its layers know their input as it is
@@ -307,6 +306,12 @@ def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:
         {"params": pretrained, "lr": config.lr * config.pretrained_lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _outliers() -> tuple[Tensor, ...]:
+    from crnn.training.outliers import outlier_log_mels  # noqa: PLC0415 (a second for who has none)
+
+    return outlier_log_mels()
 
 
 def _with(outliers: Sequence[Tensor], features: Features) -> Features:

@@ -19,6 +19,8 @@ from tests.training.test_fit import CONFIG, make_clips
 from tests.training.thaw_worker import course
 from train import main
 
+pytestmark = pytest.mark.processes
+
 LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8"]
 
