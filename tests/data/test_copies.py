@@ -119,9 +119,7 @@ def test_copies_stay_in_one_part_and_are_counted() -> None:
 def test_one_song_in_two_genres_is_named() -> None:
     tracks = {f"{genre}/{n}": 100 * number + n for number, genre in enumerate("ab") for n in range(8)} | {"b/again": 3}
     dataset = make_dataset(dataset_of(tracks))
-    assert (
-        "One song is in more than one genre, which teaches all of them: 'a/3' and 'b/again'." in dataset.notes
-    )
+    assert "One song is in more than one genre, which teaches all of them: 'a/3' and 'b/again'." in dataset.notes
     where = [
         part
         for part, index in dataset.splits.items()
