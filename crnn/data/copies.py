@@ -1,11 +1,8 @@
 """Copies of a song among clips, by their sound."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from crnn.features import FLOOR_DB, Features, n_frames_of
 
@@ -30,10 +27,7 @@ def copies_of(features: Features) -> np.ndarray:
     log-mels in groups of bands less the mean of each. Of the 639 clips of GTZAN's training and validation part no two
     come to 0.6; of 14 of them as mp3 (32 to 128 kbit/s), opus (48) and aac (96) all stay above 0.84.
     """
-    pairs = [pair for pair in _near(features) if _is_copy(features, *pair)]
-    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(features), len(features)))
-    return connected_components(graph, directed=False)[1]
+    return _joined(len(features), (pair for pair in _near(features) if _is_copy(features, *pair)))
 
 
 def keep_together(names: Sequence[str], copies: np.ndarray) -> list[str]:
@@ -41,19 +35,35 @@ def keep_together(names: Sequence[str], copies: np.ndarray) -> list[str]:
 
     `names` are those of artists, or of the tracks themselves; `copies` is what `copies_of` gives.
     """
-    artists = np.unique(names, return_inverse=True)[1]
-    tracks, n_artists = np.arange(len(names)), len(names)
-    ends = np.concatenate([len(names) + artists, len(names) + n_artists + copies])
-    graph = coo_array((np.ones(len(ends)), (np.tile(tracks, 2), ends)), shape=(3 * len(names), 3 * len(names)))
-    groups = connected_components(graph, directed=False)[1][: len(names)]
-    first: dict[int, str] = {}
+    firsts: dict[object, int] = {}
+    pairs = [(number, firsts.setdefault(name, number)) for number, name in enumerate(names)]
+    pairs += [(number, firsts.setdefault(song, number)) for number, song in enumerate(copies.tolist())]
+    groups = _joined(len(names), pairs).tolist()
+    name_of: dict[int, str] = {}
     for group, name in zip(groups, names, strict=True):
-        first[group] = min(first.get(group, name), name)
-    return [first[group] for group in groups]
+        name_of[group] = min(name_of.get(group, name), name)
+    return [name_of[group] for group in groups]
+
+
+def _joined(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """For each of `n` the lowest number that pairs connect it with, int (n,)."""
+    above = np.arange(n)
+
+    def top(number: int) -> int:
+        while above[number] != number:
+            above[number] = number = above[above[number]]
+        return number
+
+    for one, other in pairs:
+        low, high = sorted((top(one), top(other)))
+        above[high] = low
+    return np.array([top(number) for number in range(n)], dtype=int)
 
 
 def _near(features: Features) -> list[tuple[int, int]]:
     """Pairs of clips whose bands have nearly the same mean and spread; silence is like nothing."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415 (processes that only decode or train have no use for it)
+
     places, index = [], []
     for number in range(len(features)):
         course = _course(features, number)
