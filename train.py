@@ -146,7 +146,8 @@ def about(artists: Sequence[str | None] | None) -> str:
     """What is known of the artists of a folder, in a sentence."""
     if artists is None:
         return "Their artists are not known, so that one may be on both sides of a split; --artists keeps them apart."
-    return f"{len(artists) - artists.count(None)} of them are of {len({*artists} - {None})} artists that are known."
+    known = [artist for artist in artists if artist]
+    return f"The artists of {len(known)} of {len(artists)} clips are known: {len(set(known))} in all."
 
 
 def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str | None] | None:
