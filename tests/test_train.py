@@ -829,8 +829,13 @@ def test_names_that_are_no_utf8_and_an_output_that_is_ascii(tmp_path: Path) -> N
     """Genres in two scripts, a file and a folder named in Latin-1, and a terminal that can write none of it."""
     data = tmp_path / os.fsdecode(b"donn\xe9es")
     for seed in range(3):
-        write_clip(data / "古典音楽" / f"{seed}.wav", True, seed)
-        write_clip(data / os.fsdecode(b"\xe9lectro") / os.fsdecode(b"caf\xe9 %d.wav" % seed), False, seed)
+        write_clip(tmp_path / "one.wav", True, seed)
+        (data / "古典音楽").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "one.wav").rename(data / "古典音楽" / f"{seed}.wav")
+        write_clip(tmp_path / "one.wav", False, seed)  # its writer knows text only
+        folder = data / os.fsdecode(b"\xe9lectro")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / "one.wav").rename(folder / os.fsdecode(b"caf\xe9 %d.wav" % seed))
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error::UserWarning:matplotlib", ROOT / "train.py"]
