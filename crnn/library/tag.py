@@ -1,0 +1,193 @@
+"""`genre-crnn tag SONG...`: write the genres of songs into their files."""
+
+import argparse
+import os
+import shlex
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crnn.library import DEFAULT_UNDO
+from crnn.library.classify import files
+from crnn.terminal import complain, printable
+
+if TYPE_CHECKING:
+    from crnn.inference import GenreClassifier, Prediction
+    from crnn.library.tags import Genre, Places
+    from crnn.library.undo import Undo
+
+DESCRIPTION = (
+    "Write the genres of songs into their files (mp3, flac, ogg, opus, m4a, wav, aiff), where the model is sure and no "
+    "genre stands yet. Sound, other tags and pictures stay as they are; genre-crnn untag takes all of it back."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="an audio file, or a folder of them")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
+    parser.add_argument(
+        "--threshold",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="write only genres with at least this probability, 0 to 1; where the model is unsure, nothing is ever "
+        "written (default: wherever it is sure)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over genres that files have, too")
+    parser.add_argument(
+        "--replace",
+        action="append",
+        default=[],
+        metavar="GENRE",
+        help="write over this genre, such as Other or Unknown; may be given several times",
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        type=_renaming,
+        metavar="GENRE=NAME",
+        help="write a genre of the model under this name, or never if the name is empty; may be given several times "
+        "(default: the standard names, such as Hip-Hop for hiphop)",
+    )
+    parser.add_argument("--keep-times", action="store_true", help="leave the files their time of change")
+    parser.add_argument(
+        "--undo",
+        type=Path,
+        default=DEFAULT_UNDO,
+        metavar="FILE",
+        help="where to note what was there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
+    )
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (share := float(text)) <= 1:
+            return share
+    raise argparse.ArgumentTypeError(f"a probability is a number from 0 to 1, not {text!r}")
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    genre, equals, name = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"this takes a genre, = and the name to write, not {text!r}")
+    return genre.strip(), name.strip()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the genres; returns the exit status: 1 if a file failed, 2 if nothing can be done.
+
+    Raises CheckpointError.
+    """
+    from crnn.inference import GenreClassifier  # noqa: PLC0415 (after --help, which has no use for PyTorch)
+    from crnn.library.retag import UndoError  # noqa: PLC0415
+    from crnn.library.undo import Undo  # noqa: PLC0415
+
+    classifier = GenreClassifier.from_pretrained(args.model)
+    if classifier.origin.notice:
+        complain(classifier.origin.notice)
+    renamed = dict(args.name)
+    if strangers := renamed.keys() - set(classifier.genres):
+        complain(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(classifier.genres)}.")
+        return 2
+    try:
+        undo = None if args.dry_run else Undo(args.undo)
+        tagger = Tagger(classifier, args, renamed, undo)
+        try:
+            for path in (path for song in args.songs for path in files(song)):
+                tagger.tag(path)
+        finally:
+            tagger.summarise()
+            if undo:
+                undo.close()
+    except UndoError as error:
+        complain(error)
+        return 2
+    return 1 if tagger.n_failed else 0
+
+
+class Tagger:
+    """Listens to songs and writes what it is sure of; with `undo` None, it only says what it would write."""
+
+    def __init__(
+        self, classifier: "GenreClassifier", args: argparse.Namespace, renamed: dict[str, str], undo: "Undo | None"
+    ) -> None:
+        from crnn.library.tags import usual_name  # noqa: PLC0415
+
+        self.classifier, self.args, self.undo = classifier, args, undo
+        self.names = {genre: renamed.get(genre, usual_name(genre)) for genre in classifier.genres}
+        self.replaced = {genre.casefold() for genre in args.replace}
+        self.written: Counter[str] = Counter()  # by the name of the genre
+        self.left: Counter[str] = Counter()  # by the reason
+        self.n_failed = 0
+
+    def tag(self, path: Path) -> None:
+        """Listen to a song, unless it has a genre that stays, and write its genre."""
+        from crnn.audio import AudioError  # noqa: PLC0415
+        from crnn.library.retag import read_genre  # noqa: PLC0415
+        from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
+
+        if path.suffix.lower() not in SUFFIXES:
+            self.left[f"of a kind that is not written to ({path.suffix.lower()})"] += 1
+            return
+        try:
+            there = read_genre(path).names
+            if there and not (self.args.overwrite or self.replaced.issuperset(name.casefold() for name in there)):
+                self.left["with a genre already"] += 1
+                return
+            prediction = self.classifier.predict(path)
+            if name := self._sure_name(prediction):
+                self._write(path, name, there, prediction)
+        except (AudioError, TagError) as error:
+            complain(f"{path}: {error}")
+            self.n_failed += 1
+
+    def _sure_name(self, prediction: "Prediction") -> str:
+        """The name to write, "" if nothing is to be written."""
+        from crnn.inference import NO_MUSIC, UNSURE  # noqa: PLC0415
+
+        verdict = prediction.verdict
+        if verdict in (UNSURE, NO_MUSIC):
+            self.left["that the model is unsure about" if verdict == UNSURE else "without music"] += 1
+        elif prediction.probabilities[verdict] < self.args.threshold:
+            self.left[f"below {self.args.threshold:.0%}"] += 1
+        elif not self.names[verdict]:
+            self.left[f"of {verdict}, which is not to be written"] += 1
+        else:
+            return self.names[verdict]
+        return ""
+
+    def _write(self, path: Path, name: str, there: tuple[str, ...], prediction: "Prediction") -> None:
+        from crnn.library.retag import write_genre  # noqa: PLC0415
+        from crnn.library.undo import Change  # noqa: PLC0415
+
+        def note(genre: "Genre", later: "Places") -> None:
+            self.undo.add(Change(os.path.abspath(path), name, genre.places, later, genre.has_tag))  # noqa: PTH100 - links
+
+        if there == (name,):
+            self.left["with this genre already"] += 1
+            return
+        n_links = path.stat().st_nlink
+        write_genre(path, name, self.args.keep_times, note, only_try=self.undo is None)
+        share = prediction.probabilities[prediction.verdict]
+        print(printable(f"{path}: {', '.join(there) or 'no genre'} → {name} ({share:.0%})"), flush=True)
+        self.written[name] += 1
+        if n_links > 1 and self.undo:
+            complain(f"{path}: of its {n_links} names (hard links), the others keep the file as it was.")
+
+    def summarise(self) -> None:
+        """Say what came of it."""
+        verb = "Written" if self.undo else "Would be written"
+        each = ", ".join(f"{count} {name}" for name, count in self.written.most_common())
+        complain(f"{verb}: {self.written.total()}{f' ({each})' if each else ''}.")
+        if self.left:
+            complain(f"Left as they are: {', '.join(f'{count} {why}' for why, count in self.left.most_common())}.")
+        if self.n_failed:
+            complain(f"Failed: {self.n_failed}, each with its reason above.")
+        if self.undo and self.written:
+            complain(f"To take it back: genre-crnn untag {shlex.quote(str(self.args.undo))}")
