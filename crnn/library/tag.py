@@ -4,16 +4,18 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.library import DEFAULT_UNDO
-from crnn.library.classify import files
+from crnn.library.classify import Report, add_hearing, add_songs, n_cores, named_songs, passages_of, share
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
-    from crnn.inference import GenreClassifier, Prediction
+    from crnn.audio import AudioError
+    from crnn.inference import Prediction
+    from crnn.library.job import File
     from crnn.library.tags import Genre, Places
     from crnn.library.undo import Undo
 
@@ -25,11 +27,11 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="an audio file, or a folder of them")
+    add_songs(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
     parser.add_argument(
         "--threshold",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="P",
         help="write only genres with at least this probability, 0 to 1; where the model is unsure, nothing is ever "
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a genre of the model under this name, or never if the name is empty; may be given several times "
         "(default: the standard names, such as Hip-Hop for hiphop)",
     )
+    parser.add_argument("--quiet", action="store_true", help="no summary; files that fail are told")
     parser.add_argument("--keep-times", action="store_true", help="leave the files their time of change")
     parser.add_argument(
         "--undo",
@@ -60,16 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to note what was there (default: %(default)s)",
     )
-    parser.add_argument(
-        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
-    )
-
-
-def _share(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= (share := float(text)) <= 1:
-            return share
-    raise argparse.ArgumentTypeError(f"a probability is a number from 0 to 1, not {text!r}")
+    add_hearing(parser, "the fastest, which moves probabilities by about 0.01")
 
 
 def _renaming(text: str) -> tuple[str, str]:
@@ -84,68 +78,97 @@ def run(args: argparse.Namespace) -> int:
 
     Raises CheckpointError.
     """
-    from crnn.inference import GenreClassifier  # noqa: PLC0415 (after --help, which has no use for PyTorch)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `genre-crnn SONG` does
+    from crnn.library.job import Hearing, at_work, hear  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.retag import UndoError  # noqa: PLC0415
     from crnn.library.undo import Undo  # noqa: PLC0415
 
-    classifier = GenreClassifier.from_pretrained(args.model)
-    if classifier.origin.notice:
-        complain(classifier.origin.notice)
-    renamed = dict(args.name)
-    if strangers := renamed.keys() - set(classifier.genres):
-        complain(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(classifier.genres)}.")
-        return 2
+    hearing = Hearing(args.model, passages_of(args), args.device, args.precision or "fastest")
+    jobs, report = args.jobs or n_cores(), Report(args)
+    walk = report.walk(named_songs(args))
     try:
         undo = None if args.dry_run else Undo(args.undo)
-        tagger = Tagger(classifier, args, renamed, undo)
+        tagger = Tagger(args, undo)
         try:
-            for path in (path for song in args.songs for path in files(song)):
-                tagger.tag(path)
+            with at_work(hearing, tagger.without_genre(walk), jobs) as (classifier, files):
+                if classifier.origin.notice:
+                    complain(classifier.origin.notice)
+                tagger.call(classifier.genres, dict(args.name))
+                for file, answer in hear(files, classifier, hearing.passages, jobs, in_order=True):
+                    tagger.tag(file.path, answer)
+            report.walked(walk)
         finally:
             tagger.summarise()
             if undo:
                 undo.close()
-    except UndoError as error:
+    except (UndoError, UnknownGenreError) as error:
         complain(error)
         return 2
-    return 1 if tagger.n_failed else 0
+    return 1 if tagger.n_failed or walk.problems or walk.empty else 0
+
+
+class UnknownGenreError(ValueError):
+    """A genre that the model does not know; the message is one sentence."""
 
 
 class Tagger:
-    """Listens to songs and writes what it is sure of; with `undo` None, it only says what it would write."""
+    """Writes into songs what a model is sure of; with `undo` None, it only says what it would write."""
 
-    def __init__(
-        self, classifier: "GenreClassifier", args: argparse.Namespace, renamed: dict[str, str], undo: "Undo | None"
-    ) -> None:
-        from crnn.library.tags import usual_name  # noqa: PLC0415
-
-        self.classifier, self.args, self.undo = classifier, args, undo
-        self.names = {genre: renamed.get(genre, usual_name(genre)) for genre in classifier.genres}
+    def __init__(self, args: argparse.Namespace, undo: "Undo | None") -> None:
+        self.args, self.undo = args, undo
         self.replaced = {genre.casefold() for genre in args.replace}
+        self.names: dict[str, str] = {}  # of the model's genres
+        self.there: dict[Path, tuple[str, ...]] = {}  # genres of the songs that are heard
         self.written: Counter[str] = Counter()  # by the name of the genre
         self.left: Counter[str] = Counter()  # by the reason
         self.n_failed = 0
 
-    def tag(self, path: Path) -> None:
-        """Listen to a song, unless it has a genre that stays, and write its genre."""
-        from crnn.audio import AudioError  # noqa: PLC0415
+    def without_genre(self, paths: Iterable[Path]) -> Iterator["File"]:
+        """The songs to hear: those whose genre may be written."""
+        from crnn.library.job import File  # noqa: PLC0415
         from crnn.library.retag import read_genre  # noqa: PLC0415
         from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
 
-        if path.suffix.lower() not in SUFFIXES:
-            self.left[f"of a kind that is not written to ({path.suffix.lower()})"] += 1
-            return
-        try:
-            there = read_genre(path).names
+        for path in paths:
+            if (suffix := path.suffix.lower()) not in SUFFIXES:
+                self.left[f"whose tags cannot be written ({suffix})"] += 1
+                continue
+            try:
+                there = read_genre(path).names
+            except TagError as error:
+                self._fail(path, error)
+                continue
             if there and not (self.args.overwrite or self.replaced.issuperset(name.casefold() for name in there)):
                 self.left["with a genre already"] += 1
-                return
-            prediction = self.classifier.predict(path)
-            if name := self._sure_name(prediction):
-                self._write(path, name, there, prediction)
-        except (AudioError, TagError) as error:
-            complain(f"{path}: {error}")
-            self.n_failed += 1
+                continue
+            self.there[path] = there
+            yield File.of(path)
+
+    def call(self, genres: Sequence[str], renamed: dict[str, str]) -> None:
+        """The names under which genres are written. Raises UnknownGenreError."""
+        from crnn.library.tags import usual_name  # noqa: PLC0415
+
+        if strangers := renamed.keys() - set(genres):
+            raise UnknownGenreError(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(genres)}.")
+        self.names = {genre: renamed.get(genre, usual_name(genre)) for genre in genres}
+
+    def tag(self, path: Path, answer: "Prediction | AudioError") -> None:
+        """Write the genre of a song, if the answer is sure of one."""
+        from crnn.audio import AudioError  # noqa: PLC0415
+        from crnn.library.tags import TagError  # noqa: PLC0415
+
+        there = self.there.pop(path)
+        if isinstance(answer, AudioError):
+            self._fail(path, answer)
+        elif name := self._sure_name(answer):
+            try:
+                self._write(path, name, there, answer)
+            except TagError as error:
+                self._fail(path, error)
+
+    def _fail(self, path: Path, error: ValueError) -> None:
+        complain(f"{path}: {error}")
+        self.n_failed += 1
 
     def _sure_name(self, prediction: "Prediction") -> str:
         """The name to write, "" if nothing is to be written."""
@@ -182,6 +205,8 @@ class Tagger:
 
     def summarise(self) -> None:
         """Say what came of it."""
+        if self.args.quiet:
+            return
         verb = "Written" if self.undo else "Would be written"
         each = ", ".join(f"{count} {name}" for name, count in self.written.most_common())
         complain(f"{verb}: {self.written.total()}{f' ({each})' if each else ''}.")
