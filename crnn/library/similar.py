@@ -1,15 +1,15 @@
 """`genre-crnn similar SONG --in genres.parquet`: the songs of a table that sound most like one, and a playlist."""
 
 import argparse
-import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import whole_file
+from crnn.library.rows import LibraryError, read_rows
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -19,12 +19,7 @@ DESCRIPTION = (
     "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
     "--embeddings --out genres.parquet). The model hears it first if the table lacks it."
 )
-NEEDED = ("path", "model", "embedding")
-COLUMNS = (*NEEDED, "genre", "duration_seconds")
-
-
-class LibraryError(ValueError):
-    """A table or a playlist that cannot be had; the message is one sentence."""
+COLUMNS = ("path", "model", "embedding", "genre", "duration_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,29 +38,22 @@ class Library:
         import numpy as np  # noqa: PLC0415
 
         rows: dict[str, dict] = {}
+        for row in read_rows(path, COLUMNS, needed=("path", "model", "embedding")):
+            rows.pop(row["path"], None)
+            if row["embedding"] is not None:
+                rows[row["path"]] = row
         try:
-            for row in READERS[path.suffix.lower()](path):
-                if row.get("embedding") is None:
-                    rows.pop(row["path"], None)
-                else:
-                    rows[row["path"]] = row
             embeddings = np.array([row["embedding"] for row in rows.values()], np.float32)
-            models = {row["model"] for row in rows.values()}
-        except KeyError as error:
-            if path.suffix.lower() not in READERS:
-                raise LibraryError(f"{path} is no table: its name must end with {', '.join(READERS)}.") from error
-            raise LibraryError(f"{path} has no {error}: make it with genre-crnn --embeddings --out.") from error
-        except OSError as error:
-            raise LibraryError(f"{path} cannot be read ({error.strerror or error}).") from error
-        except (ValueError, TypeError) as error:
-            raise LibraryError(f"{path} is damaged, or no table of genre-crnn.") from error
+        except (ValueError, TypeError) as error:  # of several lengths
+            raise LibraryError(f"{path} has embeddings of several models, which hear differently.") from error
+        models = {row["model"] for row in rows.values()}
         if not rows:
             raise LibraryError(f"{path} has no song with an embedding: make it with genre-crnn --embeddings --out.")
         if len(models) > 1 or embeddings.ndim != 2:
             raise LibraryError(f"{path} is by several models ({', '.join(sorted(models))}), which hear differently.")
         songs = rows.values()
-        genres, seconds = ([row.get(name) for row in songs] for name in ("genre", "duration_seconds"))
-        return cls([*rows], genres, [second and float(second) for second in seconds], models.pop(), embeddings)
+        seconds = [row["duration_seconds"] and float(row["duration_seconds"]) for row in songs]
+        return cls([*rows], [row["genre"] for row in songs], seconds, models.pop(), embeddings)
 
     def index(self, song: Path) -> int | None:
         """Where a song is in it."""
@@ -73,48 +61,6 @@ class Library:
         if str(song) in self.paths:
             return self.paths.index(str(song))
         return next((n for n, path in enumerate(self.paths) if os.path.abspath(path) == wanted), None)  # noqa: PTH100
-
-
-def _rows_of_parquet(path: Path) -> Iterator[dict]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-    from pyarrow import ArrowException  # noqa: PLC0415
-
-    try:
-        names = pq.ParquetDataset(path).schema.names
-        if missing := [name for name in NEEDED if name not in names]:
-            raise KeyError(missing[0])
-        table = pq.read_table(path, columns=[name for name in COLUMNS if name in names])
-        for batch in table.to_batches():
-            values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
-            for number, embedding in enumerate(batch["embedding"]):
-                vector = embedding.values.to_numpy() if embedding.is_valid else None
-                yield {name: column[number] for name, column in values.items()} | {"embedding": vector}
-    except ArrowException as error:
-        if isinstance(error, OSError):
-            raise
-        raise ValueError(str(error)) from error
-
-
-def _rows_of_jsonl(path: Path) -> Iterator[dict]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            if not row.get("error") and "embedding" not in row:
-                raise KeyError("embedding")
-            yield {name: row.get(name) for name in COLUMNS}
-
-
-def _rows_of_csv(path: Path) -> Iterator[dict]:
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for row in csv.DictReader(file):
-            embedding = row["embedding"]
-            yield {name: row.get(name) for name in COLUMNS} | {
-                "embedding": json.loads(embedding) if embedding else None
-            }
-
-
-READERS = {".csv": _rows_of_csv, ".jsonl": _rows_of_jsonl, ".parquet": _rows_of_parquet}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

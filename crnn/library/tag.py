@@ -5,11 +5,13 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.library import DEFAULT_UNDO
 from crnn.library.classify import Report, add_hearing, add_songs, n_cores, named_songs, passages_of, share
+from crnn.library.rows import LibraryError, read_rows
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ DESCRIPTION = (
     "genre stands yet. Sound, other tags and pictures stay as they are; genre-crnn untag takes all of it back."
 )
 
+TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
@@ -36,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="write only genres with at least this probability, 0 to 1; where the model is unsure, nothing is ever "
         "written (default: wherever it is sure)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="table",
+        type=Path,
+        metavar="TABLE",
+        help="take the answers from a table that genre-crnn --out wrote, rather than hear the songs again",
     )
     parser.add_argument("--overwrite", action="store_true", help="write over genres that files have, too")
     parser.add_argument(
@@ -90,25 +101,24 @@ def run(args: argparse.Namespace) -> int:
         undo = None if args.dry_run else Undo(args.undo)
         tagger = Tagger(args, undo)
         try:
-            with at_work(hearing, tagger.without_genre(walk), jobs) as (classifier, files):
-                if classifier.origin.notice:
-                    complain(classifier.origin.notice)
-                tagger.call(classifier.genres, dict(args.name))
-                for file, answer in hear(files, classifier, hearing.passages, jobs, in_order=True):
-                    tagger.tag(file.path, answer)
+            if args.table:
+                tagger.tag_from(args.table, walk)
+            else:
+                with at_work(hearing, tagger.without_genre(walk), jobs) as (classifier, files):
+                    if classifier.origin.notice:
+                        complain(classifier.origin.notice)
+                    tagger.check(classifier.genres)
+                    for file, answer in hear(files, classifier, hearing.passages, jobs, in_order=True):
+                        tagger.tag(file.path, answer)
             report.walked(walk)
         finally:
             tagger.summarise()
             if undo:
                 undo.close()
-    except (UndoError, UnknownGenreError) as error:
+    except (UndoError, LibraryError) as error:
         complain(error)
         return 2
     return 1 if tagger.n_failed or walk.problems or walk.empty else 0
-
-
-class UnknownGenreError(ValueError):
-    """A genre that the model does not know; the message is one sentence."""
 
 
 class Tagger:
@@ -117,7 +127,7 @@ class Tagger:
     def __init__(self, args: argparse.Namespace, undo: "Undo | None") -> None:
         self.args, self.undo = args, undo
         self.replaced = {genre.casefold() for genre in args.replace}
-        self.names: dict[str, str] = {}  # of the model's genres
+        self.renamed = dict(args.name)
         self.there: dict[Path, tuple[str, ...]] = {}  # genres of the songs that are heard
         self.written: Counter[str] = Counter()  # by the name of the genre
         self.left: Counter[str] = Counter()  # by the reason
@@ -144,25 +154,45 @@ class Tagger:
             self.there[path] = there
             yield File.of(path)
 
-    def call(self, genres: Sequence[str], renamed: dict[str, str]) -> None:
-        """The names under which genres are written. Raises UnknownGenreError."""
-        from crnn.library.tags import usual_name  # noqa: PLC0415
+    def check(self, genres: Sequence[str]) -> None:
+        """Raises LibraryError if the model does not know a genre that is to have another name."""
+        if strangers := self.renamed.keys() - set(genres):
+            raise LibraryError(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(genres)}.")
 
-        if strangers := renamed.keys() - set(genres):
-            raise UnknownGenreError(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(genres)}.")
-        self.names = {genre: renamed.get(genre, usual_name(genre)) for genre in genres}
+    def tag_from(self, table: Path, paths: Iterable[Path]) -> None:
+        """Write the genres that a table has for songs that are still as they were then. Raises LibraryError."""
+        rows = {}
+        for row in read_rows(table, TABLE_COLUMNS, needed=TABLE_COLUMNS):
+            try:
+                rows[row["path"]] = row | {"probability": float(row["probability"] or 0)}
+            except ValueError as error:
+                raise LibraryError(f"{table} is damaged, or no table of genre-crnn.") from error
+        for file in self.without_genre(paths):
+            row = rows.get(str(file.path))
+            if row is None or row["genre"] is None:
+                self.left["that the table has no answer for"] += 1
+            elif (str(row["size_bytes"]), str(row["modified_ns"])) != (str(file.size_bytes), str(file.modified_ns)):
+                self.left["changed since they were heard"] += 1
+            else:
+                self._tag(file.path, row["genre"], row["probability"])
 
     def tag(self, path: Path, answer: "Prediction | AudioError") -> None:
         """Write the genre of a song, if the answer is sure of one."""
         from crnn.audio import AudioError  # noqa: PLC0415
+
+        if isinstance(answer, AudioError):
+            del self.there[path]
+            self._fail(path, answer)
+        else:
+            self._tag(path, answer.verdict, next(iter(answer.probabilities.values()), 0.0))
+
+    def _tag(self, path: Path, verdict: str, share: float) -> None:
         from crnn.library.tags import TagError  # noqa: PLC0415
 
         there = self.there.pop(path)
-        if isinstance(answer, AudioError):
-            self._fail(path, answer)
-        elif name := self._sure_name(answer):
+        if name := self._sure_name(verdict, share):
             try:
-                self._write(path, name, there, answer)
+                self._write(path, name, there, share)
             except TagError as error:
                 self._fail(path, error)
 
@@ -170,22 +200,22 @@ class Tagger:
         complain(f"{path}: {error}")
         self.n_failed += 1
 
-    def _sure_name(self, prediction: "Prediction") -> str:
+    def _sure_name(self, verdict: str, share: float) -> str:
         """The name to write, "" if nothing is to be written."""
         from crnn.inference import NO_MUSIC, UNSURE  # noqa: PLC0415
+        from crnn.library.tags import usual_name  # noqa: PLC0415
 
-        verdict = prediction.verdict
         if verdict in (UNSURE, NO_MUSIC):
             self.left["that the model is unsure about" if verdict == UNSURE else "without music"] += 1
-        elif prediction.probabilities[verdict] < self.args.threshold:
+        elif share < self.args.threshold:
             self.left[f"below {self.args.threshold:.0%}"] += 1
-        elif not self.names[verdict]:
-            self.left[f"of {verdict}, which is not to be written"] += 1
+        elif name := self.renamed.get(verdict, usual_name(verdict)):
+            return name
         else:
-            return self.names[verdict]
+            self.left[f"of {verdict}, which is not to be written"] += 1
         return ""
 
-    def _write(self, path: Path, name: str, there: tuple[str, ...], prediction: "Prediction") -> None:
+    def _write(self, path: Path, name: str, there: tuple[str, ...], share: float) -> None:
         from crnn.library.retag import write_genre  # noqa: PLC0415
         from crnn.library.undo import Change  # noqa: PLC0415
 
@@ -195,9 +225,10 @@ class Tagger:
         if there == (name,):
             self.left["with this genre already"] += 1
             return
-        n_links = path.stat().st_nlink
+        n_links = 1
+        with suppress(OSError):  # as writing will find, too
+            n_links = path.stat().st_nlink
         write_genre(path, name, self.args.keep_times, note, only_try=self.undo is None)
-        share = prediction.probabilities[prediction.verdict]
         print(printable(f"{path}: {', '.join(there) or 'no genre'} → {name} ({share:.0%})"), flush=True)
         self.written[name] += 1
         if n_links > 1 and self.undo:

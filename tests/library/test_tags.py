@@ -455,6 +455,31 @@ def test_where_the_model_is_not_sure_nothing_is_written(
     assert genres() == BEFORE
 
 
+def test_genres_are_taken_from_a_table_for_songs_that_are_as_they_were(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for name, genre, probability in (
+        ("album/new.mp3", "jazz", 0.97),
+        ("old.flac", "jazz", 0.96),
+        ("other.flac", "unsure", 0.5),
+    ):
+        status = (music / name).stat()
+        row = {"path": str(music / name), "size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        rows.append(row | {"genre": genre, "probabilities": {genre: probability}, "error": None})
+    table = Path("genres.jsonl")
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(music / "old.flac", ns=(0, 0))
+    assert main(["tag", "--from", str(table), "--overwrite", str(music)]) == 1
+    out, err = capfd.readouterr()
+    assert out == f"{music / 'album' / 'new.mp3'}: no genre → Jazz (97%)\n"
+    assert "1 changed since they were heard" in err
+    assert "1 that the model is unsure about" in err
+    assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
+    assert main(["tag", "--from", str(music / "missing.csv"), str(music)]) == 2
+    assert "missing.csv cannot be read" in capfd.readouterr().err
+
+
 def test_files_that_cannot_be_written_are_told_and_the_rest_goes_on(
     music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
 ) -> None:
