@@ -42,12 +42,12 @@ def clips(source: Path, classifier: GenreClassifier) -> Iterator[tuple[str, np.n
                 continue
             yield track, prediction.embedding, statistics(prediction.log_mel[:, prediction.sounds])
         return
-    features = Features.load(source)
+    model, features = classifier.model, Features.load(source)
     for index in tqdm(range(len(features)), desc=source.name, leave=False):
         log_mel = without_silence(features.decibels(index))
         with torch.inference_mode():
-            embeddings, _ = classifier.model.window_embeddings(log_mel)
-        yield str(features.track_id[index]), embeddings.mean(dim=0).flatten().numpy(), statistics(log_mel.numpy())
+            (windows,) = model.hear([model.plan(log_mel, model.config.hop_frames)])
+        yield str(features.track_id[index]), windows.embeddings.mean(dim=0).numpy(), statistics(log_mel.numpy())
 
 
 def statistics(log_mel: np.ndarray) -> np.ndarray:

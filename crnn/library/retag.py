@@ -35,6 +35,7 @@ def write_genre(
     path: Path,
     name: str,
     keep_times: bool = False,
+    over: tuple[str, ...] | None = None,
     note: Callable[[Genre, Places], None] | None = None,
     only_try: bool = False,
 ) -> Genre:
@@ -43,6 +44,7 @@ def write_genre(
     Args:
         path: a link is followed, and stays one.
         name: of the genre, as people read it.
+        over: what the file should say, so that nothing is lost that came meanwhile; None for whatever it says.
         keep_times: whether the file keeps its time of change.
         note: is told what the file says and what its places will hold, just before they do.
         only_try: to do all but that.
@@ -53,6 +55,8 @@ def write_genre(
     """
 
     def places_in(tags: Tags, genre: Genre) -> Places:
+        if over is not None and genre.names not in (over, (name,)):
+            raise TagError(f"somebody else has just given it a genre: {', '.join(genre.names) or 'none'}")
         if genre.elsewhere:
             raise TagError(f"a genre stands in its {genre.elsewhere}, too, where none is written")
         return tags.places_of(name)

@@ -228,7 +228,7 @@ class Tagger:
         n_links = 1
         with suppress(OSError):  # as writing will find, too
             n_links = path.stat().st_nlink
-        write_genre(path, name, self.args.keep_times, note, only_try=self.undo is None)
+        write_genre(path, name, self.args.keep_times, there, note, only_try=self.undo is None)
         print(printable(f"{path}: {', '.join(there) or 'no genre'} → {name} ({share:.0%})"), flush=True)
         self.written[name] += 1
         if n_links > 1 and self.undo:

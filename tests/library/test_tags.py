@@ -353,6 +353,15 @@ def test_a_genre_that_somebody_changed_stays(tmp_path: Path) -> None:
     assert read_genre(song).names == ("Free Jazz",)
 
 
+def test_a_genre_that_somebody_gives_while_a_song_is_heard_stays(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.flac")
+    there = read_genre(song).names
+    write_genre(song, "Free Jazz")
+    with pytest.raises(TagError, match="just given it a genre: Free Jazz"):
+        write_genre(song, "Jazz", over=there)
+    assert read_genre(song).names == ("Free Jazz",)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
