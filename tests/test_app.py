@@ -66,11 +66,11 @@ class Listener(GenreClassifier):
         self.may_answer = Event()
         self.may_answer.set()
 
-    def _predict(self, blocks):
+    def _listen(self, blocks, is_parted=False):
         waveform = np.concatenate(list(blocks), axis=1)
         self.heard.append(waveform[0])
         assert self.may_answer.wait(60)
-        return super()._predict([waveform])
+        return super()._listen([waveform], is_parted)
 
 
 def write_wav(path, waveform, sample_rate=SAMPLE_RATE):
