@@ -146,7 +146,7 @@ def find(library: Library, patterns: "np.ndarray", k: int, without: set[int | No
     """The `k` songs most like the patterns (songs, features) together, as numbers, each with its likeness, -1 to 1.
 
     That is the cosine to the mean of the patterns at length 1. One product with all embeddings is exact, and done
-    before an index would be built: 0.1 s for 100,000 songs (`benchmarks/similar.py`).
+    before an index would be built (`benchmarks/similar.py`).
     """
     import numpy as np  # noqa: PLC0415
 
