@@ -68,7 +68,7 @@ function draw() {
 
 // The map: a dot for each song in the colour of its genre, a ring where the model is unsure.
 const map = root.querySelector('[data-part=map]'), drawing = map.querySelector('svg'), near = map.querySelector('.near');
-const EDGE = 22, RADIUS = 7, TOUCHED = 12, LETTER = 6.5;  // pixels
+const EDGE = 22, RADIUS = 7, TOUCHED = 12, LETTER = 7;  // pixels
 let chosen = null, drawnAt = 0;
 
 const open = id => {
