@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from crnn.audio import SAMPLE_RATE, AudioError, Notice, open_file, open_sound
+from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, open_file, open_sound
 
 STALL_SECONDS = 8.0  # that a worker may take to the next block, each of which lasts about three seconds
 START_SECONDS = 60.0  # and to start, on a machine that is busy
@@ -41,9 +41,9 @@ class Decoders:
     which Windows lacks.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
+    def __init__(self, n_workers: int | None = None, stall_seconds: float = STALL_SECONDS) -> None:
         n_workers = n_workers or max(2, min(MOST_WORKERS, os.cpu_count() or 1))
-        self._workers = [_Worker() for _ in range(n_workers)]
+        self._workers = [_Worker(stall_seconds) for _ in range(n_workers)]
         self._idle: LifoQueue[_Worker] = LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -61,7 +61,11 @@ class Decoders:
 
     @contextmanager
     def open_audio(
-        self, source: str | os.PathLike | bytes, sample_rate: int = SAMPLE_RATE, start_seconds: float = 0.0
+        self,
+        source: str | os.PathLike | bytes,
+        sample_rate: int = SAMPLE_RATE,
+        start_seconds: float = 0.0,
+        passages: Passages | None = None,
     ) -> Iterator["DecodedSound"]:
         """As `crnn.audio.open_audio`, but what is wrong with a sound may be said only when its blocks are read.
 
@@ -69,7 +73,7 @@ class Decoders:
             AudioError: also for a file that breaks the decoder, or on which it goes on without end.
         """
         with open_file(source) as (file, name):
-            sound = DecodedSound(self._idle, file, name, sample_rate, start_seconds)
+            sound = DecodedSound(self._idle, file, name, [sample_rate, start_seconds, passages])
             try:
                 yield sound
             finally:
@@ -79,12 +83,12 @@ class Decoders:
 class DecodedSound:
     """A file that `Decoders.open_audio` has opened; like `crnn.audio.Sound`."""
 
-    def __init__(
-        self, idle: "LifoQueue[_Worker]", file: BinaryIO, name: str, sample_rate: int, start_seconds: float
-    ) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, idle: "LifoQueue[_Worker]", file: BinaryIO, name: str, how: list) -> None:
+        self.sample_rate = how[0]
         self.notices: tuple[Notice, ...] = ()
-        self._idle, self._file, self._name, self._start_seconds = idle, file, name, start_seconds
+        self.starts_seconds: tuple[float, ...] = ()
+        self.duration_seconds: float | None = None
+        self._idle, self._file, self._name, self._how = idle, file, name, how
         self._blocks: Iterator[np.ndarray] | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -104,7 +108,7 @@ class DecodedSound:
         is_clean = False
         try:
             with _file_with_number(self._file) as file:
-                worker.ask(file, self._name, self.sample_rate, self._start_seconds)
+                worker.ask(file, self._name, self._how)
             while True:
                 kind, content = worker.receive()
                 if kind == _BLOCK:
@@ -113,7 +117,9 @@ class DecodedSound:
                 is_clean = True
                 if kind == _ERROR:
                     raise AudioError(content["message"], **content["values"])
-                self.notices = tuple(Notice(message, values) for message, values in content)
+                notices, starts_seconds, self.duration_seconds = content
+                self.notices = tuple(Notice(message, values) for message, values in notices)
+                self.starts_seconds = tuple(starts_seconds)
                 return
         except TimeoutError as error:
             raise AudioError(
@@ -137,10 +143,11 @@ class DecodedSound:
 class _Worker:
     """A process that runs `work`, and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
         self._start()
 
-    def ask(self, file: BinaryIO, name: str, sample_rate: int, start_seconds: float) -> None:
+    def ask(self, file: BinaryIO, name: str, how: list) -> None:
         """Let it decode a file that has a number. Raises OSError or EOFError where it dies or does not start."""
         if self._process.poll() is not None:  # killed while it had nothing to do
             self.restart()
@@ -149,8 +156,8 @@ class _Worker:
             if self.receive()[0] != _READY:
                 raise EOFError
             self._is_ready = True
-        self._connection.settimeout(STALL_SECONDS)
-        request = json.dumps([name, sample_rate, start_seconds]).encode()
+        self._connection.settimeout(self._stall_seconds)
+        request = json.dumps([name, *how]).encode()
         socket.send_fds(self._connection, [_ASK], [file.fileno()])
         self._connection.sendall(_HEAD.pack(_ASK, 0, len(request)) + request)
 
@@ -225,18 +232,19 @@ def _decode_next(connection: socket.socket) -> None:
             raise EOFError
         number = numbers[0] if kind == _ASK else None  # a _STOP may come when a song is over
     *_, size = _HEAD.unpack(_receive(connection, _HEAD.size))
-    name, sample_rate, start_seconds = json.loads(_receive(connection, size))
+    name, sample_rate, start_seconds, passages = json.loads(_receive(connection, size))
     _limit("RLIMIT_CPU", int(time.process_time()) + CPU_SECONDS)
     with os.fdopen(number, "rb") as file:
         file.seek(0)
         try:
-            with open_sound(file, name, sample_rate, start_seconds) as sound:
+            with open_sound(file, name, sample_rate, start_seconds, passages and Passages(*passages)) as sound:
                 for block in sound.blocks():
                     if select.select([connection], [], [], 0)[0]:  # a _STOP
                         break
                     connection.sendall(_HEAD.pack(_BLOCK, *block.shape))
                     connection.sendall(memoryview(block).cast("B"))
-            _send(connection, _END, [(notice.message, notice.values) for notice in sound.notices])
+            notices = [(notice.message, notice.values) for notice in sound.notices]
+            _send(connection, _END, [notices, sound.starts_seconds, sound.duration_seconds])
         except AudioError as error:
             _send(connection, _ERROR, {"message": error.message, "values": error.values})
 

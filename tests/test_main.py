@@ -172,7 +172,7 @@ def test_a_notice_about_the_model_is_passed_on(
 ) -> None:
     classifier = GenreClassifier.from_pretrained(model)
     classifier.origin = Origin("tiny", "This is the cached copy.")
-    monkeypatch.setattr(GenreClassifier, "from_pretrained", lambda source: classifier)
+    monkeypatch.setattr(GenreClassifier, "from_pretrained", lambda source, **options: classifier)
     assert main([str(songs["low"])]) == 0
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 1
@@ -190,10 +190,10 @@ def test_the_option_wins_over_the_environment(
 def test_interrupted(
     model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(self: GenreClassifier, source: Path) -> None:
+    def interrupt(self: GenreClassifier, source: Path, passages: None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(GenreClassifier, "predict", interrupt)
+    monkeypatch.setattr(GenreClassifier, "listen", interrupt)
     assert main([str(songs["low"])]) == 130
     assert capfd.readouterr() == ("", "")
 
