@@ -55,7 +55,7 @@ _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _FEWEST_BYTES_A_SECOND = 1_000
 _MOST_SECONDS = 3 * 3_600.0
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
-_PACKET_SECONDS = 0.01
+_PACKET_SECONDS = 0.02
 _SHARE_THAT_MAY_MISS = 0.02
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
@@ -466,12 +466,15 @@ class Sound:
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
         """The frames of a packet, which use up what is allowed."""
-        self._allowed_seconds -= _PACKET_SECONDS
-        frames = packet.decode()
-        for frame in frames:
-            n_samples = frame.samples * frame.layout.nb_channels
-            self._allowed_seconds -= max(frame.samples / max(frame.sample_rate, 1), n_samples / _SAMPLES_A_SECOND)
-        return frames
+        spent_seconds = 0.0
+        try:
+            frames = packet.decode()
+            for frame in frames:
+                n_samples = frame.samples * frame.layout.nb_channels
+                spent_seconds += max(frame.samples / max(frame.sample_rate, 1), n_samples / _SAMPLES_A_SECOND)
+            return frames
+        finally:
+            self._allowed_seconds -= max(spent_seconds, _PACKET_SECONDS)
 
 
 class _Kind(NamedTuple):
