@@ -105,6 +105,8 @@ def case(seed: int, number: int, host: str = "127.0.0.1:9", secret: str = "/etc/
     label, content = kind, whole(kind)
     for _ in range(random.choice([1, 1, 1, 2, 3])):
         change = CHANGES[random.integers(len(CHANGES))]
+        if not content:
+            break
         content = change(content, random)
         label += f", {change.__name__}"
     suffix = kind.split(".")[-1]
@@ -174,8 +176,8 @@ def put_extremes(content: bytes, random: np.random.Generator) -> bytes:
     changed = bytearray(content)
     for _ in range(random.integers(1, 5)):
         at, n_bytes = random.integers(0, min(len(content), 1_024) + 1), random.choice([1, 2, 4, 8])
-        value = EXTREMES[random.integers(len(EXTREMES))] % 256**n_bytes
-        changed[at : at + n_bytes] = value.to_bytes(n_bytes, ["little", "big"][random.integers(2)])
+        value = EXTREMES[random.integers(len(EXTREMES))] % 256 ** int(n_bytes)
+        changed[at : at + n_bytes] = value.to_bytes(int(n_bytes), ["little", "big"][random.integers(2)])
     return bytes(changed)
 
 

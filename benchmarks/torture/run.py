@@ -1,8 +1,8 @@
 """Broken files against decoder, workers, command line and page: `python benchmarks/torture/run.py`, or `make torture`.
 
 Each file has to be answered or refused with a sentence, within SECONDS of computing and MEGABYTES of memory; no process
-may crash, hang, print a traceback or open a connection. `--count N` files of `--seed S`, beginning with the traps, for at
-most `--seconds S` a way, through some `--ways` only. The exit status says whether all of that held.
+may crash, hang, print a traceback or open a connection. `--count N` files of `--seed S`, beginning with the traps, for
+at most `--seconds S` a way, through some `--ways` only. The exit status says whether all of that held.
 """
 
 import argparse
