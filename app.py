@@ -11,14 +11,17 @@ from functools import partial
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.web import page
+from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
 
@@ -84,6 +87,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     `choice`: whether visitors may try another model from the Hub.
     """
     happens = Page(classifier)
+    fetch_nothing()
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -107,6 +111,22 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
                 programs_tab(happens)
         gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
     return demo.queue(max_size=20)
+
+
+def fetch_nothing() -> None:
+    """Have Gradio fetch no address that a visitor names; the address of a song that is here already names that song."""
+
+    async def refuse(_: str) -> None:
+        raise gr.Error(NO_ADDRESSES, print_exception=False)
+
+    async def of_upload(url: str, cache_dir: str) -> str:
+        path = unquote(url.partition("/gradio_api/file=")[2])
+        if not path or not gr.utils.is_in_or_equal(path, cache_dir) or not Path(path).is_file():
+            await refuse(url)
+        return path
+
+    gr.processing_utils.async_ssrf_protected_get = refuse
+    gr.processing_utils.async_ssrf_protected_download = of_upload
 
 
 def song_input() -> gr.Audio:
@@ -341,6 +361,7 @@ def launch_options() -> dict:
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
+        "app_kwargs": {"middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder()))]},
     }
 
 

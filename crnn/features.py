@@ -124,7 +124,7 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
 
     That is what the loudest cells of the frames that sound exceed for a twentieth of the time, and for a second at
     least: no knock, click or pop moves it, nor does gain. What is louder is cut off. A log-mel that stands on its level
-    already stays as it is. Frames up to `silence_db` are silent; where all are, the log-mel is -80.
+    already stays as it is, if none of it was silent. Frames up to `silence_db` are silent; where all are, it is -80.
     """
     loudest = _loudest_cells(decibels)
     loudest = loudest[loudest > silence_db].sort(descending=True).values

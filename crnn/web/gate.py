@@ -1,0 +1,105 @@
+"""What is refused at the door: bodies without end, uploads that would fill the disk, addresses to be fetched."""
+
+import re
+import shutil
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from starlette.formparsers import MultiPartException
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MOST_BODY = 8 * 2**20  # bytes of a question; a passage of a recording has half as many
+MOST_TOLD = 32 * 2**20  # of one that has its songs in it, as language models send them
+MOST_UPLOAD = 4 * 2**30  # of all files of a folder
+KEPT_FREE = 2**30  # bytes of the disk that uploads leave
+UPLOAD = "/gradio_api/upload"
+ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
+NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
+NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
+
+
+class Gate:
+    """An ASGI application that stands before another one, `app`, whose uploads lie in the folder `uploads`."""
+
+    def __init__(self, app: Application, uploads: Path) -> None:
+        self.app = app
+        self.uploads = uploads
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer with a status and a sentence, or let the application answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path, has_begun, n_left = scope["path"], False, most_bytes(scope["path"])
+        announced = content_length(scope["headers"])
+        too_large = f"This is too large: at most {n_left // 2**20} MB are read."
+
+        async def bounded() -> Message:
+            nonlocal n_left
+            message = await receive()
+            if n_left is None:  # the body is complete
+                return message
+            n_left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" and path == UPLOAD:
+                # With this error Gradio throws away what it has of an upload; without, it would keep that for ever.
+                raise MultiPartException("The upload broke off.")
+            if n_left < 0:
+                raise MultiPartException(too_large)
+            if not message.get("more_body"):
+                n_left = None
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), NO_SNIFFING]
+            await send(message)
+
+        if ADDRESS.match(path):
+            await refuse(send, 403, NO_ADDRESSES)
+        elif announced > n_left:
+            await refuse(send, 413, too_large)
+        elif path == UPLOAD and not self.has_room(announced):
+            await refuse(send, 507, "The server has no room for more songs now: try again in an hour.")
+        else:
+            try:
+                await self.app(scope, bounded, watched)
+            except MultiPartException as error:
+                if not has_begun:
+                    await refuse(send, 413, error.message)
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Whether the disk has room for so many bytes of songs."""
+        there = next(folder for folder in (self.uploads, *self.uploads.parents) if folder.is_dir())
+        return shutil.disk_usage(there).free - n_bytes > KEPT_FREE
+
+
+def most_bytes(path: str) -> int:
+    """How many bytes the body of a request to a path may have."""
+    if path == UPLOAD:
+        return MOST_UPLOAD
+    return MOST_TOLD if path.startswith("/gradio_api/mcp") else MOST_BODY
+
+
+def content_length(headers: list[tuple[bytes, bytes]]) -> int:
+    """What a request says that its body has, in bytes; 0 if it says nothing, or no number."""
+    length = dict(headers).get(b"content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+async def refuse(send: Send, status: int, sentence: str) -> None:
+    """Answer with a sentence, and read no more of this connection."""
+    body = sentence.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

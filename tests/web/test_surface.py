@@ -1,0 +1,271 @@
+"""What strangers send to the running page: what is not theirs is refused, and nothing is fetched for them."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+import torch
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+import app
+from crnn.checkpoint import Origin
+from crnn.inference import GenreClassifier
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.web import gate
+
+MARKUP = "<img src=x onerror=alert(1)>"
+META = {"_type": "gradio.FileData"}
+BOUNDARY = {"Content-Type": "multipart/form-data; boundary=b"}
+PART = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp3"\r\nContent-Type: audio/mpeg\r\n\r\n'
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def client(uploads: Path) -> Iterator[httpx.Client]:
+    """What asks the page, which is served with a tiny model of a stranger."""
+    torch.manual_seed(0)
+    config = CRNNConfig(
+        genres=(MARKUP, "jazz"), channels=(4, 4), mel_pools=(8, 16), time_pools=(4, 4), recurrent_size=4
+    )
+    classifier = GenreClassifier(CRNN(config).eval(), Origin(MARKUP, MARKUP, card=MARKUP))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        demo = app.build_demo(classifier)
+        options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+        _, url, _ = demo.launch(**app.launch_options(), **options)
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            yield client
+        demo.close()
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator["Inside"]:
+    """A server that is not to be reached from outside."""
+    server = Inside(("127.0.0.1", 0), Asked)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Inside(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.asked = []
+        self.url = f"http://127.0.0.1:{self.server_port}/a.wav"
+
+
+class Asked(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"a secret")
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+@pytest.fixture
+def song(tmp_path: Path, write_wav: Callable, tone: Callable) -> bytes:
+    return write_wav(tmp_path / "song.wav", tone(2)).read_bytes()
+
+
+def ask(client: httpx.Client, *data: object, name: str = "classify") -> tuple[str, object]:
+    """How a question to the API ends, "complete" or "error", and what is answered."""
+    asked = client.post(f"/gradio_api/call/{name}", json={"data": data})
+    told = client.get(f"/gradio_api/call/{name}/{asked.json()['event_id']}").text
+    event, _, answer = told.partition("\n")
+    return event.removeprefix("event: "), json.loads(answer.strip().removeprefix("data: "))
+
+
+def upload(client: httpx.Client, content: bytes, name: str = "song.wav") -> str:
+    """The path that an upload gets."""
+    return client.post("/gradio_api/upload", files={"files": (name, content)}).json()[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=%2Fetc%2Fpasswd",
+        "/gradio_api/file=..%2f..%2fetc%2fpasswd",
+        "/gradio_api/file=file:///etc/passwd",
+        "/gradio_api/file=/proc/self/environ",
+        f"/gradio_api/file={app.__file__}",
+        f"/gradio_api/file={app.EXAMPLES}/../models/crnn-transfer/config.json",
+        f"/gradio_api/file={app.EXAMPLES}/%2e%2e/models/crnn-transfer/config.json",
+        "/gradio_api/file=/etc/passwd%00.mp3",
+        "/gradio_api/proxy=http://127.0.0.1/",
+        "/static/..%2f..%2froutes.py",
+        "/assets/..%2f..%2f..%2froutes.py",
+        "/svelte/..%2f..%2f..%2fetc%2fpasswd",
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/run-history/buckets",
+        "/gradio_api/vibe-code",
+    ],
+)
+def test_nothing_but_uploads_and_examples_is_served(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code in (400, 403, 404)
+    assert "root:" not in answer.text
+    example = next(app.EXAMPLES.glob("*.mp3"))
+    assert client.get(f"/gradio_api/file={example}").content == example.read_bytes()
+
+
+def test_uploads_cannot_be_listed_or_guessed(client: httpx.Client, uploads: Path, song: bytes) -> None:
+    """Their folders have names of 64 signs that depend on a number which the server has drawn."""
+    path = Path(upload(client, song))
+    assert client.get(f"/gradio_api/file={path}").content == song
+    assert len(path.parent.name) == 64
+    for folder in (uploads, path.parent, path.parent.parent):
+        assert client.get(f"/gradio_api/file={folder}/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "file:///etc/passwd", app.__file__, "{uploads}/../x", "", "concat:/etc/passwd"]
+)
+def test_only_what_was_uploaded_is_heard(client: httpx.Client, uploads: Path, path: str) -> None:
+    file = {"path": path.format(uploads=uploads), "meta": META}
+    for data, name in ((file, "classify"), ([file], "classify_batch"), ({**file, "is_stream": True}, "classify")):
+        assert ask(client, data, name=name)[0] == "error"
+
+
+def test_nothing_is_fetched_for_a_visitor(
+    client: httpx.Client, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where Gradio would take the address for a public one."""
+    monkeypatch.setattr("safehttpx.is_public_ip", lambda _: True)
+    for url in (inside.url, inside.url.replace("127.0.0.1", "localhost"), inside.url.replace("http:", "HTTP:")):
+        for file in ({"path": url}, {"path": "x", "url": url}, {"path": url, "is_stream": True}):
+            assert ask(client, {**file, "meta": META})[0] == "error"
+            assert ask(client, [{**file, "meta": META}], name="classify_batch")[0] in ("error", "complete")
+        answer = client.get(f"/gradio_api/file={url}")
+        assert (answer.status_code, answer.text) == (403, gate.NO_ADDRESSES)
+    event, told = ask(client, {"path": inside.url, "meta": META})
+    assert (event, told["error"]) == ("error", gate.NO_ADDRESSES)
+    assert not inside.asked
+    httpx.get(inside.url, trust_env=False)
+    assert inside.asked  # it would have noticed
+
+
+def test_a_language_model_names_an_upload_but_no_other_address(
+    client: httpx.Client, inside: Inside, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safehttpx.is_public_ip", lambda _: True)
+    own = f"{client.base_url}gradio_api/file={upload(client, song)}"
+    foreign = f"{client.base_url}gradio_api/file={app.__file__}"
+
+    async def ask_tools() -> list:
+        async with (
+            streamablehttp_client(f"{client.base_url}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            return [await session.call_tool("classify", {"song": url}) for url in (own, inside.url, foreign)]
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(asyncio.run, ask_tools()).result()
+    assert [answer.isError for answer in answers] == [False, True, True]
+    assert "'probabilities'" in answers[0].content[0].text
+    assert not inside.asked
+
+
+def test_a_body_without_end_is_not_read(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MOST_BODY", 2**20)
+    body = b'{"data": ["' + b"a" * 2**20 + b'"]}'
+    answer = client.post("/gradio_api/call/classify", content=body)
+    assert (answer.status_code, answer.text) == (413, "This is too large: at most 1 MB are read.")
+    unannounced = iter([body])
+    assert client.post("/gradio_api/call/classify", content=unannounced).status_code in (400, 413)
+    assert client.post("/gradio_api/call/classify", json={"data": [None]}).status_code == 200
+
+
+def test_a_flood_of_headers_is_refused(client: httpx.Client) -> None:
+    for headers in (b"X: " + b"a" * 2**20, b"\r\n".join(b"X-%d: a" % n for n in range(50_000))):
+        answer = say(client, b"GET / HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n")
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431")) or not answer  # or cut off
+
+
+def say(client: httpx.Client, request: bytes) -> bytes:
+    """The first bytes of what is answered to these, none if the connection is cut."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as connection:
+        try:
+            connection.sendall(request)
+            return connection.recv(100)
+        except OSError:
+            return b""
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(client: httpx.Client, uploads: Path) -> None:
+    before = files_in(uploads)
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+    head += b"".join(f"{name}: {value}\r\n".encode() for name, value in BOUNDARY.items())
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(head + b"\r\n" + PART + b"a" * 2**20)
+        wait_until(lambda: files_in(uploads) != before)
+    wait_until(lambda: files_in(uploads) == before)
+
+
+def files_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_uploads_do_not_fill_the_disk(client: httpx.Client, song: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "KEPT_FREE", 2**60)
+    answer = client.post("/gradio_api/upload", files={"files": ("song.wav", song)})
+    assert answer.status_code == 507
+    assert "no room" in answer.text
+    monkeypatch.undo()
+    assert upload(client, song)
+
+
+def test_other_sites_do_not_read_the_page_of_ones_own_computer(client: httpx.Client) -> None:
+    answer = client.get("/config", headers={"Origin": "http://elsewhere.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    form = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what needs no leave from the browser
+    assert client.post("/gradio_api/call/classify", content=b'{"data": [null]}', headers=form).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["../../evil.wav", "/etc/evil.wav", f"{MARKUP}.wav", "evil.html", "..\\..\\evil.wav"])
+def test_no_name_leads_elsewhere_or_becomes_a_page(client: httpx.Client, uploads: Path, name: str) -> None:
+    path = Path(upload(client, MARKUP.encode(), name))
+    assert path.resolve().is_relative_to(uploads)
+    answer = client.get(f"/gradio_api/file={path}")
+    kind, sniffing = answer.headers["content-type"], answer.headers["x-content-type-options"]
+    assert "html" not in kind
+    assert sniffing == "nosniff"
+
+
+def test_a_strangers_model_says_no_markup(client: httpx.Client, song: bytes) -> None:
+    """Its genres, name and notice in what the page is made of; the card is Markdown without HTML."""
+    config = client.get("/config").json()
+    values = [component["props"].get("value") for component in config["components"]]
+    assert any(isinstance(value, str) and "&lt;img src=x onerror" in value for value in values)
+    assert not any(isinstance(value, str) and "<img src=x" in value for value in values)
+    event, (answer,) = ask(client, {"path": upload(client, song), "meta": META})
+    assert event == "complete"
+    assert MARKUP in answer["probabilities"]  # data, for programs
