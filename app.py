@@ -374,6 +374,15 @@ def please_zerogpu() -> None:
     spaces.GPU(lambda: None)
 
 
+def ask_oneself_directly() -> None:
+    """Leave this computer to no proxy that the environment names: Gradio asks the page itself whether it is up."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    others = [host.strip() for host in named.split(",") if host.strip()]
+    if "*" not in others:
+        own = ["localhost", "127.0.0.1", "::1", *filter(None, [os.environ.get("GRADIO_SERVER_NAME")])]
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
+
+
 @contextmanager
 def decoding() -> Iterator[Opener]:
     """What opens the visitors' songs: processes of their own, but for Windows."""
@@ -406,6 +415,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
     args = parse_args(argv)
     please_zerogpu()
+    ask_oneself_directly()
     try:
         with decoding() as opener:
             classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener)

@@ -1,5 +1,6 @@
 """Where a model comes from (the Hub, a folder, the bundled ones) and how it is saved."""
 
+import errno
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from crnn.bundle import ASSETS
 from crnn.features import FEATURE_SETTINGS, N_MELS
+from crnn.hub import SILENT, why_unreached
 from crnn.network.fronts import front_of
 from crnn.network.model import CONFIG_VERSION, CRNN, CRNNConfig
 
@@ -49,6 +51,7 @@ MOST_BYTES = {
 }
 MOST_HEADER_BYTES = 1_000_000  # of the weights: its list of tensors, which takes long to read if it is long
 MOST_NAME = 200  # characters of a model that a stranger names
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # some come without a file's name
 HUB_ADDRESS = "https://huggingface.co/"
 HUB_TIMEOUT_SECONDS = 4.0  # for the Hub's first answer; its client alone would go on trying for 23 s and more
 
@@ -212,12 +215,15 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
 
 
 def trouble(error: Exception, place: str | None = None) -> str:
-    """Why a download failed, as the first half of a sentence; `place` stands for a path that nobody should see."""
+    """Why a download failed, as the first half of a sentence.
+
+    `place` stands for a path that nobody should see, nor anything else of this machine.
+    """
     if isinstance(error, HfHubHTTPError):
         return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
-    if isinstance(error, OSError) and error.filename:
-        return f"{place or error.filename} cannot be written ({error.strerror})"
-    return "The Hub does not answer"
+    if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
+        return f"{place or error.filename or 'The cache'} cannot be written ({error.strerror})"
+    return SILENT.format(host="The Hub") if place else why_unreached(error, "The Hub")
 
 
 def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:

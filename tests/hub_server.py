@@ -8,6 +8,7 @@ import socket
 import struct
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from ssl import SSLContext
 from threading import Event, Thread
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
@@ -61,6 +62,10 @@ class HubServer:
         self.branches.setdefault(repo, {})[branch] = commit
         self.messages[commit] = message
         return commit
+
+    def encrypt(self, context: SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def stop(self) -> None:
         """Let go of every connection and refuse new ones."""

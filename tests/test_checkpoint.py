@@ -1,8 +1,11 @@
 """Checkpoints: exact round trips, refusals that a person understands, and the Hub in its good and bad hours."""
 
+import errno
 import json
 import os
 import pickle
+import ssl
+import subprocess
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -712,8 +715,49 @@ def test_offline_mode_uses_the_cache(
     hub.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert_same(load_checkpoint(REPO)[0], tiny_model)
-    assert "has not been downloaded before" in refusal("someone/unknown")
+    assert load_checkpoint(REPO)[1].notice.startswith("HF_HUB_OFFLINE is set")
+    unknown = refusal("someone/unknown")
+    assert unknown.startswith("HF_HUB_OFFLINE is set")
+    assert "has not been downloaded before" in unknown
     assert not hub.requests
+
+
+def test_a_certificate_that_is_not_trusted_is_said(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a company's proxy reads along. A visitor is not told of it, and HTTPS without TLS is another fault."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        hub.url.replace("http:", "https:") + "/{repo_id}/{revision}/{filename}",
+    )
+    assert refusal(REPO) == f"The Hub does not answer, and {REPO} has not been downloaded before."
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    hub.encrypt(context)
+    assert refusal(REPO).startswith("The Hub shows a certificate that is not trusted here")
+    assert "SSL_CERT_FILE" in refusal(REPO)
+    assert refusal(REPO, load_public).startswith("The Hub does not answer")
+
+
+def test_a_full_disk_is_said(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's error does not name a file."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    hub.push(REPO, folder)
+    monkeypatch.setattr(checkpoint, "hf_hub_download", fail)
+    monkeypatch.setattr(checkpoint, "cached", lambda *_: None)
+    for load in (load_checkpoint, load_public):
+        assert refusal(REPO, load).startswith("The cache cannot be written (No space left on device)")
 
 
 def test_what_the_hub_does_not_have_is_said(hub: HubServer, folder: Path) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import proxy_bypass_environment
 
 import gradio as gr
+import httpx
 import pytest
 import yaml
+from hub_server import HubServer
 
 import app
 from crnn import checkpoint
@@ -65,6 +68,30 @@ def test_a_host_chooses_the_model_and_a_missing_one_is_no_end(
     assert [origin.name for origin in asked] == ["crnn-scratch (bundled)", f"{checkpoint.DEFAULT_MODEL} (bundled)"]
     assert asked[0].notice is None
     assert asked[1].notice.startswith("There is no model 'no-such-model'")
+
+
+@pytest.mark.parametrize("excluded", [{}, {"NO_PROXY": "elsewhere.example"}, {"no_proxy": "elsewhere.example"}])
+def test_no_proxy_is_asked_for_the_page_itself(
+    excluded: dict[str, str], hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio asks its own page whether it is up, by httpx; what is excluded already stays so."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, excluded.get(name, ""))
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(httpx.ConnectError):
+        httpx.head(hub.url)
+    answers = []
+    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: answers.append(httpx.head(hub.url)))
+    monkeypatch.delenv(checkpoint.MODEL_VARIABLE, raising=False)
+    assert app.main([]) == 0
+    assert len(answers) == 1
+    assert proxy_bypass_environment("elsewhere.example") == bool(excluded)
+
+
+def test_a_socks_proxy_in_the_environment_ends_no_start() -> None:
+    for transport in (httpx.HTTPTransport, httpx.AsyncHTTPTransport):
+        transport(proxy="socks5://127.0.0.1:9")
 
 
 def test_the_readme_configures_a_space() -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from crnn.data.names import GENRES
 from crnn.features import DatasetError
+from crnn.hub import why_unreached
 
 HUB_DATASET = "marsyas/gtzan"
 ARCHIVE = "data/genres.tar.gz"
@@ -76,7 +77,7 @@ def reason_of(error: Exception) -> str:
     """Why a download came to an end, for the person."""
     if isinstance(error, HfHubHTTPError):
         return f"it answers {error.response.status_code}"
-    return getattr(error, "strerror", None) or "it does not answer"
+    return getattr(error, "strerror", None) or why_unreached(error, "it")
 
 
 def complete(partial: Path, url: str, size: int, name: str, headers: Mapping[str, str] | None = None) -> None:

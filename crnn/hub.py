@@ -1,0 +1,35 @@
+"""Why another server was not reached, in words."""
+
+from collections.abc import Iterator
+from ssl import SSLCertVerificationError
+
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+OFFLINE = "HF_HUB_OFFLINE is set, so that nothing is asked"
+UNTRUSTED = (
+    "{host} shows a certificate that is not trusted here, as behind a proxy that reads along: "
+    "SSL_CERT_FILE may name the one of that proxy"
+)
+PROXY = "{host} is not reached through the proxy that the environment names"
+SILENT = "{host} does not answer"
+
+
+def why_unreached(error: BaseException, host: str) -> str:
+    """The beginning of a sentence about a request that failed; `host` is what it calls the server."""
+    for cause in causes(error):
+        if isinstance(cause, OfflineModeIsEnabled):
+            return OFFLINE
+        if isinstance(cause, SSLCertVerificationError):
+            return UNTRUSTED.format(host=host)
+        if type(cause).__name__ == "ProxyError":  # of whichever HTTP library the Hub's client has
+            return PROXY.format(host=host)
+    return SILENT.format(host=host)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it, each once."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
