@@ -19,7 +19,6 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 
 from safetensors import SafetensorError
 
-from crnn import plots
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
@@ -290,6 +289,8 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
 
 def run_compare(args: argparse.Namespace) -> None:
     """Print the figures of runs and what differs between them, and draw the curves of those that have any."""
+    from crnn import plots  # noqa: PLC0415
+
     if unfinished := next((run for run in args.runs if (run / UNFINISHED).exists()), None):
         raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
     runs = [read_run(folder) for folder in args.runs]

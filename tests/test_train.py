@@ -35,6 +35,8 @@ from crnn.training.fit import Epoch
 from crnn.training.recipes import NETWORK, RECIPES
 from train import load_dataset, main, parse_args
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
 
@@ -65,9 +67,21 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody works with the music: its log-mels stay in data/."""
+    return tmp_path_factory.mktemp("desk")
+
+
+@pytest.fixture
+def at_the_desk(desk: Path, own_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept there is there for this test."""
+    monkeypatch.setattr(train, "DATA", desk / "data")
+
+
+@pytest.fixture(scope="module")
+def run(music: Path, desk: Path) -> tuple[Path, subprocess.CompletedProcess]:
     """One real training as a user would start it."""
-    out = tmp_path_factory.mktemp("runs") / "first"
+    out = desk / "first"
     command = [
         sys.executable,
         ROOT / "train.py",
@@ -84,7 +98,7 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
         "--seed",
         "1",
     ]
-    return out, subprocess.run(command, cwd=out.parent, capture_output=True, text=True, check=False, timeout=300)
+    return out, subprocess.run(command, cwd=desk, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -133,6 +147,7 @@ def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.Complet
     assert "drone" in card
 
 
+@pytest.mark.usefixtures("at_the_desk")
 @pytest.mark.parametrize(("split", "model"), [("valid", "validated"), ("test", "model")])
 def test_evaluate_gives_the_figures_of_the_run(
     run: tuple[Path, subprocess.CompletedProcess],
@@ -157,6 +172,7 @@ def test_evaluate_gives_the_figures_of_the_run(
     assert "hiss & noise" in printed
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_what_a_model_was_trained_on_is_no_test_of_it(
     run: tuple[Path, subprocess.CompletedProcess], music: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -165,6 +181,7 @@ def test_what_a_model_was_trained_on_is_no_test_of_it(
         assert ("say nothing about other songs" in capsys.readouterr().err) == noticed
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_without_refit_the_validated_model_is_the_model(music: Path, tmp_path: Path) -> None:
     options = ["--config", "scratch", "--epochs", "1", "--no-refit"]
     assert main(["--data", str(music), "--out", str(tmp_path), *options]) == 0
@@ -186,7 +203,7 @@ def test_the_recipe_decides_the_network() -> None:
     assert (transfer.front, transfer.members) == ("choi+mn04+won", 3)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert transfer.training.thaw == 0.5
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.8, 4, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 1, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
@@ -244,6 +261,7 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
     assert main(["evaluate", "--model", str(next(tmp_path.glob("runs/*/model"))), "--split", "all"]) == 0
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_a_leaking_split_is_named_wherever_its_figures_are(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -278,6 +296,14 @@ def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pyte
     assert "by track" in load_dataset(parse_args([*artists, "--groups", "none"])).protocol
     assert main([*data, "--groups", "artist"]) == 2
     assert "give --artists" in capsys.readouterr().err
+
+
+def test_import_loads_nothing_that_only_some_processes_need() -> None:
+    """Every process of an extraction, of a fold and of a training in several would wait seconds for it."""
+    late = {"gradio", "librosa", "matplotlib", "scipy", "sklearn"}
+    script = f"import sys, train; print({late} & sys.modules.keys())"
+    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
 
 
 def test_train_is_the_default_command() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from crnn.data.clips import Clips
@@ -32,6 +31,8 @@ def fold_indices(
 
     Raises TrainingError if there are too few clips, or groups, of a genre for so many folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
+
     names = np.arange(len(labels)) if groups is None else np.array(groups)
     fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
     if not 2 <= n_folds <= fewest:

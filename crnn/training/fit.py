@@ -1,7 +1,6 @@
 """Fit a CRNN to clips, epoch by epoch: knows tensors and labels, not where they come from."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -58,10 +57,10 @@ def fit(
     Raises TrainingError if the loss is not a number any more or `state` is of another training, and OSError if it
     cannot be written.
     """
-    trainer = Trainer(model, train, config, augmentation, valid)
+    trainer = Trainer(model, train, config, augmentation, valid, progress)
     settings = settings_of(trainer, train, valid) if state else {}
     history, best = gone_on(trainer, state, settings)
-    with progress_bar(trainer, len(history), progress) as bar:
+    with progress_bar(trainer, len(history)) as bar:
         for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
             if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
                 break
@@ -92,14 +91,14 @@ def keep(trainer: Trainer, state: Path, settings: dict, history: Sequence[Epoch]
         write_state(state, settings, stands)
 
 
-def progress_bar(trainer: Trainer, n_epochs: int, visible: bool) -> tqdm:
+def progress_bar(trainer: Trainer, n_epochs: int) -> tqdm:
     """A bar of the batches of a training of which some epochs are over."""
     return tqdm(
         total=trainer.steps,
         initial=n_epochs * trainer.steps // trainer.config.epochs,
         unit="batch",
         dynamic_ncols=True,
-        disable=not (visible and trainer.accelerator.is_main_process and sys.stderr.isatty()),
+        disable=not trainer.shows_progress,
     )
 
 

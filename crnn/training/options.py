@@ -131,15 +131,21 @@ def by_recipe(value_of: Callable[[Recipe], Any]) -> str:
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     """How long and how fast."""
     for name, kind, meaning in (
-        ("epochs", int, "passes over the training clips"),
-        ("batch_size", int, "clips in a batch"),
-        ("lr", float, "highest learning rate of the cycle"),
-        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
-        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
+        ("epochs", positive(int), "passes over the training clips"),
+        ("batch_size", positive(int), "clips in a batch"),
+        ("lr", positive(float), "highest learning rate of the cycle"),
+        ("pretrained_lr", positive(float), "that of layers that are trained further, as a share of it"),
+        ("thaw", share, "share of the epochs for which weights that others published rest"),
+        ("copies", count, "augmented copies of each clip that they hear meanwhile, 0 for another in each epoch"),
+        (
+            "accumulation",
+            positive(int),
+            "parts in which a batch is computed that is too large for the memory of a device",
+        ),
     ):
         defaults = by_recipe(lambda recipe, name=name: f"{getattr(recipe.training, name):g}")
         option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {defaults})"
-        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
+        parser.add_argument(option, type=kind, default=argparse.SUPPRESS, help=text)
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -276,6 +282,22 @@ def positive(kind: type) -> type:
         return value
 
     return number
+
+
+def count(text: str) -> int:
+    """An argparse type for a whole number from 0 up."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type for a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    return value
 
 
 def device(text: str) -> str:

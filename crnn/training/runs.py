@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crnn import plots
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset, has_heard
@@ -212,6 +211,8 @@ def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epo
     for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
         (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         write_history(folder, history)
+    from crnn import plots  # noqa: PLC0415
+
     plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
     for part in {"valid", "test"} & record.keys():
         write_figures(out, part, record[part])
@@ -227,6 +228,8 @@ def write_history(folder: Path, history: list[Epoch]) -> None:
 
 def write_figures(out: Path, part: str, figures: dict) -> None:
     """Draw confusion-<part>.png and reliability-<part>.png."""
+    from crnn import plots  # noqa: PLC0415 (only who draws needs Matplotlib)
+
     plots.confusion_matrix(figures["confusion"], figures["genres"]).savefig(out / f"confusion-{part}.png")
     plots.reliability(figures["reliability"]).savefig(out / f"reliability-{part}.png")
 

@@ -20,6 +20,8 @@ from crnn.data.extraction import extract_features
 from crnn.data.gtzan import find_tracks
 from crnn.features import SAMPLE_RATE, DatasetError, LogMel, n_frames_of, to_levels
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 
 
