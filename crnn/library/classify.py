@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -267,6 +266,7 @@ class Report:
         self._counts: Counter[str] = Counter()
         self._since = time.monotonic()
         self._named: list[Path] = []
+        self._total: int | None = None  # of the songs, as soon as they are counted
         self._is_watching = False
 
     def walk(self, named: list[Path]) -> "Walk":
@@ -292,12 +292,11 @@ class Report:
         is_in_the_way = self._args.quiet or self._is_watching or (self._args.out is None and sys.stdout.isatty())
         bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
         if not bar.disable:  # how many there are is found out meanwhile
-            Thread(target=partial(self._count, bar), name="counting", daemon=True).start()
+            Thread(target=self._count, name="counting", daemon=True).start()
         return bar
 
-    def _count(self, bar: "tqdm") -> None:
-        total = sum(1 for _ in self.walk(self._named))
-        bar.total = total - self._counts["before"]
+    def _count(self) -> None:
+        self._total = sum(1 for _ in self.walk(self._named))
 
     def heard(self, file: "File", answer: "Prediction | ValueError", bar: "tqdm") -> None:
         """One more."""
@@ -309,6 +308,7 @@ class Report:
                 self._counts["heard"] += 1
                 for notice in () if self._args.quiet else answer.notices:
                     complain(f"{file.path}: {notice}")
+        bar.total = self._total and self._total - self._counts["before"]
         bar.update()
 
     def walked(self, walk: "Walk") -> None:
