@@ -66,11 +66,11 @@ class Listener(GenreClassifier):
         self.may_answer = Event()
         self.may_answer.set()
 
-    def _predict(self, blocks):
+    def _listen(self, blocks, is_parted=False):
         waveform = np.concatenate(list(blocks), axis=1)
         self.heard.append(waveform[0])
         assert self.may_answer.wait(60)
-        return super()._predict([waveform])
+        return super()._listen([waveform], is_parted)
 
 
 def write_wav(path, waveform, sample_rate=SAMPLE_RATE):
@@ -828,6 +828,45 @@ def test_song_of_the_visit_is_opened_again(page_, songs, classifier):
     wait_for_sound(page_)
     go(page_, "songs")
     expect(page_.locator("#songs tbody tr")).to_have_count(2)
+
+
+def test_songs_lie_on_a_map_by_likeness(page_, songs, classifier, tmp_path):
+    paths = {"tone.wav": songs["tone"], "noise.wav": songs["noise"]}
+    paths["low.wav"] = write_wav(tmp_path / "low.wav", tone(200, 15))
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", [*paths.values(), songs["silence"]])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 4 of 4.")
+    heard = {name: classifier.predict(path) for name, path in paths.items()}
+    vectors = {name: answer.embedding / np.linalg.norm(answer.embedding) for name, answer in heard.items()}
+    dots = page_.locator("#songs .map").get_by_role("button", name=".wav", exact=False).and_(page_.locator("g"))
+    expect(dots).to_have_count(3)  # silence sounds like nothing
+    colours = plots.genre_colours(GENRES)
+    at = {}
+    for name, answer in heard.items():
+        first = next(iter(answer.probabilities))
+        dot = dots.and_(page_.get_by_role("button", name=f"{name} {first}"))
+        dot.focus()
+        others = sorted(vectors.keys() - {name}, key=lambda other: -vectors[name] @ vectors[other])
+        expect(page_.locator("#songs .near button")).to_have_text(others)
+        expect(page_.locator("#songs .near")).to_contain_text(f"Nearest to {name}:")
+        circle = dot.locator("circle").last
+        expect(circle).to_have_attribute("fill", colours[first])
+        at[name] = np.array([float(circle.get_attribute(side)) for side in ("cx", "cy")])
+    pairs = [("tone.wav", "low.wav"), ("tone.wav", "noise.wav"), ("low.wav", "noise.wav")]
+    distances = [np.linalg.norm(vectors[a] - vectors[b]) for a, b in pairs]  # of three songs, two dimensions hold all
+    assert np.corrcoef([np.linalg.norm(at[a] - at[b]) for a, b in pairs], distances)[0, 1] > 0.999
+    order = sorted(at, key=lambda name: at[name][0])
+    page_.keyboard.press("Home")
+    for name in order:
+        expect(page_.locator("#songs .map g:focus")).to_have_attribute("aria-pressed", "true")
+        expect(page_.locator("#songs .near")).to_contain_text(name + ":")
+        page_.keyboard.press("ArrowRight")
+    violations = Axe().run(page_, context="#songs .map").response["violations"]
+    assert not violations, [violation["id"] for violation in violations]
+    page_.select_option("#language", "de")
+    expect(page_.locator("#songs .near")).to_contain_text(f"Am nächsten an {order[-1]}:")
+    page_.locator("#songs .map g:focus, #songs .map g[aria-pressed=true]").first.press("Enter")
+    expect(page_.locator("#view [data-part=name]")).to_have_text(order[-1])
 
 
 def test_folder_of_songs(page_, songs, tmp_path):
