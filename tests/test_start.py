@@ -8,6 +8,8 @@ import pytest
 
 from crnn.__main__ import COMMANDS
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "numpy", "av", "pyarrow", "huggingface_hub", "tqdm")
 

@@ -32,6 +32,7 @@ MOST = {
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
+UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4

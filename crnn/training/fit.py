@@ -41,6 +41,7 @@ def fit(
     progress: bool = True,
     state: Path | None = None,
     stop_after: int | None = None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train `model` and return the average of its weights after the last epoch, on the CPU, and the history.
 
@@ -50,6 +51,7 @@ def fit(
 
     With `state`, a file, all that the next epoch depends on is saved there before each call of `on_epoch`, and what is
     there already is gone on from: on the same machine it comes to the same weights and history as without a break.
+    `notice` is told if it was on another device.
 
     Processes that a launcher started train one model together when each calls this with the same arguments; the result
     is the same in all of them, and the first one writes `state`.
@@ -59,7 +61,7 @@ def fit(
     """
     trainer = Trainer(model, train, config, augmentation, valid, progress)
     settings = settings_of(trainer, train, valid) if state else {}
-    history, best = gone_on(trainer, state, settings)
+    history, best = gone_on(trainer, state, settings, notice)
     with progress_bar(trainer, len(history)) as bar:
         for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
             if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
@@ -74,9 +76,11 @@ def fit(
     return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
 
 
-def gone_on(trainer: Trainer, state: Path | None, settings: dict) -> tuple[list[Epoch], dict]:
+def gone_on(
+    trainer: Trainer, state: Path | None, settings: dict, notice: Callable[[str], None]
+) -> tuple[list[Epoch], dict]:
     """The history and the best weights so far, and the trainer as it stood: what `state` has, or a beginning."""
-    saved = read_state(state, settings) if state else None
+    saved = read_state(state, settings, notice) if state else None
     if saved is None:
         return [], trainer.average.module.state_dict()
     best = saved["best"] or trainer.average.module.state_dict()

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from crnn.data.gtzan import SPLITS
+from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.network.devices import best_device, best_precision
+from crnn.network.devices import best_device, best_precision, is_here
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
@@ -251,7 +252,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where the clips come from."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
-    source.add_argument("--data", type=Path, metavar="DIR", help="a folder of genre folders with audio files")
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of genre folders with audio files; they may lie in folders named train, valid and test",
+    )
+    parser.add_argument(
+        "--accept",
+        nargs="+",
+        choices=ACCEPTABLE,
+        default=[],
+        metavar="NAME",
+        help="go on in spite of what a look at the data found: "
+        + "; ".join(f"{name}, {what}" for name, what in ACCEPTABLE.items()),
+    )
 
 
 def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
@@ -262,7 +277,7 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
         dest="protocol",
         help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
         "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
-        "(default: fault-filtered for GTZAN, random otherwise)",
+        "(default: that of the folders, if they are named after parts; fault-filtered for GTZAN, random otherwise)",
     )
     parser.add_argument(
         "--groups",
@@ -302,14 +317,21 @@ def share(text: str) -> float:
 
 def device(text: str) -> str:
     """An argparse type for a device that is there."""
-    try:
-        named = torch.device(text)
-        is_here = (named.index or 0) < torch.get_device_module(named).device_count()
-    except RuntimeError:
-        is_here = False
-    if not is_here:
+    if not is_here(text):
         raise argparse.ArgumentTypeError(f"there is no device {text} here")
     return text
+
+
+def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """Arguments without `--device`, and the last device that they name."""
+    rest, named, given = [], None, iter(argv)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--de") and "--device".startswith(name):  # it may be shortened
+            named = value if equals else next(given, None)
+        else:
+            rest.append(argument)
+    return rest, named
 
 
 def describe(augmentation: Augmentation) -> str:

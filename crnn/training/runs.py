@@ -117,6 +117,7 @@ def fit_recipe(
             on_epoch,
             state=out / UNFINISHED / f"{parts}.pt",
             stop_after=stop_after,
+            notice=lambda text: print(f"train.py: {text}", file=sys.stderr) if here.is_main_process else None,
         )
     model.config = replace(model.config, trained_on=recipe.trained_on(dataset.protocol, parts))
     return model, history
@@ -213,7 +214,7 @@ def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epo
         write_history(folder, history)
     from crnn import plots  # noqa: PLC0415
 
-    plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
+    plots.save_picture(plots.curves([asdict(epoch) for epoch in history]), out / "curves.png")
     for part in {"valid", "test"} & record.keys():
         write_figures(out, part, record[part])
 
@@ -230,8 +231,8 @@ def write_figures(out: Path, part: str, figures: dict) -> None:
     """Draw confusion-<part>.png and reliability-<part>.png."""
     from crnn import plots  # noqa: PLC0415 (only who draws needs Matplotlib)
 
-    plots.confusion_matrix(figures["confusion"], figures["genres"]).savefig(out / f"confusion-{part}.png")
-    plots.reliability(figures["reliability"]).savefig(out / f"reliability-{part}.png")
+    plots.save_picture(plots.confusion_matrix(figures["confusion"], figures["genres"]), out / f"confusion-{part}.png")
+    plots.save_picture(plots.reliability(figures["reliability"]), out / f"reliability-{part}.png")
 
 
 def print_figures(part: str, figures: dict) -> None:
