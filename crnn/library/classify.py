@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -18,6 +17,7 @@ from crnn.terminal import INTERRUPTED, complain, printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from crnn.audio import Passages
     from crnn.inference import GenreClassifier, Prediction
     from crnn.library.job import File, Hearing
     from crnn.library.table import Table
@@ -31,34 +31,9 @@ SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being writte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument(
-        "songs",
-        nargs="+",
-        metavar="SONG",
-        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
-    )
-    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
-    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
-    parser.add_argument(
-        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
-    )
+    add_songs(parser)
     parser.add_argument("--watch", action="store_true", help="when all are heard, wait for new and changed ones")
-    hearing = parser.add_argument_group("how to hear")
-    hearing.add_argument(
-        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
-    )
-    parts = hearing.add_mutually_exclusive_group()
-    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
-    parts.add_argument(
-        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
-    )
-    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
-    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
-    hearing.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "fastest"),
-        help="of the network (default: with --out the fastest, which moves probabilities by about 0.01, else float32)",
-    )
+    add_hearing(parser, "with --out the fastest, which moves probabilities by about 0.01, else float32")
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
@@ -78,6 +53,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also what the classifier reads: songs that sound alike have alike ones",
     )
     output.add_argument("--quiet", action="store_true", help="no progress, no notices and no summary; errors are told")
+
+
+def add_songs(parser: argparse.ArgumentParser) -> None:
+    """Which songs, for `named_songs` and `Walk`."""
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        metavar="SONG",
+        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
+    )
+    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
+    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
+    parser.add_argument(
+        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
+    )
+
+
+def add_hearing(parser: argparse.ArgumentParser, precision: str) -> None:
+    """How they are heard, for `passages_of` and others; `precision` is what its default is, in words."""
+    hearing = parser.add_argument_group("how to hear")
+    hearing.add_argument(
+        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
+    )
+    parts = hearing.add_mutually_exclusive_group()
+    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
+    parts.add_argument(
+        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
+    )
+    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
+    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
+    hearing.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "fastest"),
+        help=f"of the network (default: {precision})",
+    )
 
 
 def suffixes(text: str) -> frozenset[str]:
@@ -116,11 +126,12 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.table import TableError, unwritable  # noqa: PLC0415
 
-    named = [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
+    named = named_songs(args)
     report = Report(args)
     hearing = hearing_of(args)
     jobs = args.jobs or n_cores()
     try:
+        check_device(args.device)
         walk = report.walk(named)
         with at_work(hearing, map(File.of, walk), jobs) as (classifier, files):
             if classifier.origin.notice:
@@ -132,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
                     time.sleep(WATCH_SECONDS)
                     walk = report.walk(named)
                     work(output, report, filter(is_settled, map(File.of, walk)), jobs)
-    except TableError as error:
+    except (TableError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
     except BrokenPipeError:
@@ -151,16 +162,11 @@ def run(args: argparse.Namespace) -> int:
 
 def hearing_of(args: argparse.Namespace) -> "Hearing":
     """What the options say of it."""
-    from crnn.audio import Passages  # noqa: PLC0415
-    from crnn.library.job import PASSAGE_SECONDS, QUICK, Hearing  # noqa: PLC0415
+    from crnn.library.job import Hearing  # noqa: PLC0415
 
-    passages = QUICK if args.quick else None
-    if args.seconds:
-        count = max(1, round(args.seconds / PASSAGE_SECONDS))
-        passages = Passages(count, max(1.0, args.seconds / count))
     return Hearing(
         args.model,
-        passages,
+        passages_of(args),
         args.device,
         args.precision or ("fastest" if args.out else "float32"),
         args.threshold,
@@ -168,6 +174,30 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
         args.timeline,
         args.embeddings,
     )
+
+
+def passages_of(args: argparse.Namespace) -> "Passages | None":
+    """How much of each song the options ask for."""
+    from crnn.audio import Passages  # noqa: PLC0415
+    from crnn.library.job import PASSAGE_SECONDS, QUICK  # noqa: PLC0415
+
+    if not args.seconds:
+        return QUICK if args.quick else None
+    count = max(1, round(args.seconds / PASSAGE_SECONDS))
+    return Passages(count, max(1.0, args.seconds / count))
+
+
+def named_songs(args: argparse.Namespace) -> list[Path]:
+    """The files and folders that are named."""
+    return [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
+
+
+def check_device(name: str | None) -> None:
+    """Raises ArgumentTypeError if PyTorch does not have it here; that is known after the options are read."""
+    from crnn.network.devices import is_here  # noqa: PLC0415
+
+    if name and not is_here(name):
+        raise argparse.ArgumentTypeError(f"There is no device {name} here: try cpu.")
 
 
 def n_cores() -> int:
@@ -205,7 +235,7 @@ class Output:
         self.hearing, self.classifier = hearing, classifier
         self.table: Table | None = None
         self._out, self._as_json = args.out, args.json
-        self._seen: set[tuple] = set()  # without a table, so that nothing is heard twice while it is watched
+        self._seen: set[tuple] = set()  # what the table does not tell: all without one, else what failed in this run
 
     def __enter__(self) -> "Output":
         from crnn.library.table import Columns, open_table  # noqa: PLC0415
@@ -222,7 +252,7 @@ class Output:
 
     def has(self, file: "File") -> bool:
         """Whether it is there already."""
-        if self.table is None:
+        if self.table is None or file in self._seen:
             return file in self._seen
         from crnn.audio import AudioError  # noqa: PLC0415
 
@@ -230,10 +260,11 @@ class Output:
 
     def write(self, file: "File", answer: "Prediction | ValueError") -> None:
         """Write it."""
+        if self.table is None or isinstance(answer, ValueError):
+            self._seen.add(file)
         if self.table is not None:
             self.table.write(self.hearing.row(file, answer, self.classifier))
             return
-        self._seen.add(file)
         if isinstance(answer, ValueError):
             return
         if self._as_json:
@@ -255,6 +286,8 @@ class Report:
         self._counts: Counter[str] = Counter()
         self._since = time.monotonic()
         self._named: list[Path] = []
+        self._total: int | None = None  # of the songs, as soon as they are counted
+        self._is_watching = False
 
     def walk(self, named: list[Path]) -> "Walk":
         """The songs at these paths."""
@@ -268,7 +301,7 @@ class Report:
         """Those that are not there already."""
         for file in files:
             if output.has(file):
-                self._counts["before"] += 1
+                self._counts["before"] += not self._is_watching
             else:
                 yield file
 
@@ -276,15 +309,14 @@ class Report:
         """The progress, if it would not stand between answers."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        is_in_the_way = self._args.quiet or (self._args.out is None and sys.stdout.isatty())
+        is_in_the_way = self._args.quiet or self._is_watching or (self._args.out is None and sys.stdout.isatty())
         bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
         if not bar.disable:  # how many there are is found out meanwhile
-            Thread(target=partial(self._count, bar), name="counting", daemon=True).start()
+            Thread(target=self._count, name="counting", daemon=True).start()
         return bar
 
-    def _count(self, bar: "tqdm") -> None:
-        total = sum(1 for _ in self.walk(self._named))
-        bar.total = total - self._counts["before"]
+    def _count(self) -> None:
+        self._total = sum(1 for _ in self.walk(self._named))
 
     def heard(self, file: "File", answer: "Prediction | ValueError", bar: "tqdm") -> None:
         """One more."""
@@ -296,10 +328,12 @@ class Report:
                 self._counts["heard"] += 1
                 for notice in () if self._args.quiet else answer.notices:
                     complain(f"{file.path}: {notice}")
+        bar.total = self._total and self._total - self._counts["before"]
         bar.update()
 
     def walked(self, walk: "Walk") -> None:
-        """What was in the folders beside songs."""
+        """What was in the folders beside songs; from now on they are watched, if at all."""
+        self._is_watching = True
         for problem in walk.problems:
             self._counts["failed folders"] += 1
             complain(problem)
