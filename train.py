@@ -32,7 +32,7 @@ from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.network.devices import is_here
-from crnn.terminal import INTERRUPTED, leave_broken_pipe, printable
+from crnn.terminal import INTERRUPTED, PROGRAM, leave_broken_pipe, printable
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate
@@ -101,6 +101,8 @@ def complain(message: object) -> None:
 
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
+    if sys.argv[0] == f"{PROGRAM} train":  # as the installed command calls it
+        return shlex.join([*sys.argv[0].split(), *argv])
     several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched())]
     typed = shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
     return typed.encode(errors="backslashreplace").decode()  # names of files need not be text, what is written has to

@@ -71,6 +71,8 @@ def run_script(name: str, argv: list[str]) -> int:
 def script(file: str) -> ModuleType:
     """A program that stands beside the package, imported under its own name."""
     name = file.removesuffix(".py")
+    if getattr(sys.modules.get(name), "__file__", None) == str(ROOT / file):
+        return sys.modules[name]
     spec = spec_from_file_location(name, ROOT / file)
     module = sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -51,10 +51,10 @@ _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
-# As much is decoded of a file as one with this many bytes for a second may hold, yet a quarter of an hour of any and no
-# more than three hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
-_FEWEST_BYTES_A_SECOND = 1_000
-_MOST_SECONDS = 3 * 3_600.0
+# As much is decoded of a file as one with this many bytes for a second may hold, yet half an hour of any and no more
+# than three hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+_FEWEST_BYTES_A_SECOND = 2_000
+_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 10_800.0
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 _SHARE_THAT_MAY_MISS = 0.02
@@ -225,7 +225,7 @@ class Sound:
         self._began_seconds = 0.0  # where decoding did, which is before `start_seconds`
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
         self._n_packets = self._n_damaged = 0
-        self._allowed_seconds = min(max(MAX_SECONDS, _size(file) / _FEWEST_BYTES_A_SECOND), _MOST_SECONDS)
+        self._allowed_seconds = min(max(_LEAST_SECONDS, _size(file) / _FEWEST_BYTES_A_SECOND), _MOST_SECONDS)
         self._is_left = False  # before its end
         self._byte_share = _byte_share(file)
         self._is_cut = self._byte_share < 1 or _is_cut_ogg(file)
@@ -561,11 +561,28 @@ def _open_path(path: Path) -> BinaryIO:
         ) from error
 
 
+class _Source:
+    """A file as FFmpeg reads it: without its name, and places that are none are told rather than raised.
+
+    PyAV would print what is raised there.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where it is then, or a negative number."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
 def _open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
     options = _CONTAINER_OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
     try:
-        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
+        return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:  # a format outside the whitelist
             fault = _Fault(

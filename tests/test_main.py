@@ -234,3 +234,13 @@ def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dic
     assert re.fullmatch(re.escape(rf"{songs['folder']}/\xc9t\xe9.wav: ") + LINE + "\n", done.stdout)
     assert f"genre-crnn: {songs['bad']}: bad.mp3 " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_training_is_called_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In what it says about going on, too."""
+    monkeypatch.setattr(sys, "argv", ["/anywhere/bin/genre-crnn"])
+    (tmp_path / "run" / "unfinished").mkdir(parents=True)
+    assert main(["train", "compare", str(tmp_path / "run")]) == 2
+    assert f"; genre-crnn train --resume {tmp_path / 'run'} goes on." in capfd.readouterr().err

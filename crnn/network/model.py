@@ -108,11 +108,11 @@ class CRNNConfig:
         summary = 2 * cost.features * 2 * self.recurrent_size if self.summary else 0
         classified = cost.features if self.recurrent == "none" else 2 * self.recurrent_size
         classifier = len(self.genres) * (2 * classified + 2 * self.recurrent_size)
-        if self.members * (recurrent + summary + classifier) > MOST_WEIGHTS:
-            raise ValueError("its recurrent_size, summary, genres and members make it too large")
         multiply_adds = cost.shared + self.members * (cost.member + recurrent * steps + summary + classifier)
         if multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
             raise ValueError("its channels, pools, recurrent_size and members make it too slow")
+        if self.members * (recurrent + summary + classifier) > MOST_WEIGHTS:
+            raise ValueError("its recurrent_size, summary, genres and members make it too large")
 
     @property
     def hop_frames(self) -> int:
