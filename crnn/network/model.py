@@ -265,6 +265,11 @@ class Member(nn.Module):
         return self.classifier(torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled)
 
 
+def in_turn(function: Callable[[Tensor], list[Tensor]], values: Tensor) -> list[Tensor]:
+    """What a function gives of each of some values (n,), its parts joined along their first axis."""
+    return [torch.cat(parts) for parts in zip(*map(function, values), strict=True)]
+
+
 class CRNN(
     nn.Module,
     PyTorchModelHubMixin,
@@ -344,11 +349,16 @@ class CRNN(
 
         Raises ValueError for any other shape.
         """
-        return mean_logits(self.member_logits(log_mel))
+        return self.classify(self.steps(log_mel))
 
     def member_logits(self, log_mel: Tensor) -> Tensor:
         """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
         return torch.stack([member(given) for member, given in zip(self.members, self.steps(log_mel), strict=True)])
+
+    def classify(self, of_members: Sequence[Tensor]) -> Tensor:
+        """What each member's recurrent layer reads, (batch, steps, front.out_features), to logits (batch, n_genres)."""
+        logits = [member(steps) for member, steps in zip(self.members, of_members, strict=True)]
+        return mean_logits(torch.stack(logits))
 
     def steps(self, log_mel: Tensor) -> list[Tensor]:
         """Log-mel as in `forward` to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
@@ -379,32 +389,32 @@ class CRNN(
         ]  # (windows, steps, features)
         logits = []
         for first in range(0, len(starts), batch_size):
-            parts = [steps[first : first + batch_size] for steps in per_member]
-            of_members = [member(part) for member, part in zip(self.members, parts, strict=True)]
-            logits.append(mean_logits(torch.stack(of_members)))
+            logits.append(self.classify([steps[first : first + batch_size] for steps in per_member]))
         if starts[-1] < last:  # whole steps do not reach the end
             logits.append(self(log_mel[None, :, last:]))
             starts.append(last)
         return torch.cat(logits), starts
 
-    def song_steps(self, log_mel: Tensor) -> list[Tensor]:
+    def song_steps(self, log_mel: Tensor, each: Callable[..., list[Tensor]] = in_turn) -> list[Tensor]:
         """What each member's recurrent layer reads of a whole log-mel (128, frames), (steps, front.out_features).
 
         The song goes through the convolutions in pieces as long as a window, each with some of what is before and
-        behind it, to spare memory: what they give is in the near cache of a processor.
+        behind it, to spare memory: what they give is in the near cache of a processor. `each` calls a function of
+        the first step of every piece and joins what it gives.
         """
         step = self.config.step_frames
         context = -(-n_frames_of(CONTEXT_SECONDS) // step)
         n_steps = log_mel.shape[-1] // step
         piece = max(self.config.window_frames // step, 1)
-        length = min(piece + 2 * context, n_steps)
-        kept: list[list[Tensor]] = [[] for _ in self.members]
-        for first in range(0, n_steps, piece):
-            start = min(max(first - context, 0), n_steps - length)
-            steps = self.steps(log_mel[None, :, start * step : (start + length) * step])
-            for member, given in zip(kept, steps, strict=True):
-                member.append(given[0, first - start : first - start + piece])
-        return [torch.cat(member) for member in kept]
+        length = torch.sym_min(piece + 2 * context, n_steps)
+
+        def steps_of(first: Tensor) -> list[Tensor]:
+            start = (first - context).clamp(min=0).clamp(max=n_steps - length)
+            heard = log_mel[None, :, start * step + torch.arange(length * step)]
+            kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
+            return [steps[0, kept] for steps in self.steps(heard)]
+
+        return [steps[:n_steps] for steps in each(steps_of, torch.arange(0, n_steps, piece))]
 
 
 def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:
