@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
+from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.web import page
 from crnn.web.handlers import EXAMPLES, Page, table_of
@@ -351,6 +353,16 @@ def please_zerogpu() -> None:
     spaces.GPU(lambda: None)
 
 
+@contextmanager
+def decoding() -> Iterator[Opener]:
+    """What opens the visitors' songs: processes of their own, but for Windows."""
+    if sys.platform == "win32":
+        yield open_audio
+        return
+    with Decoders() as decoders:
+        yield decoders.open_audio
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -374,8 +386,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     please_zerogpu()
     try:
-        classifier = GenreClassifier.from_pretrained(args.model, fallback=True)
-        build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
+        with decoding() as opener:
+            classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener)
+            build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

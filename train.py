@@ -20,7 +20,6 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 
 from crnn import plots
-from crnn.__main__ import INTERRUPTED, leave_broken_pipe
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
@@ -28,6 +27,7 @@ from crnn.data.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
+from crnn.terminal import INTERRUPTED, leave_broken_pipe
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate

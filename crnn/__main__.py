@@ -1,106 +1,83 @@
-"""Name the genre of songs: `python -m crnn SONG...`, where a song may be a folder of songs."""
+"""The commands of `genre-crnn`, which is `python -m crnn` too."""
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
 
-from crnn.audio import SUFFIXES, AudioError
-from crnn.checkpoint import MODEL_VARIABLE, CheckpointError
-from crnn.inference import GenreClassifier
+from crnn.bundle import ROOT
+from crnn.terminal import INTERRUPTED, PROGRAM, complain, leave_broken_pipe
 
-INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells report for SIGINT and SIGPIPE
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m crnn", description="Name the genre of songs.")
-    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="an audio file, or a folder of them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--model", help=f"a folder, a bundled model or a Hub id with an optional @revision (default: ${MODEL_VARIABLE})"
-    )
-    return parser.parse_args(argv)
-
-
-def files(song: Path) -> Iterator[Path]:
-    """The song, or the audio files in the folder and below; hidden ones are no songs."""
-    if not is_folder(song):
-        yield song
-        return
-    for path in sorted(song.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(song).parts)
-        if path.suffix.lower() in SUFFIXES and not is_hidden and path.is_file():
-            yield path
-
-
-def is_folder(path: Path) -> bool:
-    """Whether the path is a folder; one that cannot be looked at is none."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def printable(text: object) -> str:
-    """On one line of any terminal: control signs, and bytes of a file name that are no text, become escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
-
-
-def complain(message: object) -> None:
-    """Tell the person, on standard error."""
-    print(printable(f"crnn: {message}"), file=sys.stderr, flush=True)
-
-
-def leave_broken_pipe() -> int:
-    """The exit status for a reader of standard output that has gone; nor may the flush at exit find out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
-
-
-def classify(songs: Sequence[Path], model: str | None, as_json: bool) -> int:
-    """Print a line for each song; returns the exit status."""
-    classifier = GenreClassifier.from_pretrained(model)
-    if classifier.origin.notice:
-        complain(classifier.origin.notice)
-    status = 0
-    for song in songs:
-        path = None
-        for path in files(song):
-            try:
-                prediction = classifier.predict(path)
-            except AudioError as error:
-                complain(f"{path}: {error}")
-                status = 1
-                continue
-            for notice in prediction.notices:
-                complain(f"{path}: {notice}")
-            if as_json:
-                print(json.dumps({"path": str(path), **prediction.as_dict()}), flush=True)
-            else:
-                print(printable(f"{path}: {prediction.summary()}"), flush=True)
-        if path is None:
-            complain(f"{song}: there are no audio files in this folder.")
-            status = 1
-    return status
+# Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
+# imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
+DEFAULT = "crnn.library.classify"
+COMMANDS: dict[str, tuple[str, str]] = {}  # by name: the module, and what stands in --help
+SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
+    "page": ("app.py", "serve the web page"),
+    "train": ("train.py", "train, evaluate, cross-validate, compare and publish models"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Classify what the arguments name; returns the exit status: 1 if a song failed, 2 if no model could be had."""
-    args = parse_args(argv)
+    """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        return classify(args.songs, args.model, args.json)
-    except CheckpointError as error:
-        complain(error)
-        return 2
+        if argv and argv[0] in SCRIPTS:
+            return run_script(argv[0], argv[1:])
+        return run_command(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
+    except ValueError as error:
+        if type(error).__name__ != "CheckpointError":  # whose module takes long to import
+            raise
+        complain(error)
+        return 2
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run a command, or the default one if none is named."""
+    name = argv[0] if argv and argv[0] in COMMANDS else ""
+    command = import_module(COMMANDS[name][0] if name else DEFAULT)
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {name}".strip(),
+        description=command.DESCRIPTION,
+        epilog=None if name else others(),
+        formatter_class=argparse.HelpFormatter if name else argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(argv[1:] if name else argv))
+
+
+def others() -> str:
+    """What the other commands do, for the end of --help."""
+    lines = [f"  {name:10} {what}" for name, (_, what) in {**COMMANDS, **SCRIPTS}.items()]
+    return "\n".join(["other commands, each with a --help of its own:", *lines])
+
+
+def run_script(name: str, argv: list[str]) -> int:
+    """Run one of the programs that stand beside the package."""
+    sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
+    return script(SCRIPTS[name][0]).main(argv)
+
+
+def script(file: str) -> ModuleType:
+    """A program that stands beside the package, imported under its own name."""
+    name = file.removesuffix(".py")
+    spec = spec_from_file_location(name, ROOT / file)
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cli() -> int:
+    """The installed command."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
+    return main()
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
-    sys.exit(main())
+    sys.exit(cli())

@@ -3,8 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -52,6 +52,7 @@ _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _SHARE_THAT_MAY_MISS = 0.02
 _SHARE_THAT_IS_NEEDED = 1 / 3
+_MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
 _PADDING_SECONDS = 0.5  # encoders count their delay and padding differently
 
 _BLOCK_SAMPLES = 2**16
@@ -67,6 +68,7 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
 
 T = TypeVar("T")
+Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what opens files elsewhere as it does
 
 
 class AudioError(ValueError):
@@ -103,9 +105,19 @@ class Notice:
         return self.message.format(**self.values)
 
 
+class Passages(NamedTuple):
+    """That a song is heard in so many passages, spread evenly over it, rather than as a whole."""
+
+    count: int
+    seconds: float  # of each
+
+
 @contextmanager
 def open_audio(
-    source: str | os.PathLike | bytes, sample_rate: int = SAMPLE_RATE, start_seconds: float = 0.0
+    source: str | os.PathLike | bytes,
+    sample_rate: int = SAMPLE_RATE,
+    start_seconds: float = 0.0,
+    passages: Passages | None = None,
 ) -> Iterator["Sound"]:
     """Open a local sound or video file, to decode it block by block in memory that its duration does not change.
 
@@ -123,20 +135,37 @@ def open_audio(
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
         sample_rate: of the blocks, in Hz.
         start_seconds: where they begin.
+        passages: decode these alone, one block each. There is none of a song that is hardly longer, or of which it is
+            not known how long it is.
 
     Raises:
         AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
     """
+    with open_file(source) as (file, name), open_sound(file, name, sample_rate, start_seconds, passages) as sound:
+        yield sound
+
+
+@contextmanager
+def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str]]:
+    """What `open_audio` reads, as a file that can be sought in, and what to call it. Raises AudioError."""
     name = "The audio" if isinstance(source, bytes) else Path(source).name or "This path"
     with _explained(name):
         file = _open_file(source)
     with file:
-        with _explained(name):
-            sound = Sound(file, name, sample_rate, start_seconds)
-        try:
-            yield sound
-        finally:
-            sound.close()
+        yield file, name
+
+
+@contextmanager
+def open_sound(
+    file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
+) -> Iterator["Sound"]:
+    """What `open_audio` gives, from a file that is open. Raises AudioError."""
+    with _explained(name):
+        sound = Sound(file, name, sample_rate, start_seconds, passages)
+    try:
+        yield sound
+    finally:
+        sound.close()
 
 
 def load_audio(
@@ -144,17 +173,18 @@ def load_audio(
     sample_rate: int = SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
     start_seconds: float = 0.0,
+    opener: Opener = open_audio,
 ) -> np.ndarray:
     """The blocks of `open_audio` joined: a waveform of shape (channels, samples), float32, contiguous and writable.
 
-    It is up to `max_seconds` long; what follows is neither used nor checked.
+    It is up to `max_seconds` long; what follows is neither used nor checked. `opener` opens it as `open_audio` does.
 
     Raises:
         AudioError: no such file, or one that is no sound, damaged, mostly missing, empty or shorter than 1 s.
     """
     max_samples = round(max_seconds * sample_rate)
     blocks, n_samples = [], 0
-    with open_audio(source, sample_rate, start_seconds) as sound:
+    with opener(source, sample_rate, start_seconds) as sound:
         for block in sound.blocks():
             blocks.append(block)
             n_samples += block.shape[1]
@@ -170,11 +200,18 @@ class Sound:
     Attributes:
         sample_rate: of the blocks, in Hz.
         notices: what to know about an answer from it; complete when the blocks have ended.
+        starts_seconds: where each block begins, if they are passages; likewise.
+        duration_seconds: of the song, if the blocks are passages of it.
     """
 
-    def __init__(self, file: BinaryIO, name: str, sample_rate: int, start_seconds: float) -> None:
+    def __init__(
+        self, file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
+    ) -> None:
         self.sample_rate = sample_rate
         self.notices: tuple[Notice, ...] = ()
+        self.starts_seconds: tuple[float, ...] = ()
+        self.duration_seconds: float | None = None
+        self._passages, self._end_seconds = passages, None
         self._file, self._name, self._start_seconds = file, name, start_seconds
         self._blocks: Iterator[np.ndarray] | None = None
         self._began_seconds = 0.0  # where decoding did, which is before `start_seconds`
@@ -182,7 +219,7 @@ class Sound:
         self._n_packets = self._n_damaged = 0
         self._byte_share = _byte_share(file)
         self._is_cut = self._byte_share < 1 or _is_cut_ogg(file)
-        self._container = _open_container(file)
+        self._container = _open_container(file, is_fast=passages is not None)
         try:
             self._stream = self._choose_track()
             if self._byte_share < _SHARE_THAT_IS_NEEDED:
@@ -202,7 +239,7 @@ class Sound:
         """
         if self._blocks is not None:
             raise RuntimeError("the blocks of a sound are read once: open it again")
-        self._blocks = self._checked_blocks()
+        self._blocks = self._passage_blocks(self._passages) if self._passages else self._checked_blocks()
         return self._blocks
 
     def close(self) -> None:
@@ -243,16 +280,36 @@ class Sound:
         self._file.seek(0)
         self._container = _open_container(self._file)
 
+    def _passage_blocks(self, passages: Passages) -> Iterator[np.ndarray]:
+        """Passages about the middles of as many equal parts of the song."""
+        duration_seconds = _duration_seconds(self._container, self._stream)
+        if duration_seconds > _MUCH_LONGER * passages.count * passages.seconds:
+            for number in range(passages.count):
+                middle_seconds = (number + 0.5) * duration_seconds / passages.count
+                self._start_seconds = middle_seconds - passages.seconds / 2
+                self._end_seconds = self._start_seconds + passages.seconds
+                self._began_seconds = 0.0
+                blocks = list(self._checked_blocks())
+                if blocks and sum(block.shape[1] for block in blocks) >= MIN_SECONDS * self.sample_rate:
+                    self.starts_seconds += (self._start_seconds,)
+                    self.duration_seconds = duration_seconds
+                    yield np.concatenate(blocks, axis=1)
+
     def _checked_blocks(self) -> Iterator[np.ndarray]:
         """The blocks from `start_seconds` on, and a look at the length when they end."""
         n_samples = 0
         with _explained(self._name), closing(_ahead(self._resampled_blocks())) as blocks:
             for block in blocks:
-                n_before = max(0, round((self._start_seconds - self._began_seconds) * self.sample_rate) - n_samples)
+                first, end = (
+                    None if seconds is None else round((seconds - self._began_seconds) * self.sample_rate) - n_samples
+                    for seconds in (self._start_seconds, self._end_seconds)
+                )
                 n_samples += block.shape[1]
-                if n_before < block.shape[1]:
-                    yield np.ascontiguousarray(block[:, n_before:])
-            self._check_length(self._began_seconds + n_samples / self.sample_rate)
+                heard = block[:, max(0, first) : None if end is None else max(0, end)]
+                if heard.shape[1]:
+                    yield np.ascontiguousarray(heard)
+            if self._end_seconds is None:
+                self._check_length(self._began_seconds + n_samples / self.sample_rate)
 
     def _check_length(self, seconds: float) -> None:
         promised_seconds = _promised_seconds(self._container, self._stream)
@@ -298,6 +355,8 @@ class Sound:
         """Frames of one kind, some at a time: a file may change its rate and its channels on the way."""
         batch, batch_kind, n_samples = [], None, 0
         for frame in self._frames_before_start():
+            if self._end_seconds is not None and (_seconds_of(frame, self._stream) or 0.0) > self._end_seconds:
+                break
             kind = _Kind(frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
             if batch and (kind != batch_kind or n_samples >= _BATCH_SAMPLES):
                 yield batch_kind, batch
@@ -324,11 +383,15 @@ class Sound:
             if began_seconds is not None and 0 <= began_seconds <= self._start_seconds:
                 self._began_seconds = began_seconds
                 return chain([first], frames)
-            index = self._stream.index
-            self._reopen()
-            self._stream = self._container.streams[index]
-            self._n_packets = self._n_damaged = 0
+            self._enter_anew()
         return self._frames()
+
+    def _enter_anew(self) -> None:
+        """From the beginning, as if nothing had been decoded."""
+        index = self._stream.index
+        self._reopen()
+        self._stream = self._container.streams[index]
+        self._n_packets = self._n_damaged = 0
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         takes_any_float = self._stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))
@@ -435,9 +498,11 @@ def _open_path(path: Path) -> BinaryIO:
         ) from error
 
 
-def _open_container(file: BinaryIO) -> InputContainer:
+def _open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
+    """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
+    options = _CONTAINER_OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
     try:
-        return av.open(file, mode="r", container_options=_CONTAINER_OPTIONS, metadata_errors="replace")
+        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:  # a format outside the whitelist
             fault = _Fault(
@@ -641,6 +706,13 @@ def _promised_seconds(container: InputContainer, stream: av.AudioStream) -> floa
     if container.format.name.split(",")[0] in _TIMED_FORMATS and stream.duration:
         return float(stream.duration * stream.time_base)
     return 0.0
+
+
+def _duration_seconds(container: InputContainer, stream: av.AudioStream) -> float:
+    """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
 
 
 def _is_too_short(seconds: float, promised_seconds: float) -> bool:

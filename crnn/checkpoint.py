@@ -26,11 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from crnn.bundle import ASSETS
 from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.network.fronts import front_of
 from crnn.network.model import CONFIG_VERSION, CRNN, CRNNConfig
 
-BUNDLED = Path(__file__).parent.parent / "assets" / "models"
+BUNDLED = ASSETS / "models"
 DEFAULT_MODEL = "crnn-transfer"
 MODEL_VARIABLE = "GENRE_CRNN_MODEL"
 CONFIG_FILE = "config.json"

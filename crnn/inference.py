@@ -1,21 +1,24 @@
 """From a song to its genre: what every front (page, command line, API) calls and shows."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, open_audio
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames
-from crnn.network.model import CRNN
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
+from crnn.network.devices import best_precision
+from crnn.network.model import CRNN, Plan, Windows
 
 UNSURE = "unsure"
 NO_MUSIC = "no music"
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
+GPU_PIECES = 32  # of songs that a GPU hears at once
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
@@ -25,6 +28,10 @@ class Prediction:
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
     silence ends that much later. Where all is silent, there is nothing to recognise.
+
+    The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
+    windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of
+    others have other axes. `crnn-transfer` has 3 members with 384 features each, 1152; `crnn-scratch` has 256.
     """
 
     verdict: str  # a genre, UNSURE or NO_MUSIC
@@ -36,7 +43,9 @@ class Prediction:
     log_mel: np.ndarray  # float32 (128, frames) dB, 24.1 frames a second
     sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
-    duration_seconds: float
+    duration_seconds: float  # of the song
+    embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
+    heard_seconds: float | None = None  # of the song, where these are passages
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self) -> str:
@@ -91,35 +100,54 @@ class Prediction:
 class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
 
-    `batch_size` is the number of windows that go through the model at once: memory and speed, not results. Raises
-    CheckpointError if a genre of the model has the name of another verdict.
+    `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
+    opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
+    `precision` in which numbers: "float32", "bfloat16" or "fastest". `unsure_below` stands for the model's own border.
+    Raises CheckpointError if a genre of the model has the name of another verdict.
     """
 
-    def __init__(self, model: CRNN, origin: Origin, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: CRNN,
+        origin: Origin,
+        batch_size: int = 16,
+        opener: Opener = open_audio,
+        device: str = "cpu",
+        precision: str = "float32",
+        unsure_below: float | None = None,
+    ) -> None:
         if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
-        self.model = model.arranged()
+        self.device, self.precision = torch.device(device), precision
+        if precision == "fastest":
+            self.precision = best_precision(model.config.front)
+        self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
+        self.model = model.arranged().to(self.device)
         self.origin = origin
         self.batch_size = batch_size
+        self.opener = opener
         self.front_end = LogMel()
 
     @classmethod
-    def from_pretrained(cls, source: str | PathLike | None = None, fallback: bool = False) -> "GenreClassifier":
-        """Load a model as `crnn.checkpoint.load_checkpoint` does. Raises CheckpointError."""
-        return cls(*load_checkpoint(source, fallback))
+    def from_pretrained(
+        cls, source: str | PathLike | None = None, fallback: bool = False, **options: object
+    ) -> "GenreClassifier":
+        """Load a model as `crnn.checkpoint.load_checkpoint` does; `options` are those of the class.
+
+        Raises CheckpointError.
+        """
+        return cls(*load_checkpoint(source, fallback), **options)
 
     @property
     def genres(self) -> tuple[str, ...]:
         """The genres it can tell apart."""
         return self.model.config.genres
 
-    def predict(self, source: str | PathLike | bytes) -> Prediction:
-        """Classify an audio file of any length, or its bytes. Raises AudioError."""
-        with open_audio(source) as sound:
-            prediction = self._predict(sound.blocks())
-            return replace(prediction, notices=sound.notices)
+    def predict(self, source: str | PathLike | bytes, passages: Passages | None = None) -> Prediction:
+        """Classify an audio file of any length, or its bytes; the whole, or passages of it. Raises AudioError."""
+        return self._one(self.listen(source, passages))
 
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
@@ -135,33 +163,93 @@ class GenreClassifier:
                 rate=SAMPLE_RATE,
                 shape=waveform.shape,
             )
-        return self._predict([waveform])
+        return self._one(self._listen([waveform]))
+
+    def listen(self, source: str | PathLike | bytes, passages: Passages | None = None) -> "Recording":
+        """What `answer` needs of a file, without the model; a song too short for the passages as a whole.
+
+        Raises AudioError.
+        """
+        if passages:
+            with self.opener(source, passages=passages) as sound:
+                blocks = list(sound.blocks())
+                if sound.starts_seconds:
+                    return replace(
+                        self._listen(blocks, is_parted=True),
+                        duration_seconds=sound.duration_seconds,
+                        starts_seconds=sound.starts_seconds,
+                        notices=sound.notices,
+                    )
+        with self.opener(source) as sound:
+            return replace(self._listen(sound.blocks()), notices=sound.notices)
 
     @torch.inference_mode()
-    def _predict(self, blocks: Iterable[np.ndarray]) -> Prediction:
-        """Classify a waveform that comes in blocks (channels, samples)."""
+    def answer(self, recordings: Sequence["Recording"]) -> list["Prediction | AudioError"]:
+        """Classify several songs at once; an error in place of an answer where the model breaks down on a song."""
+        pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
+        parted = [self._windows(recording) for recording in recordings]
+        plans = [plan for plan, _ in parted if plan.starts]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            given = iter(self.model.hear(plans, self.batch_size, pieces_at_once))
+        return [
+            self._prediction(recording, next(given) if plan.starts else None, frames)
+            for recording, (plan, frames) in zip(recordings, parted, strict=True)
+        ]
+
+    def _one(self, recording: "Recording") -> Prediction:
+        (prediction,) = self.answer([recording])
+        if isinstance(prediction, AudioError):
+            raise prediction
+        return prediction
+
+    @torch.inference_mode()
+    def _listen(self, blocks: Iterable[np.ndarray], is_parted: bool = False) -> "Recording":
+        """The recording of a waveform that comes in blocks (channels, samples); `is_parted` if each is a passage."""
         envelope = Envelope()
-        log_mel = self.front_end.of_blocks(envelope.watch(blocks))
+        blocks = envelope.watch(blocks)
+        if is_parted:
+            parts = [list(self.front_end.decibels([block])) for block in blocks]
+            lengths = [sum(part.shape[1] for part in of_block) for of_block in parts]
+            log_mel = stand_on_level(torch.cat([part for of_block in parts for part in of_block], dim=-1))
+        else:
+            log_mel, lengths = self.front_end.of_blocks(blocks), []
         peaks = envelope.peaks()
         if not (log_mel.isfinite().all() and np.isfinite(peaks).all()):
             raise AudioError(
                 "A waveform must be finite, with full scale 1; this one has NaN, infinite or huge samples."
             )
-        config, duration_seconds = self.model.config, envelope.n_samples / SAMPLE_RATE
-        sounds = sounding_frames(log_mel)
-        frames = sounds.nonzero()[:, 0].numpy()  # of the song, one for each of those that are heard
-        timeline, edges_seconds = np.zeros((0, len(self.genres)), np.float32), np.zeros((0, 2))
-        if len(frames):
-            hop_frames = max(config.hop_frames, len(frames) // MOST_WINDOWS)
-            heard = log_mel if len(frames) == log_mel.shape[1] else log_mel[:, sounds]
-            logits, starts = self.model.window_logits(heard, hop_frames, self.batch_size)
-            if not logits.isfinite().all():
-                raise AudioError(
+        seconds = envelope.n_samples / SAMPLE_RATE
+        return Recording(log_mel, sounding_frames(log_mel), peaks, seconds, seconds, tuple(lengths))
+
+    def _windows(self, recording: "Recording") -> tuple[Plan, np.ndarray]:
+        """The windows of what sounds, and the frames (n, 2) where they begin and end; each passage is a window."""
+        config, log_mel = self.model.config, recording.log_mel
+        frames = recording.sounds.nonzero()[:, 0]
+        if recording.starts_seconds:
+            parts = [part for part in frames.split(recording.sounding_lengths()) if len(part) >= config.min_frames]
+            plan = Plan([int(part[0]) for part in parts], [log_mel[:, part].to(self.device) for part in parts])
+            return plan, np.array([(part[0], part[-1] + 1) for part in parts]).reshape(-1, 2)
+        if not len(frames):
+            return Plan([], []), np.zeros((0, 2), int)
+        heard = (log_mel if len(frames) == log_mel.shape[1] else log_mel[:, frames]).to(self.device)
+        plan = self.model.plan(heard, max(config.hop_frames, len(frames) // MOST_WINDOWS))
+        starts = np.array(plan.starts)
+        lasts = np.minimum(starts + config.window_frames, len(frames)) - 1
+        frames = frames.numpy()
+        return plan, np.stack([frames[starts], frames[lasts] + 1], axis=1)
+
+    def _prediction(
+        self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
+    ) -> "Prediction | AudioError":
+        timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
+        if windows is not None:
+            if not windows.logits.isfinite().all():
+                return AudioError(
                     "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
                 )
-            timeline = (logits / config.temperature).softmax(dim=-1).numpy()
-            lasts = np.minimum(np.array(starts) + config.window_frames, len(frames)) - 1
-            edges_seconds = np.stack([frames[starts], frames[lasts] + 1], axis=1) / FRAMES_PER_SECOND
+            timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
+            embedding = windows.embeddings.mean(dim=0).cpu().numpy()
+        edges_seconds = recording.seconds_of(edges_frames)
         probabilities, verdict = self._answer(timeline)
         return Prediction(
             verdict=verdict,
@@ -169,11 +257,14 @@ class GenreClassifier:
             genres=self.genres,
             timeline=timeline,
             starts_seconds=edges_seconds[:, 0],
-            ends_seconds=np.minimum(edges_seconds[:, 1], duration_seconds),
-            log_mel=log_mel.numpy(),
-            sounds=sounds.numpy(),
-            peaks=peaks,
-            duration_seconds=duration_seconds,
+            ends_seconds=np.minimum(edges_seconds[:, 1], recording.duration_seconds),
+            log_mel=recording.log_mel.numpy(),
+            sounds=recording.sounds.numpy(),
+            peaks=recording.peaks,
+            duration_seconds=recording.duration_seconds,
+            heard_seconds=recording.heard_seconds if recording.starts_seconds else None,
+            embedding=embedding,
+            notices=recording.notices,
         )
 
     def _answer(self, timeline: np.ndarray) -> tuple[dict[str, float], str]:
@@ -183,7 +274,33 @@ class GenreClassifier:
         shares = zip(self.genres, timeline.mean(axis=0).tolist(), strict=True)
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
-        return probabilities, top if probabilities[top] >= self.model.config.unsure_below else UNSURE
+        return probabilities, top if probabilities[top] >= self.unsure_below else UNSURE
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What is heard of a song before a model is asked: all of it, or passages one behind the other."""
+
+    log_mel: Tensor  # (128, frames) dB
+    sounds: Tensor  # bool (frames,): what is no silence
+    peaks: np.ndarray  # as in Prediction
+    duration_seconds: float  # of the song
+    heard_seconds: float
+    lengths_frames: tuple[int, ...] = ()  # of each passage
+    starts_seconds: tuple[float, ...] = ()  # of each passage in the song; none where all of it is heard
+    notices: tuple[Notice, ...] = ()
+
+    def sounding_lengths(self) -> list[int]:
+        """How many frames of each passage are no silence."""
+        return [int(part.sum()) for part in self.sounds.split(list(self.lengths_frames))]
+
+    def seconds_of(self, edges_frames: np.ndarray) -> np.ndarray:
+        """Where windows (n, 2), from their first frame to that behind their last one, begin and end in the song."""
+        if not self.starts_seconds:
+            return edges_frames / FRAMES_PER_SECOND
+        firsts = np.cumsum((0, *self.lengths_frames[:-1]))
+        part = np.searchsorted(firsts, edges_frames[:, :1], side="right") - 1
+        return np.array(self.starts_seconds)[part] + (edges_frames - firsts[part]) / FRAMES_PER_SECOND
 
 
 class Envelope:

@@ -145,6 +145,22 @@ def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:
     assert not moved[before.ends_seconds < 9.7].any()
 
 
+def test_the_embedding_is_what_the_classifiers_read(classifier: GenreClassifier, tone: Tone) -> None:
+    """From that of a song of one window, its probabilities follow."""
+    prediction = classifier.predict_waveform(tone(1.9))
+    (member,) = classifier.model.members
+    assert prediction.embedding.shape == (member.classifier.linear.in_features,)
+    assert prediction.embedding.dtype == np.float32
+    with torch.inference_mode():
+        logits = member.classifier(torch.from_numpy(prediction.embedding))
+    shares = (logits / classifier.model.config.temperature).softmax(dim=-1)
+    np.testing.assert_allclose(shares, prediction.timeline[0], atol=1e-5)
+    several = classifier.predict_waveform(np.concatenate([tone(5), tone(5, 2_000)]))
+    assert len(several.timeline) > 1
+    assert several.embedding.shape == prediction.embedding.shape
+    assert not np.allclose(several.embedding, prediction.embedding, atol=1e-3)
+
+
 @pytest.mark.parametrize("sound", ["zeros", "-70 dB noise", "constant"])
 def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
     waveform = np.zeros(6 * SAMPLE_RATE, np.float32)
@@ -156,7 +172,7 @@ def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
     assert prediction.verdict == NO_MUSIC
     assert prediction.probabilities == {}
     assert prediction.timeline.shape == (0, 3)
-    assert prediction.starts_seconds.shape == (0,)
+    assert prediction.starts_seconds.shape == prediction.embedding.shape == (0,)
     assert prediction.summary() == "no music: the recording is silent"
     answer = prediction.as_dict()
     assert (answer["genre"], answer["probabilities"], answer["timeline"]) == ("no music", {}, [])

@@ -76,7 +76,7 @@ def test_json_is_all_there_is_on_standard_output(
         expected = GenreClassifier.from_pretrained(model).predict(answer["path"]).as_dict()
         assert answer == {"path": answer["path"], **expected}
         assert {"genre", "probabilities", "timeline"} <= answer.keys()
-    assert err.startswith(f"crnn: {songs['bad']}: bad.mp3 ")
+    assert err.startswith(f"genre-crnn: {songs['bad']}: bad.mp3 ")
     assert len(err.splitlines()) == 1
 
 
@@ -92,7 +92,7 @@ def test_a_folder_without_songs_is_reported(
     assert main([str(songs["empty"]), str(songs["low"])]) == 1
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 1
-    assert err == f"crnn: {songs['empty']}: there are no audio files in this folder.\n"
+    assert err == f"genre-crnn: {songs['empty']}: there are no audio files in this folder.\n"
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "x" * 5_000, "a\nb\x1b[31m.wav", "\udce9.wav", "nul\0sign.wav"])
@@ -102,7 +102,7 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(
     assert main([name, str(songs["low"])]) == 1
     out, err = capfd.readouterr()
     assert re.fullmatch(re.escape(f"{songs['low']}: ") + LINE + "\n", out)
-    assert err.startswith("crnn: ")
+    assert err.startswith("genre-crnn: ")
     assert len(err.splitlines()) == 1
     assert "\x1b" not in err
 
@@ -135,11 +135,11 @@ def test_what_is_wrong_with_a_file_is_said_beside_its_answer(
     assert main([str(cut), str(songs["high"])]) == 0
     out, err = capfd.readouterr()
     assert re.fullmatch(re.escape(f"{cut}: ") + LINE, out.splitlines()[0])
-    assert err == f"crnn: {cut}: {said}\n"
+    assert err == f"genre-crnn: {cut}: {said}\n"
     assert main(["--json", str(cut)]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out)["notices"] == [said]
-    assert err == f"crnn: {cut}: {said}\n"
+    assert err == f"genre-crnn: {cut}: {said}\n"
 
 
 def test_a_bad_model_is_status_2(
@@ -148,7 +148,7 @@ def test_a_bad_model_is_status_2(
     assert main(["--model", "no-such-model", str(songs["low"])]) == 2
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("crnn: There is no model 'no-such-model'")
+    assert err.startswith("genre-crnn: There is no model 'no-such-model'")
     assert len(err.splitlines()) == 1
     (model / "model.safetensors").write_bytes(b"damage")
     assert main([str(songs["low"])]) == 2
@@ -164,7 +164,7 @@ def test_wrong_usage_is_status_2(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
-        assert "usage: python -m crnn" in capfd.readouterr().err
+        assert "usage: genre-crnn" in capfd.readouterr().err
 
 
 def test_a_notice_about_the_model_is_passed_on(
@@ -172,11 +172,11 @@ def test_a_notice_about_the_model_is_passed_on(
 ) -> None:
     classifier = GenreClassifier.from_pretrained(model)
     classifier.origin = Origin("tiny", "This is the cached copy.")
-    monkeypatch.setattr(GenreClassifier, "from_pretrained", lambda source: classifier)
+    monkeypatch.setattr(GenreClassifier, "from_pretrained", lambda source, **options: classifier)
     assert main([str(songs["low"])]) == 0
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 1
-    assert err == "crnn: This is the cached copy.\n"
+    assert err == "genre-crnn: This is the cached copy.\n"
 
 
 def test_the_option_wins_over_the_environment(
@@ -190,10 +190,10 @@ def test_the_option_wins_over_the_environment(
 def test_interrupted(
     model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(self: GenreClassifier, source: Path) -> None:
+    def interrupt(self: GenreClassifier, source: Path, passages: None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(GenreClassifier, "predict", interrupt)
+    monkeypatch.setattr(GenreClassifier, "listen", interrupt)
     assert main([str(songs["low"])]) == 130
     assert capfd.readouterr() == ("", "")
 
@@ -232,5 +232,5 @@ def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dic
         )
     assert done.returncode == 1
     assert re.fullmatch(re.escape(rf"{songs['folder']}/\xc9t\xe9.wav: ") + LINE + "\n", done.stdout)
-    assert f"crnn: {songs['bad']}: bad.mp3 " in done.stderr
+    assert f"genre-crnn: {songs['bad']}: bad.mp3 " in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,10 +1,11 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -261,13 +262,17 @@ class Member(nn.Module):
 
     def classify(self, steps: Tensor, states: Tensor) -> Tensor:
         """The same with the states of the recurrent layer, (batch, steps, recurrent.out_features), at hand."""
+        return self.classifier(self.embed(steps, states))
+
+    def embed(self, steps: Tensor, states: Tensor) -> Tensor:
+        """What the classifier reads, (batch, features): the pooled states, then the summary if there is one."""
         pooled = self.pool(states)
-        return self.classifier(torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled)
+        return torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled
 
-
-def in_turn(function: Callable[[Tensor], list[Tensor]], values: Tensor) -> list[Tensor]:
-    """What a function gives of each of some values (n,), its parts joined along their first axis."""
-    return [torch.cat(parts) for parts in zip(*map(function, values), strict=True)]
+    @property
+    def embedding_size(self) -> int:
+        """The features of `embed`."""
+        return self.classifier.linear.in_features
 
 
 class CRNN(
@@ -349,16 +354,11 @@ class CRNN(
 
         Raises ValueError for any other shape.
         """
-        return self.classify(self.steps(log_mel))
+        return mean_logits(self.member_logits(log_mel))
 
     def member_logits(self, log_mel: Tensor) -> Tensor:
         """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
         return torch.stack([member(given) for member, given in zip(self.members, self.steps(log_mel), strict=True)])
-
-    def classify(self, of_members: Sequence[Tensor]) -> Tensor:
-        """What each member's recurrent layer reads, (batch, steps, front.out_features), to logits (batch, n_genres)."""
-        logits = [member(steps) for member, steps in zip(self.members, of_members, strict=True)]
-        return mean_logits(torch.stack(logits))
 
     def steps(self, log_mel: Tensor) -> list[Tensor]:
         """Log-mel as in `forward` to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
@@ -370,51 +370,112 @@ class CRNN(
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
     ) -> tuple[Tensor, list[int]]:
-        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts.
+        """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts."""
+        plan = self.plan(log_mel, hop_frames or self.config.hop_frames)
+        return self.hear([plan], batch_size)[0].logits, plan.starts
 
-        Windows are `config.window_frames` long and about `hop_frames` (default `config.hop_frames`) apart. Where they
-        overlap, the convolutions are computed once over the song, so that at its edges a window hears its neighbours
-        rather than nothing. `batch_size` windows are computed at once: memory and speed, not results.
+    def plan(self, log_mel: Tensor, hop_frames: int) -> "Plan":
+        """The windows of a log-mel (128, frames), `config.window_frames` long and about `hop_frames` apart.
+
+        Where they overlap, the convolutions are computed once over the song, so that at its edges a window hears its
+        neighbours rather than nothing.
         """
-        size, hop_frames = self.config.window_frames, hop_frames or self.config.hop_frames
+        size, step = self.config.window_frames, self.config.step_frames
         if hop_frames >= size or log_mel.shape[-1] <= size:
             batch, starts = windows(log_mel, size, hop_frames)
-            return torch.cat([self(part) for part in batch.split(batch_size)]), starts
-        step = self.config.step_frames
-        n_steps, hop_steps = size // step, -(-hop_frames // step)
+            return Plan(starts, list(batch))
         last = log_mel.shape[-1] - size
-        starts = list(range(0, last + 1, hop_steps * step))
-        per_member = [
-            song.unfold(0, n_steps, hop_steps)[: len(starts)].transpose(1, 2) for song in self.song_steps(log_mel)
-        ]  # (windows, steps, features)
-        logits = []
-        for first in range(0, len(starts), batch_size):
-            logits.append(self.classify([steps[first : first + batch_size] for steps in per_member]))
-        if starts[-1] < last:  # whole steps do not reach the end
-            logits.append(self(log_mel[None, :, last:]))
-            starts.append(last)
-        return torch.cat(logits), starts
+        starts = list(range(0, last + 1, -(-hop_frames // step) * step))
+        slices = [slice(start // step, start // step + size // step) for start in starts]
+        if starts[-1] == last:
+            return Plan(starts, [], log_mel, slices)
+        return Plan([*starts, last], [log_mel[:, last:]], log_mel, slices)  # whole steps do not reach the end
 
-    def song_steps(self, log_mel: Tensor, each: Callable[..., list[Tensor]] = in_turn) -> list[Tensor]:
-        """What each member's recurrent layer reads of a whole log-mel (128, frames), (steps, front.out_features).
+    def hear(self, plans: Sequence["Plan"], batch_size: int = 16, pieces_at_once: int = 1) -> list["Windows"]:
+        """What it makes of the windows of several songs, whose log-mels are on the model's device.
 
-        The song goes through the convolutions in pieces as long as a window, each with some of what is before and
-        behind it, to spare memory: what they give is in the near cache of a processor. `each` calls a function of
-        the first step of every piece and joins what it gives.
+        `batch_size` windows are computed at once, of whatever songs, and so many pieces of `songs_steps`: memory and
+        speed, not results.
+        """
+        songs = iter(self.songs_steps([plan.song for plan in plans if plan.slices], pieces_at_once))
+        alone = iter(self._steps_of([window for plan in plans for window in plan.alone], batch_size))
+        steps: list[list[Tensor]] = []  # of each window, those of all members
+        for plan in plans:
+            song = next(songs) if plan.slices else []
+            steps += [[member[part] for member in song] for part in plan.slices] + [next(alone) for _ in plan.alone]
+        heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
+        for numbers in _alike([len(window[0]) for window in steps], batch_size):
+            per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
+            for number, *of_window in zip(numbers, *self._outputs(per_member), strict=True):
+                heard[number] = of_window
+        of_song = iter(heard)
+        return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
+
+    def songs_steps(self, log_mels: Sequence[Tensor], pieces_at_once: int = 1) -> list[list[Tensor]]:
+        """What each member's recurrent layer reads of whole log-mels (128, frames), (steps, front.out_features).
+
+        A song goes through the convolutions in pieces as long as a window, each with some of what is before and behind
+        it, to spare memory: what they give is in the near cache of a processor. A GPU takes many pieces at once.
         """
         step = self.config.step_frames
         context = -(-n_frames_of(CONTEXT_SECONDS) // step)
-        n_steps = log_mel.shape[-1] // step
         piece = max(self.config.window_frames // step, 1)
-        length = torch.sym_min(piece + 2 * context, n_steps)
+        parts, places = [], []
+        for number, log_mel in enumerate(log_mels):
+            n_steps = log_mel.shape[-1] // step
+            length = min(piece + 2 * context, n_steps)
+            for first in range(0, n_steps, piece):
+                start = min(max(first - context, 0), n_steps - length)
+                parts.append(log_mel[:, start * step : (start + length) * step])
+                places.append((number, slice(first - start, first - start + piece)))
+        kept: list[list[list[Tensor]]] = [[[] for _ in self.members] for _ in log_mels]
+        for (number, part), given in zip(places, self._steps_of(parts, pieces_at_once), strict=True):
+            for member, steps in zip(kept[number], given, strict=True):
+                member.append(steps[part])
+        return [[torch.cat(member) for member in song] for song in kept]
 
-        def steps_of(first: Tensor) -> list[Tensor]:
-            start = (first - context).clamp(min=0).clamp(max=n_steps - length)
-            heard = log_mel[None, :, start * step + torch.arange(length * step)]
-            kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
-            return [steps[0, kept] for steps in self.steps(heard)]
+    def _steps_of(self, log_mels: Sequence[Tensor], at_once: int) -> list[list[Tensor]]:
+        """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
+        given: list[list[Tensor]] = [[] for _ in log_mels]
+        for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
+            per_member = self.steps(torch.stack([log_mels[number] for number in numbers]))
+            for number, *steps in zip(numbers, *per_member, strict=True):
+                given[number] = steps
+        return given
 
-        return [steps[:n_steps] for steps in each(steps_of, torch.arange(0, n_steps, piece))]
+    def _outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Each member's steps (windows, steps, features) to logits and embeddings of the windows."""
+        vectors = [
+            member.embed(steps, member.recurrent(steps)) for member, steps in zip(self.members, per_member, strict=True)
+        ]
+        logits = [member.classifier(vector) for member, vector in zip(self.members, vectors, strict=True)]
+        return mean_logits(torch.stack(logits)), torch.cat(vectors, dim=-1).float()
+
+
+class Windows(NamedTuple):
+    """What a model makes of the windows of a song."""
+
+    logits: Tensor  # (n_windows, n_genres)
+    embeddings: Tensor  # (n_windows, members * features): what the members' classifiers read, one behind the other
+
+
+class Plan(NamedTuple):
+    """The windows of a song: those that are `slices` of the steps of all of it, then those that are heard alone."""
+
+    starts: list[int]  # in frames
+    alone: list[Tensor]  # log-mels (128, frames)
+    song: Tensor | None = None  # (128, frames)
+    slices: Sequence[slice] = ()
+
+
+def _alike(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
+    """Where equal lengths stand, at most so many at once."""
+    numbers: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        numbers.setdefault(length, []).append(number)
+    for same in numbers.values():
+        for first in range(0, len(same), at_once):
+            yield same[first : first + at_once]
 
 
 def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:

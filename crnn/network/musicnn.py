@@ -6,17 +6,17 @@ assets/pretrained/README.md.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crnn.bundle import ASSETS
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
 
-PRETRAINED = Path(__file__).parents[2] / "assets" / "pretrained" / "msd_musicnn.safetensors"
+PRETRAINED = ASSETS / "pretrained" / "msd_musicnn.safetensors"
 
 # What musicnn was trained on: 96 Slaney mel bands up to 8 kHz, 62.5 frames a second, log10(10 000 * power + 1). It gets
 # 64.3 frames a second, so that its steps are as long as those of other fronts.

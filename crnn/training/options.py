@@ -10,11 +10,12 @@ import torch
 
 from crnn.data.gtzan import SPLITS
 from crnn.data.weights import FOLDER_VARIABLE
+from crnn.network.devices import best_device, best_precision
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.processes import launched_with
-from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe, best_device, best_precision
+from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 

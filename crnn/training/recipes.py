@@ -12,7 +12,6 @@ import torch
 from crnn.checkpoint import CheckpointError, read, save
 from crnn.data.weights import find_weights
 from crnn.features import DatasetError
-from crnn.network.fronts import front_of
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.augment import Augmentation
 from crnn.training.trainer import TrainingConfig
@@ -127,16 +126,3 @@ RECIPES = {
         augmentation=Augmentation(band_limit=0.2),
     ),
 }
-
-
-def best_device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_precision(front: str) -> str:
-    """The faster one: bfloat16 where the hardware computes in it, on a CPU only if the front gains by it."""
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
-    is_faster = front_of(front).fast_in_bfloat16_on_cpu and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if is_faster else "float32"

@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
 from crnn.audio import SUFFIXES, AudioError
+from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
@@ -19,7 +21,7 @@ from crnn.web.background import in_steps
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.view import overlay, song_view
 
-EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+EXAMPLES = ASSETS / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
@@ -109,7 +111,8 @@ class Page:
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
         if is_open:
-            yield from self._one_by_one("sound", heard, shown, visit, page.sound_figures)
+            opener = self.classifier.opener
+            yield from self._one_by_one("sound", heard, shown, visit, partial(page.sound_figures, opener=opener))
         else:
             yield UNCHANGED
 
@@ -117,7 +120,7 @@ class Page:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
 
         def draw(path: str) -> Iterator[str]:
-            return page.inside_figures(heard.classifier.model, path, heard.prediction)
+            return page.inside_figures(heard.classifier.model, path, heard.prediction, self.classifier.opener)
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 
@@ -203,7 +206,7 @@ class Page:
         if not name.strip():
             return own, "", *self.about(own)
         try:
-            own = GenreClassifier(*load_public(name))
+            own = GenreClassifier(*load_public(name), opener=self.classifier.opener)
         except CheckpointError as error:
             return own, page.fault(error), *self.about(own)
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)

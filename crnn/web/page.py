@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.audio import MAX_SECONDS, AudioError, load_audio
+from crnn.audio import MAX_SECONDS, AudioError, Opener, load_audio, open_audio
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.insight.analysis import Sound
@@ -164,9 +164,9 @@ def clock(seconds: float) -> str:
     return f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
 
 
-def sound_figures(path: str) -> Iterator[str]:
+def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:
     """The audio features of a song, each as soon as it is computed. Raises AudioError."""
-    sound = Sound(load_audio(path))
+    sound = Sound(load_audio(path, opener=opener))
     if sound.duration_seconds >= MAX_SECONDS:
         yield hint("Of this long song, these are the first {minutes} minutes.", minutes=MAX_SECONDS // 60)
     for feature in plots.FEATURES:
@@ -176,14 +176,14 @@ def sound_figures(path: str) -> Iterator[str]:
         yield figure(feature.title, feature.meaning, feature.figure(values), value)
 
 
-def inside_figures(model: CRNN, path: str, prediction: Prediction) -> Iterator[str]:
+def inside_figures(model: CRNN, path: str, prediction: Prediction, opener: Opener = open_audio) -> Iterator[str]:
     """The way from a song that is no silence to its genre, step by step, in the window that the model was surest about.
 
     Raises AudioError.
     """
     surest = prediction.timeline.max(axis=1).argmax()
     start_seconds, end_seconds = prediction.starts_seconds[surest], prediction.ends_seconds[surest]
-    passage = load_audio(path, start_seconds=start_seconds, max_seconds=end_seconds - start_seconds)
+    passage = load_audio(path, start_seconds=start_seconds, max_seconds=end_seconds - start_seconds, opener=opener)
     first, end = (round(seconds * FRAMES_PER_SECOND) for seconds in (start_seconds, end_seconds))
     sounds = prediction.sounds[first:end]
     samples = np.repeat(sounds, HOP_LENGTH)[: passage.shape[1]]

@@ -271,7 +271,7 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * steps)
     with torch.inference_mode():
-        pieces, whole = model.song_steps(log_mel), model.steps(log_mel[None])
+        pieces, whole = model.songs_steps([log_mel])[0], model.steps(log_mel[None])
     for piece, member in zip(pieces, whole, strict=True):
         assert piece.shape == (steps, model.members[0].front.out_features)
         torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
@@ -282,7 +282,7 @@ def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> 
     model = alive("small", time_pools=(3, 4))
     log_mel = -80 * torch.rand(N_MELS, 12 * 16)
     with torch.inference_mode():
-        cut = model.song_steps(log_mel)[0][6:10]
+        cut = model.songs_steps([log_mel])[0][0][6:10]
         alone = model.steps(log_mel[None, :, 6 * 12 : 10 * 12])[0][0]
     torch.testing.assert_close(cut[1:-1], alone[1:-1], atol=1e-5, rtol=1e-5)
     for edge in (0, -1):

@@ -139,7 +139,7 @@ def test_what_is_wrong_with_a_file_is_said_beside_its_answer() -> None:
 def test_audio_features_of_a_long_song_are_said_to_be_of_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "FEATURES", ())
     for seconds, said in ((MAX_SECONDS - 1, []), (MAX_SECONDS, ["Of this long song, these are the first 15 minutes."])):
-        monkeypatch.setattr(page, "load_audio", lambda _, n=seconds: np.zeros((1, n * SAMPLE_RATE), np.float32))
+        monkeypatch.setattr(page, "load_audio", lambda *_, n=seconds, **__: np.zeros((1, n * SAMPLE_RATE), np.float32))
         assert [words(html) for html in page.sound_figures("a.mp3")] == said
 
 

@@ -1,0 +1,289 @@
+"""Decoding in processes of its own: a file that crashes or hangs native code takes nothing with it but itself."""
+
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import LifoQueue
+from shutil import copyfileobj
+from typing import BinaryIO
+
+import numpy as np
+
+from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, open_file, open_sound
+
+STALL_SECONDS = 8.0  # that a worker may take to the next block, each of which lasts about three seconds
+START_SECONDS = 60.0  # and to start, on a machine that is busy
+CPU_SECONDS = 180  # and compute for one song, in case nobody is left to end it
+MEMORY_BYTES = 2**30  # of its address space, of which 0.2 GB are code
+MOST_WORKERS = 8
+
+_HEAD = struct.Struct("!cHI")  # of a message: its kind, the channels, and the samples of each or bytes
+_READY, _BLOCK, _END, _ERROR = b"r", b"b", b"e", b"x"
+_ASK, _STOP = b"?", b"."
+_MOST_CHANNELS, _MOST_SAMPLES = 1_024, 2**24
+_PROGRAM = "from crnn.decoding import work; work()"
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # neither secrets nor more memory than needed
+
+
+class Decoders:
+    """Processes that decode, one song each at a time; started at once, kept, and replaced when they die.
+
+    They import no PyTorch and take 20 MB each. They get a file that is open already, and cannot write any. `open_audio`
+    may be called by several threads at once: those for which none is left wait. They need sockets that pass files on,
+    which Windows lacks.
+    """
+
+    def __init__(self, n_workers: int | None = None, stall_seconds: float = STALL_SECONDS) -> None:
+        n_workers = n_workers or max(2, min(MOST_WORKERS, os.cpu_count() or 1))
+        self._workers = [_Worker(stall_seconds) for _ in range(n_workers)]
+        self._idle: LifoQueue[_Worker] = LifoQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def __enter__(self) -> "Decoders":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all of them."""
+        for worker in self._workers:
+            worker.end()
+
+    @contextmanager
+    def open_audio(
+        self,
+        source: str | os.PathLike | bytes,
+        sample_rate: int = SAMPLE_RATE,
+        start_seconds: float = 0.0,
+        passages: Passages | None = None,
+    ) -> Iterator["DecodedSound"]:
+        """As `crnn.audio.open_audio`, but what is wrong with a sound may be said only when its blocks are read.
+
+        Raises:
+            AudioError: also for a file that breaks the decoder, or on which it goes on without end.
+        """
+        with open_file(source) as (file, name):
+            sound = DecodedSound(self._idle, file, name, [sample_rate, start_seconds, passages])
+            try:
+                yield sound
+            finally:
+                sound.close()
+
+
+class DecodedSound:
+    """A file that `Decoders.open_audio` has opened; like `crnn.audio.Sound`."""
+
+    def __init__(self, idle: "LifoQueue[_Worker]", file: BinaryIO, name: str, how: list) -> None:
+        self.sample_rate = how[0]
+        self.notices: tuple[Notice, ...] = ()
+        self.starts_seconds: tuple[float, ...] = ()
+        self.duration_seconds: float | None = None
+        self._idle, self._file, self._name, self._how = idle, file, name, how
+        self._blocks: Iterator[np.ndarray] | None = None
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """As `crnn.audio.Sound.blocks`. Raises AudioError."""
+        if self._blocks is not None:
+            raise RuntimeError("the blocks of a sound are read once: open it again")
+        self._blocks = self._received_blocks()
+        return self._blocks
+
+    def close(self) -> None:
+        """Give the worker back, if it is still at work."""
+        if self._blocks is not None:
+            self._blocks.close()
+
+    def _received_blocks(self) -> Iterator[np.ndarray]:
+        worker = self._idle.get()
+        is_clean = False
+        try:
+            with _file_with_number(self._file) as file:
+                worker.ask(file, self._name, self._how)
+            while True:
+                kind, content = worker.receive()
+                if kind == _BLOCK:
+                    yield content
+                    continue
+                is_clean = True
+                if kind == _ERROR:
+                    raise AudioError(content["message"], **content["values"])
+                notices, starts_seconds, self.duration_seconds = content
+                self.notices = tuple(Notice(message, values) for message, values in notices)
+                self.starts_seconds = tuple(starts_seconds)
+                return
+        except TimeoutError as error:
+            raise AudioError(
+                "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
+            ) from error
+        except (OSError, EOFError, LookupError, ValueError, TypeError) as error:
+            if isinstance(error, AudioError):
+                raise
+            raise AudioError(
+                "{name} breaks the decoder: it is damaged, so fetch or export it again.", name=self._name
+            ) from error
+        except GeneratorExit:  # nobody wants the rest
+            is_clean = worker.stop()
+            raise
+        finally:
+            if not is_clean:
+                worker.restart()
+            self._idle.put(worker)
+
+
+class _Worker:
+    """A process that runs `work`, and the socket to it."""
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._start()
+
+    def ask(self, file: BinaryIO, name: str, how: list) -> None:
+        """Let it decode a file that has a number. Raises OSError or EOFError where it dies or does not start."""
+        if self._process.poll() is not None:  # killed while it had nothing to do
+            self.restart()
+        if not self._is_ready:
+            self._connection.settimeout(START_SECONDS)
+            if self.receive()[0] != _READY:
+                raise EOFError
+            self._is_ready = True
+        self._connection.settimeout(self._stall_seconds)
+        request = json.dumps([name, *how]).encode()
+        socket.send_fds(self._connection, [_ASK], [file.fileno()])
+        self._connection.sendall(_HEAD.pack(_ASK, 0, len(request)) + request)
+
+    def receive(self) -> tuple[bytes, object]:
+        """The next message: its kind, and a block or what else it says. Nothing in it is unpickled.
+
+        Raises TimeoutError where it takes too long, OSError or EOFError where it dies, ValueError for nonsense.
+        """
+        kind, n_channels, size = _HEAD.unpack(_receive(self._connection, _HEAD.size))
+        if size > _MOST_SAMPLES or n_channels > _MOST_CHANNELS:
+            raise ValueError("a decoder says nonsense")
+        if kind == _BLOCK:
+            block = np.empty((n_channels, size), np.float32)
+            _receive_into(self._connection, memoryview(block).cast("B"))
+            return kind, block
+        return kind, json.loads(_receive(self._connection, size) or b"null")
+
+    def stop(self) -> bool:
+        """End the song before its end; whether that is done."""
+        try:
+            self._connection.sendall(_STOP)
+            while self.receive()[0] == _BLOCK:
+                pass
+        except (OSError, EOFError, ValueError):
+            return False
+        return True
+
+    def restart(self) -> None:
+        """Another process in its place, now or, if the machine has no room for it, when it is asked next."""
+        self.end()
+        with suppress(OSError):
+            self._start()
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def _start(self) -> None:
+        """Not by `multiprocessing`, whose children import the main module, and with it PyTorch and Gradio."""
+        self._connection, its_end = socket.socketpair()
+        self._is_ready = False
+        code = f"import sys; sys.path[:] = {sys.path!r}; {_PROGRAM}"
+        libraries = {name: value for name, value in os.environ.items() if name.startswith(("LD_", "DYLD_"))}
+        with its_end:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", code],
+                stdin=its_end,
+                stdout=subprocess.DEVNULL,
+                env=_ENVIRONMENT | libraries,
+            )
+
+
+def work() -> None:
+    """What a worker does: decode one song after another for whoever holds the other end of its standard input."""
+    connection = socket.socket(fileno=os.dup(0))
+    _limit("RLIMIT_AS", MEMORY_BYTES)
+    _limit("RLIMIT_FSIZE", 0)
+    _limit("RLIMIT_CORE", 0)
+    with suppress(OSError, EOFError):  # nobody is there any more
+        _send(connection, _READY)
+        while True:
+            _decode_next(connection)
+
+
+def _decode_next(connection: socket.socket) -> None:
+    number = None
+    while number is None:
+        kind, numbers, *_ = socket.recv_fds(connection, 1, 1)
+        if not kind:
+            raise EOFError
+        number = numbers[0] if kind == _ASK else None  # a _STOP may come when a song is over
+    *_, size = _HEAD.unpack(_receive(connection, _HEAD.size))
+    name, sample_rate, start_seconds, passages = json.loads(_receive(connection, size))
+    _limit("RLIMIT_CPU", int(time.process_time()) + CPU_SECONDS)
+    with os.fdopen(number, "rb") as file:
+        file.seek(0)
+        try:
+            with open_sound(file, name, sample_rate, start_seconds, passages and Passages(*passages)) as sound:
+                for block in sound.blocks():
+                    if select.select([connection], [], [], 0)[0]:  # a _STOP
+                        break
+                    connection.sendall(_HEAD.pack(_BLOCK, *block.shape))
+                    connection.sendall(memoryview(block).cast("B"))
+            notices = [(notice.message, notice.values) for notice in sound.notices]
+            _send(connection, _END, [notices, sound.starts_seconds, sound.duration_seconds])
+        except AudioError as error:
+            _send(connection, _ERROR, {"message": error.message, "values": error.values})
+
+
+def _limit(name: str, most: int) -> None:
+    """A limit that may be changed again; there are systems that do not have each."""
+    import resource  # noqa: PLC0415 (Unix alone has it)
+
+    with suppress(AttributeError, ValueError, OSError):
+        kind = getattr(resource, name)
+        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+
+
+def _send(connection: socket.socket, kind: bytes, content: object = None) -> None:
+    message = json.dumps(content).encode()
+    connection.sendall(_HEAD.pack(kind, 0, len(message)) + message)
+
+
+def _receive(connection: socket.socket, n_bytes: int) -> bytes:
+    message = bytearray(n_bytes)
+    _receive_into(connection, memoryview(message))
+    return bytes(message)
+
+
+def _receive_into(connection: socket.socket, place: memoryview) -> None:
+    while place:
+        n_bytes = connection.recv_into(place)
+        if not n_bytes:
+            raise EOFError
+        place = place[n_bytes:]
+
+
+@contextmanager
+def _file_with_number(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself, or one on disk with the same bytes that the kernel can pass on."""
+    if not hasattr(file, "getbuffer"):
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        copyfileobj(file, copy)
+        copy.seek(0)
+        yield copy

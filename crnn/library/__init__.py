@@ -1,0 +1,1 @@
+"""Whole libraries of songs: which files there are, their genres in batches, the table of them."""

@@ -1,0 +1,328 @@
+"""`genre-crnn SONG...`: the genres of songs and folders of songs."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from crnn.terminal import INTERRUPTED, complain, printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from crnn.inference import GenreClassifier, Prediction
+    from crnn.library.job import File, Hearing
+    from crnn.library.table import Table
+    from crnn.walk import Walk
+
+DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
+STANDARD_INPUT = "-"
+WATCH_SECONDS = 10.0  # between two looks at the folders
+SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being written
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        metavar="SONG",
+        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
+    )
+    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
+    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
+    parser.add_argument(
+        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
+    )
+    parser.add_argument("--watch", action="store_true", help="when all are heard, wait for new and changed ones")
+    hearing = parser.add_argument_group("how to hear")
+    hearing.add_argument(
+        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
+    )
+    parts = hearing.add_mutually_exclusive_group()
+    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
+    parts.add_argument(
+        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
+    )
+    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
+    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
+    hearing.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "fastest"),
+        help="of the network (default: with --out the fastest, which moves probabilities by about 0.01, else float32)",
+    )
+    output = parser.add_argument_group("what to write")
+    output.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="a table, csv, jsonl or parquet by its ending; the same command goes on with it where it was",
+    )
+    output.add_argument("--json", action="store_true", help="print one JSON object a line")
+    output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
+    output.add_argument(
+        "--threshold", type=share, metavar="P", help="unsure below this probability (default: the model's own border)"
+    )
+    output.add_argument("--timeline", action="store_true", help="also the probabilities of each window of the song")
+    output.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="also what the classifier reads: songs that sound alike have alike ones",
+    )
+    output.add_argument("--quiet", action="store_true", help="no progress, no notices and no summary; errors are told")
+
+
+def suffixes(text: str) -> frozenset[str]:
+    """mp3,flac or .mp3,.flac."""
+    return frozenset(f".{part.strip().lstrip('.').lower()}" for part in text.split(",") if part.strip(" ."))
+
+
+def positive(kind: type) -> type:
+    """Positive numbers, for argparse."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    number.__name__ = f"positive {kind.__name__}"
+    return number
+
+
+def share(text: str) -> float:
+    """From 0 to 1, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Hear all of them; returns the exit status: 1 if a song failed or there was none, 2 if the table cannot be had.
+
+    Raises CheckpointError.
+    """
+    # A process that waits for others in PyTorch lets them have the core; set before it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
+    from crnn.library.table import TableError, unwritable  # noqa: PLC0415
+
+    named = [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
+    report = Report(args)
+    hearing = hearing_of(args)
+    jobs = args.jobs or n_cores()
+    try:
+        walk = report.walk(named)
+        with at_work(hearing, map(File.of, walk), jobs) as (classifier, files):
+            if classifier.origin.notice:
+                complain(classifier.origin.notice)
+            with Output(args, hearing, classifier) as output:
+                work(output, report, files, jobs)
+                report.walked(walk)
+                while args.watch:
+                    time.sleep(WATCH_SECONDS)
+                    walk = report.walk(named)
+                    work(output, report, filter(is_settled, map(File.of, walk)), jobs)
+    except TableError as error:
+        complain(error)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if args.out is None:
+            raise
+        complain(unwritable(args.out, error))
+        return 2
+    except KeyboardInterrupt:
+        report.summary()
+        return INTERRUPTED
+    report.summary()
+    return report.status
+
+
+def hearing_of(args: argparse.Namespace) -> "Hearing":
+    """What the options say of it."""
+    from crnn.audio import Passages  # noqa: PLC0415
+    from crnn.library.job import PASSAGE_SECONDS, QUICK, Hearing  # noqa: PLC0415
+
+    passages = QUICK if args.quick else None
+    if args.seconds:
+        count = max(1, round(args.seconds / PASSAGE_SECONDS))
+        passages = Passages(count, max(1.0, args.seconds / count))
+    return Hearing(
+        args.model,
+        passages,
+        args.device,
+        args.precision or ("fastest" if args.out else "float32"),
+        args.threshold,
+        args.top,
+        args.timeline,
+        args.embeddings,
+    )
+
+
+def n_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listed(by_null: bool) -> list[Path]:
+    """The paths on standard input."""
+    between = b"\0" if by_null else b"\n"
+    names = (name if by_null else name.removesuffix(b"\r") for name in sys.stdin.buffer.read().split(between))
+    return [Path(os.fsdecode(name)) for name in names if name]
+
+
+def is_settled(file: "File") -> bool:
+    """Whether a file has not been changed just now."""
+    return file.modified_ns is None or time.time() - file.modified_ns / 1e9 > SETTLED_SECONDS
+
+
+def work(output: "Output", report: "Report", files: Iterable["File"], jobs: int) -> None:
+    """Hear the files that are not in the table yet, and write and tell what comes of them."""
+    from crnn.library.job import hear  # noqa: PLC0415
+
+    new = report.new_ones(files, output)
+    with report.bar() as bar:
+        for file, answer in hear(new, output.classifier, output.hearing.passages, jobs, in_order=output.table is None):
+            output.write(file, answer)
+            report.heard(file, answer, bar)
+
+
+class Output:
+    """Where answers go: the table, or lines on standard output."""
+
+    def __init__(self, args: argparse.Namespace, hearing: "Hearing", classifier: "GenreClassifier") -> None:
+        self.hearing, self.classifier = hearing, classifier
+        self.table: Table | None = None
+        self._out, self._as_json = args.out, args.json
+        self._seen: set[tuple] = set()  # without a table, so that nothing is heard twice while it is watched
+
+    def __enter__(self) -> "Output":
+        from crnn.library.table import Columns, open_table  # noqa: PLC0415
+
+        if self._out is not None:
+            hearing = self.hearing
+            columns = Columns(self.classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
+            self.table = open_table(self._out, columns)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.table is not None:
+            self.table.close()
+
+    def has(self, file: "File") -> bool:
+        """Whether it is there already."""
+        if self.table is None:
+            return file in self._seen
+        from crnn.audio import AudioError  # noqa: PLC0415
+
+        return self.table.has(self.hearing.row(file, AudioError(""), self.classifier))
+
+    def write(self, file: "File", answer: "Prediction | ValueError") -> None:
+        """Write it."""
+        if self.table is not None:
+            self.table.write(self.hearing.row(file, answer, self.classifier))
+            return
+        self._seen.add(file)
+        if isinstance(answer, ValueError):
+            return
+        if self._as_json:
+            print(json.dumps(self._object(file, answer)), flush=True)
+        else:
+            print(printable(f"{file.path}: {answer.summary()}"), flush=True)
+
+    def _object(self, file: "File", answer: "Prediction") -> dict:
+        given = {"path": str(file.path), **answer.as_dict()}
+        given["probabilities"] = dict(islice(given["probabilities"].items(), self.hearing.top))
+        return given | ({"embedding": answer.embedding.tolist()} if self.hearing.embeddings else {})
+
+
+class Report:
+    """What the person is told: progress, notices, errors, and the sum of it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._counts: Counter[str] = Counter()
+        self._since = time.monotonic()
+        self._named: list[Path] = []
+
+    def walk(self, named: list[Path]) -> "Walk":
+        """The songs at these paths."""
+        from crnn.audio import SUFFIXES  # noqa: PLC0415
+        from crnn.walk import Walk  # noqa: PLC0415
+
+        self._named = named
+        return Walk(named, self._args.recursive, self._args.extensions or SUFFIXES)
+
+    def new_ones(self, files: Iterable["File"], output: Output) -> Iterator["File"]:
+        """Those that are not there already."""
+        for file in files:
+            if output.has(file):
+                self._counts["before"] += 1
+            else:
+                yield file
+
+    def bar(self) -> "tqdm":
+        """The progress, if it would not stand between answers."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        is_in_the_way = self._args.quiet or (self._args.out is None and sys.stdout.isatty())
+        bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
+        if not bar.disable:  # how many there are is found out meanwhile
+            Thread(target=partial(self._count, bar), name="counting", daemon=True).start()
+        return bar
+
+    def _count(self, bar: "tqdm") -> None:
+        total = sum(1 for _ in self.walk(self._named))
+        bar.total = total - self._counts["before"]
+
+    def heard(self, file: "File", answer: "Prediction | ValueError", bar: "tqdm") -> None:
+        """One more."""
+        with bar.external_write_mode(sys.stderr):
+            if isinstance(answer, ValueError):
+                self._counts["failed"] += 1
+                complain(f"{file.path}: {answer}")
+            else:
+                self._counts["heard"] += 1
+                for notice in () if self._args.quiet else answer.notices:
+                    complain(f"{file.path}: {notice}")
+        bar.update()
+
+    def walked(self, walk: "Walk") -> None:
+        """What was in the folders beside songs."""
+        for problem in walk.problems:
+            self._counts["failed folders"] += 1
+            complain(problem)
+        for folder in walk.empty:
+            self._counts["empty"] += 1
+            complain(f"{folder}: there are no audio files in this folder.")
+        if (passed_over := walk.summary()) and not self._args.quiet:
+            complain(f"passed over: {passed_over}.")
+
+    def summary(self) -> None:
+        """The sum, for a table."""
+        if self._args.quiet or self._args.out is None:
+            return
+        seconds, counts = time.monotonic() - self._since, self._counts
+        rate = f" ({counts['heard'] / seconds:.2g} a second)" if counts["heard"] else ""
+        before = f", {counts['before']} were there before" if counts["before"] else ""
+        complain(f"{counts['heard']} songs heard{rate}, {counts['failed']} failed{before}: {self._args.out}")
+
+    @property
+    def status(self) -> int:
+        """0 if there were songs and nothing failed."""
+        counts = self._counts
+        is_good = counts["heard"] + counts["before"] and not (
+            counts["failed"] or counts["failed folders"] or counts["empty"]
+        )
+        return 0 if is_good else 1

@@ -1,0 +1,210 @@
+"""Many songs heard: decoded on all cores, by one model."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from crnn.audio import AudioError, Passages, open_audio
+from crnn.decoding import Decoders
+from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
+from crnn.network.devices import best_device
+
+QUICK = Passages(3, 5.0)
+PASSAGE_SECONDS = 10.0  # of `--seconds`, as many as there is time for
+GPU_SONGS = 16  # that it hears at once, at most
+STALL_SECONDS = 120.0  # that a disk may take to wake up, and a network to answer
+
+T = TypeVar("T")
+
+
+class File(NamedTuple):
+    """A song as it is now; without size and time of change if it cannot be looked at."""
+
+    path: Path
+    size_bytes: int | None = None
+    modified_ns: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "File":
+        """What the file system says."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return cls(path)
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How songs are heard and what is kept of the answers; it can be sent to other processes and machines."""
+
+    model: str | None = None  # as in `load_checkpoint`
+    passages: Passages | None = None  # None for all of each song
+    device: str | None = None  # None for a GPU where there is one
+    precision: str = "float32"  # or "bfloat16", or "fastest"
+    threshold: float | None = None  # a top probability under this is no answer; None for the model's own border
+    top: int | None = None  # so many of the most probable genres; None for all
+    timeline: bool = False
+    embeddings: bool = False
+
+    @property
+    def heard(self) -> str:
+        """How much of each song, in words."""
+        if self.passages is None:
+            return "all of it"
+        return f"{self.passages.count} passages of {self.passages.seconds:g} s"
+
+    def classifier(self, opener: Callable = open_audio) -> GenreClassifier:
+        """The model, ready for songs. Raises CheckpointError."""
+        return GenreClassifier.from_pretrained(
+            self.model,
+            opener=opener,
+            device=self.device or best_device(),
+            precision=self.precision,
+            unsure_below=self.threshold,
+        )
+
+    def row(self, file: File, answer: Prediction | AudioError, classifier: GenreClassifier) -> dict:
+        """What is written about a song, ready for JSON."""
+        row = {
+            "path": str(file.path),
+            "size_bytes": file.size_bytes,
+            "modified_ns": file.modified_ns,
+            "model": classifier.origin.name,
+            "heard": self.heard,
+            "genre": None,
+            "probabilities": {},
+            "duration_seconds": None,
+            "notices": [],
+            "error": None,
+        }
+        if isinstance(answer, AudioError):
+            return row | {"error": str(answer)}
+        whole = answer.as_dict()
+        row |= {
+            "genre": answer.verdict,
+            "probabilities": dict(islice(answer.probabilities.items(), self.top)),
+            "duration_seconds": answer.duration_seconds,
+            "notices": whole["notices"],
+        }
+        if self.timeline:
+            row["timeline"] = whole["timeline"]
+        if self.embeddings:
+            row["embedding"] = None if answer.verdict == NO_MUSIC else answer.embedding.tolist()
+        return row
+
+
+Answer = tuple[File, Prediction | AudioError]
+
+
+@contextmanager
+def at_work(hearing: Hearing, files: Iterable[File], jobs: int) -> Iterator[tuple[GenreClassifier, Iterator[File]]]:
+    """The model with what several songs at once need: processes that decode, a thread for each song.
+
+    Gives the files back, as the first have to be known. A single one is decoded here and gets all cores.
+    """
+    files = iter(files)
+    first = list(islice(files, 2))
+    before = torch.get_num_threads()
+    with ExitStack() as stack:
+        opener = open_audio
+        if len(first) > 1:
+            if os.name == "posix":
+                opener = stack.enter_context(Decoders(jobs, STALL_SECONDS)).open_audio
+            torch.set_num_threads(1)  # else they wait for each other
+            stack.callback(torch.set_num_threads, before)
+        yield hearing.classifier(opener), chain(first, files)
+
+
+def hear(
+    files: Iterable[File], classifier: GenreClassifier, passages: Passages | None, jobs: int, in_order: bool = False
+) -> Iterator[Answer]:
+    """The answers to songs as they come, or in their order; a song that cannot be used has an error for an answer.
+
+    `jobs` songs are decoded at once. On a CPU each goes on through the model alone, in the thread that has it in its
+    cache; a GPU hears those together that are there. Memory is that of the songs at work, whatever their number.
+    """
+
+    def listen(file: File) -> object:
+        try:
+            recording = classifier.listen(file.path, passages)
+            return classifier.answer([recording])[0] if classifier.device.type == "cpu" else recording
+        except AudioError as error:
+            return error
+        except Exception as error:  # what no one has thought of may not end the work of a night
+            return AudioError("{name} cannot be heard: {why}", name=file.path.name, why=repr(error))
+
+    for finished in side_by_side(files, listen, jobs, in_order):
+        recordings = [result for _, result in finished if not isinstance(result, AudioError | Prediction)]
+        given = iter([])
+        if recordings:
+            parts = range(0, len(recordings), GPU_SONGS)
+            given = chain.from_iterable(classifier.answer(recordings[first : first + GPU_SONGS]) for first in parts)
+        for file, result in finished:
+            yield file, (result if isinstance(result, AudioError | Prediction) else next(given))
+
+
+def side_by_side(
+    items: Iterable[T], work: Callable[[T], object], jobs: int, in_order: bool = False
+) -> Iterator[list[tuple[T, object]]]:
+    """Each item with what `work` makes of it in one of `jobs` threads, as many as are done at a time.
+
+    Twice as many as there are threads are begun before their results are taken; in order, four times as many wait for
+    one that takes long. The threads end with the program, whatever they are at.
+    """
+    waiting, done = SimpleQueue(), SimpleQueue()
+
+    def run() -> None:
+        while (numbered := waiting.get()) is not None:
+            try:
+                done.put((*numbered, work(numbered[1])))
+            except BaseException as error:  # raised where it is waited for
+                done.put((-1, None, error))
+
+    threads = [Thread(target=run, name="hearing", daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    try:
+        held: dict[int, tuple[T, object]] = {}
+        n_taken = n_done = n_given = 0
+        items, is_over = enumerate(items), False
+        while not is_over or n_given < n_taken:
+            while not is_over and n_taken - n_done < 2 * jobs and n_taken - n_given < 6 * jobs:
+                numbered = next(items, None)
+                is_over = numbered is None
+                if not is_over:
+                    waiting.put(numbered)
+                    n_taken += 1
+            for number, item, result in _ready(done, n_done < n_taken):
+                if number < 0:
+                    raise result
+                held[number] = item, result
+                n_done += 1
+            numbers = sorted(held)
+            if in_order:
+                numbers = [number for place, number in enumerate(numbers) if number == n_given + place]
+            if numbers:
+                n_given += len(numbers)
+                yield [held.pop(number) for number in numbers]
+    finally:
+        for _ in threads:
+            waiting.put(None)
+
+
+def _ready(done: SimpleQueue, is_any: bool) -> Iterator[tuple]:
+    """What is there, at least one if there will be any."""
+    if is_any:
+        yield done.get()
+    while True:
+        try:
+            yield done.get_nowait()
+        except Empty:
+            return

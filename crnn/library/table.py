@@ -1,0 +1,359 @@
+"""The table of a library, which is written song by song and goes on where it was: csv, jsonl or parquet."""
+
+import csv
+import json
+import os
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crnn.files import whole_file
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which parquet's rows are on the disk; a kill loses no more
+
+
+class TableError(ValueError):
+    """A table that cannot be gone on with or written; the message is one sentence."""
+
+
+class Columns:
+    """The columns of flat tables, for a model with these genres.
+
+    path, size_bytes, modified_ns, model, heard; genre, its probability, then the probability of each genre, or with
+    `top` that many pairs of genre and probability; duration_seconds, notices, error; timeline and embedding if asked.
+    """
+
+    def __init__(self, genres: Iterable[str], top: int | None, timeline: bool, embeddings: bool) -> None:
+        self.genres, self.top = tuple(genres), top
+        self.more = ("timeline",) * timeline + ("embedding",) * embeddings
+        ranks = range(1, min(top or 0, len(self.genres)) + 1)
+        self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
+        self.shares = self.shares if top else [f"probability_of_{genre}" for genre in self.genres]
+        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability")
+        self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
+
+    def flat(self, row: dict) -> dict:
+        """A row as `Hearing.row` gives it to the cells of these columns, some None."""
+        shares = row["probabilities"]
+        if self.top:
+            cells = [cell for pair in shares.items() for cell in pair]
+            given = dict(zip(self.shares, cells, strict=False))
+        else:
+            given = {f"probability_of_{genre}": share for genre, share in shares.items()}
+        given["probability"] = next(iter(shares.values()), None)
+        given["notices"] = " ".join(row["notices"]) or None
+        return {name: given[name] if name in given else row.get(name) for name in self.names}
+
+
+def open_table(path: Path, columns: Columns) -> "Table":
+    """A new table, or the one that is there. Raises TableError."""
+    kinds = {".csv": CsvTable, ".jsonl": JsonTable, ".parquet": ParquetTable}
+    if path.suffix.lower() not in kinds:
+        raise TableError(
+            f"{path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which says what is written."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return kinds[path.suffix.lower()](path, columns)
+    except OSError as error:
+        raise TableError(unwritable(path, error)) from error
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """A sentence for a person whose disk is full, or whose folder is somebody else's."""
+    why = error.strerror or error
+    return f"{error.filename or path} cannot be read or written ({why}); when that is mended, the same command goes on."
+
+
+class Table(ABC):
+    """Rows of songs, in the end one a path. All methods raise OSError; opening it, TableError too."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path, self.columns = path, columns
+        self._answered: set[int] = set()  # songs as they were, as they were heard
+        self._paths: set[int] = set()
+        self._is_done = True  # whether it is as it should be in the end
+        for row in self._rows():
+            self._note(row)
+
+    def has(self, row: dict) -> bool:
+        """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
+        return _key(row) in self._answered
+
+    def write(self, row: dict) -> None:
+        """Add a row, in place of an earlier one of the same path."""
+        self._append(row)
+        self._note(row)
+
+    def close(self) -> None:
+        """Leave it whole, with one row a path, the last."""
+        if not self._is_done:
+            last = {_digest(row["path"]): number for number, row in enumerate(self._rows())}
+            kept = set(last.values())
+            self._replace(row for number, row in enumerate(self._rows()) if number in kept)
+
+    def _note(self, row: dict) -> None:
+        path = _digest(row["path"])
+        self._is_done = self._is_done and path not in self._paths
+        self._paths.add(path)
+        if not row["error"]:
+            self._answered.add(_key(row))
+
+    def _other_columns(self) -> TableError:
+        return TableError(
+            f"{self.path} has other columns, of another model or other options: give another --out, or take it away."
+        )
+
+    @abstractmethod
+    def _rows(self) -> Iterator[dict]:
+        """The rows on the disk, as they are written there. Raises TableError."""
+
+    @abstractmethod
+    def _append(self, row: dict) -> None:
+        """Add a row at the end."""
+
+    @abstractmethod
+    def _replace(self, rows: Iterable[dict]) -> None:
+        """Put rows, as they are written, in place of all."""
+
+
+class LinesTable(Table):
+    """A text to which lines are added, each at once; what a crash has left of a last one is taken away."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self._file = self._open(path)
+        _end_with_a_line(path)
+        super().__init__(path, columns)
+        if not self._is_done:
+            super().close()
+            os.close(self._file)
+            self._file, self._is_done = self._open(path), True
+        if not os.fstat(self._file).st_size:
+            self._put(self._head())
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        _lock(file, path)
+        return file
+
+    def close(self) -> None:
+        """Leave it whole, with one row a path, the last."""
+        super().close()
+        os.close(self._file)
+
+    def _append(self, row: dict) -> None:
+        self._put(self._line(self._cells(row)))
+
+    def _put(self, text: str) -> None:
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    def _replace(self, rows: Iterable[dict]) -> None:
+        with whole_file(self.path) as file:
+            file.write(self._head().encode())
+            for row in rows:
+                file.write(self._line(row).encode("utf-8", "surrogateescape"))
+
+    def _head(self) -> str:
+        return ""
+
+    @abstractmethod
+    def _cells(self, row: dict) -> dict:
+        """A row of `Hearing.row` as it is written."""
+
+    @abstractmethod
+    def _line(self, cells: dict) -> str:
+        """The line of a row as it is written."""
+
+
+class JsonTable(LinesTable):
+    """An object a line, as `Hearing.row` gives it."""
+
+    def _cells(self, row: dict) -> dict:
+        return row
+
+    def _line(self, cells: dict) -> str:
+        return json.dumps(cells) + "\n"  # in ASCII, so that names that are no text come back as they were
+
+    def _rows(self) -> Iterator[dict]:
+        with self.path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                    _key(row), row["error"]
+                except (ValueError, LookupError, TypeError) as error:
+                    raise TableError(
+                        f"Line {number} of {self.path} is not one of this program: give another --out."
+                    ) from error
+                if not row["error"] and {"timeline", "embedding"} & row.keys() != set(self.columns.more):
+                    raise self._other_columns()
+                yield row
+
+
+class CsvTable(LinesTable):
+    """Comma-separated values (RFC 4180) in UTF-8, a name that is no text as its bytes."""
+
+    def _head(self) -> str:
+        return _csv_line(self.columns.names)
+
+    def _cells(self, row: dict) -> dict:
+        return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
+
+    def _line(self, cells: dict) -> str:
+        return _csv_line(cells[name] for name in self.columns.names)
+
+    def _rows(self) -> Iterator[dict]:
+        if not self.path.stat().st_size:
+            return
+        csv.field_size_limit(2**31 - 1)  # timelines of long songs
+        with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != self.columns.names:
+                raise self._other_columns()
+            for cells in rows:
+                if len(cells) == len(self.columns.names):
+                    yield dict(zip(self.columns.names, cells, strict=True))
+                else:  # a crash has cut a name with a line break
+                    self._is_done = False
+
+
+class ParquetTable(Table):
+    """Parquet in row groups. While it is written they are files in a folder beside it, which is a data set too."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self._parts = path.with_name(path.name + ".parts")
+        self._parts.mkdir(exist_ok=True)
+        self._lock = os.open(self._parts, os.O_RDONLY) if os.name == "posix" else None
+        _lock(self._lock, path)
+        self._waiting: list[dict] = []
+        self._since = time.monotonic()
+        self._schema = _schema(columns)
+        super().__init__(path, columns)
+
+    def close(self) -> None:
+        """Leave it whole, with one row a path, the last, and no folder beside it."""
+        self._write_part()
+        self._is_done = self._is_done and not any(self._parts.iterdir()) and self.path.exists()
+        super().close()
+        shutil.rmtree(self._parts)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _append(self, row: dict) -> None:
+        self._waiting.append(_parquet_cells(self.columns.flat(row)))
+        if len(self._waiting) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
+            self._write_part()
+
+    def _write_part(self) -> None:
+        if self._waiting:
+            number = 1 + max((int(part.stem) for part in self._parts.glob("*.parquet")), default=0)
+            self._write(self._parts / f"{number:06}.parquet", self._waiting)
+        self._waiting, self._since = [], time.monotonic()
+
+    def _rows(self) -> Iterator[dict]:
+        import pyarrow.parquet as pq  # noqa: PLC0415 (half a second that other tables do without)
+        from pyarrow import ArrowException  # noqa: PLC0415
+
+        for path in [self.path] * self.path.exists() + sorted(self._parts.glob("*.parquet")):
+            try:
+                with pq.ParquetFile(path) as file:
+                    if file.schema_arrow.names != self._schema.names:
+                        raise self._other_columns()
+                    for batch in file.iter_batches(PART_ROWS):
+                        yield from batch.to_pylist()
+            except ArrowException as error:
+                raise TableError(f"{path} is no table of this program, or damaged: give another --out.") from error
+
+    def _replace(self, rows: Iterable[dict]) -> None:
+        self._write(self.path, rows)
+
+    def _write(self, path: Path, rows: Iterable[dict]) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        rows = iter(rows)
+        with whole_file(path) as file, pq.ParquetWriter(file, self._schema) as writer:
+            while group := list(islice(rows, PART_ROWS)):
+                writer.write_table(pa.Table.from_pylist(group, self._schema))
+
+
+def _schema(columns: Columns) -> "pyarrow.Schema":
+    import pyarrow as pa  # noqa: PLC0415
+
+    kinds = dict.fromkeys(("size_bytes", "modified_ns"), pa.int64()) | {"duration_seconds": pa.float64()}
+    kinds |= {name: pa.float32() for name in columns.names if name.startswith("probability")}
+    kinds |= {"embedding": pa.list_(pa.float32())}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in columns.names])
+
+
+def _parquet_cells(cells: dict) -> dict:
+    """Text that parquet can hold: valid UTF-8, and JSON for what has parts."""
+    cells = {name: _text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+    return cells | {"timeline": json.dumps(cells["timeline"])} if cells.get("timeline") is not None else cells
+
+
+def _csv_cell(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.6g}"
+    return "" if cell is None else cell if isinstance(cell, str) else json.dumps(cell)
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    text = StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue()
+
+
+def _end_with_a_line(path: Path) -> None:
+    """Cut off what is behind the last line break."""
+    with path.open("rb+") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            place = file.read(end - start).rfind(b"\n")
+            if place >= 0:
+                end = start + place + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+
+
+def _lock(file: int | None, path: Path) -> None:
+    """Raises TableError if another process writes to the table."""
+    try:
+        import fcntl  # noqa: PLC0415 (Unix alone has it)
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise TableError(f"Another process writes to {path} just now.") from error
+    except OSError:  # a file system without locks
+        return
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _digest(*values: object) -> int:
+    text = "\0".join(map(str, values)).encode("utf-8", "backslashreplace")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+def _key(row: dict) -> int:
+    return _digest(*(row[name] for name in ("path", "size_bytes", "modified_ns", "model", "heard")))

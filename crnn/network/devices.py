@@ -1,0 +1,18 @@
+"""On what a network computes, and in which numbers."""
+
+import torch
+
+from crnn.network.fronts import front_of
+
+
+def best_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_precision(front: str) -> str:
+    """The faster one: bfloat16 where the hardware computes in it, on a CPU only if the front gains by it."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
+    is_faster = front_of(front).fast_in_bfloat16_on_cpu and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if is_faster else "float32"

@@ -1,0 +1,23 @@
+"""What commands say and how they end."""
+
+import os
+import sys
+
+PROGRAM = "genre-crnn"
+INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells report for SIGINT and SIGPIPE
+
+
+def printable(text: object) -> str:
+    """On one line of any terminal: control signs, and bytes of a file name that are no text, become escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
+
+
+def complain(message: object) -> None:
+    """Tell the person, on standard error."""
+    print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
+
+
+def leave_broken_pipe() -> int:
+    """The exit status for a reader of standard output that has gone; nor may the flush at exit find out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -1,0 +1,115 @@
+"""Which songs there are at some paths: one walk for all that take folders."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from crnn.audio import SUFFIXES
+
+
+def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
+    """Whether a file in a folder is a song by its name; hidden ones are none."""
+    path = Path(name)
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
+
+
+class Walk:
+    """The songs at some paths: a file, whatever its name, is one; a folder has those in it and below, sorted by path.
+
+    Linked folders are entered too, once each and after the others, so that a link to what is above leads nowhere. What
+    is passed over is counted while it is iterated, which can be done once.
+
+    Attributes:
+        no_songs: how many files have names that are not those of sounds, by suffix.
+        passed_over: how many others are no songs, by what they are.
+        problems: sentences about folders that cannot be read.
+        empty: the folders among `paths` in which there is no song.
+    """
+
+    def __init__(self, paths: Iterable[Path], recursive: bool = True, suffixes: Collection[str] = SUFFIXES) -> None:
+        self.no_songs: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.empty: list[Path] = []
+        self._paths, self._recursive, self._suffixes = paths, recursive, suffixes
+        self._entered: set[tuple[int, int]] = set()  # device and inode of folders
+
+    def __iter__(self) -> Iterator[Path]:
+        for path in self._paths:
+            if not is_folder(path):
+                yield path
+                continue
+            song = None
+            for song in self._below(path):
+                yield song
+            if song is None:
+                self.empty.append(path)
+
+    def _below(self, root: Path) -> Iterator[Path]:
+        linked = deque([root])
+        while linked:
+            open_folders = [self._entries(linked.popleft())]
+            while open_folders:
+                entry = next(open_folders[-1], None)
+                if entry is None:
+                    open_folders.pop()
+                elif is_folder(entry):
+                    if entry.name.startswith("."):
+                        self.passed_over["hidden"] += 1
+                    elif not self._recursive:
+                        self.passed_over["in folders below"] += 1
+                    elif entry.is_symlink():
+                        linked.append(Path(entry.path))
+                    else:
+                        open_folders.append(self._entries(Path(entry.path)))
+                elif self._is_song(entry):
+                    yield Path(entry.path)
+
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry]:
+        """What is in a folder, by name; nothing if it has been entered before."""
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in self._entered:
+                self.passed_over["folders that are linked twice"] += 1
+                return
+            self._entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                yield from sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            self.problems.append(f"{folder}: the folder cannot be read ({error.strerror}).")
+
+    def _is_song(self, entry: os.DirEntry) -> bool:
+        if entry.name.startswith("."):
+            self.passed_over["hidden"] += 1
+        elif not is_song(entry.name, self._suffixes):
+            self.no_songs[Path(entry.name).suffix.lower() or "without suffix"] += 1
+        elif not _is_file(entry):
+            self.passed_over["links that lead nowhere, or devices"] += 1
+        else:
+            return True
+        return False
+
+    def summary(self) -> str:
+        """What was passed over, as a part of a sentence; empty if nothing was."""
+        parts = []
+        if count := self.no_songs.total():
+            named = ", ".join(f"{suffix} {n}" for suffix, n in self.no_songs.most_common(5))
+            parts.append(f"{count} with names that are not those of sounds ({named})")
+        parts += [f"{count} {what}" for what, count in self.passed_over.items()]
+        return ", ".join(parts)
+
+
+def is_folder(path: Path | os.DirEntry) -> bool:
+    """Whether the path is a folder, maybe by a link; one that cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
