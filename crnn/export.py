@@ -4,21 +4,35 @@ What inference does to a song is exported as it is. Two things are not, since no
 recursive high-pass and the short-time Fourier transform. Both become matrix products here that give the same.
 """
 
-from collections.abc import Callable
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.fx.experimental._config as shape_settings
 import torch.nn.functional as F
 from scipy.signal import sosfilt
 from torch import Tensor, nn
 from torch._higher_order_ops import scan
+from torch.export import Dim, ExportedProgram
 
-from crnn.features import N_FFT, N_MELS, RUMBLE, LogMel, sounding_frames, stand_on_level, to_db
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE
+from crnn.features import N_FFT, N_MELS, RUMBLE, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
+from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
-from crnn.network.model import in_turn
+from crnn.network.model import CONTEXT_SECONDS, mean_logits
 
 BLOCK = 128  # samples that the high-pass computes at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
+OPSET = 20
+FACTS_FILE = "facts.json"
+LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch.onnx._internal.exporter._registration")
 FIRST = 32  # of the factors of N_FFT in the fast Fourier transform
 
 
@@ -109,14 +123,15 @@ class MelPower(nn.Module):
         return (power.flatten(-2) @ self.filters).mean(dim=0).T
 
 
-class Classifier(nn.Module):
-    """What `GenreClassifier.predict_waveform` computes, in one graph without branches."""
+class Graph(nn.Module):
+    """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations."""
 
     def __init__(self, classifier: GenreClassifier) -> None:
         super().__init__()
         self.high_pass = HighPass()
         self.mel_power = MelPower(classifier.front_end)
-        self.model = classifier.model
+        self.model = deepcopy(classifier.model).float().cpu()
+        self.eval().requires_grad_(False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 where it is silent."""
@@ -135,7 +150,8 @@ class Classifier(nn.Module):
         torch._check(n_windows >= 1)
         starts = torch.arange(n_windows) * hop_steps
         rows = starts[:, None] + torch.arange(size // step)
-        logits = self.model.classify([steps[rows] for steps in self.model.song_steps(song, scanned)])
+        of_members = zip(self.model.members, self.song_steps(song), strict=True)
+        logits = mean_logits(torch.stack([member(steps[rows]) for member, steps in of_members]))
         tail = self.model(song[None, :, last:])
         shares = (torch.cat([logits, tail]) / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
@@ -143,14 +159,84 @@ class Classifier(nn.Module):
         counts = torch.cat([is_long, has_tail]).float()[:, None]
         return (counts * shares).sum(dim=0) / counts.sum() * sounds.any()
 
+    def song_steps(self, log_mel: Tensor) -> list[Tensor]:
+        """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
+        step = self.model.config.step_frames
+        context = -(-n_frames_of(CONTEXT_SECONDS) // step)
+        piece = max(self.model.config.window_frames // step, 1)
+        n_steps = log_mel.shape[-1] // step
+        length = torch.sym_min(piece + 2 * context, n_steps)
 
-def scanned(function: Callable[[Tensor], list[Tensor]], values: Tensor) -> list[Tensor]:
-    """What `in_turn` does, as a loop in the graph."""
-    if not torch.compiler.is_exporting():
-        return in_turn(function, values)
+        def steps_of(first: Tensor) -> tuple[Tensor, ...]:
+            start = (first - context).clamp(min=0).clamp(max=n_steps - length)
+            heard = log_mel[None, :, start * step + torch.arange(length * step)]
+            kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
+            return tuple(steps[0, kept] for steps in self.model.steps(heard))
 
-    def body(carried: Tensor, value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return carried.clone(), tuple(function(value))
+        _, parts = scan(
+            lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)
+        )
+        return [steps.flatten(0, 1)[:n_steps] for steps in parts]
 
-    _, parts = scan(body, torch.zeros(()), values)
-    return [part.flatten(0, 1) for part in parts]
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Without the warnings of these loggers, nor those of PyTorch about itself."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for name in loggers:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def facts(classifier: GenreClassifier) -> dict[str, str]:
+    """What a program has to know of the file, by name; lists are JSON."""
+    config = classifier.model.config
+    return {
+        "genres": json.dumps(config.genres, ensure_ascii=False),
+        "sample_rate": str(SAMPLE_RATE),
+        "unsure_below": repr(classifier.unsure_below),
+        "version": str(config.version),
+        "model": classifier.origin.name,
+        "trained_on": config.trained_on,
+        "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
+        "output": "probabilities, float32 (genres,), all 0 where the recording is silent; a genre whose probability is "
+        "the largest and at least unsure_below is the answer",
+    }
+
+
+def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | None = None) -> None:
+    """Write a model as an ONNX file, as a program of `torch.export`, or both; any number of channels and samples.
+
+    `facts` are the metadata of the one and facts.json in the other. ONNX needs the packages onnx and onnxscript. Raises
+    OSError.
+    """
+    given = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    # Of a loop in a graph PyTorch says that it has lost track of sizes that it has not.
+    with torch.no_grad(), shape_settings.patch(soft_pending_unbacked_not_found_error=True), quiet(*LOGGERS):
+        example = torch.zeros(2, 20 * SAMPLE_RATE)
+        program = torch.export.export(Graph(classifier), (example,), dynamic_shapes=given, strict=True)
+        if pt2:
+            buffer = BytesIO()
+            torch.export.save(program, buffer, extra_files={FACTS_FILE: json.dumps(facts(classifier))})
+            with whole_file(pt2) as file:
+                file.write(buffer.getvalue())
+        if onnx:
+            with whole_file(onnx) as file:
+                file.write(as_onnx(program, facts(classifier)))
+
+
+def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
+    """The ONNX file of a program from waveform to probabilities."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415 (an optional package)
+
+    names = {"input_names": ["waveform"], "output_names": ["probabilities"]}
+    converted = torch.onnx.export(program, **names, opset_version=OPSET, dynamo=True, verbose=False)
+    RemoveUnusedNodesPass()(converted.model)
+    converted.model.metadata_props.update(metadata)
+    return converted.model_proto.SerializeToString()
