@@ -1,4 +1,4 @@
-"""How fast a library is heard: `python benchmarks/library.py [FOLDER] [--songs N] [--jobs N] [--model M] [--quick S...]`.
+"""How fast a library is heard: `python benchmarks/library.py [FOLDER] [--songs N] [--jobs N] [--model M]`.
 
 Without a folder, songs of 4 minutes as stereo mp3 of 192 kbit/s are made from the examples: of each song shuffled parts
 of one of them, at a speed of its own. Beside them, in the same run and with as many threads, what it takes to decode

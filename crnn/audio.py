@@ -50,6 +50,7 @@ _LARGEST_SAMPLE = 2.0**32  # float files are sometimes scaled like 32-bit intege
 _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
+_BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
 _SHARE_THAT_MAY_MISS = 0.02
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
@@ -370,7 +371,8 @@ class Sound:
 
     def _frames_before_start(self) -> Iterator[av.AudioFrame]:
         """From a little before `start_seconds` if the format can be entered there, else from the beginning."""
-        target_seconds = self._start_seconds - _PREROLL_SECONDS
+        is_brief = self._passages is not None
+        target_seconds = self._start_seconds - (_BRIEF_PREROLL_SECONDS if is_brief else _PREROLL_SECONDS)
         if target_seconds > 0:
             beginning = self._stream.start_time or 0
             try:

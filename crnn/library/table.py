@@ -132,6 +132,10 @@ class LinesTable(Table):
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self._file = self._open(path)
+        self.path, self.columns = path, columns
+        with path.open("rb") as file:
+            if not file.readline().startswith(self._beginning()) and os.fstat(self._file).st_size:
+                raise self._other_columns()
         _end_with_a_line(path)
         super().__init__(path, columns)
         if not self._is_done:
@@ -167,7 +171,12 @@ class LinesTable(Table):
                 file.write(self._line(row).encode("utf-8", "surrogateescape"))
 
     def _head(self) -> str:
+        """What stands before all rows."""
         return ""
+
+    @abstractmethod
+    def _beginning(self) -> bytes:
+        """How every such table begins, so that a file of others is left alone."""
 
     @abstractmethod
     def _cells(self, row: dict) -> dict:
@@ -180,6 +189,9 @@ class LinesTable(Table):
 
 class JsonTable(LinesTable):
     """An object a line, as `Hearing.row` gives it."""
+
+    def _beginning(self) -> bytes:
+        return b'{"path": '
 
     def _cells(self, row: dict) -> dict:
         return row
@@ -207,6 +219,9 @@ class CsvTable(LinesTable):
 
     def _head(self) -> str:
         return _csv_line(self.columns.names)
+
+    def _beginning(self) -> bytes:
+        return self._head().encode()
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}

@@ -10,12 +10,13 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from crnn.audio import SUFFIXES, AudioError
+from crnn.audio import AudioError
 from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
 from crnn.plots import genre_colours
+from crnn.walk import is_song
 from crnn.web import about, page
 from crnn.web.background import in_steps
 from crnn.web.songs import Row, Visit, songs_view
@@ -166,7 +167,7 @@ class Page:
             yield UNCHANGED
             return
         classifier, token = own or self.classifier, visit.latest("many")
-        songs = [file for file in files if len(files) == 1 or Path(file).suffix.lower() in SUFFIXES]
+        songs = [file for file in files if len(files) == 1 or is_song(file)]
         n_heard = 0
         for number, song in enumerate(songs):
             progress((number, len(songs)), desc=Path(song).name)

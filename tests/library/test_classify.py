@@ -1,0 +1,277 @@
+"""The command for whole libraries, as people use it: folders, tables, going on, lists, passages."""
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crnn.__main__ import main
+from crnn.audio import SAMPLE_RATE
+from crnn.checkpoint import MODEL_VARIABLE, Origin, save
+from crnn.inference import GenreClassifier
+from crnn.library import classify, job
+from crnn.network.model import CRNN
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved model, named by the environment."""
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def music(tmp_path: Path, tone: Callable[..., np.ndarray], write_wav: Callable[[Path, np.ndarray], Path]) -> Path:
+    """Three songs, a damaged one, and a picture."""
+    folder = tmp_path / "music"
+    (folder / "album").mkdir(parents=True)
+    write_wav(folder / "a.wav", tone(2.5, 110))
+    write_wav(folder / "album" / "b.wav", tone(3.5, 2_000))
+    write_wav(folder / "c.wav", tone(8.0, 500))
+    (folder / "bad.mp3").write_bytes(b"no sound at all")
+    (folder / "cover.jpg").write_bytes(b"")
+    return folder
+
+
+def table(path: Path) -> dict[str, dict]:
+    """The rows of a csv by the name of the song."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {Path(row["path"]).name: row for row in csv.DictReader(file)}
+
+
+def test_a_folder_becomes_a_table(model: Path, music: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "genres.csv"
+    assert main([str(music), "--out", str(out), "--precision", "float32"]) == 1
+    rows = table(out)
+    assert rows.keys() == {"a.wav", "b.wav", "c.wav", "bad.mp3"}
+    for name in ("a.wav", "album/b.wav", "c.wav"):
+        prediction = GenreClassifier.from_pretrained(model).predict(music / name)
+        row = rows[Path(name).name]
+        assert (row["genre"], row["error"], row["heard"]) == (prediction.verdict, "", "all of it")
+        for genre, probability in prediction.probabilities.items():
+            assert float(row[f"probability_of_{genre}"]) == pytest.approx(probability, abs=1e-4)
+        assert float(row["duration_seconds"]) == pytest.approx(prediction.duration_seconds)
+    assert rows["bad.mp3"]["error"].startswith("bad.mp3 is a document")
+    printed, said = capfd.readouterr()
+    assert printed == ""
+    assert "passed over: 1 with names that are not those of sounds (.jpg 1)." in said
+    assert "3 songs heard" in said
+    assert "1 failed" in said
+
+
+def test_the_same_command_goes_on(
+    model: Path, music: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [str(music), "--out", str(tmp_path / "genres.jsonl")]
+    assert main(command) == 1
+    (music / "a.wav").write_bytes((music / "c.wav").read_bytes())
+    os.utime(music / "album" / "b.wav", (1, 1))
+    capfd.readouterr()
+    heard, listen = [], GenreClassifier.listen
+    monkeypatch.setattr(
+        GenreClassifier, "listen", lambda self, source, *more: heard.append(source.name) or listen(self, source, *more)
+    )
+    assert main(command) == 1
+    assert sorted(heard) == ["a.wav", "b.wav", "bad.mp3"]
+    assert "2 songs heard" in capfd.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "genres.jsonl").read_text("utf-8").splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == ["a.wav", "b.wav", "bad.mp3", "c.wav"]
+    assert next(line for line in lines if line["path"].endswith("a.wav"))["duration_seconds"] == 8.0
+    (music / "bad.mp3").unlink()
+    heard.clear()
+    assert main(command) == 0
+    assert heard == []
+
+
+def test_only_some_of_it(model: Path, music: Path, tmp_path: Path) -> None:
+    """The options of the table and of the walk."""
+    out = tmp_path / "genres.csv"
+    options = ["--top", "2", "--threshold", "0.99", "--no-recursive", "--extensions", "wav,.MP3", "--timeline"]
+    assert main([str(music), "--out", str(out), *options, "--embeddings", "--quiet", "--jobs", "1"]) == 1
+    rows = table(out)
+    assert rows.keys() == {"a.wav", "c.wav", "bad.mp3"}
+    prediction = GenreClassifier.from_pretrained(model, precision="fastest").predict(music / "a.wav")
+    assert rows["a.wav"]["genre"] == "unsure"
+    assert [rows["a.wav"][f"genre_{rank}"] for rank in (1, 2)] == list(prediction.probabilities)[:2]
+    assert len(json.loads(rows["a.wav"]["timeline"])) == len(prediction.timeline)
+    np.testing.assert_allclose(json.loads(rows["a.wav"]["embedding"]), prediction.embedding, atol=2e-2)
+    assert rows["bad.mp3"]["embedding"] == ""
+
+
+def test_a_list_of_paths(
+    model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = music / "new\nline.wav"
+    odd.write_bytes((music / "a.wav").read_bytes())
+
+    def given(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+    given(os.fsencode(music / "c.wav") + b"\r\n\n" + os.fsencode(music / "album"))
+    assert main(["--json", "-"]) == 0
+    paths = [json.loads(line)["path"] for line in capfd.readouterr().out.splitlines()]
+    assert paths == [str(music / "c.wav"), str(music / "album" / "b.wav")]
+    given(os.fsencode(odd) + b"\0" + os.fsencode(music / "c.wav") + b"\0")
+    assert main(["--json", "-0", "-"]) == 0
+    paths = [json.loads(line)["path"] for line in capfd.readouterr().out.splitlines()]
+    assert paths == [str(odd), str(music / "c.wav")]
+    given(b"")
+    assert main(["-"]) == 1  # nothing was heard
+
+
+def test_passages(
+    model: Path,
+    tmp_path: Path,
+    tone: Callable[..., np.ndarray],
+    write_wav: Callable[[Path, np.ndarray], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a long song passages; a short one as a whole."""
+    (tmp_path / "music").mkdir()
+    write_wav(tmp_path / "music" / "long.wav", tone(40))
+    write_wav(tmp_path / "music" / "short.wav", tone(8))
+    options = ["--timeline", "--precision", "float32"]
+    assert main([str(tmp_path / "music"), "--quick", "--out", str(tmp_path / "q.jsonl"), *options]) == 0
+    rows = {Path(row["path"]).name: row for row in map(json.loads, (tmp_path / "q.jsonl").read_text().splitlines())}
+    spans = [(window["start_seconds"], window["end_seconds"]) for window in rows["long.wav"]["timeline"]]
+    assert [start for start, _ in spans] == pytest.approx([40 / 6 - 2.5, 20 - 2.5, 200 / 6 - 2.5], abs=0.05)
+    assert all(end - start == pytest.approx(5, abs=0.1) for start, end in spans)
+    assert rows["long.wav"]["duration_seconds"] == pytest.approx(40)
+    assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == "3 passages of 5 s"
+    whole = GenreClassifier.from_pretrained(model).predict(tmp_path / "music" / "short.wav")
+    assert rows["short.wav"]["probabilities"] == pytest.approx(whole.probabilities, abs=1e-4)
+    assert classify.hearing_of(parsed("--seconds", "25")).passages == (2, 12.5)
+    assert classify.hearing_of(parsed("--seconds", "0.5")).passages == (1, 1.0)
+
+
+def parsed(*options: str) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser()
+    classify.add_arguments(parser)
+    return parser.parse_args(["song", *options])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--top", "0"], ["--threshold", "1.5"], ["--seconds", "-3"], ["--seconds", "inf"], ["--quick", "--seconds", "3"]],
+)
+def test_options_that_mean_nothing(options: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["song.wav", *options])
+    assert caught.value.code == 2
+    assert "error: argument" in capfd.readouterr().err
+
+
+def test_a_table_that_cannot_be_had_is_status_2(
+    model: Path, music: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(music), "--out", str(tmp_path / "genres.xlsx")]) == 2
+    assert capfd.readouterr().err.endswith("which says what is written.\n")
+    assert main([str(music), "--out", str(music / "a.wav" / "genres.csv")]) == 2
+    assert "cannot be read or written" in capfd.readouterr().err
+
+
+def test_watching_hears_what_comes_and_what_changes(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three looks; a file that is still being written waits for the next one."""
+    (music / "bad.mp3").unlink()
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(sorted(table(out)))
+        if len(looks) == 1:
+            (music / "new.wav").write_bytes((music / "a.wav").read_bytes())
+        elif len(looks) == 2:
+            os.utime(music / "new.wav", (time.time() - 60, time.time() - 60))
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic))
+    out = tmp_path / "genres.csv"
+    assert main([str(music), "--out", str(out), "--watch"]) == 130
+    assert looks == [["a.wav", "b.wav", "c.wav"]] * 2 + [["a.wav", "b.wav", "c.wav", "new.wav"]]
+
+
+def test_a_killed_command_goes_on_where_it_was(model: Path, music: Path, tmp_path: Path) -> None:
+    """The real command, killed after its first rows."""
+    for number in range(30):
+        (music / f"song {number}.wav").write_bytes((music / "c.wav").read_bytes())
+    out = tmp_path / "genres.csv"
+    command = [sys.executable, "-m", "crnn", str(music), "--out", str(out), "--quiet"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (out.exists() and out.read_bytes().count(b"\n") > 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = table(out)
+    assert 3 <= len(before) < 34
+    assert main([str(music), "--out", str(out), "--quiet"]) == 1
+    after = table(out)
+    assert len(after) == 34
+    assert {name: after[name] for name in before if name != "bad.mp3"} == {
+        name: row for name, row in before.items() if name != "bad.mp3"
+    }
+
+
+def test_side_by_side_keeps_the_order_and_the_bound() -> None:
+    begun, given = [], []
+
+    def items() -> object:
+        for number in range(50):
+            begun.append(number)
+            assert len(begun) - len(given) <= 6 * 3 + 1
+            yield number
+
+    def work(number: int) -> int:
+        time.sleep(0.003 * (number % 4))
+        return number * number
+
+    for finished in job.side_by_side(items(), work, 3, in_order=True):
+        given += finished
+    assert given == [(number, number * number) for number in range(50)]
+    assert sorted(pair for part in job.side_by_side(range(20), work, 3) for pair in part) == given[:20]
+
+
+def test_what_no_one_has_thought_of_costs_one_song(
+    model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listen = GenreClassifier.listen
+
+    def broken(self: GenreClassifier, source: Path, passages: object) -> object:
+        if source.name == "a.wav":
+            raise ZeroDivisionError("by zero")
+        return listen(self, source, passages)
+
+    monkeypatch.setattr(GenreClassifier, "listen", broken)
+    assert main([str(music / "a.wav"), str(music / "c.wav")]) == 1
+    out, err = capfd.readouterr()
+    assert out.startswith(f"{music / 'c.wav'}: ")
+    assert err == f"genre-crnn: {music / 'a.wav'}: a.wav cannot be heard: ZeroDivisionError('by zero')\n"
+
+
+def test_several_songs_at_once_have_the_answers_of_each(tiny_model: CRNN, music: Path) -> None:
+    """As a GPU hears them."""
+    classifier = GenreClassifier(tiny_model, Origin("tiny"))
+    recordings = [classifier.listen(music / name) for name in ("a.wav", "album/b.wav", "c.wav")]
+    for together, path in zip(classifier.answer(recordings), ("a.wav", "album/b.wav", "c.wav"), strict=True):
+        alone = classifier.predict(music / path)
+        np.testing.assert_allclose(together.timeline, alone.timeline, atol=1e-5)
+        np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-4)
+        assert together.starts_seconds.tolist() == alone.starts_seconds.tolist()
+    assert alone.duration_seconds == pytest.approx(8.0, abs=1 / SAMPLE_RATE)

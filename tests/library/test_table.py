@@ -1,0 +1,195 @@
+"""The table of a library: what is in it is found again, whatever ended the run before."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from crnn.library.table import Columns, Table, TableError, open_table
+
+GENRES = ("rock", "jazz", "disco")
+COLUMNS = Columns(GENRES, None, timeline=True, embeddings=True)
+KINDS = pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+
+
+def row(path: str, error: str | None = None, size: int = 10, jazz: float = 0.75, **more: object) -> dict:
+    """As `Hearing.row` gives it."""
+    answer = {
+        "genre": "jazz",
+        "probabilities": {"jazz": jazz, "rock": 0.125, "disco": 0.125},
+        "duration_seconds": 4.5,
+        "timeline": [{"start_seconds": 0.0, "end_seconds": 4.5, "probabilities": {"rock": 0.25}}],
+        "embedding": [0.5, -1.0],
+    }
+    none = {"genre": None, "probabilities": {}, "duration_seconds": None}
+    given = {"path": path, "size_bytes": size, "modified_ns": 1_700_000_000_000_000_001, "model": "m", "heard": "all"}
+    return given | {"notices": [], "error": error} | (none if error else answer) | more
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of a table, as other programs read it."""
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(csv.DictReader(file))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    pq = pytest.importorskip("pyarrow.parquet")
+    return pq.read_table(path).to_pylist()
+
+
+def write(path: Path, *rows: dict) -> Table:
+    """A table that is left as a kill leaves it."""
+    table = open_table(path, COLUMNS)
+    for each in rows:
+        table.write(each)
+    os.close(table._lock if path.suffix == ".parquet" else table._file)
+    return table
+
+
+@KINDS
+def test_what_is_written_is_there(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / f"genres.{kind}"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3", notices=["Cut.", "Loud."]))
+    table.write(row('b, "c"\nd.mp3', error="is none."))
+    table.close()
+    first, second = read(path)
+    assert [first["path"], second["path"]] == ["a.mp3", 'b, "c"\nd.mp3']
+    assert (first["genre"], float(first["duration_seconds"]), second["error"]) == ("jazz", 4.5, "is none.")
+    assert int(first["modified_ns"]) == 1_700_000_000_000_000_001
+    if kind == "jsonl":
+        assert first == row("a.mp3", notices=["Cut.", "Loud."])
+    else:
+        assert list(first) == COLUMNS.names
+        assert [float(first[f"probability_of_{genre}"]) for genre in GENRES] == [0.125, 0.75, 0.125]
+        assert (float(first["probability"]), first["notices"]) == (0.75, "Cut. Loud.")
+        assert json.loads(first["timeline"]) == row("a.mp3")["timeline"]
+        embedding = first["embedding"]
+        assert (json.loads(embedding) if kind == "csv" else embedding) == [0.5, -1.0]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@KINDS
+def test_it_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    rows = [row("a.mp3"), row("b.mp3"), row("bad.mp3", error="bad"), row("grows.mp3", size=10)]
+    table = open_table(path, COLUMNS)
+    for each in rows:
+        table.write(each)
+    table.close()
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3", error=""))
+    assert table.has(row("b.mp3"))
+    assert not table.has(rows[2])  # what failed is tried again
+    assert not table.has(row("grows.mp3", size=20))
+    assert not table.has(row("a.mp3", heard="3 passages of 5 s"))
+    assert not table.has(row("a.mp3", model="another"))
+    table.write(row("grows.mp3", size=20))
+    table.write(row("bad.mp3", error="still bad"))
+    table.write(row("new.mp3"))
+    table.close()
+    found = {each["path"]: each for each in read(path)}
+    assert list(found) == ["a.mp3", "b.mp3", "grows.mp3", "bad.mp3", "new.mp3"]
+    assert (int(found["grows.mp3"]["size_bytes"]), found["bad.mp3"]["error"]) == (20, "still bad")
+    assert len(read(path)) == 5
+
+
+@KINDS
+def test_a_killed_run_leaves_a_readable_table(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crnn.library.table.PART_ROWS", 2)
+    path = tmp_path / f"genres.{kind}"
+    write(path, row("a.mp3"), row("b.mp3"))
+    left = path if kind != "parquet" else path.with_name("genres.parquet.parts") / "000001.parquet"
+    assert [each["path"] for each in read(left)] == ["a.mp3", "b.mp3"]
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3"))
+    table.write(row("c.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "c.mp3"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("cut", [1, 5, 60])
+def test_a_line_that_was_cut_is_taken_away(kind: str, cut: int, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    write(path, row("a.mp3"), row("b.mp3"), row("c\nd.mp3"))
+    path.write_bytes(path.read_bytes()[:-cut])
+    table = open_table(path, COLUMNS)
+    assert (table.has(row("b.mp3")), table.has(row("c\nd.mp3"))) == (True, False)
+    table.write(row("e.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "e.mp3"]
+
+
+@KINDS
+def test_a_name_that_is_no_text(kind: str, tmp_path: Path) -> None:
+    path, name = tmp_path / f"genres.{kind}", os.fsdecode(b"caf\xe9.mp3")
+    table = open_table(path, COLUMNS)
+    table.write(row(name))
+    table.close()
+    assert read(path)[0]["path"] == (name if kind != "parquet" else r"caf\udce9.mp3")
+    table = open_table(path, COLUMNS)
+    assert table.has(row(name))
+    table.close()
+
+
+@KINDS
+def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    table.close()
+    before = path.read_bytes()
+    with pytest.raises(TableError, match="other columns"):
+        open_table(path, Columns(GENRES, None, timeline=False, embeddings=False))
+    assert path.read_bytes() == before
+
+
+def test_the_most_probable_genres_alone(tmp_path: Path) -> None:
+    table = open_table(tmp_path / "genres.csv", Columns(GENRES, 2, timeline=False, embeddings=False))
+    table.write(row("a.mp3", probabilities={"jazz": 0.75, "rock": 0.125}))
+    table.close()
+    (found,) = read(tmp_path / "genres.csv")
+    assert [found[name] for name in ("genre_1", "probability_1", "genre_2", "probability_2")] == [
+        "jazz",
+        "0.75",
+        "rock",
+        "0.125",
+    ]
+    assert "probability_of_jazz" not in found
+
+
+@pytest.mark.parametrize("name", ["genres.xlsx", "genres"])
+def test_an_ending_that_is_no_kind_of_table(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="must end with"):
+        open_table(tmp_path / name, COLUMNS)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_file_of_others_is_refused_and_stays(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    path.write_text("artist,album\nMiles,Blue")
+    with pytest.raises(TableError):
+        open_table(path, COLUMNS)
+    assert path.read_text() == "artist,album\nMiles,Blue"
+
+
+@KINDS
+def test_a_place_that_cannot_be_written(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TableError, match="cannot be read or written"):
+        open_table(tmp_path / "file" / f"genres.{kind}", COLUMNS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such locks")
+@KINDS
+def test_two_cannot_write_to_one(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    table = open_table(path, COLUMNS)
+    with pytest.raises(TableError, match="Another process"):
+        open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3"]

@@ -1,0 +1,90 @@
+"""Which files of a folder are songs, whatever is linked to what."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from crnn.walk import Walk, is_song
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """A folder with songs, a linked album, a loop, and what is none."""
+    for name in ("b.mp3", "a/1.FLAC", "a/.hidden.mp3", "a/cover.jpg", ".trash/old.mp3", "notes", "album.mp3/2.m4b"):
+        (tmp_path / "music" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "music" / name).write_bytes(b"")
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "disk" / "deep" / "3.mka").write_bytes(b"")
+    (tmp_path / "music" / "a" / "linked").symlink_to("../../disk")
+    (tmp_path / "music" / "z").symlink_to("../disk")
+    (tmp_path / "music" / "loop").symlink_to(".")
+    (tmp_path / "music" / "again.mp3").symlink_to("b.mp3")
+    (tmp_path / "music" / "gone.mp3").symlink_to("nowhere.mp3")
+    os.mkfifo(tmp_path / "music" / "pipe.mp3")
+    return tmp_path / "music"
+
+
+def names(walk: Walk, below: Path) -> list[str]:
+    return [path.relative_to(below).as_posix() for path in walk]
+
+
+def test_all_songs_once_links_last(music: Path) -> None:
+    walk = Walk([music])
+    assert names(walk, music) == ["a/1.FLAC", "again.mp3", "album.mp3/2.m4b", "b.mp3", "a/linked/deep/3.mka"]
+    assert walk.no_songs == {".jpg": 1, "without suffix": 1}
+    assert walk.passed_over == {
+        "hidden": 2,
+        "links that lead nowhere, or devices": 2,
+        "folders that are linked twice": 2,
+    }
+    assert walk.empty == walk.problems == []
+    assert walk.summary().startswith("2 with names that are not those of sounds (.jpg 1, without suffix 1), 2 hidden")
+
+
+def test_folders_that_lie_in_each_other_are_walked_once(music: Path) -> None:
+    assert len(list(Walk([music, music / "a", music]))) == 5
+    assert names(Walk([music / "a", music]), music)[0] == "a/1.FLAC"
+
+
+def test_what_is_named_is_a_song_whatever_its_name(music: Path) -> None:
+    assert names(Walk([music / "notes", music / "not there"]), music) == ["notes", "not there"]
+
+
+def test_without_the_folders_below(music: Path) -> None:
+    walk = Walk([music], recursive=False)
+    assert names(walk, music) == ["again.mp3", "b.mp3"]
+    assert walk.passed_over["in folders below"] == 4
+
+
+def test_other_suffixes(music: Path) -> None:
+    assert names(Walk([music], suffixes={".jpg"}), music) == ["a/cover.jpg"]
+
+
+def test_a_folder_without_songs_and_one_behind_a_closed_door(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def closed(folder: Path) -> object:
+        if Path(folder).name == "a":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    (music / "empty").mkdir()
+    walk = Walk([music / "empty", music / "a"])
+    assert list(walk) == []
+    assert walk.empty == [music / "empty", music / "a"]
+    assert walk.problems == [f"{music / 'a'}: the folder cannot be read (Permission denied)."]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.mp3")
+    Path(odd).write_bytes(b"")
+    assert list(Walk([tmp_path])) == [Path(odd)]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("x/a.MP3", True), ("a.m4b", True), ("._a.mp3", False), ("mp3", False)])
+def test_a_name(name: str, expected: bool) -> None:
+    assert is_song(name) == expected
