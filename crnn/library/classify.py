@@ -62,9 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
-        type=Path,
         metavar="FILE",
         help="a table, csv, jsonl or parquet by its ending; the same command goes on with it where it was",
+    )
+    output.add_argument(
+        "--ray",
+        nargs="?",
+        const="here",
+        metavar="ADDRESS",
+        help="hear on a Ray cluster (default: one of this machine); SONG and --out, a folder, may be addresses such as "
+        "s3://bucket/music (pip install 'genre-crnn[ray]')",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object a line")
     output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
@@ -116,6 +123,11 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.table import TableError, unwritable  # noqa: PLC0415
 
+    if args.ray:
+        from crnn.library import cluster  # noqa: PLC0415 (an optional package)
+
+        return cluster.run(args, hearing_of(args))
+    args.out = None if args.out is None else Path(args.out)
     named = [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
     report = Report(args)
     hearing = hearing_of(args)
