@@ -8,6 +8,7 @@ folder is a parquet data set, on a disk that all workers see or in an object sto
 import argparse
 import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from importlib.util import find_spec
@@ -98,9 +99,11 @@ def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None)
     parts = [{"files": json.dumps(files[first : first + size], default=str)} for first in range(0, len(files), size)]
     jobs = min(jobs or max(1, int(ray.cluster_resources()["CPU"])), len(parts))
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     needed = {"num_gpus": 1} if (hearing.device or "").startswith("cuda") else {"num_cpus": 1}
     blocks = ray.data.from_items(parts, override_num_blocks=len(parts))  # a part a task: a lost one is heard again
-    return blocks.map(Hearer, fn_constructor_args=(hearing, out), concurrency=(1, jobs), **needed).iter_rows()
+    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=jobs)
+    return blocks.map(Hearer, fn_constructor_args=(hearing, out), compute=actors, **needed).iter_rows()
 
 
 class Hearer:
