@@ -8,7 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
@@ -143,15 +143,18 @@ class Graph(nn.Module):
         n_frames = heard.shape[1]
         torch._check(n_frames > 0)
         size, step = config.window_frames, config.step_frames
-        song = heard[:, torch.arange(torch.sym_max(n_frames, size)) % kept.sum()]
+        song = heard[:, torch.arange(torch.sym_max(n_frames, size)) % kept.sum()]  # as `repeat_to` does
         last = song.shape[1] - size
+        # Not -(-a // b) as elsewhere: ONNX rounds towards zero.
         hop_steps = (torch.sym_max(config.hop_frames, n_frames // MOST_WINDOWS) + step - 1) // step
+        # A number of its own for PyTorch, which would get lost in the formula.
         n_windows = torch.scalar_tensor(last // (hop_steps * step) + 1, dtype=torch.int64).item()
         torch._check(n_windows >= 1)
         starts = torch.arange(n_windows) * hop_steps
         rows = starts[:, None] + torch.arange(size // step)
         of_members = zip(self.model.members, self.song_steps(song), strict=True)
         logits = mean_logits(torch.stack([member(steps[rows]) for member, steps in of_members]))
+        # A short song is this window alone; of a long one it is the last, where whole steps do not reach the end.
         tail = self.model(song[None, :, last:])
         shares = (torch.cat([logits, tail]) / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
@@ -217,18 +220,20 @@ def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | No
     OSError.
     """
     given = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
-    # Of a loop in a graph PyTorch says that it has lost track of sizes that it has not.
-    with torch.no_grad(), shape_settings.patch(soft_pending_unbacked_not_found_error=True), quiet(*LOGGERS):
+    with ExitStack() as stack:
+        onnx_file, pt2_file = (stack.enter_context(whole_file(path)) if path else None for path in (onnx, pt2))
+        stack.enter_context(torch.no_grad())
+        # Of a loop in a graph PyTorch says that it has lost track of sizes that it has not.
+        stack.enter_context(shape_settings.patch(soft_pending_unbacked_not_found_error=True))
+        stack.enter_context(quiet(*LOGGERS))
         example = torch.zeros(2, 20 * SAMPLE_RATE)
         program = torch.export.export(Graph(classifier), (example,), dynamic_shapes=given, strict=True)
-        if pt2:
-            buffer = BytesIO()
+        if pt2_file:
+            buffer = BytesIO()  # a file on the disk would have to be named *.pt2
             torch.export.save(program, buffer, extra_files={FACTS_FILE: json.dumps(facts(classifier))})
-            with whole_file(pt2) as file:
-                file.write(buffer.getvalue())
-        if onnx:
-            with whole_file(onnx) as file:
-                file.write(as_onnx(program, facts(classifier)))
+            pt2_file.write(buffer.getvalue())
+        if onnx_file:
+            onnx_file.write(as_onnx(program, facts(classifier)))
 
 
 def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
