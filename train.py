@@ -19,21 +19,25 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from safetensors import SafetensorError
+from tqdm import tqdm
 
-from crnn import plots
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
+from crnn.data.artists import read_artists
+from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
-from crnn.data.gtzan import Dataset, find_tracks, has_heard, make_dataset, read_artists
+from crnn.data.gtzan import Dataset, has_heard, make_dataset
+from crnn.data.look import find_tracks, look_at
+from crnn.data.names import genre_of, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
-from crnn.inference import GenreClassifier
-from crnn.terminal import INTERRUPTED, leave_broken_pipe
+from crnn.network.devices import is_here
+from crnn.terminal import INTERRUPTED, leave_broken_pipe, printable
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate
-from crnn.training.options import config_of, parse_args, recipe_of
+from crnn.training.options import config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.training.publish import prepare, push
 from crnn.training.recipes import Base, Recipe
@@ -101,15 +105,16 @@ def complain(message: object) -> None:
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
     several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched())]
-    return shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
+    typed = shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
+    return typed.encode(errors="backslashreplace").decode()  # names of files need not be text, what is written has to
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
     """The data that the options name, split as they say."""
     features = load_features(args)
     if args.command == "cross-validate":
-        return make_dataset(features)
-    return make_dataset(features, args.protocol, artists_of(args, features))
+        return make_dataset(features, accepted=args.accept)
+    return make_dataset(features, args.protocol, artists_of(args, features.track_id.tolist()), args.accept)
 
 
 def load_features(args: argparse.Namespace) -> Features:
@@ -117,20 +122,44 @@ def load_features(args: argparse.Namespace) -> Features:
     if args.features:
         return Features.load(args.features, complain)
     if args.data:
-        return extract_features(find_tracks(args.data), DATA / "log-mels")
+        return features_of(args)
     cache = DATA / "gtzan-logmel.npz"
     if not cache.is_file():
         extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
     return Features.load(cache, complain)
 
 
-def artists_of(args: argparse.Namespace, features: Features) -> list[str] | None:
-    """The artist of each clip, if the options say that artists stay together."""
+def features_of(args: argparse.Namespace) -> Features:
+    """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
+    found = look_at(args.data)
+    print(*map(printable, found.lines()), sep="\n", flush=True)
+    found.check(args.accept)
+    print(about(artists_of(args, list(found.tracks))), flush=True)
+    features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
+    lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
+    if lost and "empty" not in args.accept:
+        raise DatasetError(
+            f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the folder "
+            "away, or give --accept empty to go on without it."
+        )
+    return features
+
+
+def about(artists: Sequence[str | None] | None) -> str:
+    """What is known of the artists of a folder, in a sentence."""
+    if artists is None:
+        return "Their artists are not known, so that one may be on both sides of a split; --artists keeps them apart."
+    known = [artist for artist in artists if artist]
+    return f"The artists of {len(known)} of {len(artists)} clips are known: {len(set(known))} in all."
+
+
+def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str | None] | None:
+    """The artist of each clip that is known, if the options say that artists stay together."""
     if groups_of(args) == "none":
         return None
     if not args.artists:
         raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")
-    return read_artists(args.artists, features.track_id.tolist())
+    return read_artists(args.artists, track_ids, args.accept)
 
 
 def groups_of(args: argparse.Namespace) -> str:
@@ -145,7 +174,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     """
     problem = None
     try:
-        args, argv = resumed(args) if args.resume else (args, argv)
+        args, argv = resumed(args, argv) if args.resume else (args, argv)
     except TrainingError as error:  # the other processes have to hear of it
         problem = error
     here = processes(args.device)
@@ -249,21 +278,24 @@ def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
             "nothing about other songs."
         )
     for warning in warnings:
-        print(f"train.py: {warning}", file=sys.stderr)
+        print(printable(f"train.py: {warning}"), file=sys.stderr)
 
 
-def resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and the arguments, that an unfinished training was started with.
+def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the arguments, that an unfinished training was started with; it may go on with another device.
 
-    Raises TrainingError if there is none in the folder, or if it was given other options.
+    That is the one that is `given` now, or else that of then, if it is here. Raises TrainingError if there is no
+    unfinished training in the folder, or if it was given other options.
     """
     run = args.resume
     try:
         argv = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{run} holds no unfinished training.") from error
-    before = parse_args(argv)
-    here = {"out": before.out, "resume": None}
+    rest, then = without_device(argv)
+    device = without_device(given)[1] or then
+    before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
+    here = {"out": before.out, "resume": None, "device": before.device}
     if {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
         raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
     before.resume = run
@@ -275,7 +307,11 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
-    groups = artists_of(args, clips.features)
+    tracks = clips.features.track_id.tolist()
+    artists, copies = artists_of(args, tracks), copies_of(clips.features)
+    groups = keep_together([artist or track for artist, track in zip(artists or tracks, tracks, strict=True)], copies)
+    if len(set(groups)) == len(groups):
+        groups = None
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
@@ -294,6 +330,8 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
 
 def run_compare(args: argparse.Namespace) -> None:
     """Print the figures of runs and what differs between them, and draw the curves of those that have any."""
+    from crnn import plots  # noqa: PLC0415
+
     if unfinished := next((run for run in args.runs if (run / UNFINISHED).exists()), None):
         raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
     runs = [read_run(folder) for folder in args.runs]
@@ -303,7 +341,7 @@ def run_compare(args: argparse.Namespace) -> None:
     if histories := {run.name: run.history for run in runs if run.history}:
         try:
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            plots.compared(histories).savefig(args.out)
+            plots.save_picture(plots.compared(histories), args.out)
         except (OSError, ValueError) as error:  # ValueError of a kind of picture that there is not
             raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
         print(f"\n{args.out} shows the validation curves.")
@@ -341,6 +379,7 @@ def run_export(args: argparse.Namespace) -> None:
     if args.onnx and not find_spec("onnxscript"):
         raise TrainingError("--onnx needs packages that are not installed: pip install onnx onnxscript.")
     from crnn.export import export  # noqa: PLC0415 (which imports what no other command needs)
+    from crnn.inference import GenreClassifier  # noqa: PLC0415
 
     classifier = GenreClassifier.from_pretrained(args.model)
     try:
@@ -353,4 +392,5 @@ def run_export(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
     sys.exit(main())

@@ -13,7 +13,11 @@ from crnn.terminal import INTERRUPTED, PROGRAM, complain, leave_broken_pipe
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
 DEFAULT = "crnn.library.classify"
-COMMANDS: dict[str, tuple[str, str]] = {}  # by name: the module, and what stands in --help
+COMMANDS: dict[str, tuple[str, str]] = {  # by name: the module, and what stands in --help
+    "tag": ("crnn.library.tag", "write the genres of songs into their files"),
+    "untag": ("crnn.library.untag", "take back what tag wrote"),
+    "similar": ("crnn.library.similar", "find the songs of a table that sound most like one"),
+}
 SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
     "page": ("app.py", "serve the web page"),
     "train": ("train.py", "train, evaluate, cross-validate, compare and publish models"),

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.signal import butter, sosfilt, sosfilt_zi
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
@@ -35,7 +34,7 @@ FEATURE_SETTINGS = {
     "reference": "95 % of sounding frames + 3.1 dB",
 }
 
-RUMBLE = butter(6, 22.0, "highpass", fs=SAMPLE_RATE, output="sos")  # -41 dB at 10 Hz, -20 dB at 15, -0.1 dB at 30
+RUMBLE_HZ = 22.0  # where a Butterworth filter of the sixth order cuts: -41 dB at 10 Hz, -20 dB at 15, -0.1 dB at 30
 SILENCE_DB = -42.0  # of mel power: a sine at -82 dBFS, white noise at -68 dBFS; of music at full scale it is +30
 HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZAN usually is
 SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
@@ -56,8 +55,11 @@ class LogMel(nn.Module):
     """
 
     def __init__(self, hop_length: int = HOP_LENGTH) -> None:
+        from scipy.signal import butter  # noqa: PLC0415 (who trains on log-mels need not wait for it)
+
         super().__init__()
         self.hop_length = hop_length
+        self.rumble_filter = butter(6, RUMBLE_HZ, "highpass", fs=SAMPLE_RATE, output="sos")
         self.mel = MelSpectrogram(
             SAMPLE_RATE,
             n_fft=N_FFT,
@@ -84,6 +86,8 @@ class LogMel(nn.Module):
     @torch.inference_mode()
     def decibels(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Parts (128, frames) of the mel power spectrogram in dB; a sine of full scale has about 40."""
+        from scipy.signal import sosfilt, sosfilt_zi  # noqa: PLC0415
+
         margin = np.zeros((1, N_FFT // 2))
         rest, state = margin, None
         for block in chain(_distinct(blocks), [None]):
@@ -91,11 +95,11 @@ class LogMel(nn.Module):
                 above = np.repeat(margin, len(rest), axis=0)
             else:
                 if state is None:  # as if the first sample had always been there: no step where the sound begins
-                    state = sosfilt_zi(RUMBLE)[:, None] * block[None, :, :1]
+                    state = sosfilt_zi(self.rumble_filter)[:, None] * block[None, :, :1]
                 if len(block) != len(rest):
                     rest = np.broadcast_to(rest, (len(block), rest.shape[1]))
                     state = np.broadcast_to(state, (len(state), len(block), 2))
-                above, state = sosfilt(RUMBLE, block, zi=state)
+                above, state = sosfilt(self.rumble_filter, block, zi=state)
             rest = np.concatenate([rest, above], axis=1)
             n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
             if n_frames > 0:

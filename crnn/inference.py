@@ -12,10 +12,8 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Pas
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
 from crnn.network.devices import best_precision
-from crnn.network.model import CRNN, Plan, Windows
+from crnn.network.model import CRNN, NO_MUSIC, UNSURE, VERDICTS, Plan, Windows
 
-UNSURE = "unsure"
-NO_MUSIC = "no music"
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
 GPU_PIECES = 32  # of songs that a GPU hears at once
@@ -116,7 +114,7 @@ class GenreClassifier:
         precision: str = "float32",
         unsure_below: float | None = None,
     ) -> None:
-        if taken := {UNSURE, NO_MUSIC} & set(model.config.genres):
+        if taken := set(VERDICTS).intersection(model.config.genres):
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )

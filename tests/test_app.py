@@ -45,6 +45,7 @@ from crnn.web.background import Stopped
 
 GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
+VIEWPORT = {"width": 1280, "height": 900}
 PATIENCE_MS = 60_000  # for a machine that is busy with other things
 ROOT = Path(app.__file__).parent
 TABS = {
@@ -65,11 +66,11 @@ class Listener(GenreClassifier):
         self.may_answer = Event()
         self.may_answer.set()
 
-    def _predict(self, blocks):
+    def _listen(self, blocks, is_parted=False):
         waveform = np.concatenate(list(blocks), axis=1)
         self.heard.append(waveform[0])
         assert self.may_answer.wait(60)
-        return super()._predict([waveform])
+        return super()._listen([waveform], is_parted)
 
 
 def write_wav(path, waveform, sample_rate=SAMPLE_RATE):
@@ -163,10 +164,24 @@ def browser(tmp_path_factory):
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    """Where visitors come one after the other, each as if for the first time, though Gradio's code is there already."""
+    with browser.new_context(viewport=VIEWPORT) as made:
+        yield made
+
+
 @contextmanager
 def opened(browser, url, query="", **options):
-    """A page, freshly opened; at the end it must have reported no error and asked no other server."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+    """A page in a browser with these options."""
+    with browser.new_context(viewport=VIEWPORT, **options) as context, watched(context, url) as tab:
+        visit(tab, url + query)
+        yield tab
+
+
+@contextmanager
+def watched(context, url):
+    """A tab, which at the end must have reported no error and asked no other server, and leaves nothing behind."""
     tab = context.new_page()
     tab.set_default_timeout(PATIENCE_MS)
     faults = []
@@ -174,17 +189,32 @@ def opened(browser, url, query="", **options):
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.on("request", lambda request: request.url.startswith((url, "blob:", "data:")) or faults.append(request.url))
     tab.faults = faults
-    tab.goto(url + query)
-    expect(tab.locator("#song input[type=file]")).to_be_attached()
-    yield tab
-    context.close()
+    try:
+        yield tab
+    finally:
+        kinds = "cookies,indexeddb,local_storage"
+        context.new_cdp_session(tab).send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": kinds})
+        tab.close()
     assert not faults
 
 
+def visit(tab, url):
+    tab.goto(url)
+    expect(tab.locator("#song input[type=file]")).to_be_attached()
+
+
 @pytest.fixture
-def page_(browser, url):
-    with opened(browser, url) as tab:
-        yield tab
+def tab(context, url):
+    """A tab that has not opened the page yet."""
+    with watched(context, url) as made:
+        yield made
+
+
+@pytest.fixture
+def page_(tab, url):
+    """The page, freshly opened."""
+    visit(tab, url)
+    return tab
 
 
 def upload(tab, path):
@@ -360,13 +390,13 @@ def test_what_is_wrong_with_a_file_is_said_wherever_it_is_answered(browser, url,
 
 
 def media(tab, url, name, answer):
-    """Open the page anew, with a function of the browser's media devices replaced and its wishes kept."""
+    """Open the page, with a function of the browser's media devices replaced and its wishes kept."""
     tab.add_init_script(
         f"""const media = navigator.mediaDevices, usual = media.{name}.bind(media);
         window.wishes = [];
         media.{name} = async wish => {{ wishes.push(wish); return ({answer})(wish, usual); }};"""
     )
-    tab.goto(url)
+    visit(tab, url)
 
 
 def expect_raw(tab):
@@ -390,23 +420,23 @@ def drawn_pixels(tab):
     return np.array(tab.locator("#record canvas").evaluate(script))
 
 
-def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(page_, url, classifier):
-    media(page_, url, "getUserMedia", "(wish, usual) => usual(wish)")
+def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(tab, url, classifier):
+    media(tab, url, "getUserMedia", "(wish, usual) => usual(wish)")
     classifier.heard.clear()
-    page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
-    expect(page_.locator("#record [data-part=time]")).to_have_text("0:04")
-    assert drawn_pixels(page_).any()
-    sign = page_.evaluate("getComputedStyle(document.querySelector('#listen-tab-button'), '::after').content")
+    tab.click("#record [data-part=microphone]")
+    expect(tab.locator("#answer .passing .verdict")).to_be_visible()
+    expect(tab.locator("#record [data-part=time]")).to_have_text("0:04")
+    assert drawn_pixels(tab).any()
+    sign = tab.evaluate("getComputedStyle(document.querySelector('#listen-tab-button'), '::after').content")
     assert "●" in sign  # from whatever tab
     passages = list(classifier.heard)
     assert 2 <= len(passages[0]) / SAMPLE_RATE < 2.5
-    page_.keyboard.press("Enter")  # "Stop" has the focus
-    expect(page_.locator("#view image")).to_have_count(1)
-    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
-    expect(page_.locator("#view [data-part=name]")).to_have_text(re.compile(r"recording \d\d-\d\d-\d\d\.wav"))
-    expect_idle(page_)
-    expect_raw(page_)
+    tab.keyboard.press("Enter")  # "Stop" has the focus
+    expect(tab.locator("#view image")).to_have_count(1)
+    expect(tab.locator("#answer .whole .verdict")).to_be_visible()
+    expect(tab.locator("#view [data-part=name]")).to_have_text(re.compile(r"recording \d\d-\d\d-\d\d\.wav"))
+    expect_idle(tab)
+    expect_raw(tab)
     recording = classifier.heard[-1]
     assert len(recording) > 4 * SAMPLE_RATE
     for heard in (*passages, recording):
@@ -421,7 +451,7 @@ def test_next_recording_is_answered_like_the_first(page_):
         expect(page_.locator("#answer .whole .verdict")).to_be_visible(timeout=2_900)  # it need not be given up
 
 
-def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classifier):
+def test_sound_of_another_tab_is_heard_until_its_sharing_ends(tab, url, classifier):
     stream = """() => {
         const context = new AudioContext(), sound = context.createOscillator();
         const target = context.createMediaStreamDestination();
@@ -430,13 +460,13 @@ def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classi
         window.shared = target.stream.getAudioTracks()[0];
         return target.stream;
     }"""
-    media(page_, url, "getDisplayMedia", stream)
-    page_.click("#record [data-part=tab]")
-    expect(page_.locator("#answer .passing .verdict")).to_be_visible()
-    expect_raw(page_)
-    page_.evaluate("shared.dispatchEvent(new Event('ended'))")
-    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
-    expect_idle(page_)
+    media(tab, url, "getDisplayMedia", stream)
+    tab.click("#record [data-part=tab]")
+    expect(tab.locator("#answer .passing .verdict")).to_be_visible()
+    expect_raw(tab)
+    tab.evaluate("shared.dispatchEvent(new Event('ended'))")
+    expect(tab.locator("#answer .whole .verdict")).to_be_visible()
+    expect_idle(tab)
     assert rms_db(classifier.heard[-1]) == pytest.approx(-3, abs=0.5)
 
 
@@ -449,23 +479,23 @@ def test_sound_of_another_tab_is_heard_until_its_sharing_ends(page_, url, classi
         ("getDisplayMedia", "tab", "", "No sound came along."),
     ],
 )
-def test_recording_that_fails_is_explained(page_, url, songs, classifier, name, source, answer, said):
+def test_recording_that_fails_is_explained(tab, url, songs, classifier, name, source, answer, said):
     fails = f"() => {{ throw new DOMException('The device is busy.', '{answer}'); }}"
-    media(page_, url, name, fails if answer else "() => new MediaStream()")
-    upload(page_, songs["tone"])
-    expect_answer_to(songs["tone"], page_, classifier)
-    page_.click(f"#record [data-part={source}]")
-    expect(page_.locator("#record .fault")).to_contain_text(said)
-    expect_idle(page_)
-    expect_answer_to(songs["tone"], page_, classifier)  # is not lost
+    media(tab, url, name, fails if answer else "() => new MediaStream()")
+    upload(tab, songs["tone"])
+    expect_answer_to(songs["tone"], tab, classifier)
+    tab.click(f"#record [data-part={source}]")
+    expect(tab.locator("#record .fault")).to_contain_text(said)
+    expect_idle(tab)
+    expect_answer_to(songs["tone"], tab, classifier)  # is not lost
 
 
-def test_sharing_that_is_not_wanted_is_no_fault(page_, url):
-    media(page_, url, "getDisplayMedia", "() => { throw new DOMException('', 'NotAllowedError'); }")
-    page_.click("#record [data-part=tab]")
-    page_.wait_for_function("wishes.length")
-    expect_idle(page_)
-    expect(page_.locator("#record .fault")).to_be_hidden()
+def test_sharing_that_is_not_wanted_is_no_fault(tab, url):
+    media(tab, url, "getDisplayMedia", "() => { throw new DOMException('', 'NotAllowedError'); }")
+    tab.click("#record [data-part=tab]")
+    tab.wait_for_function("wishes.length")
+    expect_idle(tab)
+    expect(tab.locator("#record .fault")).to_be_hidden()
 
 
 def test_another_song_ends_a_recording(page_, songs, classifier):
@@ -798,6 +828,45 @@ def test_song_of_the_visit_is_opened_again(page_, songs, classifier):
     wait_for_sound(page_)
     go(page_, "songs")
     expect(page_.locator("#songs tbody tr")).to_have_count(2)
+
+
+def test_songs_lie_on_a_map_by_likeness(page_, songs, classifier, tmp_path):
+    paths = {"tone.wav": songs["tone"], "noise.wav": songs["noise"]}
+    paths["low.wav"] = write_wav(tmp_path / "low.wav", tone(200, 15))
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", [*paths.values(), songs["silence"]])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 4 of 4.")
+    heard = {name: classifier.predict(path) for name, path in paths.items()}
+    vectors = {name: answer.embedding / np.linalg.norm(answer.embedding) for name, answer in heard.items()}
+    dots = page_.locator("#songs .map").get_by_role("button", name=".wav", exact=False).and_(page_.locator("g"))
+    expect(dots).to_have_count(3)  # silence sounds like nothing
+    colours = plots.genre_colours(GENRES)
+    at = {}
+    for name, answer in heard.items():
+        first = next(iter(answer.probabilities))
+        dot = dots.and_(page_.get_by_role("button", name=f"{name} {first}"))
+        dot.focus()
+        others = sorted(vectors.keys() - {name}, key=lambda other: -vectors[name] @ vectors[other])
+        expect(page_.locator("#songs .near button")).to_have_text(others)
+        expect(page_.locator("#songs .near")).to_contain_text(f"Nearest to {name}:")
+        circle = dot.locator("circle").last
+        expect(circle).to_have_attribute("fill", colours[first])
+        at[name] = np.array([float(circle.get_attribute(side)) for side in ("cx", "cy")])
+    pairs = [("tone.wav", "low.wav"), ("tone.wav", "noise.wav"), ("low.wav", "noise.wav")]
+    distances = [np.linalg.norm(vectors[a] - vectors[b]) for a, b in pairs]  # of three songs, two dimensions hold all
+    assert np.corrcoef([np.linalg.norm(at[a] - at[b]) for a, b in pairs], distances)[0, 1] > 0.999
+    order = sorted(at, key=lambda name: at[name][0])
+    page_.keyboard.press("Home")
+    for name in order:
+        expect(page_.locator("#songs .map g:focus")).to_have_attribute("aria-pressed", "true")
+        expect(page_.locator("#songs .near")).to_contain_text(name + ":")
+        page_.keyboard.press("ArrowRight")
+    violations = Axe().run(page_, context="#songs .map").response["violations"]
+    assert not violations, [violation["id"] for violation in violations]
+    page_.select_option("#language", "de")
+    expect(page_.locator("#songs .near")).to_contain_text(f"Am nächsten an {order[-1]}:")
+    page_.locator("#songs .map g:focus, #songs .map g[aria-pressed=true]").first.press("Enter")
+    expect(page_.locator("#view [data-part=name]")).to_have_text(order[-1])
 
 
 def test_folder_of_songs(page_, songs, tmp_path):

@@ -11,7 +11,8 @@ from benchmarks import robustness
 from benchmarks.robustness import CONDITIONS, Answer, main, summarise
 from crnn.audio import SAMPLE_RATE, load_audio
 from crnn.checkpoint import save
-from crnn.data.gtzan import FAULT_FILTERED, genre_of
+from crnn.data.gtzan import FAULT_FILTERED
+from crnn.data.names import genre_of
 from crnn.network.model import CRNN
 
 TO_FILE = {condition.name: condition.to_file for condition in CONDITIONS}

@@ -25,15 +25,19 @@ from safetensors.torch import load_file
 import train
 from crnn.checkpoint import load_checkpoint, save
 from crnn.data import download
-from crnn.data.gtzan import FAULT_FILTERED, genre_of
+from crnn.data.gtzan import FAULT_FILTERED
+from crnn.data.names import genre_of
 from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.network.musicnn import PRETRAINED
 from crnn.training import runs
 from crnn.training.card import PARTS
 from crnn.training.fit import Epoch
+from crnn.training.options import without_device
 from crnn.training.recipes import NETWORK, RECIPES
 from train import load_dataset, main, parse_args
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
@@ -65,9 +69,21 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody works with the music: its log-mels stay in data/."""
+    return tmp_path_factory.mktemp("desk")
+
+
+@pytest.fixture
+def at_the_desk(desk: Path, own_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept there is there for this test."""
+    monkeypatch.setattr(train, "DATA", desk / "data")
+
+
+@pytest.fixture(scope="module")
+def run(music: Path, desk: Path) -> tuple[Path, subprocess.CompletedProcess]:
     """One real training as a user would start it."""
-    out = tmp_path_factory.mktemp("runs") / "first"
+    out = desk / "first"
     command = [
         sys.executable,
         ROOT / "train.py",
@@ -84,7 +100,7 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
         "--seed",
         "1",
     ]
-    return out, subprocess.run(command, cwd=out.parent, capture_output=True, text=True, check=False, timeout=300)
+    return out, subprocess.run(command, cwd=desk, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -109,7 +125,9 @@ def test_run_folder_is_complete(run: tuple[Path, subprocess.CompletedProcess]) -
 
 
 def test_output_is_an_honest_line_an_epoch(run: tuple[Path, subprocess.CompletedProcess]) -> None:
-    lines = run[1].stdout.splitlines()
+    found, artists, *lines = run[1].stdout.splitlines()
+    assert found.endswith("music0: 20 clips, 10 drone, 10 hiss & noise.")
+    assert "artists are not known" in artists
     assert lines[0] == "2 genres, 14 train, 4 valid, 2 test clips (random split by track, stratified by genre)"
     assert lines[1].startswith("If it is stopped, python train.py --resume ")
     epochs = [line.split()[1] for line in lines if line.startswith("epoch")]
@@ -133,6 +151,7 @@ def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.Complet
     assert "drone" in card
 
 
+@pytest.mark.usefixtures("at_the_desk")
 @pytest.mark.parametrize(("split", "model"), [("valid", "validated"), ("test", "model")])
 def test_evaluate_gives_the_figures_of_the_run(
     run: tuple[Path, subprocess.CompletedProcess],
@@ -157,6 +176,7 @@ def test_evaluate_gives_the_figures_of_the_run(
     assert "hiss & noise" in printed
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_what_a_model_was_trained_on_is_no_test_of_it(
     run: tuple[Path, subprocess.CompletedProcess], music: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -165,6 +185,7 @@ def test_what_a_model_was_trained_on_is_no_test_of_it(
         assert ("say nothing about other songs" in capsys.readouterr().err) == noticed
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_without_refit_the_validated_model_is_the_model(music: Path, tmp_path: Path) -> None:
     options = ["--config", "scratch", "--epochs", "1", "--no-refit"]
     assert main(["--data", str(music), "--out", str(tmp_path), *options]) == 0
@@ -186,7 +207,7 @@ def test_the_recipe_decides_the_network() -> None:
     assert (transfer.front, transfer.members) == ("choi+mn04+won", 3)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert transfer.training.thaw == 0.5
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.8, 4, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 1, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
@@ -244,13 +265,14 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
     assert main(["evaluate", "--model", str(next(tmp_path.glob("runs/*/model"))), "--split", "all"]) == 0
 
 
+@pytest.mark.usefixtures("at_the_desk")
 def test_a_leaking_split_is_named_wherever_its_figures_are(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = ["--split", "segments", "--config", "scratch", "--epochs", "1", "--no-refit"]
     assert main(["--data", str(music), "--out", str(tmp_path / "out"), *options]) == 0
     printed, notices = capsys.readouterr()
-    assert "which leaks" in printed.splitlines()[0]
+    assert "which leaks" in printed.splitlines()[2]  # after what was found
     assert "train.py: This is a random split by segment of 10 s, which leaks" in notices
     assert "which leaks" in json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]
     assert "which leaks" in (tmp_path / "out" / "model" / "README.md").read_text()
@@ -278,6 +300,14 @@ def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pyte
     assert "by track" in load_dataset(parse_args([*artists, "--groups", "none"])).protocol
     assert main([*data, "--groups", "artist"]) == 2
     assert "give --artists" in capsys.readouterr().err
+
+
+def test_import_loads_nothing_that_only_some_processes_need() -> None:
+    """Every process of an extraction, of a fold and of a training in several would wait seconds for it."""
+    late = {"gradio", "librosa", "matplotlib", "scipy", "sklearn"}
+    script = f"import sys, train; print({late} & sys.modules.keys())"
+    process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout == "set()\n"
 
 
 def test_train_is_the_default_command() -> None:
@@ -443,6 +473,31 @@ def test_options_may_be_given_again_but_not_changed(
     assert main([*features, "--resume", str(stopped)]) == 0
     assert main(["--resume", str(stopped)]) == 2
     assert "holds no unfinished training." in capsys.readouterr().err
+
+
+def test_a_training_goes_on_on_another_device(stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """It was begun with `--device` of a GPU, which is not here."""
+    path = stopped / "unfinished" / "train.pt"
+    state = torch.load(path, weights_only=True)
+    state["settings"]["training"] |= {"device": "cuda:99", "precision": "bfloat16"}
+    state["random"][0]["cuda:99"] = torch.zeros(16, dtype=torch.uint8)
+    torch.save(state, path)
+    command = stopped / "unfinished" / "command.json"
+    command.write_text(json.dumps([*json.loads(command.read_text()), "--device=cuda:99"]))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--resume", str(stopped), "--device", "cuda:99"])
+    capsys.readouterr()
+    assert main(["--resume", str(stopped), "--device", "cpu"]) == 0
+    notices = capsys.readouterr().err
+    assert notices.count("It goes on elsewhere than it began (device cuda:99 there, cpu here") == 1
+    assert load_checkpoint(stopped / "model")
+
+
+def test_the_device_is_taken_out_of_arguments() -> None:
+    argv = ["--data", "x", "--device", "cuda", "--epochs", "3", "--dev=cpu"]
+    assert without_device(argv) == (["--data", "x", "--epochs", "3"], "cpu")
+    assert without_device(["--data", "--device"]) == (["--data"], None)
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(
@@ -755,3 +810,139 @@ def test_two_clips_a_genre_and_many_genres_are_enough(base: Path, tmp_path: Path
     options = ["--features", str(tmp_path / "features.npz"), "--init", str(base), "--epochs", "1"]
     assert main([*options, "--out", str(tmp_path / "out")]) == 0
     assert load_checkpoint(tmp_path / "out" / "model")[0].config.genres == ("a", "b", "c", "loud", "low", "z")
+
+
+TINY = [
+    "--config",
+    "scratch",
+    "--epochs",
+    "1",
+    "--no-refit",
+    "--set",
+    "channels=4,8",
+    "mel_pools=8,4",
+    "time_pools=2,2",
+]
+
+
+def test_names_that_are_no_utf8_and_an_output_that_is_ascii(tmp_path: Path) -> None:
+    """Genres in two scripts, a file and a folder named in Latin-1, and a terminal that can write none of it."""
+    data = tmp_path / os.fsdecode(b"donn\xe9es")
+    for seed in range(3):
+        write_clip(tmp_path / "one.wav", True, seed)
+        (data / "古典音楽").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "one.wav").rename(data / "古典音楽" / f"{seed}.wav")
+        write_clip(tmp_path / "one.wav", False, seed)  # its writer knows text only
+        folder = data / os.fsdecode(b"\xe9lectro")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / "one.wav").rename(folder / os.fsdecode(b"caf\xe9 %d.wav" % seed))
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error::UserWarning:matplotlib", ROOT / "train.py"]
+    process = subprocess.run(
+        [*command, "--data", data, "--out", out, *TINY],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Glyph" not in process.stderr
+    assert "3 \\u53e4\\u5178\\u97f3\\u697d" in process.stdout
+    assert load_checkpoint(out / "model")[0].config.genres == ("électro", "古典音楽")
+    card = (out / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| 古典音楽 |" in card
+    assert "donn\\udce9es" in card
+    assert "électro" in json.loads((out / "metrics.json").read_text())["valid"]["per_genre"]
+    again = [*command, "evaluate", "--model", out / "model", "--data", data, "--split", "valid"]
+    process = subprocess.run(
+        again, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    assert "\\xe9lectro" in process.stdout
+
+
+def test_a_genre_of_which_nothing_decodes_stops_it(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(music, data)
+    (data / "blues").mkdir()
+    for number in range(2):
+        (data / "blues" / f"{number}.mp3").write_bytes(bytes(range(256)))
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), *TINY]
+    assert main(options) == 2
+    assert "Nothing of 'blues' can be decoded, as said above" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*options, "--accept", "empty"]) == 0
+    assert load_checkpoint(tmp_path / "out" / "model")[0].config.genres == ("drone", "hiss & noise")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("empty", "'blues' in "),
+        ("numbers", "The folders are numbers, '0' and '1'"),
+        ("artists", "knows the artists of 1 of 20 tracks"),
+    ],
+)
+def test_nothing_is_decoded_of_data_that_teaches_nonsense(
+    change: str,
+    message: str,
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(music, data)
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), *TINY]
+    if change == "empty":
+        (data / "blues").mkdir()
+    elif change == "numbers":
+        for number, folder in enumerate(sorted(data.iterdir())):
+            folder.rename(data / str(number))
+    else:
+        (tmp_path / "artists.csv").write_text("track_id;artist\ndrone/0.wav;Ann\n")
+        options += ["--artists", str(tmp_path / "artists.csv")]
+    monkeypatch.setattr(train, "extract_features", None)
+    assert main(options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_that_is_split_already_is_used_so(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for genre in music.iterdir():
+        for path in genre.iterdir():
+            part = "test" if int(path.stem) > 6 else "train"
+            (tmp_path / "data" / part / genre.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "data" / part / genre.name)
+    shutil.copy(music / "drone" / "1.wav", tmp_path / "data" / "test" / "drone" / "also.wav")
+    data = ["--data", str(tmp_path / "data")]
+    assert main([*data, "--out", str(tmp_path / "out"), *TINY]) == 0
+    printed, notices = capsys.readouterr()
+    assert "It is split already: 7 test, 14 train." in printed or "It is split already: 14 train, 7 test." in printed
+    assert "1 of 21 clips is a copy of others by the sound" in notices
+    assert "1 of these copies are left out" in notices
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["clips"] == {"train": 11, "valid": 2, "test": 7}
+    model, _ = load_checkpoint(tmp_path / "out" / "model")
+    assert model.config.genres == ("drone", "hiss & noise")
+    assert main(["evaluate", "--model", str(tmp_path / "out" / "model"), *data]) == 0
+    assert "test: 7 clips" in capsys.readouterr().out
+
+
+def test_folds_keep_copies_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    songs = {f"{genre}/{n}": generator.integers(0, 256, (128, 60)).astype(np.uint8) for genre in "ab" for n in range(6)}
+    levels = {f"{track} ({copy})": level for track, level in songs.items() for copy in range(2)}
+    Features.from_levels(list(levels.values()), list(levels)).save(tmp_path / "features.npz")
+    given = {}
+
+    def note(clips: object, genres: object, groups: Sequence[str], *_: object) -> None:
+        given.update(zip(clips.features.track_id.tolist(), groups, strict=True))
+        raise train.TrainingError("enough")
+
+    monkeypatch.setattr(train, "cross_validate", note)
+    options = ["--features", str(tmp_path / "features.npz"), "--config", "scratch", "--out", str(tmp_path / "folds")]
+    assert main(["cross-validate", *options]) == 2
+    assert {given[track] == given[track.replace("(0)", "(1)")] for track in given} == {True}
+    assert len(set(given.values())) == len(given) / 2

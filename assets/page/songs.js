@@ -1,4 +1,4 @@
-// The table of this visit's songs. Gradio runs this when the component is there, with `element`, `props`, `trigger` and
+// The table and the map of this visit's songs. Gradio runs this when the component is there, with `element`, `props`, `trigger` and
 // `watch`; props.value is the JSON of crnn.web.songs.songs_view. A click on a song asks to open it.
 
 const root = element.querySelector('.songs'), body = root.querySelector('tbody');
@@ -32,7 +32,7 @@ function sentence({message: text, values}) {
 function line(row) {
   const open = html('button', {type: 'button'}, row.song);
   open.addEventListener('click', () => trigger('select', {id: row.id}));
-  const cells = [html('th', {scope: 'row'}, row.error ? row.song : open)];
+  const cells = [html('th', {scope: 'row', id: `song-${row.id}`}, row.error ? row.song : open)];
   if (row.error) {
     cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, sentence(row.error))));
     return html('tr', {}, ...cells);
@@ -42,7 +42,7 @@ function line(row) {
     : [message(row.verdict), ...(first ? ['\u00a0· ', named(first.colour, first.genre)] : [])];
   const notices = row.notices.map(notice => html('small', {class: 'noticed'}, sentence(notice)));
   cells.push(
-    html('td', {}, ...answer, ...notices),
+    html('td', {}, html('span', {id: `answer-${row.id}`}, ...answer), ...notices),
     html('td', {class: 'number'}, first ? percent(first.share) : '–'),
     html('td', {}, second ? named(second.colour, `${second.genre} ${percent(second.share)}`) : '–'),
     html('td', {}, course(row.course)),
@@ -66,6 +66,114 @@ function draw() {
   }
 }
 
+// The map: a dot for each song in the colour of its genre, a ring where the model is unsure.
+const map = root.querySelector('[data-part=map]'), drawing = map.querySelector('svg'), near = map.querySelector('.near');
+const EDGE = 22, RADIUS = 7, TOUCHED = 12, LETTER = 7;  // pixels
+let chosen = null, drawnAt = 0;
+
+const open = id => {
+  trigger('select', {id});
+  document.querySelector('#listen-tab-button').focus();
+};
+const dotOf = id => drawing.querySelector(`[data-id="${id}"]`);
+
+// Where each song lies in pixels: both directions at the same scale, all of them within the edges.
+function lay(width, height) {
+  const entries = Object.entries(songs.map.places), middle = [], spread = [];
+  for (const axis of [0, 1]) {
+    const all = entries.map(([, place]) => place[axis]), low = Math.min(...all), high = Math.max(...all);
+    middle.push((low + high) / 2);
+    spread.push(Math.max(high - low, 1e-6));
+  }
+  const scale = Math.min((width - 2 * EDGE) / spread[0], (height - 2 * EDGE) / spread[1]);
+  return new Map(entries.map(([id, [x, y]]) =>
+    [id, [width / 2 + scale * (x - middle[0]), height / 2 - scale * (y - middle[1])]]));
+}
+
+function drawMap() {
+  drawnAt = map.hidden ? 0 : drawing.clientWidth;
+  if (!drawnAt) return;
+  const had = drawing.contains(document.activeElement), width = drawnAt, height = Math.round(Math.min(420, 0.75 * width));
+  const at = lay(width, height), rows = songs.rows.filter(row => at.has(row.id));
+  if (!at.has(chosen)) chosen = rows[0].id;
+  rows.sort((a, b) => at.get(a.id)[0] - at.get(b.id)[0]);  // as the arrow keys go
+  drawing.setAttribute('viewBox', `0 0 ${width} ${height}`);
+  drawing.style.height = `${height}px`;
+  const taken = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
+  const dots = rows.map(row => {
+    const [x, y] = at.get(row.id), first = row.top[0];
+    const style = row.is_genre ? {fill: first.colour} : {fill: 'none', stroke: first.colour, 'stroke-width': 4};
+    const node = svg(
+      'g', {role: 'button', tabindex: -1, 'data-id': row.id, 'aria-labelledby': `song-${row.id} answer-${row.id}`},
+      svg('circle', {cx: x, cy: y, r: TOUCHED, class: 'touched'}),
+      svg('circle', {cx: x, cy: y, r: RADIUS + 1, class: 'edge'}), svg('circle', {cx: x, cy: y, r: RADIUS - 1, ...style}),
+    );
+    const name = row.song.length > 24 ? `${row.song.slice(0, 23)}…` : row.song, long = LETTER * name.length;
+    for (const start of [RADIUS + 4, -RADIUS - 4 - long]) {  // to the right of the dot or to its left, if there is room
+      const room = box([x, y], start, long);
+      if (room.left < 0 || room.right > width || taken.some(other => crosses(room, other))) continue;
+      taken.push(room);
+      const side = start > 0 ? {x: room.left, 'text-anchor': 'start'} : {x: room.right, 'text-anchor': 'end'};
+      node.append(svg('text', {y: y + 4, ...side}, name));
+      break;
+    }
+    return node;
+  });
+  drawing.replaceChildren(svg('g', {class: 'ties'}), ...dots);
+  choose(chosen, at);
+  if (had) dotOf(chosen).focus();
+}
+const box = ([x, y], start, long) => ({left: x + start, right: x + start + long, top: y - RADIUS, bottom: y + RADIUS});
+const crosses = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+
+// Say of a song which ones are nearest, and tie it to them.
+function choose(id, at = lay(drawnAt, drawing.viewBox.baseVal.height)) {
+  chosen = id;
+  const others = songs.map.nearest[id], row = of => songs.rows.find(other => other.id === of);
+  const button = other => {
+    const node = html('button', {type: 'button'}, dot(row(other).top[0].colour), row(other).song);
+    node.addEventListener('click', () => open(other));
+    return node;
+  };
+  const words = sentence({message: 'Nearest to {song}:', values: {song: row(id).song}});
+  near.replaceChildren(words, ...others.map(button));
+  const [x1, y1] = at.get(id);
+  drawing.querySelector('.ties').replaceChildren(...others.map(other => {
+    const [x2, y2] = at.get(other);
+    return svg('line', {x1, y1, x2, y2});
+  }));
+  for (const node of drawing.querySelectorAll('[data-id]')) {
+    node.setAttribute('tabindex', node.dataset.id === id ? 0 : -1);
+    node.setAttribute('aria-pressed', node.dataset.id === id);
+  }
+}
+
+let wasChosen = null;  // when the pointer went down: what is chosen already opens
+const idAt = event => event.target.closest('[data-id]')?.dataset.id;
+drawing.addEventListener('pointerover', event => {
+  const id = idAt(event);
+  if (id && id !== chosen && event.pointerType === 'mouse') choose(id);
+});
+drawing.addEventListener('pointerdown', () => { wasChosen = chosen; });
+drawing.addEventListener('focusin', event => {
+  const id = idAt(event);
+  if (id && id !== chosen) choose(id);
+});
+drawing.addEventListener('click', event => {
+  const id = idAt(event);
+  if (id && id === wasChosen) open(id);
+  else if (id) choose(id);
+});
+drawing.addEventListener('keydown', event => {
+  const all = [...drawing.querySelectorAll('[data-id]')], now = all.findIndex(node => node.dataset.id === chosen);
+  const steps = {ArrowRight: now + 1, ArrowDown: now + 1, ArrowLeft: now - 1, ArrowUp: now - 1, Home: 0, End: all.length - 1};
+  if (event.key === 'Enter' || event.key === ' ') open(chosen);
+  else if (event.key in steps) all[Math.min(Math.max(steps[event.key], 0), all.length - 1)].focus();
+  else return;
+  event.preventDefault();
+});
+new ResizeObserver(() => { if (!map.hidden && drawing.clientWidth !== drawnAt) drawMap(); }).observe(root);
+
 function show() {
   songs = props.value ? JSON.parse(props.value) : {rows: []};
   const none = !songs.rows.length;
@@ -73,6 +181,8 @@ function show() {
   for (const name of ['table', 'downloads']) root.querySelector(`[data-part=${name}]`).hidden = none;
   for (const button of root.querySelectorAll('[data-take]')) button.disabled = !songs.csv;  // while more are heard
   draw();
+  map.hidden = !songs.map;
+  drawMap();
 }
 
 for (const button of root.querySelectorAll('[data-sort]')) {

@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from tqdm import tqdm
 
-from crnn.data.gtzan import GENRES
+from crnn.data.names import GENRES
 from crnn.features import DatasetError
 
 HUB_DATASET = "marsyas/gtzan"

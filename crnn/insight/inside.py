@@ -67,7 +67,8 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
     waveform = np.atleast_2d(waveform)
     window = repeat_to(torch.from_numpy(log_mel), config.window_frames)[None]
     member = model.members[0]
-    maps = (*model.stem.maps(window), *member.front.maps(model.stem(window)))
+    stem = model.stem(window)
+    maps = (*model.stem.maps(window), *member.front.maps(stem))
     steps = torch.from_numpy(maps[-1].values[None, :, 0]).transpose(1, 2)
     states = member.recurrent(steps)
     logits = model(window)[0]
@@ -81,7 +82,7 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
         directions=member.recurrent.directions,
         states=states[0].numpy(),
         attention=member.pool.weights(states)[0, :, 0].numpy(),
-        member_logits=member.classify(steps, states)[0].numpy(),
+        member_logits=member.classify(steps, states, model.of_channels(stem))[0].numpy(),
         logits=logits.numpy(),
         probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),
     )

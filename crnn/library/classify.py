@@ -18,6 +18,7 @@ from crnn.terminal import INTERRUPTED, complain, printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from crnn.audio import Passages
     from crnn.inference import GenreClassifier, Prediction
     from crnn.library.job import File, Hearing
     from crnn.library.table import Table
@@ -31,34 +32,9 @@ SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being writte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument(
-        "songs",
-        nargs="+",
-        metavar="SONG",
-        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
-    )
-    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
-    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
-    parser.add_argument(
-        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
-    )
+    add_songs(parser)
     parser.add_argument("--watch", action="store_true", help="when all are heard, wait for new and changed ones")
-    hearing = parser.add_argument_group("how to hear")
-    hearing.add_argument(
-        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
-    )
-    parts = hearing.add_mutually_exclusive_group()
-    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
-    parts.add_argument(
-        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
-    )
-    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
-    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
-    hearing.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "fastest"),
-        help="of the network (default: with --out the fastest, which moves probabilities by about 0.01, else float32)",
-    )
+    add_hearing(parser, "with --out the fastest, which moves probabilities by about 0.01, else float32")
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
@@ -85,6 +61,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also what the classifier reads: songs that sound alike have alike ones",
     )
     output.add_argument("--quiet", action="store_true", help="no progress, no notices and no summary; errors are told")
+
+
+def add_songs(parser: argparse.ArgumentParser) -> None:
+    """Which songs, for `named_songs` and `Walk`."""
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        metavar="SONG",
+        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
+    )
+    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
+    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
+    parser.add_argument(
+        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
+    )
+
+
+def add_hearing(parser: argparse.ArgumentParser, precision: str) -> None:
+    """How they are heard, for `passages_of` and others; `precision` is what its default is, in words."""
+    hearing = parser.add_argument_group("how to hear")
+    hearing.add_argument(
+        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
+    )
+    parts = hearing.add_mutually_exclusive_group()
+    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
+    parts.add_argument(
+        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
+    )
+    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
+    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
+    hearing.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "fastest"),
+        help=f"of the network (default: {precision})",
+    )
 
 
 def suffixes(text: str) -> frozenset[str]:
@@ -126,9 +137,9 @@ def run(args: argparse.Namespace) -> int:
     if args.ray:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
 
-        return cluster.run(args, hearing_of(args))
+        return cluster.run(args, typed(args), hearing_of(args))
     args.out = None if args.out is None else Path(args.out)
-    named = [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
+    named = named_songs(args)
     report = Report(args)
     hearing = hearing_of(args)
     jobs = args.jobs or n_cores()
@@ -163,16 +174,11 @@ def run(args: argparse.Namespace) -> int:
 
 def hearing_of(args: argparse.Namespace) -> "Hearing":
     """What the options say of it."""
-    from crnn.audio import Passages  # noqa: PLC0415
-    from crnn.library.job import PASSAGE_SECONDS, QUICK, Hearing  # noqa: PLC0415
+    from crnn.library.job import Hearing  # noqa: PLC0415
 
-    passages = QUICK if args.quick else None
-    if args.seconds:
-        count = max(1, round(args.seconds / PASSAGE_SECONDS))
-        passages = Passages(count, max(1.0, args.seconds / count))
     return Hearing(
         args.model,
-        passages,
+        passages_of(args),
         args.device,
         args.precision or ("fastest" if args.out else "float32"),
         args.threshold,
@@ -182,16 +188,37 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
     )
 
 
+def passages_of(args: argparse.Namespace) -> "Passages | None":
+    """How much of each song the options ask for."""
+    from crnn.audio import Passages  # noqa: PLC0415
+    from crnn.library.job import PASSAGE_SECONDS, QUICK  # noqa: PLC0415
+
+    if not args.seconds:
+        return QUICK if args.quick else None
+    count = max(1, round(args.seconds / PASSAGE_SECONDS))
+    return Passages(count, max(1.0, args.seconds / count))
+
+
+def named_songs(args: argparse.Namespace) -> list[Path]:
+    """The files and folders that are named."""
+    return [Path(name) for name in typed(args)]
+
+
+def typed(args: argparse.Namespace) -> list[str]:
+    """The same as it was typed or listed; with `--ray`, addresses too."""
+    return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
+
+
 def n_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def listed(by_null: bool) -> list[Path]:
+def listed(by_null: bool) -> list[str]:
     """The paths on standard input."""
     between = b"\0" if by_null else b"\n"
     names = (name if by_null else name.removesuffix(b"\r") for name in sys.stdin.buffer.read().split(between))
-    return [Path(os.fsdecode(name)) for name in names if name]
+    return [os.fsdecode(name) for name in names if name]
 
 
 def is_settled(file: "File") -> bool:

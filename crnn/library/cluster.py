@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.audio import SUFFIXES, AudioError
+from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.job import STALL_SECONDS, File, Hearing
@@ -31,7 +32,7 @@ MOST_PARTS = 20_000  # of a job, so that Ray does not keep books of more
 PART_SONGS = (16, 1_000)  # at least and at most: what the loss of a worker costs is less than a part
 
 
-def run(args: argparse.Namespace, hearing: Hearing) -> int:
+def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
     """Hear what is named on a cluster; returns the exit status: 1 if a song failed or there was none, 2 without Ray.
 
     Raises CheckpointError.
@@ -43,37 +44,32 @@ def run(args: argparse.Namespace, hearing: Hearing) -> int:
         complain("--ray needs --out, a folder or the address of one in an object store.")
         return 2
     try:
-        return hear(args.songs, str(args.out), hearing, args.ray, args.jobs, args.extensions or SUFFIXES, args.quiet)
-    except (OSError, ImportError, ConnectionError) as error:  # of the store, its package, the cluster
-        complain(str(error) or repr(error))
+        return hear(args, songs, hearing)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of whatever package the store needs, and of the cluster
+        why = str(error).strip().rpartition("\n")[2] or repr(error)
+        complain(f"{why}: what is written stays, and when that is mended, the same command goes on.")
         return 2
 
 
-def hear(
-    songs: Iterable[str],
-    out: str,
-    hearing: Hearing,
-    address: str,
-    jobs: int | None = None,
-    suffixes: Collection[str] = SUFFIXES,
-    quiet: bool = False,
-) -> int:
-    """The same with its options one by one; `out` is a folder or the address of one. Raises OSError."""
+def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
+    """The same. Raises CheckpointError, and what the store and the cluster raise."""
     import ray  # noqa: PLC0415 (an optional package that takes a second)
     from tqdm import tqdm  # noqa: PLC0415
 
     classifier = hearing.classifier()
-    found = list(found_at(songs, suffixes))
-    before = answered(out)
+    found = list(found_at(songs, args.extensions or SUFFIXES, args.recursive))
+    before = answered(args.out)
     files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
     if files:
         is_ours = not ray.is_initialized()
         if is_ours:
-            ray.init(address=None if address == HERE else address, log_to_driver=False, logging_level="error")
+            ray.init(address=None if args.ray == HERE else args.ray, log_to_driver=False, logging_level="error")
         try:
-            with tqdm(total=len(files), unit=" songs", disable=True if quiet else None, smoothing=0.05) as bar:
-                for heard in parts_heard(files, out, hearing, jobs):
+            with tqdm(total=len(files), unit=" songs", disable=True if args.quiet else None, smoothing=0.05) as bar:
+                for heard in parts_heard(files, args.out, hearing, args.jobs):
                     for path, error in json.loads(heard["errors"]):
                         complain(f"{path}: {error}")
                         counts["failed"] += 1
@@ -82,10 +78,10 @@ def hear(
         finally:
             if is_ours:
                 ray.shutdown()
-    if not quiet:
+    if not args.quiet:
         complain(
             f"{counts['heard'] - counts['failed']} songs heard, {counts['failed']} failed, "
-            f"{counts['before']} were there before: {out}"
+            f"{counts['before']} were there before: {args.out}"
         )
     return 0 if found and not counts["failed"] else 1
 
@@ -96,7 +92,7 @@ def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None)
 
     least, most = PART_SONGS
     size = min(max(-(-len(files) // MOST_PARTS), least), most)
-    parts = [{"files": json.dumps(files[first : first + size], default=str)} for first in range(0, len(files), size)]
+    parts = [{"files": json.dumps(files[first : first + size])} for first in range(0, len(files), size)]
     jobs = min(jobs or max(1, int(ray.cluster_resources()["CPU"])), len(parts))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -140,14 +136,14 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
-def found_at(songs: Iterable[str], suffixes: Collection[str]) -> Iterator[File]:
+def found_at(songs: Iterable[str], suffixes: Collection[str], recursive: bool = True) -> Iterator[File]:
     """The songs at paths, which all workers must see, and at addresses. Raises OSError."""
     for song in songs:
         if is_address(song):
             yield from _found_in_store(song, suffixes)
         else:
             yield from (
-                File.of(path)._replace(path=str(path)) for path in Walk([Path(song).absolute()], True, suffixes)
+                File.of(path)._replace(path=str(path)) for path in Walk([Path(song).absolute()], recursive, suffixes)
             )
 
 

@@ -34,7 +34,7 @@ class ChoiStem(PublishedStem):
     """Four blocks of 3 x 3 convolution, ELU and max pooling; the last has one band left."""
 
     eps = 1e-5
-    out_features = CHANNELS[-1]
+    blocks_channels = CHANNELS[-1:]
 
     def __init__(self) -> None:
         super().__init__()

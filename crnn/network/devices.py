@@ -16,3 +16,12 @@ def best_precision(front: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     is_faster = front_of(front).fast_in_bfloat16_on_cpu and torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if is_faster else "float32"
+
+
+def is_here(device: str) -> bool:
+    """Whether this machine has a device, such as "cuda:1"."""
+    try:
+        named = torch.device(device)
+        return (named.index or 0) < torch.get_device_module(named).device_count()
+    except RuntimeError:
+        return False

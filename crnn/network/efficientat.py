@@ -85,7 +85,7 @@ class EfficientATStem(PublishedStem):
     """mn04's convolutions; of some blocks each channel's mean over bands, by mean and maximum over a step."""
 
     eps = 1e-3
-    out_features = 2 * (sum(BLOCKS[number - 1][2] for number in HEARD[:-1]) + LAST_CHANNELS)
+    blocks_channels = 2 * (*(BLOCKS[number - 1][2] for number in HEARD[:-1]), LAST_CHANNELS)
 
     def __init__(self) -> None:
         super().__init__()

@@ -64,6 +64,7 @@ class Stem(nn.Module):
     """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
 
     out_features: int | tuple[int, ...]  # the size of axis 1 of what it gives; of each part, where it gives several
+    groups: tuple[tuple[int, ...], ...] = ()  # of a net that gives steps, the channels of its blocks; a tuple a net
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""
@@ -75,6 +76,37 @@ class Stem(nn.Module):
     def maps(self, _: Tensor) -> tuple[Maps, ...]:
         """What "How it works" shows of the stem for the first of the log-mels (batch, 128, frames); mostly nothing."""
         return ()
+
+
+class Components(nn.Linear):
+    """Many channels that are much alike to few: their principal components, a start from which it is trained further.
+
+    A layer that starts at random finds in many channels, but few clips, what is chance.
+    """
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor, weights: Tensor | None = None) -> None:
+        """Take the first components of rows (n, in_features), standardised; they have unit variance on average.
+
+        `weights` (in_features,) say how much each channel counts; without them all count alike.
+        """
+        rows = rows.double()
+        mean, scale = rows.mean(dim=0), rows.std(dim=0).clamp_min(1e-3)
+        scale = scale if weights is None else scale / weights.to(rows)
+        variances, axes = _principal_axes((rows - mean) / scale, self.out_features)
+        spread = variances.mean().clamp_min(1e-6).sqrt()  # clips may be all alike
+        weight = axes / spread / scale
+        self.weight[: len(weight)] = weight.float()
+        self.bias[: len(weight)] = -(weight @ mean).float()
+
+
+def _principal_axes(rows: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The n largest variances of rows (m, channels) about zero, and their axes (n, channels); fewer if there are."""
+    if len(rows) < rows.shape[1]:
+        _, singular, axes = torch.linalg.svd(rows, full_matrices=False)
+        return singular[:n] ** 2 / len(rows), axes[:n]
+    variances, axes = torch.linalg.eigh(rows.T @ rows / len(rows))
+    return variances[-n:].flip(0), axes[:, -n:].flip(1).T
 
 
 class Front(nn.Module):

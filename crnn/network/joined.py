@@ -16,6 +16,7 @@ class JoinedStem(Stem):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.out_features = tuple(part.out_features for part in parts)
+        self.groups = sum((part.groups for part in parts), ()) if all(part.groups for part in parts) else ()
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, ...]:
         """(batch, 128, frames) to one tensor for each front."""

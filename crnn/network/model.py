@@ -12,7 +12,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.network.front import Front, Weights, middles
+from crnn.network.front import Components, Front, Weights, middles
 from crnn.network.fronts import front_of
 
 CONFIG_VERSION = 2
@@ -26,11 +26,13 @@ MOST = {
     "time_pools": 1_024,
     "recurrent_size": 512,
     "bottleneck": 512,
+    "summary_components": 512,
     "window_frames": n_frames_of(60.0),
 }
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
+UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
@@ -54,6 +56,8 @@ class CRNNConfig:
     pooling: str = "attention+mean"  # over time: "attention", "mean" or both
     bottleneck: int = 64  # principal components of the channels of a published front
     summary: bool = False  # whether the classifier reads mean and maximum of the front's steps beside the pooled ones
+    summary_channels: bool = False  # of all channels of published fronts instead, for a classifier of its own
+    summary_components: int = 192  # principal components of these channels that it reads
     block_dropout: float = 0.1  # of whole channels, after each convolutional block or bottleneck
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
@@ -222,57 +226,80 @@ POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mea
 
 
 class Summary(nn.Module):
-    """What a window holds whatever its order: mean and maximum of the steps over time, through a linear layer."""
+    """What a window holds whatever its order: its `moments`, or components of them, through a linear layer."""
 
     def __init__(self, inputs: int, out_features: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * inputs, out_features)
+        self.linear = nn.Linear(inputs, out_features)
         self.out_features = out_features
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """(batch, steps, inputs) to (batch, out_features)."""
-        moments = torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=-1)
+    def forward(self, moments: Tensor) -> Tensor:
+        """(batch, inputs) to (batch, out_features)."""
         return self.linear(self.dropout(moments)).relu()
+
+
+def moments(steps: Tensor) -> Tensor:
+    """Mean and maximum over time: (batch, steps, channels) to (batch, 2 * channels)."""
+    return torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=-1)
 
 
 class Member(nn.Module):
     """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
 
-    def __init__(self, config: CRNNConfig, front: Front) -> None:
+    def __init__(self, config: CRNNConfig, front: Front, has_two_heads: bool) -> None:
         super().__init__()
         self.front = front
         self.recurrent = RECURRENT[config.recurrent](front.out_features, config.recurrent_size)
         self.pool = POOLING[config.pooling](self.recurrent.out_features)
         self.summary = None
         if config.summary:
-            self.summary = Summary(front.out_features, 2 * config.recurrent_size, config.block_dropout)
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                dropout=nn.Dropout(config.dropout),
-                linear=nn.Linear(
-                    self.pool.out_features + (self.summary.out_features if self.summary else 0), len(config.genres)
-                ),
-            )
-        )
+            inputs = config.summary_components if has_two_heads else 2 * front.out_features
+            self.summary = Summary(inputs, 2 * config.recurrent_size, config.block_dropout)
+        read = [self.pool.out_features] + ([self.summary.out_features] if self.summary else [])
+        self.classifier = classifier(read[0] if has_two_heads else sum(read), config)
+        self.summary_classifier = classifier(read[1], config) if has_two_heads else None
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """What the front gives, (batch, steps, front.out_features), to logits (batch, n_genres)."""
-        return self.classify(steps, self.recurrent(steps))
+    def forward(self, steps: Tensor, of_channels: Tensor | None = None) -> Tensor:
+        """What the front gives, (batch, steps, front.out_features), to logits (batch, n_genres).
 
-    def classify(self, steps: Tensor, states: Tensor) -> Tensor:
+        `of_channels` is what `CRNN.of_channels` gives, for the summary; without it that reads the steps.
+        """
+        return self.classify(steps, self.recurrent(steps), of_channels)
+
+    def classify(self, steps: Tensor, states: Tensor, of_channels: Tensor | None = None) -> Tensor:
         """The same with the states of the recurrent layer, (batch, steps, recurrent.out_features), at hand."""
-        return self.classifier(self.embed(steps, states))
+        heads = self.heads(self.embed(steps, states, of_channels))
+        return mean_logits(torch.stack(heads)) if self.summary_classifier else heads[0]
 
-    def embed(self, steps: Tensor, states: Tensor) -> Tensor:
-        """What the classifier reads, (batch, features): the pooled states, then the summary if there is one."""
+    def embed(self, steps: Tensor, states: Tensor, of_channels: Tensor | None = None) -> Tensor:
+        """What the classifiers read, (batch, embedding_size): the pooled states, then the summary if there is one."""
         pooled = self.pool(states)
-        return torch.cat([pooled, self.summary(steps)], dim=-1) if self.summary else pooled
+        if not self.summary:
+            return pooled
+        return torch.cat([pooled, self.summary(moments(steps) if of_channels is None else of_channels)], dim=-1)
+
+    def heads(self, embedding: Tensor) -> list[Tensor]:
+        """What `embed` gives to the logits (batch, n_genres) of each classifier.
+
+        A summary of all channels has one of its own: beside so much that can be learned at once, the course over time
+        would not be.
+        """
+        if not self.summary_classifier:
+            return [self.classifier(embedding)]
+        pooled, summary = embedding.tensor_split([self.pool.out_features], dim=-1)
+        return [self.classifier(pooled), self.summary_classifier(summary)]
 
     @property
     def embedding_size(self) -> int:
         """The features of `embed`."""
-        return self.classifier.linear.in_features
+        return self.pool.out_features + (self.summary.out_features if self.summary else 0)
+
+
+def classifier(inputs: int, config: CRNNConfig) -> nn.Sequential:
+    """The last layer: (batch, inputs) to logits (batch, n_genres)."""
+    layers = OrderedDict(dropout=nn.Dropout(config.dropout), linear=nn.Linear(inputs, len(config.genres)))
+    return nn.Sequential(layers)
 
 
 class CRNN(
@@ -300,8 +327,12 @@ class CRNN(
         self.has_base = False  # with one, all but the classifier is trained further; see `load_base`
         kind = front_of(config.front)
         self.stem = kind.stem()
+        self.components = None  # of what a window holds in all channels of the stem, for the summaries of all members
+        if config.summary and config.summary_channels and self.stem.groups:
+            self.components = Components(2 * sum(map(sum, self.stem.groups)), config.summary_components)
         self.members = nn.ModuleList(
-            Member(config, kind.front(config, self.stem.out_features)) for _ in range(config.members)
+            Member(config, kind.front(config, self.stem.out_features), has_two_heads=self.components is not None)
+            for _ in range(config.members)
         )
 
     def load_pretrained(self, find: Callable[[Weights], Path]) -> None:
@@ -320,11 +351,17 @@ class CRNN(
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what stem and fronts have to know of the training clips (128, frames) in dB before they are trained."""
         self.stem.fit(log_mels)
-        if any(member.front.is_fitted for member in self.members):
+        if self.components or any(member.front.is_fitted for member in self.members):
             device = next(self.parameters()).device
-            given = [self.stem(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]
-            for member in self.members:
-                member.front.fit(as_one(given))
+            self.fit_layers(as_one([self.stem(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]))
+
+    @torch.no_grad()
+    def fit_layers(self, stem: Tensor | tuple[Tensor, ...]) -> None:
+        """Take what the layers behind the stem have to know from what it gives of windows of the training clips."""
+        for member in self.members:
+            member.front.fit(stem)
+        if self.components:
+            self.components.fit(moments(channels_of(stem)), channel_weights(self.stem.groups).repeat(2))
 
     def load_base(self, base: "CRNN") -> None:
         """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
@@ -335,7 +372,7 @@ class CRNN(
         here, there = ([model.config.genres.index(genre) for genre in shared] for model in (self, base))
         weights = base.state_dict()
         for name, value in self.state_dict().items():
-            if ".classifier." in name:
+            if "classifier.linear." in name:
                 value[here] = weights[name][there]
                 weights[name] = value
         self.load_state_dict(weights)
@@ -343,10 +380,9 @@ class CRNN(
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """What is trained further rather than from a random start."""
-        shared = self.stem.pretrained_parameters()
+        shared = [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
         if self.has_base:
-            fresh = {id(value) for member in self.members for value in member.classifier.parameters()}
-            return [*shared, *(value for value in self.members.parameters() if id(value) not in fresh)]
+            return [*shared, *(value for name, value in self.members.named_parameters() if "classifier." not in name)]
         return [*shared, *(value for member in self.members for value in member.front.pretrained_parameters())]
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -357,15 +393,29 @@ class CRNN(
         return mean_logits(self.member_logits(log_mel))
 
     def member_logits(self, log_mel: Tensor) -> Tensor:
-        """Log-mel as in `forward` to the logits of each member, (members, batch, n_genres)."""
-        return torch.stack([member(given) for member, given in zip(self.members, self.steps(log_mel), strict=True)])
+        """Log-mel as in `forward` to the logits of each classifier of each member, (classifiers, batch, n_genres)."""
+        return self.logits_of(self.stem_of(log_mel))
 
-    def steps(self, log_mel: Tensor) -> list[Tensor]:
-        """Log-mel as in `forward` to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
+    def stem_of(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Log-mel as in `forward` to what the stem gives."""
         if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.config.min_frames:
             raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
-        stem = self.stem(log_mel)
+        return self.stem(log_mel)
+
+    def logits_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """What the stem gives of windows to the logits as `member_logits` gives them."""
+        of_channels, logits = self.of_channels(stem), []
+        for member, steps in zip(self.members, self.steps(stem), strict=True):
+            logits += member.heads(member.embed(steps, member.recurrent(steps), of_channels))
+        return torch.stack(logits)
+
+    def steps(self, stem: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+        """What the stem gives to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
         return [member.front(stem) for member in self.members]
+
+    def of_channels(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor | None:
+        """What the summaries read of what the stem gives, (batch, summary_components); None where they read steps."""
+        return self.components(moments(channels_of(stem))) if self.components else None
 
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
@@ -414,8 +464,9 @@ class CRNN(
     def songs_steps(self, log_mels: Sequence[Tensor], pieces_at_once: int = 1) -> list[list[Tensor]]:
         """What each member's recurrent layer reads of whole log-mels (128, frames), (steps, front.out_features).
 
-        A song goes through the convolutions in pieces as long as a window, each with some of what is before and behind
-        it, to spare memory: what they give is in the near cache of a processor. A GPU takes many pieces at once.
+        Last, where the summaries read them, the channels of the stem, (steps, channels). A song goes through the
+        convolutions in pieces as long as a window, each with some of what is before and behind it, to spare memory:
+        what they give is in the near cache of a processor. A GPU takes many pieces at once.
         """
         step = self.config.step_frames
         context = -(-n_frames_of(CONTEXT_SECONDS) // step)
@@ -428,27 +479,30 @@ class CRNN(
                 start = min(max(first - context, 0), n_steps - length)
                 parts.append(log_mel[:, start * step : (start + length) * step])
                 places.append((number, slice(first - start, first - start + piece)))
-        kept: list[list[list[Tensor]]] = [[[] for _ in self.members] for _ in log_mels]
+        kept: list[list[list[Tensor]]] = [[] for _ in log_mels]
         for (number, part), given in zip(places, self._steps_of(parts, pieces_at_once), strict=True):
-            for member, steps in zip(kept[number], given, strict=True):
-                member.append(steps[part])
-        return [[torch.cat(member) for member in song] for song in kept]
+            kept[number].append([steps[part] for steps in given])
+        return [[torch.cat(pieces) for pieces in zip(*song, strict=True)] for song in kept]
 
     def _steps_of(self, log_mels: Sequence[Tensor], at_once: int) -> list[list[Tensor]]:
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
         given: list[list[Tensor]] = [[] for _ in log_mels]
         for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
-            per_member = self.steps(torch.stack([log_mels[number] for number in numbers]))
-            for number, *steps in zip(numbers, *per_member, strict=True):
+            stem = self.stem_of(torch.stack([log_mels[number] for number in numbers]))
+            channels = [channels_of(stem)] if self.components else []
+            for number, *steps in zip(numbers, *self.steps(stem), *channels, strict=True):
                 given[number] = steps
         return given
 
     def _outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Each member's steps (windows, steps, features) to logits and embeddings of the windows."""
+        *per_member, channels = per_member if self.components else [*per_member, None]
+        of_channels = self.components(moments(channels)) if self.components else None
         vectors = [
-            member.embed(steps, member.recurrent(steps)) for member, steps in zip(self.members, per_member, strict=True)
+            member.embed(steps, member.recurrent(steps), of_channels)
+            for member, steps in zip(self.members, per_member, strict=True)
         ]
-        logits = [member.classifier(vector) for member, vector in zip(self.members, vectors, strict=True)]
+        logits = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
         return mean_logits(torch.stack(logits)), torch.cat(vectors, dim=-1).float()
 
 
@@ -476,6 +530,16 @@ def _alike(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
     for same in numbers.values():
         for first in range(0, len(same), at_once):
             yield same[first : first + at_once]
+
+
+def channel_weights(groups: Sequence[Sequence[int]]) -> Tensor:
+    """How much each channel counts for the nets of a stem to count alike, and in each net its blocks: (channels,)."""
+    return torch.cat([torch.full((size,), (len(net) * size) ** -0.5) for net in groups for size in net])
+
+
+def channels_of(stem: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What a stem that gives steps gave, all parts side by side, (batch, steps, channels)."""
+    return (stem if isinstance(stem, Tensor) else torch.cat(stem, dim=1)).transpose(1, 2)
 
 
 def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights, middles
+from crnn.network.front import Components, Cost, Front, FrontKind, Maps, Sizes, Stem, Weights, middles
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 
 CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache
@@ -24,10 +24,12 @@ class PublishedStem(Stem):
     so after `load`. All of it is trained further.
     """
 
+    blocks_channels: ClassVar[tuple[int, ...]]  # how many each of the blocks has that it gives
     eps: ClassVar[float]  # of its batch normalisations
 
     def __init__(self) -> None:
         super().__init__()
+        self.out_features, self.groups = sum(self.blocks_channels), (self.blocks_channels,)
         self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # between `load` and `fit`
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -68,31 +70,19 @@ class PublishedStem(Stem):
 
 
 class Bottleneck(Front):
-    """Steps of many channels to steps of few: their principal components, some left out in training.
-
-    A net's channels are many and alike, and clips are few: a layer that starts at random finds in them what is chance.
-    """
+    """Steps of many channels to steps of few: their principal components, some left out in training."""
 
     is_fitted = True
 
     def __init__(self, config: Sizes, inputs: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, config.bottleneck)
+        self.linear = Components(inputs, config.bottleneck)
         self.dropout = nn.Dropout1d(config.block_dropout)
         self.out_features = config.bottleneck
 
-    @torch.no_grad()
     def fit(self, stem: Tensor) -> None:
-        """Standardised channels to their first principal components, which have unit variance on average."""
-        rows = stem.transpose(1, 2).flatten(0, 1).double()  # (clips * steps, inputs)
-        mean, scale = rows.mean(dim=0), rows.std(dim=0).clamp_min(1e-3)
-        standardised = (rows - mean) / scale
-        variances, axes = torch.linalg.eigh(standardised.T @ standardised / len(rows))
-        axes = axes[:, -self.out_features :].flip(1)
-        spread = variances[-self.out_features :].mean().clamp_min(1e-6).sqrt()  # clips may be all alike
-        weight = (axes / spread).T / scale
-        self.linear.weight[: len(weight)] = weight.float()
-        self.linear.bias[: len(weight)] = -(weight @ mean).float()
+        """Take the components of the steps of the clips."""
+        self.linear.fit(stem.transpose(1, 2).flatten(0, 1))
 
     def forward(self, stem: Tensor) -> Tensor:
         """(batch, inputs, steps) to (batch, steps, out_features)."""
@@ -111,7 +101,7 @@ class Bottleneck(Front):
 class Published(FrontKind):
     """A published net and a bottleneck of its own for each member."""
 
-    fields = frozenset({"block_dropout", "bottleneck"})
+    fields = frozenset({"block_dropout", "bottleneck", "summary_channels", "summary_components"})
     fast_in_bfloat16_on_cpu = True
     memory_format = torch.channels_last
     stored_in = torch.float16  # the nets are large, and what it rounds is a thousandth of their own noise
@@ -134,7 +124,7 @@ class Published(FrontKind):
     def cost(self, config: Sizes) -> Cost:
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
-        member = steps * self.net.out_features * config.bottleneck
+        member = steps * sum(self.net.blocks_channels) * config.bottleneck
         return Cost(steps * self.multiply_adds, member, config.bottleneck)
 
     def load_pretrained(self, stem: PublishedStem, _: Sequence[Front], find: Callable[[Weights], Path]) -> None:

@@ -2,7 +2,7 @@
 
 from crnn.plots.audio import FEATURES, Feature, mel_spectrogram, mel_spectrograms, timeline
 from crnn.plots.inside import STEPS, Step
-from crnn.plots.style import INK, PALETTE, genre_colours, to_svg
+from crnn.plots.style import INK, PALETTE, genre_colours, save_picture, to_svg
 from crnn.plots.training import compared, confusion_matrix, curves, reliability
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "mel_spectrogram",
     "mel_spectrograms",
     "reliability",
+    "save_picture",
     "timeline",
     "to_svg",
 ]

@@ -1,16 +1,21 @@
 """What all figures share: colours, text, axes over time, and the way into a page."""
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from html import escape
+from os import PathLike
 from threading import Lock
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 # Ten colours that the colour-blind can tell apart: M. Petroff, "Accessible color sequences", 2021, arXiv:2107.02270.
@@ -20,6 +25,8 @@ PALETTE = (
 )
 BLUE, ORANGE, GREY = PALETTE[0], PALETTE[6], PALETTE[3]  # those that are readable on white and on black
 INK = "#404041"  # text and axes; to_svg puts the page's colour in its place, so nothing else may have it
+FONT = "DejaVu Sans"  # which Matplotlib has with it
+NO_FONTS = ("Last Resort", "STIX", "cm")  # beginnings of names of fonts that have signs of their own in some places
 FONT_POINTS = 8
 DPI = 160
 WIDTH = 5.0  # inches, of the figures over time
@@ -50,10 +57,58 @@ def to_svg(figure: Figure, description: str) -> str:
     The `description` is what a screen reader says.
     """
     page = io.StringIO()
-    with _svg_settings, rc_context({"svg.fonttype": "none"}):
+    with _svg_settings, rc_context({"svg.fonttype": "none"}), _whatever_the_font():
         figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
     _, svg = page.getvalue().split("<svg", maxsplit=1)  # before it stand declarations of XML
     return f'<svg role="img" aria-label="{escape(description)}"{svg.replace(INK, "currentColor")}'
+
+
+def save_picture(figure: Figure, path: str | PathLike) -> None:
+    """Write a figure to a file in which all can read its text, in any script: in a font that has it, or as escapes.
+
+    Raises OSError, or ValueError of a kind of picture that there is not.
+    """
+    with _whatever_the_font():
+        figure.draw_without_rendering()  # labels get their texts then
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if (readable := [*map(_readable, labels)]) != labels:
+                axis.set_ticks(axis.get_ticklocs(), readable)
+    for text in figure.findobj(Text):
+        text.set_text(_readable(text.get_text()))
+        families = dict.fromkeys([FONT, *filter(None, map(_family_of, text.get_text()))])
+        if len(families) > 1:
+            text.set_fontfamily(list(families))
+    figure.savefig(path)
+
+
+def _readable(text: str) -> str:
+    """The text, with escapes for signs that no font here has."""
+    has_font = ((sign, _family_of(sign) or not sign.isprintable()) for sign in text)
+    return "".join(sign if is_there else sign.encode("unicode_escape").decode() for sign, is_there in has_font)
+
+
+@cache
+def _family_of(sign: str) -> str | None:
+    """The name of a font of this machine that has a sign, our own if it does."""
+    others = [font for font in font_manager.fontManager.ttflist if not font.name.startswith((FONT, *NO_FONTS))]
+    upright_first = sorted(others, key=lambda font: (font.style != "normal", font.weight != 400, font.name))
+    for name, path in [(FONT, font_manager.findfont(FONT)), *((font.name, font.fname) for font in upright_first)]:
+        try:
+            if font_manager.get_font(path).get_char_index(ord(sign)):
+                return name
+        except (OSError, RuntimeError):  # it is gone, or of a kind that Matplotlib cannot draw
+            continue
+    return None
+
+
+@contextmanager
+def _whatever_the_font() -> Iterator[None]:
+    """No warnings of signs that a font lacks, where that is seen to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        yield
 
 
 def over_time(

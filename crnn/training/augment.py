@@ -87,7 +87,7 @@ class Augmenter:
         dose = (torch.rand(len(log_mel), device=log_mel.device) < self.augmentation.probability).float()
         log_mel = self._colour(self._place(log_mel, dose), dose)
         if self.augmentation.mixup:
-            log_mel, targets = self._mix(log_mel, targets)
+            log_mel, targets = mixed(self.augmentation.mixup, log_mel, targets)
         return self._mask(log_mel, dose), targets
 
     @property
@@ -155,13 +155,6 @@ class Augmenter:
         limited = limited + (log_mel.amax(dim=(1, 2), keepdim=True) - limited.amax(dim=(1, 2), keepdim=True))
         return torch.where(is_limited, limited, log_mel)
 
-    def _mix(self, log_mel: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixup (Zhang et al. 2018, arXiv:1710.09412), in decibels."""
-        batch, alpha = len(log_mel), self.augmentation.mixup
-        share = torch.distributions.Beta(alpha, alpha).sample((batch, 1)).to(log_mel.device)
-        other = torch.randperm(batch, device=log_mel.device)
-        return torch.lerp(log_mel[other], log_mel, share[:, None]), torch.lerp(targets[other], targets, share)
-
     def _mask(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """SpecAugment (Park et al. 2019, arXiv:1904.08779): bands and times are set to the window's mean."""
         for axis, widest in ((1, MASK_BANDS), (2, round(MASK_SHARE * self.window_frames))):
@@ -174,6 +167,17 @@ class Augmenter:
                 masked = masked.unsqueeze(3 - axis)
                 log_mel = torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
         return log_mel
+
+
+def mixed(alpha: float, *batches: Tensor) -> list[Tensor]:
+    """Each row with a share of another, the same in all of the batches (batch, ...): decibels or steps, and targets.
+
+    Mixup (Zhang et al. 2018, arXiv:1710.09412); `alpha` is that of the Beta distribution of the share.
+    """
+    n, device = len(batches[0]), batches[0].device
+    share = torch.distributions.Beta(alpha, alpha).sample((n,)).to(device)
+    other = torch.randperm(n, device=device)
+    return [torch.lerp(batch[other], batch, share.view(n, *[1] * (batch.ndim - 1))) for batch in batches]
 
 
 def _uniform(like: Tensor, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:

@@ -187,7 +187,7 @@ def _figures(model: CRNN, record: dict) -> str:
         )
     rows += ["", f"| recall | {' | '.join(parts)} |", f"| --- |{' --- |' * len(parts)}"]
     for genre in model.config.genres:
-        recalls = [record[part]["per_genre"][genre] for part in parts]
-        rows.append(f"| {genre} | {' | '.join('–' if r is None else f'{r:.2f}' for r in recalls)} |")
+        recalls, cell = [record[part]["per_genre"][genre] for part in parts], genre.replace("|", "\\|")
+        rows.append(f"| {cell} | {' | '.join('–' if r is None else f'{r:.2f}' for r in recalls)} |")
     rows.append("")
     return "\n".join(rows)

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from crnn.data.clips import Clips
@@ -20,7 +20,7 @@ from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
 from crnn.training.metrics import cross_fitted_metrics
 from crnn.training.recipes import Recipe
-from crnn.training.state import TrainingError
+from crnn.training.state import MACHINE, TrainingError, differences
 
 SETTINGS_FILE = "settings.json"
 
@@ -32,6 +32,8 @@ def fold_indices(
 
     Raises TrainingError if there are too few clips, or groups, of a genre for so many folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
+
     names = np.arange(len(labels)) if groups is None else np.array(groups)
     fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
     if not 2 <= n_folds <= fewest:
@@ -134,6 +136,7 @@ def _run_fold(
             on_epoch,
             progress=False,
             state=path.with_suffix(".pt"),
+            notice=lambda text: print(f"Fold {number + 1}: {text}", file=sys.stderr),
         )
         logits = clip_logits(model, held_out)
         with whole_file(path) as file:
@@ -179,6 +182,10 @@ def _claim(folder: Path, settings: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS_FILE
     text = json.dumps(settings, indent=2) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    try:
+        others = differences(json.loads(path.read_text(encoding="utf-8")), json.loads(text)) if path.is_file() else ()
+    except ValueError:
+        others = [(SETTINGS_FILE, "")]
+    if any(name not in MACHINE for name, _ in others):
         raise TrainingError(f"{folder} holds folds of other clips or settings; give another --out.")
     path.write_text(text, encoding="utf-8")

@@ -1,7 +1,6 @@
 """Fit a CRNN to clips, epoch by epoch: knows tensors and labels, not where they come from."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -42,6 +41,7 @@ def fit(
     progress: bool = True,
     state: Path | None = None,
     stop_after: int | None = None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train `model` and return the average of its weights after the last epoch, on the CPU, and the history.
 
@@ -51,6 +51,7 @@ def fit(
 
     With `state`, a file, all that the next epoch depends on is saved there before each call of `on_epoch`, and what is
     there already is gone on from: on the same machine it comes to the same weights and history as without a break.
+    `notice` is told if it was on another device.
 
     Processes that a launcher started train one model together when each calls this with the same arguments; the result
     is the same in all of them, and the first one writes `state`.
@@ -58,10 +59,10 @@ def fit(
     Raises TrainingError if the loss is not a number any more or `state` is of another training, and OSError if it
     cannot be written.
     """
-    trainer = Trainer(model, train, config, augmentation, valid)
+    trainer = Trainer(model, train, config, augmentation, valid, progress)
     settings = settings_of(trainer, train, valid) if state else {}
-    history, best = gone_on(trainer, state, settings)
-    with progress_bar(trainer, len(history), progress) as bar:
+    history, best = gone_on(trainer, state, settings, notice)
+    with progress_bar(trainer, len(history)) as bar:
         for number in range(len(history) + 1, (stop_after or config.epochs) + 1):
             if config.patience and history and number - 1 - best_epoch(history) >= config.patience:
                 break
@@ -75,9 +76,11 @@ def fit(
     return trainer.average.module.to("cpu", memory_format=torch.contiguous_format).eval(), history
 
 
-def gone_on(trainer: Trainer, state: Path | None, settings: dict) -> tuple[list[Epoch], dict]:
+def gone_on(
+    trainer: Trainer, state: Path | None, settings: dict, notice: Callable[[str], None]
+) -> tuple[list[Epoch], dict]:
     """The history and the best weights so far, and the trainer as it stood: what `state` has, or a beginning."""
-    saved = read_state(state, settings) if state else None
+    saved = read_state(state, settings, notice) if state else None
     if saved is None:
         return [], trainer.average.module.state_dict()
     best = saved["best"] or trainer.average.module.state_dict()
@@ -92,14 +95,14 @@ def keep(trainer: Trainer, state: Path, settings: dict, history: Sequence[Epoch]
         write_state(state, settings, stands)
 
 
-def progress_bar(trainer: Trainer, n_epochs: int, visible: bool) -> tqdm:
+def progress_bar(trainer: Trainer, n_epochs: int) -> tqdm:
     """A bar of the batches of a training of which some epochs are over."""
     return tqdm(
         total=trainer.steps,
         initial=n_epochs * trainer.steps // trainer.config.epochs,
         unit="batch",
         dynamic_ncols=True,
-        disable=not (visible and trainer.accelerator.is_main_process and sys.stderr.isatty()),
+        disable=not trainer.shows_progress,
     )
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
-from sklearn.model_selection import KFold
 from torch import Tensor
 
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
@@ -26,13 +24,20 @@ class Calibration:
 
 def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np.ndarray:
     """Clip probabilities (clips, n_genres): the mean over windows of each clip's softmax(logits / temperature)."""
-    return torch.stack([(clip / temperature).softmax(-1).mean(0) for clip in logits]).numpy()
+    windows = (torch.cat(tuple(logits)) / temperature).softmax(-1).numpy()
+    counts = np.array([len(clip) for clip in logits])
+    return np.add.reduceat(windows, np.cumsum(counts) - counts) / counts[:, None].astype(np.float32)
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log p(true genre), in nats."""
+    return float(_surprises(probabilities, labels).mean())
+
+
+def _surprises(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log p(true genre) of each clip (clips,)."""
     true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+    return -np.log(np.maximum(true, np.finfo(np.float32).tiny))
 
 
 def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
@@ -40,8 +45,16 @@ def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray) -> Calibration
 
     Temperature scaling: Guo et al. 2017, arXiv:1706.04599. `logits` are those of each clip's windows.
     """
-    likelihoods = [negative_log_likelihood(mean_probabilities(logits, t), labels) for t in TEMPERATURES]
-    temperature = float(TEMPERATURES[int(np.argmin(likelihoods))])
+    return _calibration(_at_temperatures(logits, labels), logits, labels)
+
+
+def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray) -> np.ndarray:
+    """The surprise of each clip at each of the temperatures (temperatures, clips)."""
+    return np.stack([_surprises(mean_probabilities(logits, t), labels) for t in TEMPERATURES])
+
+
+def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
+    temperature = float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
     return Calibration(temperature, unsure_threshold(mean_probabilities(logits, temperature), labels))
 
 
@@ -101,6 +114,8 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray, genres: Sequence[str]
     per_genre (recall of each genre, None where it has no clip), confusion (rows are true genres, columns the answers),
     reliability (bins) and genres.
     """
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score  # noqa: PLC0415
+
     answers, known = probabilities.argmax(axis=1), range(len(genres))
     confidence, right = probabilities.max(axis=1), answers == labels
     present = np.unique(labels)
@@ -128,11 +143,14 @@ def cross_fitted_metrics(logits: Sequence[Tensor], labels: np.ndarray, genres: S
 
     Figures of calibration on the clips that fitted it would be too good.
     """
+    from sklearn.model_selection import KFold  # noqa: PLC0415
+
+    surprises = _at_temperatures(logits, labels)
     probabilities = np.empty((len(labels), len(genres)), np.float32)
     answered = np.empty(len(labels), bool)
     parts = KFold(min(CROSS_FITS, len(labels)), shuffle=True, random_state=0)
     for others, part in parts.split(labels):
-        calibration = fit_calibration([logits[i] for i in others], labels[others])
+        calibration = _calibration(surprises[:, others], [logits[i] for i in others], labels[others])
         probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature)
         answered[part] = probabilities[part].max(axis=1) >= calibration.unsure_below
     return metrics(probabilities, labels, genres, answered)

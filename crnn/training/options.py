@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from crnn.data.gtzan import SPLITS
+from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.network.devices import best_device, best_precision
+from crnn.network.devices import best_device, best_precision, is_here
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN, POOLING, RECURRENT
 from crnn.training.augment import AUGMENTATIONS, Augmentation
@@ -135,15 +136,21 @@ def by_recipe(value_of: Callable[[Recipe], Any]) -> str:
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     """How long and how fast."""
     for name, kind, meaning in (
-        ("epochs", int, "passes over the training clips"),
-        ("batch_size", int, "clips in a batch"),
-        ("lr", float, "highest learning rate of the cycle"),
-        ("pretrained_lr", float, "that of layers that are trained further, as a share of it"),
-        ("accumulation", int, "parts in which a batch is computed that is too large for the memory of a device"),
+        ("epochs", positive(int), "passes over the training clips"),
+        ("batch_size", positive(int), "clips in a batch"),
+        ("lr", positive(float), "highest learning rate of the cycle"),
+        ("pretrained_lr", positive(float), "that of layers that are trained further, as a share of it"),
+        ("thaw", share, "share of the epochs for which weights that others published rest"),
+        ("copies", count, "augmented copies of each clip that they hear meanwhile, 0 for another in each epoch"),
+        (
+            "accumulation",
+            positive(int),
+            "parts in which a batch is computed that is too large for the memory of a device",
+        ),
     ):
         defaults = by_recipe(lambda recipe, name=name: f"{getattr(recipe.training, name):g}")
         option, text = f"--{name.replace('_', '-')}", f"{meaning} (default: {defaults})"
-        parser.add_argument(option, type=positive(kind), default=argparse.SUPPRESS, help=text)
+        parser.add_argument(option, type=kind, default=argparse.SUPPRESS, help=text)
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -264,7 +271,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where the clips come from."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
-    source.add_argument("--data", type=Path, metavar="DIR", help="a folder of genre folders with audio files")
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of genre folders with audio files; they may lie in folders named train, valid and test",
+    )
+    parser.add_argument(
+        "--accept",
+        nargs="+",
+        choices=ACCEPTABLE,
+        default=[],
+        metavar="NAME",
+        help="go on in spite of what a look at the data found: "
+        + "; ".join(f"{name}, {what}" for name, what in ACCEPTABLE.items()),
+    )
 
 
 def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
@@ -275,7 +296,7 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
         dest="protocol",
         help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
         "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
-        "(default: fault-filtered for GTZAN, random otherwise)",
+        "(default: that of the folders, if they are named after parts; fault-filtered for GTZAN, random otherwise)",
     )
     parser.add_argument(
         "--groups",
@@ -297,16 +318,39 @@ def positive(kind: type) -> type:
     return number
 
 
+def count(text: str) -> int:
+    """An argparse type for a whole number from 0 up."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type for a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    return value
+
+
 def device(text: str) -> str:
     """An argparse type for a device that is there."""
-    try:
-        named = torch.device(text)
-        is_here = (named.index or 0) < torch.get_device_module(named).device_count()
-    except RuntimeError:
-        is_here = False
-    if not is_here:
+    if not is_here(text):
         raise argparse.ArgumentTypeError(f"there is no device {text} here")
     return text
+
+
+def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """Arguments without `--device`, and the last device that they name."""
+    rest, named, given = [], None, iter(argv)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--de") and "--device".startswith(name):  # it may be shortened
+            named = value if equals else next(given, None)
+        else:
+            rest.append(argument)
+    return rest, named
 
 
 def describe(augmentation: Augmentation) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from crnn.training.state import TrainingError
 
@@ -23,10 +23,15 @@ def processes(device: str) -> PartialState:
     return PartialState(cpu=device == "cpu", timeout=MOST_WAITING)
 
 
-def accelerator(device: str) -> Accelerator:
-    """What computes gradients together with the other processes; precision and accumulation are the trainer's."""
+def accelerator(device: str, leaves_out: bool = False) -> Accelerator:
+    """What computes gradients together with the other processes; precision and accumulation are the trainer's.
+
+    If it `leaves_out` some parameters at times, all processes have to look which, each step.
+    """
     processes(device)
-    made = Accelerator(mixed_precision="no")
+    made = Accelerator(
+        mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=leaves_out)]
+    )
     made.gradient_accumulation_steps = 1
     return made
 

@@ -115,9 +115,11 @@ RECIPES = {
     "transfer": Recipe(
         front="choi+mn04+won",
         members=3,
-        training=TrainingConfig(epochs=20, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.01, thaw=0.5),
+        training=TrainingConfig(
+            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.8, copies=4
+        ),
         augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
-        network={"summary": True, "block_dropout": 0.2, "dropout": 0.5},
+        network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
     "scratch": Recipe(
         front="small",

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crnn import plots
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset, has_heard
@@ -118,6 +117,7 @@ def fit_recipe(
             on_epoch,
             state=out / UNFINISHED / f"{parts}.pt",
             stop_after=stop_after,
+            notice=lambda text: print(f"train.py: {text}", file=sys.stderr) if here.is_main_process else None,
         )
     model.config = replace(model.config, trained_on=recipe.trained_on(dataset.protocol, parts))
     return model, history
@@ -212,7 +212,9 @@ def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epo
     for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
         (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         write_history(folder, history)
-    plots.curves([asdict(epoch) for epoch in history]).savefig(out / "curves.png")
+    from crnn import plots  # noqa: PLC0415
+
+    plots.save_picture(plots.curves([asdict(epoch) for epoch in history]), out / "curves.png")
     for part in {"valid", "test"} & record.keys():
         write_figures(out, part, record[part])
 
@@ -227,8 +229,10 @@ def write_history(folder: Path, history: list[Epoch]) -> None:
 
 def write_figures(out: Path, part: str, figures: dict) -> None:
     """Draw confusion-<part>.png and reliability-<part>.png."""
-    plots.confusion_matrix(figures["confusion"], figures["genres"]).savefig(out / f"confusion-{part}.png")
-    plots.reliability(figures["reliability"]).savefig(out / f"reliability-{part}.png")
+    from crnn import plots  # noqa: PLC0415 (only who draws needs Matplotlib)
+
+    plots.save_picture(plots.confusion_matrix(figures["confusion"], figures["genres"]), out / f"confusion-{part}.png")
+    plots.save_picture(plots.reliability(figures["reliability"]), out / f"reliability-{part}.png")
 
 
 def print_figures(part: str, figures: dict) -> None:

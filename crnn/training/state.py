@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from crnn.files import whole_file
+from crnn.network.devices import is_here
+
+MACHINE = ("device", "precision")  # settings on which the result hardly depends: a training may go on with others
 
 
 class TrainingError(RuntimeError):
@@ -27,8 +30,8 @@ def write_state(path: Path, settings: dict, state: dict) -> None:
         file.write(content.getvalue())
 
 
-def read_state(path: Path, settings: dict) -> dict | None:
-    """The state that was saved there, or None if there is none yet.
+def read_state(path: Path, settings: dict, notice: Callable[[str], None] = lambda _: None) -> dict | None:
+    """The state that was saved there, or None if there is none yet; `notice` is told if it is of another device.
 
     Raises TrainingError if it cannot be read or is of another training.
     """
@@ -39,21 +42,25 @@ def read_state(path: Path, settings: dict) -> dict | None:
         return None
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
-    if others := ", ".join(_differences(saved, settings)):
+    found = list(differences(saved, settings))
+    if others := ", ".join(text for name, text in found if name not in MACHINE):
         raise TrainingError(
             f"{path} is of a training with other data or options ({others}); go on with the same ones, or train anew, "
             "into another folder."
         )
+    if moved := ", ".join(text for _, text in found):
+        notice(f"It goes on elsewhere than it began ({moved}), so that it comes to about the same, not to the bit.")
     return state
 
 
-def _differences(saved: object, settings: object, name: str = "") -> Iterator[str]:
+def differences(saved: object, settings: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """The names of settings that are others, and what is other about them."""
     if isinstance(saved, dict) and isinstance(settings, dict):
         for key in {**saved, **settings}:
-            yield from _differences(saved.get(key), settings.get(key), key)
+            yield from differences(saved.get(key), settings.get(key), key)
     elif saved != settings:
         is_hash = isinstance(saved, str) and len(saved) == 64
-        yield f"other {name}" if is_hash else f"{name} {saved} there, {settings} here"
+        yield name, f"other {name}" if is_hash else f"{name} {saved} there, {settings} here"
 
 
 def random_state(device: str) -> dict[str, Tensor]:
@@ -66,9 +73,9 @@ def random_state(device: str) -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor]) -> None:
-    """Let them draw what they would have drawn when `random_state` was called."""
+    """Let them draw what they would have drawn when `random_state` was called, but for devices that are not here."""
     torch.set_rng_state(states["cpu"])
-    for device in states.keys() - {"cpu"}:
+    for device in filter(is_here, states.keys() - {"cpu"}):
         module, which = _generators(device)
         module.set_rng_state(states[device], *which)
 

@@ -1,10 +1,12 @@
 """What a training consists of: a model, the batches that it sees, and the optimiser, on any number of devices."""
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +17,10 @@ from tqdm import tqdm
 
 from crnn.data.clips import Clips
 from crnn.features import Features, windows
-from crnn.network.model import CRNN
+from crnn.network.model import CRNN, mean_logits
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
+from crnn.training.copies import StemCopies
 from crnn.training.metrics import mean_probabilities
-from crnn.training.outliers import outlier_log_mels
 from crnn.training.processes import accelerator
 from crnn.training.state import random_state, set_random_state
 
@@ -35,6 +37,7 @@ class TrainingConfig:
     ema_decay: float  # of the averaged weights, a step
     pretrained_lr: float = 0.1  # of lr, for weights that are trained further (Howard and Ruder 2018, arXiv:1801.06146)
     thaw: float = 0.0  # share of the epochs until which these weights rest, so that new layers do not pull at them
+    copies: int = 0  # augmented copies of each clip that published nets hear while they rest; 0: each window anew
     weight_decay: float = 1e-2  # not on biases and normalisation (Loshchilov and Hutter 2019, arXiv:1711.05101)
     label_smoothing: float = 0.1  # Szegedy et al. 2016, arXiv:1512.00567
     outlier_share: float = 0.1  # of a batch, sounds that are no music, for which every genre is as good
@@ -52,9 +55,12 @@ class MemberLogits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Log-mel (batch, 128, frames) in dB to the logits of each member, (members, batch, n_genres)."""
-        return self.model.member_logits(log_mel)
+    def forward(self, given: Tensor | tuple[Tensor, ...], is_heard: bool = False) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to the logits of each member, (members, batch, n_genres).
+
+        If it `is_heard`, it is what the stem gives of the log-mel.
+        """
+        return self.model.logits_of(given) if is_heard else self.model.member_logits(given)
 
 
 class MovingAverage:
@@ -113,18 +119,29 @@ class Trainer:
         config: TrainingConfig,
         augmentation: Augmentation,
         valid: Clips | None = None,
+        progress: bool = False,
     ) -> None:
+        """With `progress`, a bar on a terminal shows what takes minutes before the first epoch."""
         self.config = config
-        self.accelerator = accelerator(config.device)
+        self.accelerator = accelerator(config.device, leaves_out=bool(config.copies))
         self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.shows_progress = progress and self.accelerator.is_main_process and sys.stderr.isatty()
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
         fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
         )
+        self.augmenter = Augmenter(augmentation, model.config.window_frames)
+        self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
+        outliers = _outliers() if self.n_outliers else ()
+        self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
+        hears_copies = config.copies and config.thaw and model.stem.groups
         if not model.has_base:  # else its layers know their input as it is
-            model.fit(clips.log_mels())
+            (model.stem if hears_copies else model).fit(clips.log_mels())
+        self.copies = self.heard_copies() if hears_copies else None
+        if self.copies and not model.has_base:
+            model.fit_layers(self.copies.middles(self.n_clips))
         self.pretrained = model.pretrained_parameters()
         self.rests = False  # whether these stay as they are in this epoch
         self.average = MovingAverage(self.model, config.ema_decay)
@@ -137,15 +154,12 @@ class Trainer:
             self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=rise
         )
         self.lr = config.lr  # of the last step
-        self.augmenter = Augmenter(augmentation, model.config.window_frames)
-        self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
-        outliers = outlier_log_mels() if self.n_outliers else ()
-        self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
         genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
         any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
         self.targets = torch.cat([genres, any_genre]).to(self.device)
         own = np.array_split(np.arange(len(valid or ())), self.n_processes)[self.rank]
         self.valid = ClipStore(valid.select(own).features, self.device) if valid else None
+        self.valid_heard: dict[int, Tensor | tuple[Tensor, ...]] = {}  # what the resting stem gives of some clips
 
     def state_dict(self) -> dict:
         """All that the next epoch depends on, beside what this was made from; every process has to ask."""
@@ -154,14 +168,21 @@ class Trainer:
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to where `state_dict` was called."""
+        heard_by = deepcopy(self.model.stem.state_dict())
         for name in self.STATEFUL:
             getattr(self, name).load_state_dict(state[name])
+        is_the_same = all(map(torch.equal, heard_by.values(), self.model.stem.state_dict().values()))
+        if self.copies and not is_the_same:
+            self.copies = self.heard_copies()
         set_random_state(state["random"][self.rank])
 
     def epoch(self, bar: tqdm) -> tuple[float, float]:
         """One pass over the clips; returns the mean loss and the accuracy on their augmented windows."""
         self.model.train()
         self.rests = self.scheduler.last_epoch < self.config.thaw * self.steps
+        if not self.rests:
+            self.copies = None
+            self.valid_heard.clear()
         if self.n_processes == 1:  # several have to agree on what has gradients, and only leave them unused
             for value in self.pretrained:
                 value.requires_grad_(not self.rests)
@@ -215,9 +236,10 @@ class Trainer:
 
     def backward(self, index: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of some clips and outliers; returns their weighted loss and how many clips were right."""
-        log_mel, targets = self.augmenter(self.clips, index, self.targets[index])
+        draw = self.copies.draw if self.copies else partial(self.augmenter, self.clips)
+        given, targets = draw(index, self.targets[index])
         with self.autocast():
-            logits = self.network(log_mel).float()  # (members, batch, n_genres)
+            logits = self.network(given, bool(self.copies)).float()  # (members, batch, n_genres)
         loss = weight * F.cross_entropy(
             logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
         )
@@ -237,10 +259,33 @@ class Trainer:
         for start in range(0, len(self.valid), at_once):
             indices = range(start, min(start + at_once, len(self.valid)))
             clips = [windows(self.valid.log_mel(index), n_frames, n_frames)[0] for index in indices]
+            stem = self.valid_heard[start] if start in self.valid_heard else self.hear(model, torch.cat(clips))
+            if self.copies:
+                self.valid_heard[start] = stem
             with self.autocast():
-                logits = model(torch.cat(clips)).float().cpu()
+                logits = mean_logits(model.logits_of(stem)).cpu()
             rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
         return np.stack(gather_object(rows))
+
+    def heard_copies(self) -> StemCopies:
+        """What the stem gives of augmented clips; where a training goes on, the same as at its beginning."""
+        stands = random_state(str(self.device))
+        torch.manual_seed(self.config.seed + self.rank)
+        copies = StemCopies(
+            partial(self.hear, self.model.eval()),
+            self.model.config,
+            self.clips,
+            self.augmenter.augmentation,
+            self.config.copies,
+            self.shows_progress,
+        )
+        set_random_state(stands)
+        return copies
+
+    def hear(self, model: CRNN, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the stem of a model gives, in the precision of the training."""
+        with self.autocast():
+            return model.stem_of(log_mel)
 
     def autocast(self) -> torch.autocast:
         """The context in which convolutions run in the precision of the training."""
@@ -261,6 +306,12 @@ def parameter_groups(model: CRNN, config: TrainingConfig) -> list[dict]:
         {"params": pretrained, "lr": config.lr * config.pretrained_lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _outliers() -> tuple[Tensor, ...]:
+    from crnn.training.outliers import outlier_log_mels  # noqa: PLC0415 (a second for who has none)
+
+    return outlier_log_mels()
 
 
 def _with(outliers: Sequence[Tensor], features: Features) -> Features:

@@ -268,5 +268,5 @@ def _passage(code: str) -> np.ndarray:
 
 
 def table_of(visit: Visit, with_files: bool = True) -> str:
-    """The value of the table of a visit's songs."""
-    return json.dumps(songs_view(visit.rows, with_files))
+    """The value of the table and the map of a visit's songs."""
+    return json.dumps(songs_view(visit.rows, with_files, visit.places))

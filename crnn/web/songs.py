@@ -3,19 +3,24 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar
 
+import numpy as np
+
 from crnn.audio import Notice
 from crnn.inference import Prediction
+from crnn.library.likeness import Place, lay_out, nearest
 from crnn.plots import genre_colours
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet would compute a cell that begins with one
+LEAST_ON_MAP = 3  # songs
+NEAREST = 3  # that are named
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Row:
     notices: tuple[Notice, ...] = ()  # those of the answer, to be said in the visitor's language
     fault: tuple[str, dict] | None = None  # message and values of the AudioError, without what that holds on to
     copy: int = 1  # of the files of a visit that have the same name
+    embedding: np.ndarray | None = field(default=None, compare=False, repr=False)  # of music alone
 
     @classmethod
     def of(cls, path: str, model: str, prediction: Prediction) -> "Row":
@@ -40,6 +46,7 @@ class Row:
             _rounded(prediction.as_dict()),
             tuple(colours[genre] for genre in prediction.probabilities),
             prediction.notices,
+            embedding=prediction.embedding if len(prediction.embedding) else None,
         )
 
     @property
@@ -68,6 +75,7 @@ class Visit:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []  # the newest first
+        self.places: dict[str, Place] = {}  # on the map, by the id of the row
         self.about: tuple | None = None  # the song and the classifier that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
@@ -75,6 +83,7 @@ class Visit:
         """Put a row on top."""
         with self._changing:
             self.rows = added(self.rows, row)[: self.MOST_ROWS]
+            self.places = places_of(self.rows, self.places)
 
     def row(self, id: str) -> Row | None:  # noqa: A002
         """The row with this id."""
@@ -106,6 +115,29 @@ def added(rows: Sequence[Row], row: Row) -> list[Row]:
     return [row, *(old for old in rows if (old.path, old.model) != (row.path, row.model))]
 
 
+def comparable(rows: Sequence[Row]) -> list[Row]:
+    """The songs that can be compared: those with music in them that the model of the newest has heard."""
+    with_music = [row for row in rows if row.embedding is not None]
+    return [row for row in with_music if row.model == with_music[0].model]
+
+
+def places_of(rows: Sequence[Row], earlier: dict[str, Place]) -> dict[str, Place]:
+    """Where the songs lie on a map by likeness, close to where they lay earlier, by the id of the row."""
+    alike = comparable(rows)
+    if len(alike) < LEAST_ON_MAP:
+        return {}
+    return lay_out([row.id for row in alike], np.stack([row.embedding for row in alike]), earlier)
+
+
+def nearest_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The songs that sound most like each, most alike first, all by the id of the row."""
+    alike = comparable(rows)
+    if len(alike) < LEAST_ON_MAP:
+        return {}
+    others = nearest(np.stack([row.embedding for row in alike]), NEAREST)
+    return {row.id: [alike[number].id for number in near] for row, near in zip(alike, others.tolist(), strict=True)}
+
+
 def to_json(rows: Sequence[Row]) -> str:
     """A JSON array with an object for each song."""
     songs = [{"song": row.name, "model": row.model, **(row.answer or {"error": row.error})} for row in rows]
@@ -128,9 +160,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def songs_view(rows: Sequence[Row], with_files: bool = True) -> dict:
-    """What the page's table shows, ready for JSON, and the two files to take away, which are twenty times as large."""
+def songs_view(rows: Sequence[Row], with_files: bool = True, places: Mapping[str, Place] | None = None) -> dict:
+    """What the page's table and map show, ready for JSON.
+
+    With the two files to take away, which are twenty times as large. On the map are the songs that have `places`.
+    """
     view = {"rows": [_cells(row) for row in rows]}
+    if places:
+        view["map"] = {"places": places, "nearest": nearest_of(rows)}
     return view | {"csv": to_csv(rows), "json": to_json(rows)} if with_files else view
 
 

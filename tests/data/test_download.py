@@ -17,7 +17,7 @@ from huggingface_hub import hf_hub_download
 
 from crnn.data import download
 from crnn.data.download import download_gtzan, sha256_of, unpack
-from crnn.data.gtzan import find_tracks
+from crnn.data.look import find_tracks
 from crnn.features import DatasetError
 
 REPO = "datasets/marsyas/gtzan"

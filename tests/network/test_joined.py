@@ -38,7 +38,7 @@ def test_steps_side_by_side_are_those_of_each(model: CRNN) -> None:
     """Each front in a model of its own, with the same weights."""
     names = model.config.front.split("+")
     with torch.inference_mode():
-        joined = model.steps(noise())
+        joined = model.steps(model.stem_of(noise()))
     for place, member in enumerate(joined):
         expected = []
         for number, name in enumerate(names):
@@ -46,7 +46,7 @@ def test_steps_side_by_side_are_those_of_each(model: CRNN) -> None:
             alone.stem.load_state_dict(model.stem.parts[number].state_dict())
             alone.members[0].front.load_state_dict(model.members[place].front.parts[number].state_dict())
             with torch.inference_mode():
-                expected.append(alone.steps(noise())[0])
+                expected.append(alone.steps(alone.stem_of(noise()))[0])
         torch.testing.assert_close(member, torch.cat(expected, dim=-1))
         assert member.shape == (2, 5, model.members[place].front.out_features)
     assert not torch.allclose(*joined)
@@ -144,7 +144,9 @@ def test_how_it_works_shows_the_maps_of_each_and_their_steps_once(model: CRNN) -
     assert last.values.shape == (model.members[0].front.out_features, 1, 4)
     assert last.frame_seconds == pytest.approx(12 / FRAMES_PER_SECOND)
     with torch.inference_mode():
-        np.testing.assert_allclose(last.values[:, 0].T, model.steps(noise(batch=1)[..., :48])[0][0], atol=1e-5)
+        np.testing.assert_allclose(
+            last.values[:, 0].T, model.steps(model.stem_of(noise(batch=1)[..., :48]))[0][0], atol=1e-5
+        )
     assert way.step_seconds == pytest.approx(12 / FRAMES_PER_SECOND)
 
 

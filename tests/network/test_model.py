@@ -24,6 +24,7 @@ from crnn.network.model import (
     CRNNConfig,
     MeanPool,
     Summary,
+    moments,
 )
 
 CONFIG = CRNNConfig(
@@ -95,15 +96,17 @@ def test_both_means_are_there_alone_too() -> None:
 
 def test_a_summary_is_of_mean_and_maximum_whatever_the_order() -> None:
     torch.manual_seed(0)
-    summary = Summary(4, 6, dropout=0.5).eval()
+    summary = Summary(8, 6, dropout=0.5).eval()
     steps = torch.randn(3, 7, 4)
-    given = summary(steps)
-    moments = np.concatenate([steps.numpy().mean(1), steps.numpy().max(1)], axis=1)
+    given = summary(moments(steps))
+    expected = np.concatenate([steps.numpy().mean(1), steps.numpy().max(1)], axis=1)
     weight, bias = (value.detach().numpy() for value in (summary.linear.weight, summary.linear.bias))
-    np.testing.assert_allclose(given.detach(), np.maximum(moments @ weight.T + bias, 0), atol=1e-6)
+    np.testing.assert_allclose(given.detach(), np.maximum(expected @ weight.T + bias, 0), atol=1e-6)
     assert given.shape == (3, summary.out_features) == (3, 6)
-    torch.testing.assert_close(summary(steps[:, torch.randperm(7)]), given)
-    assert not torch.equal(summary.train()(steps), summary(steps))  # some of them are left out in training
+    torch.testing.assert_close(summary(moments(steps[:, torch.randperm(7)])), given)
+    assert not torch.equal(
+        summary.train()(moments(steps)), summary(moments(steps))
+    )  # some of them are left out in training
 
 
 def test_the_classifier_reads_the_summary_beside_the_course() -> None:
@@ -115,13 +118,53 @@ def test_the_classifier_reads_the_summary_beside_the_course() -> None:
     states = member.recurrent(steps)
     logits = member(steps)
     torch.testing.assert_close(member.classify(steps, states), logits)
-    read = torch.cat([member.pool(states), member.summary(steps)], dim=1)
+    read = torch.cat([member.pool(states), member.summary(moments(steps))], dim=1)
     torch.testing.assert_close(member.classifier.linear(read), logits)
-    of_summary = member.classifier.linear.weight[:, n_pooled:] @ member.summary(steps).T
+    of_summary = member.classifier.linear.weight[:, n_pooled:] @ member.summary(moments(steps)).T
     torch.testing.assert_close(
         member.classify(steps, torch.zeros_like(states)) - member.classify(0 * steps, torch.zeros_like(states)),
-        (of_summary - member.classifier.linear.weight[:, n_pooled:] @ member.summary(0 * steps).T).T,
+        (of_summary - member.classifier.linear.weight[:, n_pooled:] @ member.summary(moments(0 * steps)).T).T,
     )
+
+
+def test_a_summary_of_channels_reads_the_components_of_all_nets() -> None:
+    """The nets count alike, and in each its blocks, however many channels they have; one projection for all members."""
+    torch.manual_seed(0)
+    config = replace(CONFIG, front="choi+won", members=2, summary=True, summary_channels=True, summary_components=5)
+    model = CRNN(config).eval()
+    clips = [-80 * torch.rand(N_MELS, 48) for _ in range(9)]
+    model.fit(clips)
+    model.requires_grad_(False)
+    stem = model.stem_of(torch.stack(clips))
+    assert [part.shape[1:] for part in stem] == [(128, 4), (1024, 4)]
+    rows = torch.cat([stem[0].mean(2), stem[1].mean(2), stem[0].amax(2), stem[1].amax(2)], dim=1).double()
+    read = model.of_channels(stem)
+    assert read.shape == (9, 5)
+    blocks = [128, *2 * [64, 128, 128, 128, 64]]
+    nets = [1] + 10 * [10]
+    weights = np.concatenate([np.full(size, (n * size) ** -0.5) for size, n in zip(blocks, nets, strict=True)])
+    standardised = ((rows - rows.mean(0)) / rows.std(0).clamp_min(1e-3)).numpy() * np.tile(weights, 2)
+    left, singular, _ = np.linalg.svd(standardised, full_matrices=False)
+    expected = left[:, :5] * singular[:5] / np.sqrt((singular[:5] ** 2 / 9).mean())
+    np.testing.assert_allclose(np.abs(read.numpy()), np.abs(expected), atol=1e-3)
+    logits = model.logits_of(stem)
+    for member, steps, heads in zip(model.members, model.steps(stem), logits.split(2), strict=True):
+        torch.testing.assert_close(member.classifier(member.pool(member.recurrent(steps))), heads[0])
+        torch.testing.assert_close(member.summary_classifier(member.summary(read)), heads[1])
+        torch.testing.assert_close(member(steps, read).softmax(-1), heads.softmax(-1).mean(0))
+    known = set(map(id, model.pretrained_parameters()))
+    assert known >= set(map(id, model.components.parameters()))
+    pieces, _ = model.window_logits(torch.cat(clips[:3], dim=1), hop_frames=24)
+    assert pieces.shape == (5, 3)
+
+
+def test_a_front_whose_stem_gives_no_steps_has_a_summary_of_its_own_steps() -> None:
+    model = CRNN(replace(CONFIG, summary=True, summary_channels=True))
+    assert model.components is None
+    expected = CRNN(replace(CONFIG, summary=True)).state_dict()
+    assert {name: value.shape for name, value in model.state_dict().items()} == {
+        name: value.shape for name, value in expected.items()
+    }
 
 
 def test_without_a_summary_the_classifier_reads_the_course_alone() -> None:
@@ -200,7 +243,7 @@ def test_fronts_start_from_what_the_stem_gives_of_the_clips() -> None:
     clips = [-80 * torch.rand(N_MELS, 40 + number) for number in range(2 * FITTED_AT_ONCE + 3)]
     model.fit(clips)
     with torch.inference_mode():
-        of_members = model.steps(middles(clips))
+        of_members = model.steps(model.stem_of(middles(clips)))
     torch.testing.assert_close(*of_members)
     rows = of_members[0].flatten(0, 1).double()
     assert len(rows) == 3 * len(clips)
@@ -254,7 +297,7 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
     with torch.inference_mode():
         logits, starts = model.window_logits(log_mel)
         assert starts == [0, 12, 24, 36, 48, 54]
-        songs = model.steps(log_mel[None, :, :100])
+        songs = model.steps(model.stem_of(log_mel[None, :, :100]))
         by_hand = []
         for start in starts[:-1]:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
@@ -271,7 +314,7 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * steps)
     with torch.inference_mode():
-        pieces, whole = model.songs_steps([log_mel])[0], model.steps(log_mel[None])
+        pieces, whole = model.songs_steps([log_mel])[0], model.steps(model.stem_of(log_mel[None]))
     for piece, member in zip(pieces, whole, strict=True):
         assert piece.shape == (steps, model.members[0].front.out_features)
         torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
@@ -283,7 +326,7 @@ def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> 
     log_mel = -80 * torch.rand(N_MELS, 12 * 16)
     with torch.inference_mode():
         cut = model.songs_steps([log_mel])[0][0][6:10]
-        alone = model.steps(log_mel[None, :, 6 * 12 : 10 * 12])[0][0]
+        alone = model.steps(model.stem_of(log_mel[None, :, 6 * 12 : 10 * 12]))[0][0]
     torch.testing.assert_close(cut[1:-1], alone[1:-1], atol=1e-5, rtol=1e-5)
     for edge in (0, -1):
         assert not torch.allclose(cut[edge], alone[edge], atol=1e-3)

@@ -1,12 +1,16 @@
 """Figures: what they show, at which place, and that they are readable as text."""
 
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 
 from crnn import plots
@@ -162,3 +166,38 @@ def test_threads_can_draw_at_once():
 
     with ThreadPoolExecutor(4) as pool:
         assert len({without_random_ids(svg) for svg in pool.map(draw, range(12))}) == 1
+
+
+def test_pictures_have_a_font_for_every_script_or_escapes(tmp_path, monkeypatch):
+    """A font of one sign is made, and is found; for another sign there is none."""
+    builder = FontBuilder(1_000)
+    builder.setupGlyphOrder([".notdef", "music"])
+    builder.setupCharacterMap({ord("楽"): "music"})
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    pen.lineTo((0, 700))
+    pen.lineTo((700, 0))
+    pen.closePath()
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "music": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (800, 0), "music": (800, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "One Sign", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "one.ttf")
+    manager = font_manager.fontManager
+    ours = [font for font in manager.ttflist if "DejaVu" in font.name or "Last Resort" in font.name]
+    gone = font_manager.FontEntry(fname=str(tmp_path / "gone.ttf"), name="Gone")
+    monkeypatch.setattr(manager, "ttflist", [gone, *ours])
+    manager.addfont(tmp_path / "one.ttf")
+    style._family_of.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.confusion_matrix([[8, 2], [0, 3]], ("楽 $x$", "古 été"))
+        svg = plots.to_svg(figure, "")
+        plots.save_picture(figure, tmp_path / "confusion.png")
+    assert "楽 $x$" in svg
+    assert "古 été" in svg  # a browser has fonts of its own
+    labels = {label.get_text(): label.get_fontfamily() for label in figure.axes[0].get_xticklabels()}
+    assert labels == {"楽 $x$": ["DejaVu Sans", "One Sign"], "\\u53e4 été": ["sans-serif"]}
+    style._family_of.cache_clear()

@@ -16,6 +16,8 @@ from crnn.training.crossval import fold_indices
 from crnn.training.state import TrainingError
 from train import main
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 TRACKS = [f"{genre}.{number:05}" for genre in ("blues", "metal") for number in (29, 30, 31, 32, 33, 34)]
 ARTISTS = {track: f"{track[:5]} artist {int(track[-2:]) // 2}" for track in TRACKS}

@@ -288,7 +288,7 @@ def fit_until(
             raise KeyboardInterrupt
 
     torch.manual_seed(seed)
-    network = {name: changes.pop(name) for name in ("front", "summary") if name in changes}
+    network = {name: changes.pop(name) for name in ("front", "summary", "summary_channels") if name in changes}
     config = training(**{"epochs": 5, **changes})
     clips = make_clips(10), make_clips(6, 1) if valid else None
     try:
@@ -313,6 +313,7 @@ def assert_same(one: tuple[CRNN, list[Epoch]], other: tuple[CRNN, list[Epoch]]) 
         {"patience": 4},
         {"front": "choi", "thaw": 0.2},  # just where it is stopped
         {"front": "choi", "thaw": 0.5, "summary": True},
+        {"front": "choi", "thaw": 0.5, "copies": 2, "summary": True, "summary_channels": True},
     ],
     ids=str,
 )

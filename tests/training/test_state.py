@@ -36,6 +36,23 @@ def test_other_settings_are_named(path: Path) -> None:
         read_state(path, others)
 
 
+def test_another_device_is_noticed_and_no_obstacle(path: Path) -> None:
+    settings = {**SETTINGS, "training": {"epochs": 3, "device": "cuda", "precision": "bfloat16"}}
+    write_state(path, settings, STATE)
+    here = {**SETTINGS, "training": {"epochs": 3, "device": "cpu", "precision": "float32"}}
+    notices = []
+    assert read_state(path, here, notices.append)["history"] == STATE["history"]
+    assert notices == [
+        "It goes on elsewhere than it began (device cuda there, cpu here, precision bfloat16 there, float32 here), so "
+        "that it comes to about the same, not to the bit."
+    ]
+    read_state(path, settings, notices.append)
+    assert len(notices) == 1
+    here["training"]["epochs"] = 5
+    with pytest.raises(TrainingError, match=r"\(epochs 3 there, 5 here\)"):
+        read_state(path, here, notices.append)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 500])
 def test_a_damaged_file_is_refused(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
@@ -72,6 +89,13 @@ def test_a_failed_save_leaves_the_earlier_one(
         write_state(path, SETTINGS, {})
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["train.pt"]
+
+
+def test_generators_of_devices_that_are_not_here_are_left_out() -> None:
+    states = random_state("cpu")
+    expected = torch.rand(4)
+    set_random_state({**states, "cuda:99": torch.zeros(16, dtype=torch.uint8)})
+    assert torch.equal(torch.rand(4), expected)
 
 
 def test_randomness_goes_on_as_it_would_have() -> None:

@@ -16,13 +16,13 @@ from tests.training.test_fit import CONFIG, make_clips, training
 EPOCHS = 4
 
 
-def course(thaw: float) -> dict:
+def course(thaw: float, copies: int = 0) -> dict:
     """For each epoch whether the pretrained weights are what they were, of the model and of its average.
 
     "others" says the same of all other weights, "sum" is that of all weights at the end.
     """
     torch.manual_seed(0)
-    config = training(epochs=EPOCHS, thaw=thaw, outlier_share=0.0)
+    config = training(epochs=EPOCHS, thaw=thaw, copies=copies, outlier_share=0.0)
     trainer = Trainer(CRNN(replace(CONFIG, front="choi", bottleneck=3)), make_clips(8), config, NO_AUGMENTATION)
     known = {id(value) for value in trainer.model.pretrained_parameters()}
     names = {name for name, value in trainer.model.named_parameters() if id(value) in known}
@@ -41,6 +41,6 @@ def course(thaw: float) -> dict:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    result = course(float(sys.argv[1]))
+    result = course(float(sys.argv[1]), copies=2)
     rank = torch.distributed.get_rank()
     (Path(sys.argv[2]) / f"{rank}.json").write_text(json.dumps(result))

@@ -237,3 +237,23 @@ def test_only_the_last_work_of_a_kind_is_the_latest() -> None:
 def test_table_without_files_is_a_part_of_that_with_them(rock: Prediction) -> None:
     rows = [Row.of("/tmp/a.mp3", "a", rock)]
     assert songs_view(rows, with_files=False) == {"rows": songs_view(rows)["rows"]}
+
+
+def sounding(prediction: Prediction, *embedding: float) -> Prediction:
+    """The same with an embedding."""
+    return replace(prediction, embedding=np.float32(embedding))
+
+
+def test_songs_of_one_model_have_a_place_on_the_map(rock: Prediction) -> None:
+    visit = Visit()
+    for name, *embedding in (("a", 1, 0, 0), ("b", 0.9, 0.1, 0), ("c", 0, 0, 1)):
+        assert "map" not in songs_view(visit.rows, places=visit.places)  # of fewer than three
+        visit.add(Row.of(f"/tmp/{name}.mp3", "one", sounding(rock, *embedding)))
+    visit.add(Row.of("/tmp/silence.mp3", "one", prediction_of({})))
+    visit.add(Row("/tmp/bad.mp3", "one", fault=("It is broken.", {})))
+    view = json.loads(json.dumps(songs_view(visit.rows, places=visit.places)))
+    ids = {row["song"][0]: row["id"] for row in view["rows"] if row["song"] not in ("silence.mp3", "bad.mp3")}
+    assert view["map"]["places"].keys() == set(ids.values())
+    assert view["map"]["nearest"][ids["a"]] == [ids["b"], ids["c"]]
+    visit.add(Row.of("/tmp/d.mp3", "another", sounding(rock, 1, 2)))  # whose embeddings have other axes
+    assert "map" not in songs_view(visit.rows, places=visit.places)

@@ -1,0 +1,122 @@
+"""Whether songs that a model finds alike are: `python benchmarks/similar.py MUSIC... [--artists CSV] [--model M]`.
+
+MUSIC is a folder of genre folders, or a feature file whose tracks are called GENRE.NUMBER. Of each clip the five
+nearest others are looked up, none of the same artist, and how many have its genre is counted: by the embedding, by
+plain statistics of the log-mel (mean and standard deviation of each band) and by chance. Of clips that the model has
+learned from, its figure says little. Then a look-up among 100,000 songs is timed.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the project is not installed as a package
+
+from crnn import GenreClassifier  # noqa: E402
+from crnn.audio import AudioError  # noqa: E402
+from crnn.data.gtzan import find_tracks, genre_of, read_artists  # noqa: E402
+from crnn.features import Features, without_silence  # noqa: E402
+from crnn.library.likeness import unit  # noqa: E402
+from crnn.library.similar import Library, find  # noqa: E402
+
+NEAREST = 5
+MANY = 100_000
+
+
+def clips(source: Path, classifier: GenreClassifier) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The track, its embedding (features,) and the statistics of its log-mel (256,)."""
+    if source.is_dir():
+        for track, path in tqdm(find_tracks(source).items(), desc=source.name, leave=False):
+            try:
+                prediction = classifier.predict(path)
+            except AudioError as error:
+                print(error, file=sys.stderr)
+                continue
+            yield track, prediction.embedding, statistics(prediction.log_mel[:, prediction.sounds])
+        return
+    model, features = classifier.model, Features.load(source)
+    for index in tqdm(range(len(features)), desc=source.name, leave=False):
+        log_mel = without_silence(features.decibels(index))
+        with torch.inference_mode():
+            (windows,) = model.hear([model.plan(log_mel, model.config.hop_frames)])
+        yield str(features.track_id[index]), windows.embeddings.mean(dim=0).numpy(), statistics(log_mel.numpy())
+
+
+def statistics(log_mel: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation of each band of a log-mel (128, frames)."""
+    return np.concatenate([log_mel.mean(axis=1), log_mel.std(axis=1)])
+
+
+def precision(vectors: np.ndarray, genres: np.ndarray, artists: np.ndarray) -> float:
+    """The share of the NEAREST of each clip, by cosine, that have its genre."""
+    likeness = unit(vectors) @ unit(vectors).T
+    likeness[artists[:, None] == artists] = -np.inf  # itself, too
+    others = np.argsort(-likeness, axis=1)[:, :NEAREST]
+    return float((genres[others] == genres[:, None]).mean())
+
+
+def chance(genres: np.ndarray, artists: np.ndarray) -> float:
+    """The same where all others are as near."""
+    other = artists[:, None] != artists
+    same = genres[:, None] == genres
+    return float(((same & other).sum(axis=1) / other.sum(axis=1)).mean())
+
+
+def report(source: Path, classifier: GenreClassifier, artists_file: Path | None) -> None:
+    """Print a line about a collection."""
+    tracks, embeddings, mels = zip(*clips(source, classifier), strict=True)
+    genres = np.array([genre_of(track) for track in tracks])
+    artists = np.array(read_artists(artists_file, tracks) if artists_file else tracks)
+    mels = np.stack(mels)
+    figures = {
+        "embedding": precision(np.stack(embeddings), genres, artists),
+        "log-mel": precision((mels - mels.mean(axis=0)) / mels.std(axis=0), genres, artists),
+        "chance": chance(genres, artists),
+    }
+    shown = ", ".join(f"{name} {figure:.3f}" for name, figure in figures.items())
+    print(f"{source.name}: {len(tracks)} clips, {len(Counter(genres))} genres: {shown}")
+
+
+def time_look_up(n_features: int) -> None:
+    """Print how long one look-up among MANY takes, here and by scikit-learn."""
+    vectors = np.random.default_rng(0).standard_normal((MANY, n_features), dtype=np.float32)
+    library = Library([str(n) for n in range(MANY)], [""] * MANY, [None] * MANY, "", vectors)
+    pattern = vectors[:1] + 0.1
+    started = time.perf_counter()
+    found = [number for number, _ in find(library, pattern, 10, set())]
+    own = time.perf_counter() - started
+    started = time.perf_counter()
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 (its import counts)
+
+    index = NearestNeighbors(n_neighbors=10, metric="cosine").fit(vectors)
+    theirs = index.kneighbors(pattern, return_distance=False)[0].tolist()
+    other = time.perf_counter() - started
+    assert found == theirs
+    print(f"one look-up among {MANY:,} with {n_features} features: {own:.2f} s; scikit-learn with import {other:.2f} s")
+
+
+def main() -> None:
+    """Print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("music", nargs="+", type=Path, metavar="MUSIC")
+    parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+    parser.add_argument("--model", help="a folder, a bundled model or a Hub id with an optional @revision")
+    args = parser.parse_args()
+    classifier = GenreClassifier.from_pretrained(args.model)
+    print(f"{classifier.origin.name}, trained on {classifier.model.config.trained_on or 'what it does not say'}:")
+    print(f"of the nearest {NEAREST}, the share with the same genre")
+    for source in args.music:
+        report(source, classifier, args.artists if source.is_dir() else None)
+    time_look_up(sum(member.classifier.linear.in_features for member in classifier.model.members))
+
+
+if __name__ == "__main__":
+    main()

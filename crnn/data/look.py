@@ -1,0 +1,126 @@
+"""A look at a folder of training data before anything is decoded: what is there, and what would teach nonsense."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crnn.data.names import as_text, check_genres, genre_of, gtzan_name, listed, own_split, part_of_folder
+from crnn.features import DatasetError
+from crnn.walk import Walk, is_folder, is_song
+
+LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
+ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens then
+    "empty": "genres without clips, or of which nothing decodes, are left out",
+    "numbers": "numbered folders are genres",
+    "few-artists": "a table may know the artists of less than half of the tracks",
+    "copies": "of the data's own split, clips to train on stay though there are copies of them in another part",
+}
+MOST_GENRES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a folder of genre folders holds, by the names of its files alone."""
+
+    folder: Path  # the one that holds the genre folders, or the folders of a split
+    tracks: dict[str, Path]  # by track id: "rock/song.mp3", "train/rock/song.mp3", GTZAN's "rock.00000"
+    empty: tuple[str, ...]  # genre folders without clips
+    passed_over: str  # what else there is, in words
+    problems: tuple[str, ...] = ()  # folders that cannot be read, in sentences
+
+    def check(self, accepted: Collection[str] = ()) -> None:
+        """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE."""
+        own_split(list(self.tracks))
+        around = {
+            tuple(track.split("/")[:-2][:1]) for track in self.tracks
+        }  # what may be a folder around genre folders
+        if len(around) == 1 and (name := "/".join(*around)) and not part_of_folder(name):
+            raise DatasetError(
+                f"{self.folder} has only the folder {name}; if that holds the genre folders, give --data "
+                f"{self.folder / name}."
+            )
+        check_genres(set(map(genre_of, self.tracks)), accepted)
+        if self.empty and "empty" not in accepted:
+            has = "have" if len(self.empty) > 1 else "has"
+            raise DatasetError(
+                f"{listed(self.empty)} in {self.folder} {has} no clips: put some there, take the folder away, or give "
+                "--accept empty to go on without it."
+            )
+
+    def lines(self) -> Iterator[str]:
+        """What there is, in sentences."""
+        counts = Counter(map(genre_of, self.tracks)).most_common()
+        shown = ", ".join(f"{count} {genre}" for genre, count in counts[:MOST_GENRES_SHOWN])
+        more = f" and {len(counts) - MOST_GENRES_SHOWN} genres more" if len(counts) > MOST_GENRES_SHOWN else ""
+        yield f"{self.folder}: {len(self.tracks)} clips, {shown}{more}."
+        if parts := own_split(list(self.tracks)):
+            yield f"It is split already: {', '.join(f'{len(tracks)} {part}' for part, tracks in parts.items())}."
+        if self.empty:
+            yield f"Left out, without clips: {', '.join(self.empty)}."
+        if self.passed_over:
+            yield f"Passed over: {self.passed_over}."
+        yield from self.problems
+
+
+def find_tracks(folder: Path) -> dict[str, Path]:
+    """The audio files in a folder of genre folders and in the folders inside these, by track id; see `look_at`."""
+    return look_at(folder).tracks
+
+
+def look_at(folder: Path) -> Look:
+    """Find the audio files in a folder of genre folders, and in the folders inside these.
+
+    GTZAN is found wherever it lies in the folder, up to four levels down. Genre folders may lie in folders that are
+    named after the parts of a split, or the other way round. Raises DatasetError if there are no audio files.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"There is no folder {folder}.")
+    folder = _genre_folders(folder)
+    tracks, beside, walk = {}, 0, Walk([folder])
+    is_split = any(part_of_folder(path.name) for path in folder.iterdir())
+    for path in walk:
+        track = as_text(path.relative_to(folder).as_posix())
+        if "/" not in track:
+            beside += 1
+            continue
+        track = track if is_split else gtzan_name(track) or track
+        if track in tracks:  # two names that read alike
+            track = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+        tracks[track] = path
+    if not tracks:
+        raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
+    beside_them = [f"{beside} {'sounds' if beside > 1 else 'sound'} beside the genre folders"] if beside else []
+    passed_over = ", ".join(filter(None, [*beside_them, walk.summary()]))
+    return Look(folder, tracks, _empty(folder, tracks), passed_over, tuple(walk.problems))
+
+
+def _empty(folder: Path, tracks: Collection[str]) -> tuple[str, ...]:
+    """The genre folders without clips."""
+    outer = _folders(folder)
+    parts = [path for path in outer if part_of_folder(path.name)]
+    genres = [genre for part in parts for genre in _folders(part)] if parts else outer
+    return tuple(sorted({as_text(genre.name) for genre in genres} - set(map(genre_of, tracks))))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, but for hidden ones."""
+    return sorted(path for path in folder.iterdir() if is_folder(path) and not path.name.startswith("."))
+
+
+def _genre_folders(folder: Path) -> Path:
+    """The folder of genre folders, or of a split, that is meant by a folder that may be around it."""
+    outermost = folder
+    for level in ("", "*/", "*/*/", "*/*/*/"):
+        if clip := next(filter(_is_gtzan_clip, sorted(folder.glob(f"{level}*/*.[0-9][0-9][0-9][0-9][0-9].*"))), None):
+            genres = clip.parent.parent
+            return genres.parent if part_of_folder(genres.name) and genres != outermost else genres
+    while inner := next((folder / name for name in LAYOUTS if (folder / name).is_dir()), None):
+        folder = inner
+    return folder
+
+
+def _is_gtzan_clip(path: Path) -> bool:
+    """Whether a file is named and placed like one of GTZAN: blues/blues.00000.wav."""
+    return bool(gtzan_name(f"{path.parent.name}/{path.name}")) and is_song(path)

@@ -1,0 +1,141 @@
+"""What the names of tracks say: their genre, the part of a split that they lie in; and which names genres can have."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from torchaudio.datasets import gtzan
+
+from crnn.features import DatasetError
+from crnn.network.model import MOST_CHARACTERS, VERDICTS
+
+GENRES = tuple(gtzan.gtzan_genres)
+GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")
+
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders of a split by their names
+PARTS |= dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
+
+# Folders that only spread many files out: 000 to 155, "CD 2", "fold1", the first signs of a hash.
+_NUMBER = re.compile(r"(cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side)?[\s_.-]*\d+")
+_HASH = re.compile(r"[0-9a-f]{2,3}")
+
+
+def genre_of(track_id: str) -> str:
+    """The genre of a track: "blues" of GTZAN's "blues.00000", of "blues/song.mp3" and of "train/blues/song.mp3"."""
+    folders = track_id.split("/")[:-1]
+    if not folders:
+        return track_id.partition(".")[0]
+    return folders[1] if len(folders) > 1 and part_of_folder(folders[0]) else folders[0]
+
+
+def gtzan_name(track_id: str) -> str | None:
+    """The name that GTZAN's lists have for a track, "blues.00000"; None for one that is not of GTZAN."""
+    name = track_id.rpartition("/")[2]
+    stem = name.rpartition(".")[0] if "/" in track_id else name
+    return stem if GTZAN_TRACK.fullmatch(stem) and stem.startswith(f"{genre_of(track_id)}.") else None
+
+
+def part_of_folder(folder: str) -> str | None:
+    """The part of a split that a folder is named after."""
+    return PARTS.get(folder.casefold())
+
+
+def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
+    """The tracks of each part, where folders say it: "train/rock/a.mp3", or "rock/train/a.mp3"; {} where they do not.
+
+    Raises DatasetError if some lie in such folders and others beside them.
+    """
+    folders = [track.split("/")[:-1] for track in tracks]
+    outer = [part_of_folder(names[0]) if len(names) > 1 else None for names in folders]
+    if any(outer) and not all(outer):
+        of_split = sorted({names[0] for names, part in zip(folders, outer, strict=True) if part})
+        others = sorted(
+            {names[0] if names else track for names, track in zip(folders, tracks, strict=True)} - {*of_split}
+        )
+        raise DatasetError(
+            f"{listed(of_split)} {_is(of_split)} named like a part of a split, but {listed(others)} beside it "
+            f"{_is(others)} not: take one or the other away, or rename it."
+        )
+    inner = [part_of_folder(names[1]) if len(names) > 1 else None for names in folders]
+    for parts in (outer, inner):
+        found = set(parts)
+        if None not in found and (len(found) > 1 or (parts is outer and "train" not in found)):
+            by_part = defaultdict(list)
+            for track, part in zip(tracks, parts, strict=True):
+                by_part[part].append(track)
+            return dict(by_part)
+    return {}
+
+
+def as_text(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 are read as Windows and its zip files mostly meant them."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "backslashreplace")
+
+
+def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
+    """Raises DatasetError, naming it, where a genre has a name that no model can have or that is none of a genre.
+
+    With "numbers" among `accepted`, numbers are.
+    """
+    genres = sorted(genres)
+    if parts := [name for name in genres if part_of_folder(name)]:
+        raise DatasetError(
+            f"{listed(parts)} {_is(parts)} named like a part of a split, not like a genre: put folders of genres into "
+            "it, as in train/rock, or rename it."
+        )
+    if "numbers" not in accepted and _are_numbers([name.casefold() for name in genres]):
+        raise DatasetError(
+            f"The folders are numbers, {listed(genres)}, and no genres: sort the clips into folders that are named "
+            "after genres, or give --accept numbers if these are their names."
+        )
+    for name in genres:
+        if not (name.strip() and name.isprintable() and len(name) <= MOST_CHARACTERS):
+            raise DatasetError(
+                f"No model can have the genre {name if name.isprintable() else ascii(name)[1:-1]}: the name of a genre "
+                f"is a line of 1 to {MOST_CHARACTERS} characters; rename it."
+            )
+        if taken := {spelling(verdict): verdict for verdict in VERDICTS}.get(spelling(name)):
+            raise DatasetError(
+                f"No genre can be called {name!r}: the answer {taken!r} means that it is none; rename it."
+            )
+    by_spelling = defaultdict(list)
+    for name in genres:
+        by_spelling[spelling(name)].append(name)
+    if alike := next((names for names in by_spelling.values() if len(names) > 1), None):
+        is_seen = len({unicodedata.normalize("NFC", name) for name in alike}) > 1
+        how = "" if is_seen else f", which only computers tell apart ({', '.join(map(ascii, alike))})"
+        raise DatasetError(f"{listed(alike)} are spellings of one genre{how}: put them into one folder, or rename one.")
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    are_hashes = all(map(_HASH.fullmatch, names)) and any(map(str.isdigit, "".join(names)))
+    return all(map(_NUMBER.fullmatch, names)) or (are_hashes and len(set(map(len, names))) == 1)
+
+
+def spelling(name: str) -> str:
+    """A name without what spellings of it differ in: case, accents, spaces, hyphens, signs for "and", Unicode's forms.
+
+    Accents are those of Latin, Greek and Cyrillic letters; in other scripts, marks make letters of their own.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    plain = re.sub("[\u0300-\u036f]", "", plain)
+    plain = re.sub(r"&|\band\b", "n", plain)
+    return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PZC" or sign in "#%@*") or name
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a sentence, not all if they are many."""
+    shown = [repr(name) for name in names[:most]]
+    rest = [f"{len(names) - most} more"] if len(names) > most else []
+    *first, last = shown + rest
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _is(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"

@@ -1,0 +1,206 @@
+"""A genre written into a sound file, or what was there before brought back, without risk to the file.
+
+No file is written in place. A copy beside it is changed, then compared with it (packets of sound, pictures, chapters,
+all other tags), and takes its place at once. So neither a crash nor a full disk nor a fault in the library that
+writes tags can cost a song.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
+
+COPIED_BYTES = 2**20  # at once
+
+
+class UndoError(Exception):
+    """What happens cannot be noted, so that nothing may happen."""
+
+
+def read_genre(path: Path) -> Genre:
+    """What a file says of its genre. Raises TagError."""
+    with _explained(), path.open("rb") as file:
+        return tags_of(file).genre()
+
+
+def write_genre(
+    path: Path,
+    name: str,
+    keep_times: bool = False,
+    over: tuple[str, ...] | None = None,
+    note: Callable[[Genre, Places], None] | None = None,
+    only_try: bool = False,
+) -> Genre:
+    """Write a genre into a file, in place of what it says of it; returns what it said.
+
+    Args:
+        path: a link is followed, and stays one.
+        name: of the genre, as people read it.
+        over: what the file should say, so that nothing is lost that came meanwhile; None for whatever it says.
+        keep_times: whether the file keeps its time of change.
+        note: is told what the file says and what its places will hold, just before they do.
+        only_try: to do all but that.
+
+    Raises:
+        TagError: the file cannot be written, and is as it was.
+        UndoError: as `note` does.
+    """
+
+    def places_in(tags: Tags, genre: Genre) -> Places:
+        if over is not None and genre.names not in (over, (name,)):
+            raise TagError(f"somebody else has just given it a genre: {', '.join(genre.names) or 'none'}")
+        if genre.elsewhere:
+            raise TagError(f"a genre stands in its {genre.elsewhere}, too, where none is written")
+        return tags.places_of(name)
+
+    return _rewrite(path, places_in, keep_times, note=note, only_try=only_try)
+
+
+def restore_genre(
+    path: Path, earlier: Places, later: Places, had_tag: bool = True, keep_times: bool = False, only_try: bool = False
+) -> Genre:
+    """Bring back what a file's places held, `earlier`, before they held `later`; returns what it said.
+
+    `had_tag` is whether there was a tag then. Raises TagError; then the file is as it was. So it does where somebody
+    has changed the genre meanwhile.
+    """
+
+    def places_in(_: Tags, genre: Genre) -> Places:
+        if genre.places not in (later, earlier):
+            said = ", ".join(genre.names) or "none"
+            raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
+        return earlier
+
+    return _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+
+
+def _rewrite(
+    path: Path,
+    places_in: Callable[[Tags, Genre], Places],
+    keep_times: bool,
+    needs_tag: bool = True,
+    note: Callable[[Genre, Places], None] | None = None,
+    only_try: bool = False,
+) -> Genre:
+    with _explained():
+        path = path.resolve(strict=True)
+        state = _writable(path)
+        with path.open("rb") as file:
+            tags = tags_of(file)
+            genre = tags.genre()
+        places = places_in(tags, genre)
+        if places == genre.places or only_try:
+            return genre
+        with _copy_of(path) as copy:
+            with copy.open("r+b") as file:
+                tags.again(file).write(file, places, needs_tag)
+                os.fsync(file.fileno())
+            _compare(path, copy, tags, places)
+            if _moment(path.stat()) != _moment(state):
+                raise TagError("another program has changed it just now, so it stays as it is")
+            _take_over(copy, path, state, keep_times)
+            if note:
+                note(genre, places)
+            copy.replace(path)
+        return genre
+
+
+def _writable(path: Path) -> os.stat_result:
+    """The state of a file that may be replaced. Raises TagError."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise TagError("it is no file")
+    if not (state.st_mode & 0o222 and os.access(path, os.W_OK)):
+        raise TagError("it is read-only")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise TagError("its folder is read-only, and to write it safely takes a copy there")
+    return state
+
+
+@contextmanager
+def _copy_of(path: Path) -> Iterator[Path]:
+    """A copy beside a file, which is gone at the end unless it has taken its place."""
+    handle, name = tempfile.mkstemp(prefix=".genre-crnn-", suffix=".partial", dir=path.parent)
+    try:
+        with open(handle, "wb") as copy, path.open("rb") as file:  # noqa: PTH123 - a handle
+            shutil.copyfileobj(file, copy, COPIED_BYTES)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _take_over(copy: Path, path: Path, state: os.stat_result, keep_times: bool) -> None:
+    """Owner, rights, extended attributes and maybe times of a file for its copy."""
+    if hasattr(os, "chown") and (copy.stat().st_uid, copy.stat().st_gid) != (state.st_uid, state.st_gid):
+        try:
+            os.chown(copy, state.st_uid, state.st_gid)
+        except OSError as error:
+            raise TagError("it belongs to somebody else, and would belong to you: let its owner do that") from error
+    shutil.copystat(path, copy)
+    if not keep_times:
+        os.utime(copy)
+
+
+def _compare(path: Path, copy: Path, tags: Tags, places: Places) -> None:
+    """Raises TagError if a copy differs in more than the genre, or not in that."""
+    with copy.open("rb") as file:
+        written = tags.again(file)
+    if written.genre().places != places:
+        raise TagError("its tags do not take this genre")
+    if written.others() != tags.others() or _contents(path, tags) != _contents(copy, written):
+        raise TagError("its tags are unusual, and something in them would be lost, so it stays as it is")
+
+
+def _contents(path: Path, tags: Tags) -> object:
+    """What a file holds beside its tags: bytes, or what FFmpeg finds, packets of all streams, chapters and names."""
+    if tags.span:
+        return _digest(path, *tags.span)
+    with av.open(path, format=tags.demuxer, metadata_errors="surrogateescape") as container:
+        digests = {stream.index: hashlib.blake2b() for stream in container.streams}
+        for packet in container.demux():
+            if packet.size:
+                digests[packet.stream_index].update(packet)
+        streams = [(stream.type, digests[stream.index].digest(), stream.duration) for stream in container.streams]
+        chapters = [(chapter["start"], chapter["end"], chapter["metadata"]) for chapter in container.chapters()]
+        if isinstance(tags, Id3):  # of which FFmpeg knows less than mutagen
+            return streams, chapters
+        named = [container.metadata, *(stream.metadata for stream in container.streams)]
+        return streams, chapters, [{k: v for k, v in names.items() if k.lower() != "genre"} for names in named]
+
+
+def _digest(path: Path, start: int, end: int) -> bytes:
+    digest = hashlib.blake2b()
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end and (part := file.read(min(COPIED_BYTES, end - start))):
+            digest.update(part)
+            start += len(part)
+    return digest.digest()
+
+
+def _moment(state: os.stat_result) -> tuple:
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Whatever goes wrong with a file, as a TagError."""
+    try:
+        yield
+    except (TagError, UndoError):
+        raise
+    except FileNotFoundError as error:
+        raise TagError("it is not there") from error
+    except OSError as error:
+        raise TagError(f"it cannot be read or written ({error.strerror or error})") from error
+    except Exception as error:  # what damaged files bring the parsers of others to
+        why = getattr(error, "strerror", "") or str(error) or type(error).__name__
+        raise TagError(f"its tags cannot be read or written ({why})") from error

@@ -1,0 +1,82 @@
+"""What a table of genre-crnn says, row by row: csv, jsonl or parquet."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+class LibraryError(ValueError):
+    """A table or a playlist that cannot be had; the message is one sentence."""
+
+
+def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
+    """These columns of each row, None where there is nothing; an embedding is a sequence of numbers.
+
+    Of csv, numbers come as text. Raises LibraryError, also if there is no column that is `needed`.
+    """
+    if path.suffix.lower() not in READERS:
+        raise LibraryError(f"{path} is no table: its name must end with {', '.join(READERS)}.")
+    try:
+        yield from READERS[path.suffix.lower()](path, columns, needed)
+    except KeyError as error:
+        how = " --embeddings" if error.args == ("embedding",) else ""
+        raise LibraryError(f"{path} has no {error}: make it with genre-crnn{how} --out.") from error
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LibraryError(f"{path} is damaged, or no table of genre-crnn.") from error
+
+
+def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
+    import pyarrow.parquet as pq  # noqa: PLC0415 (half a second that other tables do without)
+    from pyarrow import ArrowException  # noqa: PLC0415
+
+    try:
+        names = pq.ParquetDataset(path).schema.names
+        _check(names, needed)
+        table = pq.read_table(path, columns=[name for name in columns if name in names])
+        for batch in table.to_batches():
+            values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
+            vectors = batch["embedding"] if "embedding" in batch.schema.names else []
+            for number in range(len(batch)):
+                row = {name: column[number] for name, column in values.items()}
+                if len(vectors) and vectors[number].is_valid:
+                    row["embedding"] = vectors[number].values.to_numpy()
+                yield {name: row.get(name) for name in columns}
+    except ArrowException as error:
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(str(error)) from error
+
+
+def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
+    """Its probabilities are an object in the order of their size; tables have that of the first as `probability`."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
+            if not row.get("error"):
+                _check(row, needed)
+            yield {name: row.get(name) for name in columns}
+
+
+def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
+    csv.field_size_limit(2**31 - 1)
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.DictReader(file)
+        _check(rows.fieldnames or (), needed)
+        for row in rows:
+            cells = {name: row.get(name) or None for name in columns}
+            if cells.get("embedding"):
+                cells["embedding"] = json.loads(cells["embedding"])
+            yield cells
+
+
+def _check(names: object, needed: Sequence[str]) -> None:
+    for name in needed:
+        if name not in names:
+            raise KeyError(name)
+
+
+READERS = {".csv": _of_csv, ".jsonl": _of_jsonl, ".parquet": _of_parquet}

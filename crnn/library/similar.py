@@ -1,0 +1,188 @@
+"""`genre-crnn similar SONG --in genres.parquet`: the songs of a table that sound most like one, and a playlist."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crnn.files import whole_file
+from crnn.library.rows import LibraryError, read_rows
+from crnn.terminal import complain, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DESCRIPTION = (
+    "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
+    "--embeddings --out genres.parquet). The model hears it first if the table lacks it."
+)
+COLUMNS = ("path", "model", "embedding", "genre", "duration_seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """The songs of a table that have an embedding."""
+
+    paths: list[str]
+    genres: list[str]
+    seconds: list[float | None]
+    model: str
+    embeddings: "np.ndarray"  # float32 (n, features)
+
+    @classmethod
+    def read(cls, path: Path) -> "Library":
+        """From csv, jsonl or parquet, by its ending; of several rows with one path the last. Raises LibraryError."""
+        import numpy as np  # noqa: PLC0415
+
+        rows: dict[str, dict] = {}
+        for row in read_rows(path, COLUMNS, needed=("path", "model", "embedding")):
+            rows.pop(row["path"], None)
+            if row["embedding"] is not None:
+                rows[row["path"]] = row
+        try:
+            embeddings = np.array([row["embedding"] for row in rows.values()], np.float32)
+        except (ValueError, TypeError) as error:  # of several lengths
+            raise LibraryError(f"{path} has embeddings of several models, which hear differently.") from error
+        models = {row["model"] for row in rows.values()}
+        if not rows:
+            raise LibraryError(f"{path} has no song with an embedding: make it with genre-crnn --embeddings --out.")
+        if len(models) > 1 or embeddings.ndim != 2:
+            raise LibraryError(f"{path} is by several models ({', '.join(sorted(models))}), which hear differently.")
+        songs = rows.values()
+        seconds = [row["duration_seconds"] and float(row["duration_seconds"]) for row in songs]
+        return cls([*rows], [row["genre"] for row in songs], seconds, models.pop(), embeddings)
+
+    def index(self, song: Path) -> int | None:
+        """Where a song is in it."""
+        wanted = os.path.abspath(song)  # noqa: PTH100 - links stay
+        if str(song) in self.paths:
+            return self.paths.index(str(song))
+        return next((n for n, path in enumerate(self.paths) if os.path.abspath(path) == wanted), None)  # noqa: PTH100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="one or several songs, as a pattern")
+    parser.add_argument(
+        "--in", dest="table", type=Path, required=True, metavar="TABLE", help="csv, jsonl or parquet with embeddings"
+    )
+    parser.add_argument("--top", type=_count, default=10, metavar="K", help="how many songs (default: %(default)s)")
+    parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist, SONG first")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument(
+        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"this takes a number from 1 on, not {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the songs, most alike first; returns the exit status: 1 if a song cannot be heard, 2 without a table.
+
+    Raises CheckpointError.
+    """
+    from crnn.audio import AudioError  # noqa: PLC0415 (after --help, which has no use for it)
+
+    try:
+        library = Library.read(args.table)
+        embeddings, seconds = _patterns(args, library)
+        found = find(library, embeddings, args.top, {library.index(song) for song in args.songs})
+        for number, likeness in found:
+            path, genre = library.paths[number], library.genres[number]
+            if args.json:
+                print(json.dumps({"path": path, "likeness": round(likeness, 4), "genre": genre}), flush=True)
+            else:
+                print(printable(f"{likeness:.2f}  {path}" + (f"  ({genre})" if genre else "")), flush=True)
+        if args.m3u:
+            entries = [(library.paths[number], library.seconds[number]) for number, _ in found]
+            write_playlist(args.m3u, [*zip(map(str, args.songs), seconds, strict=True), *entries])
+    except AudioError as error:
+        complain(error)
+        return 1
+    except LibraryError as error:
+        complain(error)
+        return 2
+    return 0
+
+
+def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray", list[float | None]]:
+    """The embeddings (songs, features) of the songs that others should be like, and how long they are.
+
+    Raises AudioError, CheckpointError and LibraryError.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    embeddings, seconds, classifier = [], [], None
+    for song in args.songs:
+        if (number := library.index(song)) is not None:
+            embeddings.append(library.embeddings[number])
+            seconds.append(library.seconds[number])
+            continue
+        if classifier is None:
+            from crnn.inference import GenreClassifier  # noqa: PLC0415
+
+            classifier = GenreClassifier.from_pretrained(args.model)
+            if (name := classifier.origin.name) != library.model:
+                raise LibraryError(
+                    f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
+                    "so name that model with --model."
+                )
+        prediction = classifier.predict(song)
+        if not len(prediction.embedding):
+            raise LibraryError(f"There is no music in {song}.")
+        embeddings.append(prediction.embedding)
+        seconds.append(prediction.duration_seconds)
+    return np.stack(embeddings), seconds
+
+
+def find(library: Library, patterns: "np.ndarray", k: int, without: set[int | None]) -> list[tuple[int, float]]:
+    """The `k` songs most like the patterns (songs, features) together, as numbers, each with its likeness, -1 to 1.
+
+    That is the cosine to the mean of the patterns at length 1. One product with all embeddings is exact, and done
+    before an index would be built (`benchmarks/similar.py`).
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from crnn.library.likeness import unit  # noqa: PLC0415
+
+    pattern = unit(unit(patterns).mean(axis=0))
+    lengths = np.sqrt(np.einsum("ij,ij->i", library.embeddings, library.embeddings))
+    likeness = library.embeddings @ pattern / np.maximum(lengths, np.finfo(np.float32).tiny)
+    order = np.argsort(-likeness, kind="stable")[: k + len(without)].tolist()
+    return [(number, float(likeness[number])) for number in order if number not in without][:k]
+
+
+def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) -> None:
+    """Write an extended M3U in UTF-8 of songs (path, seconds), with paths as seen from its folder. Raises LibraryError.
+
+    Songs that are not there, or have line breaks in their names, which M3U cannot hold, are told and left out.
+    """
+    lines = ["#EXTM3U"]
+    for path, seconds in songs:
+        if not Path(path).is_file():
+            complain(f"{path} is not there, and not on the playlist.")
+            continue
+        if "\n" in path or "\r" in path:
+            complain(f"{path} has a line break in its name, and is not on the playlist.")
+            continue
+        lines += [f"#EXTINF:{-1 if seconds is None else round(seconds)},{Path(path).stem}", _seen_from(playlist, path)]
+    try:
+        with whole_file(playlist) as file:
+            file.write("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise LibraryError(f"{playlist} cannot be written ({error.strerror or error}).") from error
+
+
+def _seen_from(playlist: Path, path: str) -> str:
+    try:
+        relative = os.path.relpath(path, playlist.parent)
+    except ValueError:  # on another drive
+        return os.path.abspath(path)  # noqa: PTH100 - links stay
+    return f".{os.sep}{relative}" if relative.startswith("#") else relative  # else it would be a comment

@@ -1,0 +1,382 @@
+"""The genre in the metadata of sound files, by mutagen: where it stands, and how it is put there beside all else."""
+
+import re
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import BinaryIO, ClassVar
+
+import mutagen
+from mutagen.aiff import AIFF
+from mutagen.apev2 import APENoHeaderError, APEv2
+from mutagen.flac import FLAC
+from mutagen.id3 import ID3, TCON, ID3NoHeaderError
+from mutagen.id3 import delete as delete_id3
+from mutagen.mp3 import MP3
+from mutagen.mp4 import MP4
+from mutagen.oggflac import OggFLAC
+from mutagen.oggopus import OggOpus
+from mutagen.oggspeex import OggSpeex
+from mutagen.oggvorbis import OggVorbis
+from mutagen.wave import WAVE
+
+SUFFIXES = frozenset(".aif .aifc .aiff .flac .m4a .m4b .m4r .mp3 .mp4 .oga .ogg .opus .spx .wav .wave".split())  # noqa: SIM905
+ID3V1_NAMES = tuple(TCON.GENRES)  # with the players' additions, the standard names of genres
+ID3V1_BYTES, TAIL_BYTES = 128, 512
+NO_GENRE = 255  # of ID3v1
+ATOM = "\xa9gen"
+LARGEST_INFO = 2**20  # bytes of a RIFF chunk of names
+
+# What models call genres, as far as no standard name has the same letters.
+USUAL_NAMES = {"rnb": "R&B", "randb": "R&B", "dnb": "Drum & Bass", "drumandbass": "Drum & Bass", "edm": "EDM"}
+
+Places = dict[str, list]  # where in a file a genre stands, and what is there, ready for JSON; without what is not there
+
+
+class TagError(ValueError):
+    """A file whose genre cannot be read or written, in one sentence for the person who owns it."""
+
+
+@dataclass(frozen=True)
+class Genre:
+    """What a file says of its genre."""
+
+    names: tuple[str, ...]  # as people read them
+    places: Places
+    has_tag: bool  # whether there is a tag at all that places could be in
+    elsewhere: str = ""  # a place with a genre that is read, but not written
+
+
+def usual_name(genre: str) -> str:
+    """A genre as people write it: by the standard names of ID3v1, "hiphop" is Hip-Hop; others begin with capitals."""
+    letters = _letters(genre)
+    by_letters = {_letters(name): name for name in reversed(ID3V1_NAMES)} | USUAL_NAMES
+    if letters in by_letters:
+        return by_letters[letters]
+    return genre if genre != genre.lower() else " ".join(word[:1].upper() + word[1:] for word in genre.split(" "))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+class Tags:
+    """The tags of a file of one of the KINDS, read from it while it is open."""
+
+    demuxer: ClassVar[str]  # of FFmpeg
+    span: tuple[int, int] | None = None  # the bytes of the file that tags are no part of, where they are all together
+
+    def __init__(self, kind: type, file: BinaryIO) -> None:
+        self.kind = kind
+        self.load(file)
+
+    def again(self, file: BinaryIO) -> "Tags":
+        """Those of another file of the same kind."""
+        return type(self)(self.kind, file)
+
+    def load(self, file: BinaryIO) -> None:
+        """Read them."""
+        raise NotImplementedError
+
+    def genre(self) -> Genre:
+        """What they say of the genre."""
+        raise NotImplementedError
+
+    def places_of(self, name: str) -> Places:
+        """What would be in the places of the genre if it had this name."""
+        raise NotImplementedError
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        """Put the genre into its places in a file that has these tags, and take it out of the others.
+
+        If `needs_tag` is false, a tag that says nothing without the genre goes, too.
+        """
+        raise NotImplementedError
+
+    def others(self) -> object:
+        """All that is not the genre, to be compared."""
+        raise NotImplementedError
+
+
+class Id3(Tags):
+    """ID3v2, in a chunk of an AIFF file.
+
+    All frames but that of the genre are taken for unknown ones, which mutagen keeps byte for byte. Not so in ID3v2.2,
+    which it makes ID3v2.3 of, and where the frames of ID3v2.4 are unsynchronised as a whole.
+    """
+
+    demuxer = "aiff"
+
+    def load(self, file: BinaryIO) -> None:
+        self.all = self._read(file, load_v1=True)
+        self.tag = self._read(file, known_frames={"TCON": TCON}, load_v1=False)
+        if self.tag is not None and (self.tag.version < (2, 3) or (self.tag.version >= (2, 4) and self.tag.f_unsynch)):
+            self.tag = self._read(file, load_v1=False)
+        self.version = 4 if self.tag is not None and self.tag.version >= (2, 4) else 3
+
+    def _read(self, file: BinaryIO, **options: object) -> ID3 | None:
+        file.seek(0)
+        self.file = self.kind(file, translate=False, v2_version=3, **options)
+        return self.file.tags
+
+    def genre(self) -> Genre:
+        frames = self.tag.getall("TCON") if self.tag is not None else []
+        names = tuple(name.strip() for frame in frames for name in frame.genres if name.strip())
+        texts = [text for frame in frames for text in frame.text]
+        places = {"TCON": texts} if any(texts) else {}  # mutagen writes no empty frames
+        return Genre(names, places, self.tag is not None)
+
+    def places_of(self, name: str) -> Places:
+        return {"TCON": [name]}
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        tag = self._new() if self.tag is None else self.tag
+        tag.delall("TCON")
+        if texts := places.get("TCON"):
+            wide = 3 if self.version == 4 else 1  # UTF-8, or UTF-16
+            tag.add(TCON(encoding=0 if all(map(_is_latin, texts)) else wide, text=texts))
+        elif not needs_tag and self._says_nothing():
+            self._delete(file)
+            return
+        if self.tag is not None or texts:
+            file.seek(0)
+            tag.save(file, v2_version=self.version, v23_sep=None)
+
+    def _new(self) -> ID3:
+        self.file.add_tags()
+        return self.file.tags
+
+    def _says_nothing(self) -> bool:
+        return not any(self.others())
+
+    def _delete(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.tag.delete(file)
+
+    def others(self) -> tuple[dict, list]:
+        if self.all is None:
+            return {}, []
+        return _frames(self.all), sorted(map(bytes, self.all.unknown_frames))
+
+
+class RiffId3(Id3):
+    """The same in a WAV file, where the genre may stand in a LIST chunk, too."""
+
+    demuxer = "wav"
+
+    def load(self, file: BinaryIO) -> None:
+        super().load(file)
+        self.info = _info_genre(file)
+
+    def genre(self) -> Genre:
+        genre = super().genre()
+        return replace(genre, names=genre.names or (self.info,), elsewhere="LIST chunk") if self.info else genre
+
+
+class Mp3(Id3):
+    """ID3v2 at the beginning of an mp3, ID3v1 at its end, maybe APEv2 before that."""
+
+    demuxer = "mp3"
+
+    def load(self, file: BinaryIO) -> None:
+        super().load(file)
+        self.ape = _ape_genre(file)
+        self.size = file.seek(0, 2)
+        self.head_bytes = _head_bytes(file)
+        file.seek(max(self.size - TAIL_BYTES, self.head_bytes))
+        self.tail = file.read()
+        self.has_id3v1 = self.tail[-ID3V1_BYTES:].startswith(b"TAG") and len(self.tail) >= ID3V1_BYTES
+        self.span = self.head_bytes, self.size - self.has_id3v1  # the genre is ID3v1's last byte
+
+    def _read(self, file: BinaryIO, **options: object) -> ID3 | None:
+        file.seek(0)
+        try:
+            return ID3(file, translate=False, v2_version=3, **options)
+        except ID3NoHeaderError:
+            return None
+
+    def genre(self) -> Genre:
+        genre = super().genre()
+        if self.has_id3v1 and (number := self.tail[-1]) != NO_GENRE:
+            name = ID3V1_NAMES[number] if number < len(ID3V1_NAMES) else str(number)
+            genre = replace(genre, names=genre.names or (name,), places=genre.places | {"ID3v1": [number]})
+        return replace(genre, names=genre.names or (self.ape,), elsewhere="APE tag") if self.ape else genre
+
+    def places_of(self, name: str) -> Places:
+        places = super().places_of(name)
+        return places | {"ID3v1": [ID3V1_NAMES.index(name)]} if self.has_id3v1 and name in ID3V1_NAMES else places
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        super().write(file, places, needs_tag)
+        tail = bytearray(self.tail)  # mutagen would make ID3v1 anew
+        if self.has_id3v1:
+            tail[-1:] = bytes(places.get("ID3v1", [NO_GENRE]))
+        file.truncate(self.size - self.head_bytes + _head_bytes(file))
+        file.seek(-len(tail), 2)
+        file.write(tail)
+
+    def _new(self) -> ID3:
+        """With what ID3v1 says: players that find ID3v2 do not look there."""
+        return ID3() if self.all is None else self.all
+
+    def _says_nothing(self) -> bool:
+        """Nor does it where ID3v1 says the same."""
+        frames, unknown = self.others()
+        return not unknown and frames == self._id3v1_frames()
+
+    def _id3v1_frames(self) -> dict:
+        read = self._read(BytesIO(self.tail[-ID3V1_BYTES:])) if self.has_id3v1 else None
+        return {} if read is None else _frames(read)
+
+    def _delete(self, file: BinaryIO) -> None:
+        file.seek(0)
+        delete_id3(file, delete_v1=False, delete_v2=True)
+
+
+class Comments(Tags):
+    """Vorbis comments, in an Ogg file of any codec."""
+
+    demuxer = "ogg"
+
+    def load(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.file = self.kind(file)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [] if self.file.tags is None else [(key, value) for key, value in list(self.file.tags)]
+
+    def genre(self) -> Genre:
+        pairs = [[key, value] for key, value in self._pairs() if _is_genre(key)]
+        names = tuple(value.strip() for _, value in pairs if value.strip())
+        return Genre(names, {"comments": pairs} if pairs else {}, self.file.tags is not None)
+
+    def places_of(self, name: str) -> Places:
+        key = next((key for key, _ in self._pairs() if _is_genre(key)), "GENRE")
+        return {"comments": [[key, name]]}
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        pairs, wanted = self._pairs(), [tuple(pair) for pair in places.get("comments", [])]
+        first = next((number for number, (key, _) in enumerate(pairs) if _is_genre(key)), len(pairs))
+        others = [[pair for pair in part if not _is_genre(pair[0])] for part in (pairs[:first], pairs[first:])]
+        if self.file.tags is None:
+            self.file.add_tags()
+        self.file.tags[:] = [*others[0], *wanted, *others[1]]
+        if not (needs_tag or self.file.tags):
+            self._drop()
+        file.seek(0)
+        self.file.save(file)
+
+    def _drop(self) -> None:
+        """Ogg files have comments, be they empty."""
+
+    def others(self) -> object:
+        return [pair for pair in self._pairs() if not _is_genre(pair[0])]
+
+
+class Flac(Comments):
+    """Vorbis comments among the blocks of a FLAC file."""
+
+    demuxer = "flac"
+
+    def _drop(self) -> None:
+        self.file.metadata_blocks.remove(self.file.tags)
+
+    def others(self) -> object:
+        blocks = [(block.code, block.write()) for block in self.file.metadata_blocks if block.code not in (1, 4)]
+        return super().others(), blocks
+
+
+class Atoms(Tags):
+    """The list of atoms of an MP4 file."""
+
+    demuxer = "mov"
+
+    def load(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.file = self.kind(file)
+
+    def genre(self) -> Genre:
+        texts = [] if self.file.tags is None else self.file.tags.get(ATOM, [])
+        names = tuple(text.strip() for text in texts if text.strip())
+        return Genre(names, {ATOM: [*texts]} if texts else {}, self.file.tags is not None)
+
+    def places_of(self, name: str) -> Places:
+        return {ATOM: [name]}
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        if self.file.tags is None:
+            self.file.add_tags()
+        self.file.tags.pop(ATOM, None)
+        self.file.tags.update(places)
+        file.seek(0)
+        if needs_tag or self.file.tags:
+            self.file.save(file)
+        else:
+            self.file.delete(file)
+
+    def others(self) -> object:
+        tags = self.file.tags
+        return {} if tags is None else {key: repr(value) for key, value in tags.items() if key != ATOM}
+
+
+KINDS: dict[type, type[Tags]] = {
+    MP3: Mp3,
+    FLAC: Flac,
+    OggVorbis: Comments,
+    OggOpus: Comments,
+    OggFLAC: Comments,
+    OggSpeex: Comments,
+    MP4: Atoms,
+    WAVE: RiffId3,
+    AIFF: Id3,
+}
+
+
+def tags_of(file: BinaryIO) -> Tags:
+    """The tags of an open file. Raises TagError if there is no place for them, and whatever mutagen does."""
+    found = mutagen.File(file, options=list(KINDS))
+    if found is None:
+        raise TagError("tags are written to mp3, flac, ogg, opus, m4a, wav and aiff files, of which this is none")
+    return KINDS[type(found)](type(found), file)
+
+
+def _is_genre(key: str) -> bool:
+    return key.lower() == "genre"
+
+
+def _is_latin(text: str) -> bool:
+    return all(ord(sign) < 256 for sign in text)
+
+
+def _frames(tag: ID3) -> dict[str, str]:
+    return {key: repr(frame) for key, frame in tag.items() if frame.FrameID != "TCON"}
+
+
+def _head_bytes(file: BinaryIO) -> int:
+    """How long the ID3v2 tag at the beginning of a file is."""
+    file.seek(0)
+    head = file.read(10)
+    if len(head) < 10 or not head.startswith(b"ID3"):
+        return 0
+    return 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
+
+
+def _ape_genre(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        return str(APEv2(file).get("Genre", ""))
+    except APENoHeaderError:
+        return ""
+
+
+def _info_genre(file: BinaryIO) -> str:
+    """The genre in the LIST chunk of a RIFF file, "" if there is none."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], "little")
+        following = file.tell() + size + size % 2
+        if head.startswith(b"LIST") and file.read(4) == b"INFO":
+            _, found, rest = file.read(min(size - 4, LARGEST_INFO)).partition(b"IGNR")
+            if found:
+                return rest[4 : 4 + int.from_bytes(rest[:4], "little")].rstrip(b"\0 ").decode("utf-8", "replace")
+        file.seek(following)
+    return ""

@@ -1,0 +1,58 @@
+"""`genre-crnn untag`: take back what `genre-crnn tag` wrote."""
+
+import argparse
+from pathlib import Path
+
+from crnn.library import DEFAULT_UNDO
+from crnn.terminal import complain, printable
+
+DESCRIPTION = "Bring back the genres, or their absence, that genre-crnn tag wrote over; nobody else's changes are lost."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument(
+        "undo", nargs="?", type=Path, default=DEFAULT_UNDO, metavar="FILE", help="the undo file (default: %(default)s)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be brought back, and write nothing")
+    parser.add_argument("--keep-times", action="store_true", help="leave the files their time of change")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Bring back the genres, the last one first; returns the exit status: 1 if a file failed, 2 without an undo file.
+
+    What is done is taken out of the undo file.
+    """
+    from crnn.library.retag import UndoError, restore_genre  # noqa: PLC0415 (after --help, which has no use for it)
+    from crnn.library.tags import TagError  # noqa: PLC0415
+    from crnn.library.undo import keep_changes, read_changes  # noqa: PLC0415
+
+    try:
+        changes, n_others = read_changes(args.undo)
+    except UndoError as error:
+        complain(error)
+        return 2
+    if n_others:
+        complain(f"{args.undo}: {n_others} of its lines are no changes of genre-crnn tag, and are passed over.")
+    failed, done, seen = set(), set(), set()
+    try:
+        for number in reversed(range(len(changes))):
+            change = changes[number]
+            if change.path in failed or (args.dry_run and change.path in seen):  # what was before comes back after it
+                continue
+            try:
+                restore_genre(
+                    Path(change.path), change.earlier, change.later, change.had_tag, args.keep_times, args.dry_run
+                )
+            except TagError as error:
+                complain(f"{change.path}: {error}")
+                failed.add(change.path)
+                continue
+            done.add(number)
+            seen.add(change.path)
+            print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
+    finally:
+        if not args.dry_run and (done or not changes):
+            keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done])
+        complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
+    return 1 if failed else 0

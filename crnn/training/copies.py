@@ -1,0 +1,82 @@
+"""What published nets give of augmented clips, computed once: as long as they rest it stays the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crnn.network.model import CRNNConfig
+from crnn.training.augment import Augmentation, Augmenter, ClipStore, mixed
+
+Hear = Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # log-mel (batch, 128, frames) in dB to what a stem gives
+
+CLIPS_AT_ONCE = 8
+FITTED_COPIES = 2  # that principal components are taken from
+
+
+class StemCopies:
+    """Copies of clips, each changed at random once, as a stem that gives steps hears them, in half precision.
+
+    The layers behind it learn from windows of these steps in a small part of the time that the nets take.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        hear: Hear,
+        config: CRNNConfig,
+        clips: ClipStore,
+        augmentation: Augmentation,
+        n_copies: int,
+        progress: bool = False,
+    ) -> None:
+        """Compute `n_copies` of each of the clips by `hear`, the stem of a model of this configuration.
+
+        Randomness comes from torch's global generators. `progress` shows a bar.
+        """
+        step = config.step_frames
+        self.window_steps = config.window_frames // step
+        longest = int(max(clips.lengths) / (1.0 + augmentation.time_stretch))
+        self.n_steps = max(longest // step, self.window_steps)
+        self.mixup = augmentation.mixup
+        augmenter = Augmenter(replace(augmentation, mixup=0), self.n_steps * step)
+        everything = torch.arange(len(clips), device=clips.levels.device)
+        parts = []
+        batches = everything.repeat(n_copies).split(CLIPS_AT_ONCE)
+        for index in tqdm(batches, "copies", unit="batch", dynamic_ncols=True, leave=False, disable=not progress):
+            log_mel, _ = augmenter(clips, index, index)
+            given = hear(log_mel)
+            parts.append([net.half() for net in (given if isinstance(given, tuple) else (given,))])
+        # of each net (copies, clips, channels, steps)
+        self.copies = [torch.cat(net).unflatten(0, (n_copies, len(clips))) for net in zip(*parts, strict=True)]
+
+    def middles(self, n_clips: int) -> Tensor | tuple[Tensor, ...]:
+        """What the stem gives of the middles of some copies of the first `n_clips`, as long as a window."""
+        first = (self.n_steps - self.window_steps) // 2
+        return self._given(
+            [
+                net[:FITTED_COPIES, :n_clips, :, first : first + self.window_steps].flatten(0, 1).float()
+                for net in self.copies
+            ]
+        )
+
+    def draw(self, index: Tensor, targets: Tensor) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
+        """What the stem gives of a window of some copy of each of the clips at `index` (batch,), and targets.
+
+        Both are mixed as the augmentation says; targets are (batch, n_genres).
+        """
+        copy = torch.randint(len(self.copies[0]), (len(index),), device=index.device)
+        start = torch.randint(self.n_steps - self.window_steps + 1, (len(index), 1, 1), device=index.device)
+        steps = start + torch.arange(self.window_steps, device=index.device)
+        drawn = [net[copy, index] for net in self.copies]
+        drawn = [net.gather(2, steps.expand(-1, net.shape[1], -1)).float() for net in drawn]
+        if self.mixup:
+            *drawn, targets = mixed(self.mixup, *drawn, targets)
+        return self._given(drawn), targets
+
+    @staticmethod
+    def _given(nets: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """As a stem gives it: one tensor of one net, a tuple of several."""
+        return tuple(nets) if len(nets) > 1 else nets[0]

@@ -1,0 +1,69 @@
+"""Tables of artists as people and spreadsheets write them."""
+
+from pathlib import Path
+
+import pytest
+
+from crnn.data.artists import read_artists
+from crnn.features import DatasetError
+
+TRACKS = ["rock/café 1.wav", "rock/café 2.wav", "jazz/a.wav"]
+ROWS = [("track_id", "artist"), (TRACKS[0], "Ann, Bob; Co"), (TRACKS[1], "Ben"), (TRACKS[2], "Cem")]
+
+
+def table(separator: str = ",", end: str = "\n", rows: list = ROWS) -> str:
+    return "".join(separator.join(f'"{cell}"' for cell in row) + end for row in rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        table().encode(),
+        table(end="\r\n").encode("utf-8-sig"),
+        table(";").encode("cp1252"),
+        ("sep=;\r\n" + table(";", "\r\n")).encode(),
+        table("\t").encode("utf-16"),
+        table("\t").encode("utf-16-be"),
+        table("\t").encode("utf-16-le"),
+        table("|").encode(),
+        table(rows=[(" Track_ID ", "ARTIST"), *ROWS[1:]]).encode(),
+        table(rows=[(f"./{track}".replace("/", "\\"), artist) for track, artist in ROWS])
+        .replace(".\\track_id", "track_id")
+        .encode(),
+        table().replace("é", "e\u0301").encode(),
+        (table(rows=[(*row, "more") for row in ROWS]) + '"rock/short row"\n\n').encode(),
+    ],
+)
+def test_what_spreadsheets_write_is_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "artists.csv").write_bytes(content)
+    assert read_artists(tmp_path / "artists.csv", TRACKS) == ["Ann, Bob; Co", "Ben", "Cem"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"track_id;performer\na;b\n", "lacks the column artist; its first line has: track_id, performer"),
+        (b"file,title\na,b\n", "lacks the column track_id and artist; its first line has: file, title"),
+        (b"", "is empty"),
+        (b"PK\3\4 and so on", "workbook .* as CSV"),
+        (b"track_id,artist\n", r"knows the artists of 0 of 3 tracks; 'rock/café 1.wav' is not in it: mend"),
+        (
+            "track_id,artist\nrock/café 1.wav,Ann\njazz/a,Cem\n".encode(),
+            r"1 of 3 .* \(the table has 'jazz/a', for one\)",
+        ),
+        (b"track_id,artist\n" + b'"' + b"x" * 200_000, "is not a table: field larger"),
+    ],
+)
+def test_what_is_wrong_with_a_table(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "artists.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_artists(tmp_path / "artists.csv", TRACKS)
+
+
+def test_few_artists_can_be_accepted_but_not_none(tmp_path: Path) -> None:
+    (tmp_path / "artists.csv").write_text("track_id,artist\njazz/a.wav,Cem\nrock/x.wav,\n")
+    assert read_artists(tmp_path / "artists.csv", TRACKS, ["few-artists"]) == [None, None, "Cem"]
+    with pytest.raises(DatasetError, match="0 of 1"):
+        read_artists(tmp_path / "artists.csv", TRACKS[:1], ["few-artists"])
+    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+        read_artists(tmp_path / "none.csv", TRACKS)

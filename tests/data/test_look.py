@@ -1,0 +1,155 @@
+"""A look at training data before anything is decoded: what is used, and what stops a training."""
+
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from crnn.data.look import find_tracks, look_at
+from crnn.data.names import as_text, check_genres, genre_of, gtzan_name, own_split, spelling
+from crnn.features import DatasetError
+
+
+def fill(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+TWO_GENRES = ("rock/a.mp3", "rock/b.mp3", "jazz/a.mp3", "jazz/b.mp3")
+
+
+def test_it_says_what_is_there(tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, *TWO_GENRES, "jazz/c.wav", "jazz/cover.jpg", "rock/._a.mp3", "alone.ogg"))
+    found.check()
+    counts, passed_over = found.lines()
+    assert counts == f"{tmp_path}: 5 clips, 3 jazz, 2 rock."
+    assert "1 sound beside the genre folders" in passed_over
+    assert ".jpg 1" in passed_over
+    assert "1 hidden" in passed_over
+
+
+def test_linked_genres_are_found(tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", "songs/a.mp3", "songs/b.mp3")
+    data = fill(tmp_path / "data", "rock/a.mp3")
+    (data / "jazz").symlink_to(tmp_path / "elsewhere" / "songs")
+    (data / "rock" / "loop").symlink_to(data / "rock")
+    assert sorted(find_tracks(data)) == ["jazz/a.mp3", "jazz/b.mp3", "rock/a.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (["train/rock/1.mp3", "test/rock/1.mp3"], {"train": 1, "test": 1}),
+        (["Training/rock/1.mp3", "VAL/rock/1.mp3", "testing/rock/a/1.mp3"], {"train": 1, "valid": 1, "test": 1}),
+        (["rock/train/1.mp3", "jazz/validation/1.mp3"], {"train": 1, "valid": 1}),
+        (["test/rock/1.mp3", "test/jazz/1.mp3"], {"test": 2}),
+        (["train/rock/1.mp3", "train/jazz/1.mp3"], {}),  # a folder around it all
+        (["rock/Train/Drops of Jupiter.mp3", "rock/Queen/1.mp3", "jazz/1.mp3"], {}),  # a band
+        (["rock/1.mp3", "jazz/1.mp3"], {}),
+    ],
+)
+def test_folders_of_a_split(names: list[str], parts: dict[str, int], tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, *names))
+    found.check()
+    assert {part: len(tracks) for part, tracks in own_split(list(found.tracks)).items()} == parts
+    assert set(map(genre_of, found.tracks)) <= {"rock", "jazz"}
+
+
+def test_a_split_of_gtzan_keeps_both_parts(tmp_path: Path) -> None:
+    names = [
+        f"{part}/{genre}/{genre}.0000{number}.wav"
+        for part in ("train", "test")
+        for genre in ("blues", "metal")
+        for number in (range(3) if part == "train" else range(3, 5))
+    ]
+    tracks = find_tracks(fill(tmp_path, *names))
+    assert sorted(tracks) == sorted(names)
+    assert {gtzan_name(track) for track in tracks} == {
+        f"{genre}.0000{n}" for genre in ("blues", "metal") for n in range(5)
+    }
+    assert sorted(find_tracks(tmp_path / "test")) == ["blues.00003", "blues.00004", "metal.00003", "metal.00004"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train/rock/1.mp3", "test/rock/1.mp3", "more/rock/1.mp3"],
+            "'test' and 'train' are named like a part .* 'more'",
+        ),
+        (["train/1.mp3", "test/1.mp3"], "'test' and 'train' are named like a part of a split, not like a genre"),
+        (["archive/rock/1.mp3", "archive/jazz/1.mp3"], "give --data .*archive"),
+        (["rock/1.mp3", "Unsure/1.mp3"], "No genre can be called 'Unsure': the answer 'unsure'"),
+        (["rock/1.mp3", "no_music/1.mp3"], "No genre can be called 'no_music'"),
+        (["Rock/1.mp3", "rock/2.mp3"], "'Rock' and 'rock' are spellings of one genre: put them"),
+        (["hip-hop/1.mp3", "Hip Hop/2.mp3", "rock/1.mp3"], "'Hip Hop' and 'hip-hop' are spellings"),
+        (["R&B/1.mp3", "r'n'b/2.mp3"], "are spellings of one genre"),
+        ([f"{unicodedata.normalize(form, 'Électro')}/1.mp3" for form in ("NFC", "NFD")], r"only computers .*\\u0301"),
+        (["a\tb/1.mp3", "rock/1.mp3"], r"No model can have the genre a\\tb: the"),
+    ],
+)
+def test_names_that_would_teach_nonsense(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        look_at(fill(tmp_path, *names)).check()
+
+
+@pytest.mark.parametrize(
+    ("genres", "are_numbers"),
+    [
+        (["000", "001", "155"], True),
+        (["CD1", "CD2"], True),
+        (["fold 1", "fold 10"], True),
+        (["0a", "ff", "b3"], True),
+        (["1980s", "1990s"], False),
+        (["dub", "edm"], False),
+        (["000", "rock"], False),
+        (["U2", "B52"], False),
+    ],
+)
+def test_numbered_folders_are_no_genres(genres: Sequence[str], are_numbers: bool) -> None:
+    if are_numbers:
+        with pytest.raises(DatasetError, match=r"are numbers, .* --accept numbers"):
+            check_genres(genres)
+    else:
+        check_genres(genres)
+    check_genres(genres, ["numbers"])
+
+
+def test_a_genre_without_clips_stops_it_unless_that_is_accepted(tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, *TWO_GENRES, "blues/notes.txt"))
+    with pytest.raises(DatasetError, match=r"'blues' in .* has no clips: .* --accept empty"):
+        found.check()
+    found.check(["empty"])
+    assert "Left out, without clips: blues." in found.lines()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Drum & Bass", "drum and bass"), ("Ｒｏｃｋ", "rock"), ("Straße", "STRASSE"), ("neo_soul", "Neo-Soul")],
+)
+def test_spellings_of_one_name(one: str, other: str) -> None:
+    assert spelling(one) == spelling(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("か", "が"), ("rock", "rocks"), ("!!!", "???"), ("C#", "C"), ("$", "€")])
+def test_names_that_are_different(one: str, other: str) -> None:
+    assert spelling(one) != spelling(other)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf8_are_read_as_text(tmp_path: Path) -> None:
+    names = [b"fran\xe7ais/caf\xe9.mp3", "français/café.mp3".encode(), b"rock/\x81.mp3", b"rock/b.mp3"]
+    for name in names:
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    tracks = find_tracks(tmp_path)
+    assert sorted(map(genre_of, tracks)) == ["fran\\xe7ais", "français", "rock", "rock"]
+    assert sorted(os.fsencode(path.relative_to(tmp_path)) for path in tracks.values()) == sorted(names)
+    "".join(tracks).encode()
+    assert as_text(os.fsdecode(b"caf\xe9")) == "café"

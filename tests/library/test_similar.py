@@ -1,0 +1,201 @@
+"""Songs that sound alike: found in tables of every kind, put on a playlist, laid out on a map."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crnn.__main__ import main
+from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.inference import GenreClassifier
+from crnn.library.likeness import lay_out, nearest, unit
+from crnn.library.similar import Library, find, write_playlist
+from crnn.network.model import CRNN
+
+Table = Callable[..., Path]
+SUFFIXES = [".csv", ".jsonl", ".parquet"]
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    """Forty embeddings in four groups, float32 (40, 12)."""
+    generator = np.random.default_rng(0)
+    return (np.repeat(generator.normal(size=(4, 12)), 10, axis=0) + 0.3 * generator.normal(size=(40, 12))).astype("f4")
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> Table:
+    """`write_table(suffix, rows)`: a table as genre-crnn writes it, and what else is in a row."""
+
+    def write(suffix: str, rows: list[dict]) -> Path:
+        path = tmp_path / f"genres{suffix}"
+        if suffix == ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        elif suffix == ".csv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, rows[0].keys())
+                table.writeheader()
+                for row in rows:
+                    cells = {name: "" if cell is None else cell for name, cell in row.items()}
+                    table.writerow(cells | {"embedding": json.dumps(row["embedding"]) if row["embedding"] else ""})
+        else:
+            pa = pytest.importorskip("pyarrow")
+            pytest.importorskip("pyarrow.parquet")
+            schema = pa.schema([(name, pa.string()) for name in rows[0]])
+            schema = schema.set(schema.get_field_index("embedding"), pa.field("embedding", pa.list_(pa.float32())))
+            seconds = schema.get_field_index("duration_seconds")
+            schema = schema.set(seconds, pa.field("duration_seconds", pa.float64()))
+            pa.parquet.write_table(pa.Table.from_pylist(rows, schema), path, row_group_size=7)
+        return path
+
+    return write
+
+
+def rows_of(vectors: np.ndarray, model: str = "a") -> list[dict]:
+    """Rows of songs with these embeddings, and of one without music and one with a fault."""
+    rows = [
+        {"path": f"song {n}.mp3", "model": model, "genre": "jazz", "duration_seconds": 100.0 + n, "embedding": row}
+        for n, row in enumerate(vectors.tolist())
+    ]
+    silent = {"path": "silent.mp3", "model": model, "genre": "no music", "duration_seconds": 5.0, "embedding": None}
+    broken = {"path": "broken.mp3", "model": model, "genre": None, "duration_seconds": None, "embedding": None}
+    return [*rows, silent, broken]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_most_alike_songs_of_a_table_are_found(
+    vectors: np.ndarray, write_table: Table, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(suffix, [*rows_of(vectors[::-1])[:1], *rows_of(vectors)])  # a later row counts
+    assert main(["similar", "song 13.mp3", "--in", str(table), "--top", "9", "--json"]) == 0
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    cosine = unit(vectors) @ unit(vectors)[13]
+    expected = [n for n in np.argsort(-cosine) if n != 13][:9]
+    assert [song["path"] for song in found] == [f"song {n}.mp3" for n in expected]
+    assert {n // 10 for n in expected} == {1}
+    np.testing.assert_allclose([song["likeness"] for song in found], cosine[expected], atol=1e-4)
+    assert found[0]["genre"] == "jazz"
+    assert main(["similar", "./song 13.mp3", "--in", str(table), "--top", "1"]) == 0
+    assert capfd.readouterr().out == f"{cosine[expected[0]]:.2f}  song {expected[0]}.mp3  (jazz)\n"
+
+
+def test_several_songs_are_one_pattern(vectors: np.ndarray, write_table: Table) -> None:
+    library = Library.read(write_table(".jsonl", rows_of(vectors)))
+    found = [number for number, _ in find(library, vectors[[3, 33]], 18, {3, 33})]
+    assert {number // 10 for number in found} == {0, 3}
+    assert not {3, 33} & set(found)
+
+
+def test_a_song_that_the_table_lacks_is_heard_first(
+    vectors: np.ndarray,
+    write_table: Table,
+    write_wav: Callable[[Path, np.ndarray], Path],
+    tone: Callable[..., np.ndarray],
+    tiny_model: CRNN,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    song, silence = write_wav(tmp_path / "new.wav", tone(3)), write_wav(tmp_path / "silence.wav", 0 * tone(3))
+    classifier = GenreClassifier.from_pretrained()
+    heard = classifier.predict(song).embedding
+    rows = rows_of(np.stack([heard, heard + np.float32(1), -heard]), classifier.origin.name)
+    table = write_table(".jsonl", rows)
+    assert main(["similar", str(song), "--in", str(table), "--json"]) == 0
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [song["path"] for song in found] == ["song 0.mp3", "song 1.mp3", "song 2.mp3"]
+    assert (found[0]["likeness"], found[2]["likeness"]) == (pytest.approx(1), pytest.approx(-1))
+    assert main(["similar", str(silence), "--in", str(table)]) == 2
+    assert "no music in" in capfd.readouterr().err
+    assert main(["similar", str(tmp_path / "missing.mp3"), "--in", str(table)]) == 1
+    table = write_table(".jsonl", rows_of(vectors, "another model"))
+    assert main(["similar", str(song), "--in", str(table)]) == 2
+    assert "is by another model" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("missing.csv", None, "cannot be read"),
+        ("table.txt", "", r"must end with \.csv, \.jsonl, \.parquet"),
+        ("empty.jsonl", "", "no song with an embedding"),
+        ("without.csv", "path,model,genre\na.mp3,m,jazz\n", "has no 'embedding'"),
+        ("without.jsonl", '{"path": "a.mp3", "model": "m", "error": null}\n', "has no 'embedding'"),
+        ("torn.jsonl", '{"path": "a.mp3"', "is damaged"),
+        ("text.parquet", "no table", "is damaged"),
+        (
+            "two.jsonl",
+            "".join(f'{{"path": "{m}", "model": "{m}", "embedding": [1]}}\n' for m in "ab"),
+            "several models",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_used_are_one_sentence(
+    tmp_path: Path, name: str, text: str | None, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert main(["similar", "song.mp3", "--in", str(tmp_path / name)]) == 2
+    error = capfd.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error)
+
+
+def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    music, lists = tmp_path / "music", tmp_path / "lists"
+    (music / "Ärzte").mkdir(parents=True)
+    names = ["Ärzte/Männer sind.mp3", "#1.mp3", "two\nlines.mp3"]
+    for name in names:
+        (music / name).touch()
+    songs = [(str(music / name), seconds) for name, seconds in zip(names, [61.6, None, 3.0], strict=True)]
+    write_playlist(lists / "like.m3u8", [*songs, (str(music / "gone.mp3"), 1.0)])
+    text = (lists / "like.m3u8").read_bytes().decode("utf-8")
+    assert text == "#EXTM3U\n#EXTINF:62,Männer sind\n../music/Ärzte/Männer sind.mp3\n#EXTINF:-1,#1\n../music/#1.mp3\n"
+    assert all((lists / line).is_file() for line in text.splitlines() if not line.startswith("#"))
+    err = capfd.readouterr().err
+    assert "gone.mp3 is not there" in err
+    assert "line break" in err
+    write_playlist(music / "here.m3u8", songs[1:2])
+    assert (music / "here.m3u8").read_text("utf-8").splitlines()[-1] == "./#1.mp3"
+
+
+def test_neighbours_on_the_map_are_alike(vectors: np.ndarray) -> None:
+    near = nearest(vectors, 3)
+    assert near.shape == (40, 3)
+    assert not (near == np.arange(40)[:, None]).any()
+    assert (near // 10 == np.arange(40)[:, None] // 10).all()
+    assert nearest(vectors[:2], 3).tolist() == [[1], [0]]
+    names = [str(n) for n in range(40)]
+    places = lay_out(names, vectors, {})
+    assert places == lay_out(names, vectors, {})
+    at = np.array([places[name] for name in names])
+    group = at.reshape(4, 10, 2)
+    within = np.linalg.norm(group - group.mean(axis=1, keepdims=True), axis=-1).mean()
+    assert within < 0.4 * np.linalg.norm(group.mean(axis=1) - at.mean(axis=0), axis=-1).mean()
+
+
+def test_songs_stay_where_they_are_on_the_map_when_one_is_added(vectors: np.ndarray) -> None:
+    """Though components change their signs and their order."""
+    shuffled = np.random.default_rng(1).permutation(40)
+    names = [str(n) for n in shuffled]
+    places = {}
+    for n in range(3, 41):
+        before, places = places, lay_out(names[:n], vectors[shuffled[:n]], places)
+        if n > 10:
+            moved = np.mean([np.hypot(*np.subtract(places[name], before[name])) for name in before])
+            assert moved < 0.15
+    assert len(places) == 40
+
+
+def test_a_map_of_songs_that_are_all_alike_has_them_in_one_place() -> None:
+    places = lay_out(["a", "b", "c"], np.ones((3, 5), np.float32), {})
+    assert np.allclose(list(places.values()), 0, atol=1e-6)
+    assert all(np.isfinite(place).all() for place in lay_out(["a"], np.zeros((1, 5), np.float32), {}).values())

@@ -1,0 +1,530 @@
+"""Genres in the files' own tags: nothing else changes, nothing is lost, everything can be taken back."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import mutagen
+import numpy as np
+import pytest
+import torch
+from mutagen.apev2 import APEv2
+from mutagen.flac import FLAC, Picture
+from mutagen.id3 import APIC, COMM, ID3, PRIV, TCON, TIT2, TXXX, TYER
+from mutagen.mp4 import MP4, MP4Cover
+from mutagen.oggopus import OggOpus
+
+from crnn.__main__ import main
+from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.library.retag import read_genre, restore_genre, write_genre
+from crnn.library.tags import TagError, usual_name
+from crnn.library.undo import Change
+from crnn.network.model import CRNN
+
+PICTURE = bytes(range(256)) * 5
+CODECS = {  # by suffix: encoder, its rate, the muxer if the suffix does not say it
+    ".mp3": ("libmp3lame", 44_100, None),
+    ".flac": ("flac", 44_100, None),
+    ".ogg": ("vorbis", 44_100, None),
+    ".oga": ("flac", 44_100, "ogg"),
+    ".opus": ("libopus", 48_000, None),
+    ".m4a": ("aac", 44_100, "ipod"),
+    ".wav": ("pcm_s16le", 44_100, None),
+    ".aiff": ("pcm_s16be", 44_100, None),
+}
+
+
+def write_song(path: Path, tags: bool = True) -> Path:
+    """Two seconds of stereo noise in the format that the suffix says, with a title."""
+    codec, rate, muxer = CODECS[path.suffix]
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 2 * rate)).astype(np.float32)
+    with av.open(str(path), "w", format=muxer) as container:
+        stream = container.add_stream(codec, rate=rate, layout="stereo", options={"strict": "experimental"})
+        if tags:
+            container.metadata.update({"title": "A title", "artist": "Ärzte", "comment": "So it is"})
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = rate, 0
+        resampler = av.AudioResampler(format=stream.format, layout="stereo", rate=rate)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+def heard(path: Path) -> tuple[list[bytes], np.ndarray]:
+    """The packets of a file and its decoded samples."""
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0)]
+    with av.open(str(path)) as container:
+        return packets, np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+
+
+def other_tags(path: Path) -> dict[str, str]:
+    """What FFmpeg reads of a file's tags beside the genre."""
+    with av.open(str(path)) as container:
+        found = {**container.metadata, **container.streams.audio[0].metadata}
+    return {name: value for name, value in found.items() if name.lower() != "genre"}
+
+
+def ffmpeg_genre(path: Path) -> str | None:
+    """What FFmpeg takes for the genre of a file."""
+    with av.open(str(path)) as container:
+        found = {**container.metadata, **container.streams.audio[0].metadata}
+    return next((value for name, value in found.items() if name.lower() == "genre"), None)
+
+
+def write_noted(path: Path, name: str, **options: bool) -> Change:
+    """Write a genre; what an undo file would hold of that."""
+    noted = []
+    write_genre(path, name, note=lambda genre, later: noted.append((genre, later)), **options)
+    ((genre, later),) = noted
+    return Change(str(path), name, genre.places, later, genre.has_tag)
+
+
+def take_back(change: Change) -> None:
+    """As it comes out of an undo file."""
+    change = Change(**json.loads(json.dumps(vars(change))))
+    restore_genre(Path(change.path), change.earlier, change.later, change.had_tag)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_genre_is_written_beside_all_else_and_taken_back(tmp_path: Path, suffix: str, tags: bool) -> None:
+    song = write_song(tmp_path / f"song{suffix}", tags)
+    packets, samples = heard(song)
+    others = other_tags(song)
+    assert read_genre(song).names == ()
+    change = write_noted(song, "Hip-Hop")
+    for genre in (("Hip-Hop",), ()):
+        assert read_genre(song).names == genre
+        assert ffmpeg_genre(song) == (genre[0] if genre else None)
+        assert other_tags(song) == others
+        now = heard(song)
+        assert now[0] == packets
+        np.testing.assert_array_equal(now[1], samples)
+        if genre:
+            take_back(change)
+    assert [path.name for path in tmp_path.iterdir()] == [song.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".wav", ".aiff"])
+def test_where_no_tag_was_not_a_byte_stays(tmp_path: Path, suffix: str) -> None:
+    song = write_song(tmp_path / f"song{suffix}", tags=False)
+    if suffix == ".mp3":
+        mutagen.File(song).delete()
+    before = song.read_bytes()
+    change = write_noted(song, "Jazz")
+    assert song.read_bytes() != before
+    take_back(change)
+    assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_frames_of_every_version_stay_byte_for_byte(tmp_path: Path, version: int) -> None:
+    """Cover, comments, private and unknown frames, one that no library can read, and ID3v1 with another title."""
+    song = write_song(tmp_path / "song.mp3", tags=False)
+    sound = song.read_bytes()[_head(song) :]
+    tag = ID3()
+    frames = [
+        TIT2(encoding=1, text="Ein Titel – lang"),
+        TYER(encoding=0, text="1999"),
+        APIC(encoding=0, mime="image/png", type=3, desc="cover", data=PICTURE),
+        COMM(encoding=1, lang="deu", desc="", text="schön"),
+        TXXX(encoding=0, desc="MOOD", text="calm"),
+        PRIV(owner="somebody", data=b"\x00\xff\xfe"),
+    ]
+    for frame in frames:
+        tag.add(frame)
+    tag.save(song, v2_version=max(version, 3), padding=lambda _: 0)
+    body = song.read_bytes()[10 : _head(song)]
+    if version == 2:
+        body = (
+            b"TT2\x00\x00\x08\x00A title"
+            + b"PIC\x00\x00\x0d\x00PNG\x03\x00\x89PNG..."
+            + b"COM\x00\x00\x08\x00eng\x00abc"
+        )
+    else:
+        size = 5  # the same in both notations
+        body += b"XABC" + bytes([0, 0, 0, size, 0, 0]) + b"12345"  # of no version
+        body += b"TDEN" + bytes([0, 0, 0, size, 0x40, 0x30]) + b"\x09\xff\xff\xff\xff"
+    n = len(body)
+    head = b"ID3" + bytes([version, 0, 0, n >> 21 & 127, n >> 14 & 127, n >> 7 & 127, n & 127])
+    id3v1 = b"TAG" + b"Another title".ljust(122, b"\0") + bytes(2) + b"\xff"
+    song.write_bytes(head + body + sound + id3v1)
+    change = write_noted(song, "Reggae")
+    now = song.read_bytes()
+    assert now.endswith(sound + id3v1[:-1] + b"\x10")  # 16 is Reggae
+    assert now[3] == max(version, 3)
+    if version == 2:  # which nobody writes any more
+        names = {frame.FrameID for frame in ID3(song, translate=False).values()}
+        assert names == {"TIT2", "APIC", "COMM", "TCON"}
+    else:
+        assert body in now
+    assert ffmpeg_genre(song) == "Reggae"
+    take_back(change)
+    now = song.read_bytes()
+    assert now.endswith(sound + id3v1)
+    assert version == 2 or now[: _head(song)].rstrip(b"\0") == (now[:10] + body).rstrip(b"\0")
+
+
+def _head(path: Path) -> int:
+    try:
+        return ID3(path).size
+    except mutagen.id3.ID3NoHeaderError:
+        return 0
+
+
+def test_a_song_with_id3v1_alone_keeps_its_names_for_players_of_id3v2(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.mp3", tags=False)
+    mutagen.File(song).delete()
+    id3v1 = b"TAG" + b"Title".ljust(30, b"\0") + b"Artist".ljust(30, b"\0") + bytes(64) + b"\xff"
+    before = song.read_bytes() + id3v1
+    song.write_bytes(before)
+    change = write_noted(song, "Jazz")
+    assert other_tags(song)["title"] == "Title"
+    take_back(change)
+    assert song.read_bytes() == before
+
+
+def test_an_ape_tag_stays_as_it_is(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.mp3")
+    ape = APEv2()
+    ape["MP3GAIN_MINMAX"] = "000,179"
+    ape.save(song)
+    behind = song.read_bytes()[-120:]
+    write_genre(song, "Jazz")
+    assert song.read_bytes().endswith(behind)
+    assert APEv2(song)["MP3GAIN_MINMAX"] == "000,179"
+    ape["Genre"] = "Swing"
+    ape.save(song)
+    assert read_genre(song).names == ("Jazz",)
+    with pytest.raises(TagError, match="APE tag"):
+        write_genre(song, "Rock")
+
+
+@pytest.mark.parametrize("earlier", [["(17)"], ["Rock", "Pop"], ["AC/DC rock"]])
+def test_an_earlier_genre_of_id3_comes_back_as_it_was_written(tmp_path: Path, earlier: list[str]) -> None:
+    song = write_song(tmp_path / "song.mp3")
+    tag = ID3(song, translate=False)
+    tag.add(TCON(encoding=0, text=earlier))
+    tag.save(song, v23_sep=None)
+    take_back(write_noted(song, "Jazz"))
+    assert ID3(song, translate=False)["TCON"].text == earlier
+
+
+def test_vorbis_comments_keep_their_case_order_and_pictures(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.flac", tags=False)
+    file = FLAC(song)
+    comments = [("Title", "A"), ("genre", "Old"), ("Genre", "Older"), ("ARTIST", "x"), ("artist", "y=z"), ("TITLE", "")]
+    file.tags[:] = comments
+    picture = Picture()
+    picture.data, picture.mime, picture.type = PICTURE, "image/png", 3
+    file.add_picture(picture)
+    file.save()
+    change = write_noted(song, "Jazz")
+    file = FLAC(song)
+    assert list(file.tags) == [("Title", "A"), ("genre", "Jazz"), *comments[3:]]
+    assert file.pictures[0].data == PICTURE
+    take_back(change)
+    assert list(FLAC(song).tags) == comments
+
+
+def test_comments_that_are_no_text_are_not_touched(tmp_path: Path) -> None:
+    """mutagen would put a sign of its own in the place of bytes that are no UTF-8."""
+    song = write_song(tmp_path / "song.opus")
+    song.write_bytes(song.read_bytes())
+    file = OggOpus(song)
+    file["note"] = "caf_e"
+    file.save()
+    whole = song.read_bytes()
+    page = bytearray(whole.replace(b"caf_e", b"caf\xe9e"))
+    at = page.rindex(b"OggS", 0, page.index(b"OpusTags"))
+    page[at + 22 : at + 26] = bytes(4)
+    end = page.index(b"OggS", at + 4)
+    page[at + 22 : at + 26] = _ogg_crc(bytes(page[at:end])).to_bytes(4, "little")
+    song.write_bytes(page)
+    assert OggOpus(song)["note"] == ["caf\ufffde"]
+    with pytest.raises(TagError, match="would be lost"):
+        write_genre(song, "Jazz")
+    assert song.read_bytes() == bytes(page)
+
+
+def _ogg_crc(data: bytes) -> int:
+    register = 0
+    for byte in data:
+        register ^= byte << 24
+        for _ in range(8):
+            register = register << 1 ^ (0x104C11DB7 if register >> 31 else 0)
+    return register
+
+
+def test_atoms_of_mp4_stay(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.m4a")
+    file = MP4(song)
+    file["covr"] = [MP4Cover(PICTURE, MP4Cover.FORMAT_PNG)]
+    file["----:com.apple.iTunes:MOOD"] = [b"calm"]
+    file["trkn"] = [(3, 11)]
+    file["cpil"] = True
+    file.save()
+    before = dict(MP4(song).tags)
+    change = write_noted(song, "Jazz")
+    assert dict(MP4(song).tags) == before | {"\xa9gen": ["Jazz"]}
+    take_back(change)
+    assert dict(MP4(song).tags) == before
+
+
+def test_a_genre_in_a_list_chunk_counts_and_is_not_contradicted(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wav")
+    info = b"LIST" + (18).to_bytes(4, "little") + b"INFOIGNR" + (6).to_bytes(4, "little") + b"Swing\0"
+    data = song.read_bytes() + info
+    song.write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
+    assert read_genre(song).names == ("Swing",)
+    with pytest.raises(TagError, match="LIST chunk"):
+        write_genre(song, "Jazz")
+
+
+def test_rights_and_times_and_links_stay(tmp_path: Path) -> None:
+    song, link = write_song(tmp_path / "a song.mp3"), tmp_path / "link.mp3"
+    song.chmod(0o640)
+    os.utime(song, ns=(10**18, 10**18 + 5))
+    link.symlink_to(song.name)
+    write_genre(link, "Jazz", keep_times=True)
+    assert link.is_symlink()
+    assert read_genre(song).names == ("Jazz",)
+    assert (song.stat().st_mode & 0o777, song.stat().st_mtime_ns) == (0o640, 10**18 + 5)
+    write_genre(link, "Rock")
+    assert song.stat().st_mtime_ns > 10**18 + 5
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.ogg")
+    write_genre(song, "Jazz")
+    state = song.stat()
+    write_genre(song, "Jazz")
+    assert (song.stat().st_ino, song.stat().st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
+
+
+def test_a_crash_at_any_moment_leaves_the_song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    song = write_song(tmp_path / "song.mp3")
+    before = song.read_bytes()
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("mutagen.id3.ID3.save", "crnn.library.retag._contents", "pathlib.Path.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, crash)
+            with pytest.raises(KeyboardInterrupt):
+                write_genre(song, "Jazz")
+        assert song.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [song]
+
+
+def test_a_fault_of_the_tag_library_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that damages the sound, one that loses another tag."""
+    song = write_song(tmp_path / "song.mp3")
+    before, save_tag = song.read_bytes(), ID3.save
+
+    def damage(tag: ID3, file: object, **options: object) -> None:
+        save_tag(tag, file, **options)
+        file.seek(-1_000, 2)
+        file.write(b"\0\0\0\0")
+
+    def lose(tag: ID3, file: object, **options: object) -> None:
+        tag.unknown_frames.clear()
+        save_tag(tag, file, **options)
+
+    for fault in (damage, lose):
+        monkeypatch.setattr(ID3, "save", fault)
+        with pytest.raises(TagError, match="would be lost"):
+            write_genre(song, "Jazz")
+        assert song.read_bytes() == before
+
+
+def test_a_genre_that_somebody_changed_stays(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.opus")
+    change = write_noted(song, "Jazz")
+    write_genre(song, "Free Jazz")
+    with pytest.raises(TagError, match="changed by somebody else meanwhile, to Free Jazz"):
+        take_back(change)
+    assert read_genre(song).names == ("Free Jazz",)
+
+
+def test_a_genre_that_somebody_gives_while_a_song_is_heard_stays(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.flac")
+    there = read_genre(song).names
+    write_genre(song, "Free Jazz")
+    with pytest.raises(TagError, match="just given it a genre: Free Jazz"):
+        write_genre(song, "Jazz", over=there)
+    assert read_genre(song).names == ("Free Jazz",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("text.mp3", b"no sound", "cannot be read"),
+        ("empty.flac", b"", "cannot be read"),
+        ("song.xyz", b"no sound", "of which this is none"),
+    ],
+)
+def test_files_that_are_none_are_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TagError, match=message):
+        read_genre(tmp_path / name)
+    with pytest.raises(TagError, match="not there"):
+        read_genre(tmp_path / "missing.mp3")
+
+
+def test_genres_are_called_as_people_call_them() -> None:
+    names = {
+        "hiphop": "Hip-Hop",
+        "rock": "Rock",
+        "drum-and-bass": "Drum & Bass",
+        "rnb": "R&B",
+        "free jazz": "Free Jazz",
+        "EBM": "EBM",
+        "электро": "Электро",
+        "lo-fi beats": "Lo-fi Beats",
+    }
+    assert {genre: usual_name(genre) for genre in names} == names
+
+
+# The commands
+
+
+@pytest.fixture
+def music(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of songs, of which the model thinks that they are disco with 99 %; the working folder is another."""
+    with torch.no_grad():
+        linear = tiny_model.members[0].classifier.linear
+        linear.weight.zero_()
+        linear.bias.copy_(torch.tensor([0.015, 0.005, 0.98]).log())
+    tiny_model.config = replace(tiny_model.config, unsure_below=0.9)
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = tmp_path / "music"
+    (folder / "album").mkdir(parents=True)
+    write_song(folder / "album" / "new.mp3")
+    write_genre(write_song(folder / "old.flac"), "Swing")
+    write_genre(write_song(folder / "other.flac"), "Other")
+    (folder / "bad.mp3").write_text("no sound")
+    return folder
+
+
+@pytest.fixture
+def genres(music: Path) -> Callable[[], dict[str, tuple[str, ...]]]:
+    """What the songs say of their genre now."""
+    return lambda: {path.name: read_genre(path).names for path in [*music.glob("*.flac"), *music.rglob("new.mp3")]}
+
+
+BEFORE = {"old.flac": ("Swing",), "other.flac": ("Other",), "new.mp3": ()}
+
+
+def test_tag_and_untag(
+    music: Path, genres: Callable[[], dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "--dry-run", str(music)]) == 1  # for bad.mp3
+    out, err = capfd.readouterr()
+    assert out == f"{music / 'album' / 'new.mp3'}: no genre → Disco (98%)\n"
+    assert "bad.mp3: its tags cannot be read" in err
+    assert genres() == BEFORE
+    assert not list((tmp_path / "here").iterdir())
+    assert main(["tag", str(music)]) == 1
+    assert capfd.readouterr().out == out
+    assert genres() == BEFORE | {"new.mp3": ("Disco",)}
+    assert main(["tag", "--replace", "other", str(music)]) == 1
+    assert genres() == BEFORE | {"new.mp3": ("Disco",), "other.flac": ("Disco",)}
+    assert main(["tag", "--overwrite", "--name", "disco=Nu Disco", str(music)]) == 1
+    assert genres() == dict.fromkeys(BEFORE, ("Nu Disco",))
+    assert main(["untag", "--dry-run"]) == 0
+    assert genres() == dict.fromkeys(BEFORE, ("Nu Disco",))
+    assert main(["untag"]) == 0
+    assert genres() == BEFORE
+    assert not list((tmp_path / "here").iterdir())
+    assert main(["untag"]) == 2
+    assert "cannot be read (No such file" in capfd.readouterr().err
+
+
+def test_where_the_model_is_not_sure_nothing_is_written(
+    music: Path, genres: Callable[[], dict], tiny_model: CRNN, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "--threshold", "0.99", str(music)]) == 1
+    assert "1 below 99%" in capfd.readouterr().err
+    assert main(["tag", "--name", "disco=", str(music)]) == 1
+    assert "1 of disco, which is not to be written" in capfd.readouterr().err
+    tiny_model.config = replace(tiny_model.config, unsure_below=0.99)
+    save(tiny_model, tmp_path / "model", card="")
+    assert main(["tag", "--threshold", "0", str(music)]) == 1
+    assert "1 that the model is unsure about" in capfd.readouterr().err
+    assert genres() == BEFORE
+
+
+def test_genres_are_taken_from_a_table_for_songs_that_are_as_they_were(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for name, genre, probability in (
+        ("album/new.mp3", "jazz", 0.97),
+        ("old.flac", "jazz", 0.96),
+        ("other.flac", "unsure", 0.5),
+    ):
+        status = (music / name).stat()
+        row = {"path": str(music / name), "size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        rows.append(row | {"genre": genre, "probabilities": {genre: probability}, "error": None})
+    table = Path("genres.jsonl")
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(music / "old.flac", ns=(0, 0))
+    assert main(["tag", "--from", str(table), "--overwrite", str(music)]) == 1
+    out, err = capfd.readouterr()
+    assert out == f"{music / 'album' / 'new.mp3'}: no genre → Jazz (97%)\n"
+    assert "1 changed since they were heard" in err
+    assert "1 that the model is unsure about" in err
+    assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
+    assert main(["tag", "--from", str(music / "missing.csv"), str(music)]) == 2
+    assert "missing.csv cannot be read" in capfd.readouterr().err
+
+
+def test_files_that_cannot_be_written_are_told_and_the_rest_goes_on(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (music / "old.flac").chmod(0o444)
+    os.link(music / "other.flac", music / "twin")
+    assert main(["tag", "--overwrite", str(music)]) == 1
+    err = capfd.readouterr().err
+    assert f"{music / 'old.flac'}: it is read-only\n" in err
+    assert "of its 2 names (hard links), the others keep the file as it was" in err
+    assert "Written: 2 (2 Disco)" in err
+    assert genres() == dict.fromkeys(BEFORE, ("Disco",)) | {"old.flac": ("Swing",)}
+    assert read_genre(music / "twin").names == ("Other",)
+
+
+def test_without_a_place_for_the_undo_file_nothing_is_written(
+    music: Path, genres: Callable[[], dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "--undo", str(tmp_path / "no folder" / "undo"), str(music)]) == 2
+    assert "undo file" in capfd.readouterr().err
+    assert genres() == BEFORE
+
+
+def test_untag_leaves_what_others_changed_and_survives_a_cut_off_line(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    undo = Path("undo.jsonl")
+    assert main(["tag", "--overwrite", "--undo", str(undo), str(music)]) == 1
+    write_genre(music / "old.flac", "Bebop")
+    with undo.open("a") as file:
+        file.write('{"path": "/cut')
+    assert main(["untag", str(undo)]) == 1
+    assert "changed by somebody else meanwhile, to Bebop" in capfd.readouterr().err
+    assert genres() == BEFORE | {"old.flac": ("Bebop",)}
+    assert len(undo.read_text().splitlines()) == 1
+    write_genre(music / "old.flac", "Disco")
+    assert main(["untag", str(undo)]) == 0
+    assert genres() == BEFORE
+    undo.write_text("{}\nno json\n[]\n")
+    assert main(["untag", str(undo)]) == 0

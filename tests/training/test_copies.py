@@ -1,0 +1,102 @@
+"""Copies of clips as a resting stem hears them: what is drawn from them is what the stem would give."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.training.augment import NO_AUGMENTATION, Augmentation, ClipStore
+from crnn.training.copies import StemCopies
+from crnn.training.trainer import Trainer
+from tests.training.test_fit import CONFIG, make_clips, training
+
+TWO_NETS = replace(CONFIG, front="choi+won", bottleneck=3, summary=True, summary_channels=True, summary_components=4)
+
+
+def loud_steps(log_mel: Tensor) -> Tensor:
+    """A stem of one channel, which has no more context than a step: (batch, 128, frames) to (batch, 1, steps)."""
+    return log_mel[..., : log_mel.shape[-1] // 12 * 12].unflatten(-1, (-1, 12)).mean(dim=(1, 3)).unsqueeze(1)
+
+
+def copies_of(
+    store: ClipStore, augmentation: Augmentation, n: int = 1, hear: Callable = loud_steps, config: CRNNConfig = TWO_NETS
+) -> StemCopies:
+    torch.manual_seed(0)
+    return StemCopies(hear, config, store, augmentation, n)
+
+
+def test_what_is_drawn_is_what_the_stem_gives_of_a_window() -> None:
+    clips = make_clips(6)
+    store = ClipStore(clips.features)
+    copies = copies_of(store, NO_AUGMENTATION)
+    assert copies.n_steps == 3  # of 40 frames
+    targets = torch.eye(6)
+    for _ in range(5):
+        index = torch.tensor([5, 1, 3])
+        given, drawn = copies.draw(index, targets[index])
+        assert torch.equal(drawn, targets[index])
+        assert given.shape == (3, 1, 2)
+        for row, clip in zip(given, index.tolist(), strict=True):
+            steps = loud_steps(store.log_mel(clip)[None, :, 2:])[0]  # from the middle
+            assert any(torch.allclose(row, steps[:, start : start + 2], atol=0.05) for start in range(2))
+
+
+def test_a_clip_shorter_than_a_window_is_repeated() -> None:
+    store = ClipStore(make_clips(2).features)
+    copies = copies_of(store, NO_AUGMENTATION, config=replace(TWO_NETS, window_frames=60))
+    given, _ = copies.draw(torch.tensor([0]), torch.eye(2)[:1])
+    twice = torch.cat([store.log_mel(0)] * 2, dim=1)[None, :, :60]
+    torch.testing.assert_close(given, loud_steps(twice), atol=0.05, rtol=0)
+
+
+def test_copies_are_changed_each_in_its_own_way_and_mixed() -> None:
+    store = ClipStore(make_clips(6).features)
+    loud = replace(NO_AUGMENTATION, gain_db=6.0, probability=1.0)
+    copies = copies_of(store, loud, n=3)
+    (net,) = copies.copies
+    assert net.shape == (3, 6, 1, 3)
+    assert len(net[:, 0].mean(dim=(1, 2)).unique()) == 3
+    index = torch.arange(6)
+    _, targets = copies_of(store, replace(loud, mixup=1.0)).draw(index, torch.eye(6))
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
+    assert (targets.max(dim=1).values < 1).any()
+    middle = copies.middles(4)
+    assert middle.shape == (2 * 4, 1, 2)
+    torch.testing.assert_close(middle[:4], net[0, :4, :, :2].float())
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_the_nets_are_heard_once_while_they_rest(copies: int) -> None:
+    torch.manual_seed(0)
+    trainer = Trainer(
+        CRNN(TWO_NETS), make_clips(8), training(thaw=0.5, epochs=4, copies=copies), Augmentation(), make_clips(4, 1)
+    )
+    heard: list[int] = []
+    trainer.model.stem.register_forward_hook(lambda *_: heard.append(1))
+    trainer.average.module.stem.register_forward_hook(lambda *_: heard.append(1))
+    counts, stem = [], [value.clone() for value in trainer.model.stem.parameters()]
+    with tqdm(disable=True) as bar:
+        for epoch in range(4):
+            trainer.epoch(bar)
+            trainer.validate()
+            counts.append(len(heard))
+            heard.clear()
+            moved = any(not torch.equal(a, b) for a, b in zip(stem, trainer.model.stem.parameters(), strict=True))
+            assert moved == (epoch >= 2)
+    assert counts == ([1, 0, 3, 3] if copies else [3, 3, 3, 3])  # two batches and the validation clips
+
+
+def test_validation_from_what_was_heard_is_the_same() -> None:
+    torch.manual_seed(0)
+    trainer = Trainer(CRNN(TWO_NETS), make_clips(8), training(thaw=1.0, copies=1), Augmentation(), make_clips(4, 1))
+    with tqdm(disable=True) as bar:
+        trainer.epoch(bar)
+    first = trainer.validate()
+    assert trainer.valid_heard
+    assert (trainer.validate() == first).all()
+    trainer.valid_heard.clear()
+    assert (trainer.validate() == first).all()
