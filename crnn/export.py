@@ -23,7 +23,7 @@ from torch._higher_order_ops import scan
 from torch.export import Dim, ExportedProgram
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE
-from crnn.features import N_FFT, N_MELS, RUMBLE, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
+from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.model import CONTEXT_SECONDS, mean_logits
@@ -37,25 +37,23 @@ FIRST = 32  # of the factors of N_FFT in the fast Fourier transform
 
 
 class HighPass(nn.Module):
-    """The recursive filter RUMBLE, as `scipy.signal.sosfilt` computes it, in matrix products.
+    """A recursive filter in second-order sections, as `scipy.signal.sosfilt` computes it, in matrix products.
 
     In a block of samples it is a product with the response to a single sample; what a block leaves behind, the state
     of the filter, reaches the later ones by doubling (Hillis and Steele 1986, "Data parallel algorithms").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sections: np.ndarray) -> None:
         super().__init__()
-        sections = (len(RUMBLE), 2)
-        n_states = len(RUMBLE) * 2
-        nothing = np.zeros(sections)
+        nothing = np.zeros((len(sections), 2))
         inside, left = [], []  # by sample of the block
         for row in np.eye(BLOCK):
-            output, state = sosfilt(RUMBLE, row, zi=nothing)
+            output, state = sosfilt(sections, row, zi=nothing)
             inside.append(output)
             left.append(state.reshape(-1))
         heard, kept = [], []  # by number of the state
-        for row in np.eye(n_states):
-            output, state = sosfilt(RUMBLE, np.zeros(BLOCK), zi=row.reshape(sections))
+        for row in np.eye(nothing.size):
+            output, state = sosfilt(sections, np.zeros(BLOCK), zi=row.reshape(nothing.shape))
             heard.append(output)
             kept.append(state.reshape(-1))
         for name, rows in (("inside", inside), ("left", left), ("heard", heard)):
@@ -128,7 +126,7 @@ class Graph(nn.Module):
 
     def __init__(self, classifier: GenreClassifier) -> None:
         super().__init__()
-        self.high_pass = HighPass()
+        self.high_pass = HighPass(classifier.front_end.rumble_filter)
         self.mel_power = MelPower(classifier.front_end)
         self.model = deepcopy(classifier.model).float().cpu()
         self.eval().requires_grad_(False)
