@@ -45,21 +45,14 @@ class HighPass(nn.Module):
 
     def __init__(self, sections: np.ndarray) -> None:
         super().__init__()
-        nothing = np.zeros((len(sections), 2))
-        inside, left = [], []  # by sample of the block
-        for row in np.eye(BLOCK):
-            output, state = sosfilt(sections, row, zi=nothing)
-            inside.append(output)
-            left.append(state.reshape(-1))
-        heard, kept = [], []  # by number of the state
-        for row in np.eye(nothing.size):
-            output, state = sosfilt(sections, np.zeros(BLOCK), zi=row.reshape(nothing.shape))
-            heard.append(output)
-            kept.append(state.reshape(-1))
-        for name, rows in (("inside", inside), ("left", left), ("heard", heard)):
-            self.register_buffer(name, torch.from_numpy(np.stack(rows)), persistent=False)
-        powers = [np.linalg.matrix_power(np.stack(kept), 2**n) for n in range(DOUBLINGS)]
-        self.register_buffer("kept", torch.from_numpy(np.stack(powers)), persistent=False)
+        n = 2 * len(sections)
+        inside, left = sosfilt(sections, np.eye(BLOCK), zi=np.zeros((n // 2, BLOCK, 2)))  # by sample of the block
+        states = np.eye(n).reshape(n, n // 2, 2).swapaxes(0, 1)
+        heard, kept = sosfilt(sections, np.zeros((n, BLOCK)), zi=states)  # by number of the state
+        left, kept = (states.swapaxes(0, 1).reshape(-1, n) for states in (left, kept))
+        kept = np.stack([np.linalg.matrix_power(kept, 2**n) for n in range(DOUBLINGS)])
+        for name, values in (("inside", inside), ("left", left), ("heard", heard), ("kept", kept)):
+            self.register_buffer(name, torch.from_numpy(values.copy()), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(channels, samples) to the same shape, float32, as if the first sample had always been there."""
