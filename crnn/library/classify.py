@@ -144,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     hearing = hearing_of(args)
     jobs = args.jobs or n_cores()
     try:
+        check_device(args.device)
         walk = report.walk(named)
         with at_work(hearing, map(File.of, walk), jobs) as (classifier, files):
             if classifier.origin.notice:
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
                     time.sleep(WATCH_SECONDS)
                     walk = report.walk(named)
                     work(output, report, filter(is_settled, map(File.of, walk)), jobs)
-    except TableError as error:
+    except (TableError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
     except BrokenPipeError:
@@ -209,6 +210,16 @@ def typed(args: argparse.Namespace) -> list[str]:
     return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
 
 
+def check_device(name: str | None) -> None:
+    """Raises ArgumentTypeError if PyTorch does not have it here; that is known after the options are read."""
+    import torch  # noqa: PLC0415
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"There is no device {name} here: try cpu.") from error
+
+
 def n_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -244,7 +255,7 @@ class Output:
         self.hearing, self.classifier = hearing, classifier
         self.table: Table | None = None
         self._out, self._as_json = args.out, args.json
-        self._seen: set[tuple] = set()  # without a table, so that nothing is heard twice while it is watched
+        self._seen: set[tuple] = set()  # what the table does not tell: all without one, else what failed in this run
 
     def __enter__(self) -> "Output":
         from crnn.library.table import Columns, open_table  # noqa: PLC0415
@@ -261,7 +272,7 @@ class Output:
 
     def has(self, file: "File") -> bool:
         """Whether it is there already."""
-        if self.table is None:
+        if self.table is None or file in self._seen:
             return file in self._seen
         from crnn.audio import AudioError  # noqa: PLC0415
 
@@ -269,10 +280,11 @@ class Output:
 
     def write(self, file: "File", answer: "Prediction | ValueError") -> None:
         """Write it."""
+        if self.table is None or isinstance(answer, ValueError):
+            self._seen.add(file)
         if self.table is not None:
             self.table.write(self.hearing.row(file, answer, self.classifier))
             return
-        self._seen.add(file)
         if isinstance(answer, ValueError):
             return
         if self._as_json:
@@ -294,6 +306,7 @@ class Report:
         self._counts: Counter[str] = Counter()
         self._since = time.monotonic()
         self._named: list[Path] = []
+        self._is_watching = False
 
     def walk(self, named: list[Path]) -> "Walk":
         """The songs at these paths."""
@@ -307,7 +320,7 @@ class Report:
         """Those that are not there already."""
         for file in files:
             if output.has(file):
-                self._counts["before"] += 1
+                self._counts["before"] += not self._is_watching
             else:
                 yield file
 
@@ -315,7 +328,7 @@ class Report:
         """The progress, if it would not stand between answers."""
         from tqdm import tqdm  # noqa: PLC0415
 
-        is_in_the_way = self._args.quiet or (self._args.out is None and sys.stdout.isatty())
+        is_in_the_way = self._args.quiet or self._is_watching or (self._args.out is None and sys.stdout.isatty())
         bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
         if not bar.disable:  # how many there are is found out meanwhile
             Thread(target=partial(self._count, bar), name="counting", daemon=True).start()
@@ -338,7 +351,8 @@ class Report:
         bar.update()
 
     def walked(self, walk: "Walk") -> None:
-        """What was in the folders beside songs."""
+        """What was in the folders beside songs; from now on they are watched, if at all."""
+        self._is_watching = True
         for problem in walk.problems:
             self._counts["failed folders"] += 1
             complain(problem)

@@ -7,7 +7,6 @@ ICASSP 2017, arXiv:1609.04243. The weights are those of keunwoochoi/music-auto_t
 from math import prod
 from pathlib import Path
 
-import h5py
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,6 +69,8 @@ class ChoiStem(PublishedStem):
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         """Fill in what the HDF5 file of Keras has."""
+        import h5py  # noqa: PLC0415 (a tenth of a second that answers do without)
+
         norms = {}
         with h5py.File(path) as file:
 

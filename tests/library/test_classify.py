@@ -181,15 +181,20 @@ def test_a_table_that_cannot_be_had_is_status_2(
 ) -> None:
     assert main([str(music), "--out", str(tmp_path / "genres.xlsx")]) == 2
     assert capfd.readouterr().err.endswith("which says what is written.\n")
+    assert main([str(music), "--device", "abacus"]) == 2
+    assert capfd.readouterr().err == "genre-crnn: There is no device abacus here: try cpu.\n"
     assert main([str(music), "--out", str(music / "a.wav" / "genres.csv")]) == 2
     assert "cannot be read or written" in capfd.readouterr().err
 
 
 def test_watching_hears_what_comes_and_what_changes(
-    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Three looks; a file that is still being written waits for the next one."""
-    (music / "bad.mp3").unlink()
+    """Three looks; a file that is still being written waits for the next one, a bad one is told once."""
     looks = []
 
     def sleep(seconds: float) -> None:
@@ -204,7 +209,12 @@ def test_watching_hears_what_comes_and_what_changes(
     monkeypatch.setattr(classify, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic))
     out = tmp_path / "genres.csv"
     assert main([str(music), "--out", str(out), "--watch"]) == 130
-    assert looks == [["a.wav", "b.wav", "c.wav"]] * 2 + [["a.wav", "b.wav", "c.wav", "new.wav"]]
+    before = ["a.wav", "b.wav", "bad.mp3", "c.wav"]
+    assert looks == [before, before, [*before, "new.wav"]]
+    said = capfd.readouterr().err
+    assert said.count("bad.mp3 is a document") == 1
+    assert "4 songs heard" in said
+    assert "1 failed: " in said
 
 
 def test_a_killed_command_goes_on_where_it_was(model: Path, music: Path, tmp_path: Path) -> None:
