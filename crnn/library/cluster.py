@@ -43,6 +43,9 @@ def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
     if args.out is None:
         complain("--ray needs --out, a folder or the address of one in an object store.")
         return 2
+    if args.watch or args.json:
+        complain("--ray hears what is there now and writes parquet: leave out --watch and --json.")
+        return 2
     try:
         return hear(args, songs, hearing)
     except CheckpointError:

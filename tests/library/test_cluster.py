@@ -114,6 +114,8 @@ def test_without_ray_or_without_a_folder_a_sentence_says_so(
 ) -> None:
     assert command.main([str(tmp_path), "--ray"]) == 2
     assert "--out" in capsys.readouterr().err
+    assert command.main([str(tmp_path), "--ray", "--watch", "--out", str(tmp_path)]) == 2
+    assert "--watch" in capsys.readouterr().err
     assert command.main(["s4://nowhere", "--ray", "--model", "crnn-scratch", "--out", str(tmp_path)]) == 2
     assert "s4" in capsys.readouterr().err
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
