@@ -1,5 +1,5 @@
-# `make app` opens the page, `make test` runs every check, `make screenshots` takes pictures of the page; each prepares
-# .venv first where it is missing or out of date.
+# `make app` opens the page, `make test` runs every check, `make torture` breaks sound files by the thousand and tries them,
+# `make screenshots` takes pictures of the page; each prepares .venv first where it is missing or out of date.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: app test screenshots format clean
+.PHONY: app test torture screenshots format clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py --open $(ARGS)
@@ -16,6 +16,9 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+torture: $(VENV)/.dev
+	$(BIN)/python benchmarks/torture/run.py $(ARGS)
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python benchmarks/screenshots.py

@@ -1,8 +1,9 @@
 """How long a song takes to its answer: `python benchmarks/latency.py [SONG] [--model M] [--runs N]`.
 
 Without a song, 30 seconds and 4 minutes of an example as stereo mp3 of 192 kbit/s. Beside it, in the same runs, what
-decoding alone takes, and what a common peer does: the forward pass of DistilHuBERT, which the audio course of Hugging
-Face fine-tunes on GTZAN, on as much sound (`pip install transformers`; its weights are random, which costs the same).
+it takes where a process of its own decodes, as on the page; what decoding alone takes; and what a common peer does: the
+forward pass of DistilHuBERT, which the audio course of Hugging Face fine-tunes on GTZAN, on as much sound
+(`pip install transformers`; its weights are random, which costs the same).
 Medians over the runs, after one warm-up, in milliseconds.
 """
 
@@ -12,9 +13,10 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -24,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn import GenreClassifier  # noqa: E402
-from crnn.audio import open_audio  # noqa: E402
+from crnn.audio import Opener, open_audio  # noqa: E402
+from crnn.decoding import Decoders  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.web.view import song_view  # noqa: E402
 
@@ -54,6 +57,14 @@ def stereo_mp3(seconds: int) -> bytes:
     return file.getvalue()
 
 
+def songs(folder: Path) -> Iterator[Path]:
+    """Files of LENGTHS_SECONDS."""
+    for seconds in LENGTHS_SECONDS:
+        path = folder / f"{seconds}.mp3"
+        path.write_bytes(stereo_mp3(seconds))
+        yield path
+
+
 def decode(song: bytes) -> None:
     """Decode and do nothing, as PyAV's documentation shows it."""
     with av.open(io.BytesIO(song)) as container:
@@ -67,14 +78,18 @@ def sound_of(song: bytes) -> list[np.ndarray]:
         return list(sound.blocks())
 
 
-def measure(classifier: GenreClassifier, song: bytes) -> dict[str, float]:
-    """Milliseconds of each step from the file to the page."""
+def measure(classifier: GenreClassifier, elsewhere: Opener, path: Path) -> dict[str, float]:
+    """Milliseconds of each step from the file to the page, where a process of its own decodes (`elsewhere`)."""
+    song = path.read_bytes()
     alone, _ = timed(lambda: decode(song))
     decoded, blocks = timed(lambda: sound_of(song))
     spectrogram, log_mel = timed(lambda: classifier.front_end.of_blocks(blocks))
     with torch.inference_mode():
         network, _ = timed(lambda: classifier.model.window_logits(without_silence(log_mel)))
-    answer, prediction = timed(lambda: classifier.predict(song))
+    answer, prediction = timed(lambda: classifier.predict(path))
+    classifier.opener = elsewhere
+    on_the_page, _ = timed(lambda: classifier.predict(path))
+    classifier.opener = open_audio
     drawing, _ = timed(lambda: json.dumps(song_view("song", prediction)))
     return {
         "decoding alone": alone,
@@ -82,6 +97,7 @@ def measure(classifier: GenreClassifier, song: bytes) -> dict[str, float]:
         "log-mel": spectrogram,
         "network": network,
         "song to answer": answer,
+        "song to answer on the page": on_the_page,
         "data of the page's drawing": drawing,
     }
 
@@ -107,14 +123,15 @@ def main() -> None:
     args = parser.parse_args()
     classifier = GenreClassifier.from_pretrained(args.model)
     print(f"{classifier.origin.name}, {torch.get_num_threads()} threads")
-    for song in [args.song.read_bytes()] if args.song else map(stereo_mp3, LENGTHS_SECONDS):
-        first = measure(classifier, song)
-        runs = [measure(classifier, song) for _ in range(args.runs)]
-        medians = {step: statistics.median(run[step] for run in runs) for step in first}
-        print(f"\n{classifier.predict(song).duration_seconds:.1f} s")
-        for step, milliseconds in medians.items():
-            share = f"{milliseconds / medians['decoding alone']:5.2f} times" if step == "song to answer" else ""
-            print(f"{step:27} {milliseconds:7.1f} ms  {share}")
+    with TemporaryDirectory() as folder, Decoders() as decoders:
+        for song in [args.song] if args.song else songs(Path(folder)):
+            first = measure(classifier, decoders.open_audio, song)
+            runs = [measure(classifier, decoders.open_audio, song) for _ in range(args.runs)]
+            medians = {step: statistics.median(run[step] for run in runs) for step in first}
+            print(f"\n{classifier.predict(song).duration_seconds:.1f} s")
+            for step, milliseconds in medians.items():
+                share = f"{milliseconds / medians['decoding alone']:5.2f} times" if step == "song to answer" else ""
+                print(f"{step:27} {milliseconds:7.1f} ms  {share}")
     milliseconds = peer(args.runs)
     said = "not measured: pip install transformers" if milliseconds is None else f"{milliseconds:7.1f} ms"
     print(f"\nDistilHuBERT, {PEER_SECONDS} s{'':10} {said}")

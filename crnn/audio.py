@@ -51,6 +51,12 @@ _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
+# As much is decoded of a file as one with this many bytes for a second may hold, yet half an hour of any and no more
+# than three hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+_FEWEST_BYTES_A_SECOND = 2_000
+_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 10_800.0
+_SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
+_PACKET_SECONDS = 0.02
 _SHARE_THAT_MAY_MISS = 0.02
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
@@ -130,7 +136,8 @@ def open_audio(
     by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and damaged
     packets, which are skipped, count as missing. If more than 2 % are missing (and of seconds, half a one),
     `Sound.notices` says so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without
-    that header, live recordings), so that what they hold is used.
+    that header, live recordings), so that what they hold is used. Of a file that decodes to more than three
+    hours, or to an unlikely length for its size, the beginning is heard, and a notice says so.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -218,6 +225,8 @@ class Sound:
         self._began_seconds = 0.0  # where decoding did, which is before `start_seconds`
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
         self._n_packets = self._n_damaged = 0
+        self._allowed_seconds = min(max(_LEAST_SECONDS, _size(file) / _FEWEST_BYTES_A_SECOND), _MOST_SECONDS)
+        self._is_left = False  # before its end
         self._byte_share = _byte_share(file)
         self._is_cut = self._byte_share < 1 or _is_cut_ogg(file)
         self._container = _open_container(file, is_fast=passages is not None)
@@ -257,7 +266,9 @@ class Sound:
         if len(tracks) == 1:
             return tracks[0]
         indices = [track.index for track in tracks]
-        index = _first_that_sounds(self._container, tracks)
+        allowed_seconds = self._allowed_seconds
+        index = self._first_that_sounds(tracks)
+        self._allowed_seconds = allowed_seconds
         self._reopen()
         tracks = self._container.streams.audio
         chosen = self._container.streams[indices[0] if index is None else index]
@@ -275,6 +286,31 @@ class Sound:
                 ),
             )
         return chosen
+
+    def _first_that_sounds(self, tracks: list[av.AudioStream]) -> int | None:
+        """The index of the first of `tracks` that sounds within `_SECONDS_TO_SOUND`; None if none does."""
+        indices = [track.index for track in tracks]
+        sounding = set()
+        try:
+            for packet in _packets(self._container, tracks):
+                index = packet.stream.index
+                if packet.pts is not None and packet.pts * packet.time_base > _SECONDS_TO_SOUND:
+                    break
+                if self._allowed_seconds < 0:
+                    break
+                if index in sounding:
+                    continue
+                try:
+                    frames = self._decode(packet)
+                except av.FFmpegError:
+                    continue
+                if any(_peak(frame) > _SOUNDING for frame in frames):
+                    sounding.add(index)
+                    if index == indices[0]:
+                        break
+        except av.FFmpegError:  # what follows is heard, or not, when it is decoded
+            pass
+        return next((index for index in indices if index in sounding), None)
 
     def _reopen(self) -> None:
         self._container.close()
@@ -313,6 +349,16 @@ class Sound:
                 self._check_length(self._began_seconds + n_samples / self.sample_rate)
 
     def _check_length(self, seconds: float) -> None:
+        if self._is_left:
+            if seconds - self._start_seconds < MIN_SECONDS:
+                raise _Fault("{name} takes too long to decode: save it as flac or mp3 first.")
+            time = f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
+            self.notices += (
+                Notice(
+                    "Only its first {time} minutes are heard: of a file like this, no more is decoded.", {"time": time}
+                ),
+            )
+            return
         promised_seconds = _promised_seconds(self._container, self._stream)
         share = min(self._byte_share, 1 - self._n_damaged / max(1, self._n_packets))
         if _is_too_short(seconds, promised_seconds):
@@ -406,16 +452,31 @@ class Sound:
                 return
             if packet is None:
                 return
+            if self._allowed_seconds < 0:
+                self._is_left = True
+                return
             self._n_packets += 1
             try:
-                frames = packet.decode()
-            except av.FFmpegError:  # costs some milliseconds
+                frames = self._decode(packet)
+            except av.FFmpegError:
                 self._n_damaged += 1
                 continue
             for frame in frames:
                 if takes_any_float:
                     _mend_frame(frame)
                 yield frame
+
+    def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
+        """The frames of a packet, which use up what is allowed."""
+        spent_seconds = 0.0
+        try:
+            frames = packet.decode()
+            for frame in frames:
+                n_samples = frame.samples * frame.layout.nb_channels
+                spent_seconds += max(frame.samples / max(frame.sample_rate, 1), n_samples / _SAMPLES_A_SECOND)
+            return frames
+        finally:
+            self._allowed_seconds -= max(spent_seconds, _PACKET_SECONDS)
 
 
 class _Kind(NamedTuple):
@@ -500,11 +561,28 @@ def _open_path(path: Path) -> BinaryIO:
         ) from error
 
 
+class _Source:
+    """A file as FFmpeg reads it: without its name, and places that are none are told rather than raised.
+
+    PyAV would print what is raised there.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where it is then, or a negative number."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
 def _open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
     options = _CONTAINER_OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
     try:
-        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
+        return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:  # a format outside the whitelist
             fault = _Fault(
@@ -559,30 +637,6 @@ def _packets(container: InputContainer, tracks: list[av.AudioStream]) -> Iterato
         yield from container.demux(*tracks)
     except IndexError:  # PyAV ends so where a file's other tracks showed up late
         return
-
-
-def _first_that_sounds(container: InputContainer, tracks: list[av.AudioStream]) -> int | None:
-    """The index of the first of `tracks` that sounds within `_SECONDS_TO_SOUND`; None if none does."""
-    indices = [track.index for track in tracks]
-    sounding = set()
-    try:
-        for packet in _packets(container, tracks):
-            index = packet.stream.index
-            if packet.pts is not None and packet.pts * packet.time_base > _SECONDS_TO_SOUND:
-                break
-            if index in sounding:
-                continue
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            if any(_peak(frame) > _SOUNDING for frame in frames):
-                sounding.add(index)
-                if index == indices[0]:
-                    break
-    except av.FFmpegError:  # what follows is heard, or not, when it is decoded
-        pass
-    return next((index for index in indices if index in sounding), None)
 
 
 def _peak(frame: av.AudioFrame) -> float:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -318,19 +318,26 @@ def read_weights(path: Path, config: CRNNConfig) -> dict[str, Tensor]:
             raise ValueError("its header is too long")
     with torch.device("meta"):  # shapes without memory
         expected = CRNN(config).state_dict()
+    with safe_open(path, "pt") as file:  # nor is any spent before they are known to be the same
+        if set(file.keys()) != expected.keys() or any(
+            file.get_slice(name).get_shape() != list(tensor.shape) for name, tensor in expected.items()
+        ):
+            raise ValueError("its tensors are not those of the configuration")
     weights, stored_in = load_file(path), front_of(config.front).stored_in
     if {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} != {
         name: (tensor.shape, stored_in if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in expected.items()
     }:
         raise ValueError("its tensors are not those of the configuration")
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise ValueError("its weights are no numbers")
     return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, 0 where there is none to be had; reading it says why."""
+def size_of(path: Path) -> int | None:
+    """Bytes of a file, 0 where there is none to be had, which reading it says, and None for a pipe or a device."""
     try:
-        return path.stat().st_size
+        return path.stat().st_size if path.is_file() or path.is_dir() or not path.exists() else None
     except OSError:
         return 0
 

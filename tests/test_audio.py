@@ -18,6 +18,7 @@ import pytest
 import soundfile as sf
 from av.stream import Disposition
 
+from benchmarks.torture.corpus import tiny_opus_packets
 from crnn import foreign
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
 
@@ -460,6 +461,20 @@ def test_memory_follows_the_blocks_and_not_the_file():
     assert peak_bytes < 8 * 2 * 2**16 * 4
     assert waveform.shape[1] == 10 * SAMPLE_RATE
     assert peak_of_ten_seconds < 4 * waveform.nbytes
+
+
+def test_a_small_file_of_hours_is_heard_for_half_an_hour():
+    file = write(np.zeros(3 * 3_600 * 4_000, np.int16), 4_000, "FLAC")
+    assert len(file) < 1_800_000
+    waveform, notices = heard(file, sample_rate=4_000)
+    assert 0 <= waveform.shape[1] / 4_000 - 1_800 < 10
+    assert notices == ["Only its first 30:00 minutes are heard: of a file like this, no more is decoded."]
+
+
+def test_samples_of_countless_packets_are_not_all_waited_for():
+    waveform, notices = heard(tiny_opus_packets(200_000))  # of 2.5 ms
+    assert 90_000 <= waveform.shape[1] / SAMPLE_RATE / 0.0025 < 91_000
+    assert "are heard: of a file like this, no more is decoded." in notices[0]
 
 
 def test_blocks_are_large_and_alike():

@@ -1,6 +1,7 @@
 """Checkpoints: exact round trips, refusals that a person understands, and the Hub in its good and bad hours."""
 
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -203,6 +204,49 @@ def put_nan(folder: Path) -> None:
     save_file(weights, folder / WEIGHTS_FILE)
 
 
+def put_infinity_where_it_is_not_heard(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["members.0.recurrent.gru.bias_ih_l0"][0] = torch.inf
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def rename_tensor(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["../../stem.mean"] = weights.pop("stem.mean")
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def header(folder: Path, tensors: dict, n_bytes: int) -> None:
+    content = json.dumps(tensors).encode()
+    (folder / WEIGHTS_FILE).write_bytes(len(content).to_bytes(8, "little") + content + bytes(n_bytes))
+
+
+def have_many_tensors(folder: Path) -> None:
+    header(folder, {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(15_000)}, 0)
+
+
+def have_huge_empty_tensors(folder: Path) -> None:
+    header(folder, {"stem.mean": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}, 0)
+
+
+def overflow(folder: Path) -> None:
+    header(folder, {"stem.mean": {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 0]}}, 0)
+
+
+def overlap(folder: Path) -> None:
+    tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    header(folder, {"stem.mean": tensor, "stem.std": tensor}, 8)
+
+
+def nest_deeply(folder: Path) -> None:
+    content = b'{"a":' + b"[" * 400_000 + b"]" * 400_000 + b"}"
+    (folder / WEIGHTS_FILE).write_bytes(len(content).to_bytes(8, "little") + content)
+
+
+def store_in_odd_numbers(folder: Path) -> None:
+    header(folder, {"stem.mean": {"dtype": "F8_E8M0", "shape": [16], "data_offsets": [0, 16]}}, 16)
+
+
 def make_directory(folder: Path) -> None:
     (folder / WEIGHTS_FILE).unlink()
     (folder / WEIGHTS_FILE).mkdir()
@@ -220,6 +264,14 @@ def make_directory(folder: Path) -> None:
         lengthen_header,
         claim_much,
         put_nan,
+        put_infinity_where_it_is_not_heard,
+        rename_tensor,
+        have_many_tensors,
+        have_huge_empty_tensors,
+        overflow,
+        overlap,
+        nest_deeply,
+        store_in_odd_numbers,
         make_directory,
     ],
     ids=lambda f: f.__name__,
@@ -308,6 +360,7 @@ def test_a_contradictory_configuration_is_refused(folder: Path, values: dict, wo
         {"channels": [4] * 30_000, "mel_pools": [1] * 30_000, "time_pools": [1] * 30_000},
         {"mel_pools": [10**4_000] * 20},
         {"recurrent_size": 10**9},
+        {"window_frames": 3, "time_pools": [1, 1]},
         {"window_frames": 10**12},
         {"temperature": 10**4_000},
         {"temperature": 1e-300},
@@ -341,6 +394,26 @@ def test_no_model_is_built_that_its_file_does_not_hold(folder: Path, monkeypatch
     edit(folder, members=16, recurrent_size=512)
     monkeypatch.setattr(torch.nn.init, "uniform_", lambda tensor, *_, **__: tensor.is_meta or pytest.fail("built"))
     assert "does not fit" in refusal(folder)
+
+
+@pytest.mark.parametrize("damage", [have_many_tensors, reshape, drop_tensor, add_tensor], ids=lambda f: f.__name__)
+def test_no_tensor_is_read_that_is_not_one_of_the_model(
+    folder: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(folder)
+    monkeypatch.setattr(checkpoint, "load_file", lambda _: pytest.fail("read"))
+    assert "does not fit" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_what_is_no_file_is_not_waited_for(folder: Path, name: str, target: str) -> None:
+    (folder / name).unlink()
+    if target == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(target)
+    assert f"The {name} of {folder} is larger than" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])

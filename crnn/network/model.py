@@ -35,6 +35,7 @@ MOST_CHARACTERS = 64  # of a genre's name
 UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
+MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
 
 
@@ -95,16 +96,23 @@ class CRNNConfig:
             raise ValueError(f"the name of a genre is a line of 1 to {MOST_CHARACTERS} characters")
 
     def _check_cost(self) -> None:
-        """The memory and the time that the front and the recurrent layers take."""
+        """The time that a window takes, and the memory of the weights, which are used once for a step or a window."""
         cost = front_of(self.front).cost(self)
         if self.window_frames < self.min_frames:
             raise ValueError(f"{self.window_frames} window_frames are fewer than the {self.min_frames} of one step")
+        if self.hop_frames < 1:
+            raise ValueError(f"{self.window_frames} window_frames are too few to overlap")
         gates = 2 * RECURRENT[self.recurrent].gates  # of a unit, in both directions
         steps = int(self.window_frames / self.step_frames)
-        recurrent = gates * self.recurrent_size * (cost.features + self.recurrent_size) * steps
-        multiply_adds = cost.shared + self.members * (cost.member + recurrent)
+        recurrent = gates * self.recurrent_size * (cost.features + self.recurrent_size)
+        summary = 2 * cost.features * 2 * self.recurrent_size if self.summary else 0
+        classified = cost.features if self.recurrent == "none" else 2 * self.recurrent_size
+        classifier = len(self.genres) * (2 * classified + 2 * self.recurrent_size)
+        multiply_adds = cost.shared + self.members * (cost.member + recurrent * steps + summary + classifier)
         if multiply_adds > MOST_MULTIPLY_ADDS * self.window_frames:
             raise ValueError("its channels, pools, recurrent_size and members make it too slow")
+        if self.members * (recurrent + summary + classifier) > MOST_WEIGHTS:
+            raise ValueError("its recurrent_size, summary, genres and members make it too large")
 
     @property
     def hop_frames(self) -> int:

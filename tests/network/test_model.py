@@ -390,6 +390,9 @@ def test_contradictory_configuration_is_refused(change: dict, message: str) -> N
         replace(CONFIG, **change)
 
 
+WIDE = {"summary": True, "recurrent": "none", "recurrent_size": 512, "members": 4}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -409,6 +412,7 @@ def test_contradictory_configuration_is_refused(change: dict, message: str) -> N
         ({"genres": ("a", "\ud800")}, "name of a genre"),
         ({"genres": ("a", " ")}, "name of a genre"),
         ({"channels": (1_024, 1), "window_frames": 1_000}, "too large"),
+        ({"channels": (64,), "mel_pools": (1,), "time_pools": (2,), **WIDE}, "too large"),
         ({"channels": (128, 128), "mel_pools": (1, 1), "time_pools": (1, 1)}, "too slow"),
         ({"channels": (16, 1_024), "mel_pools": (1, 1), "time_pools": (1, 1), "recurrent_size": 512}, "too"),
     ],

@@ -12,12 +12,17 @@ from crnn import foreign, plots
 from crnn.web import about, handlers
 
 ROOT = Path(app.__file__).parent
-SPEAKING = ("say", "hint", "text", "_Fault", "Notice")  # the functions that take a text
+SPEAKING = ("say", "hint", "text", "_Fault", "AudioError", "Notice")  # the functions that take a text
 
 
 def texts():
     """The fixed texts that the sources show where they stand."""
-    for path in (ROOT / "app.py", ROOT / "crnn" / "audio.py", *(ROOT / "crnn" / "web").glob("*.py")):
+    for path in (
+        ROOT / "app.py",
+        ROOT / "crnn" / "audio.py",
+        ROOT / "crnn" / "decoding.py",
+        *(ROOT / "crnn" / "web").glob("*.py"),
+    ):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             name = isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None))
             if name in SPEAKING and node.args and isinstance(node.args[0], ast.Constant):

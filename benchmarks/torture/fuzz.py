@@ -1,0 +1,48 @@
+"""Coverage-guided fuzzing of `load_audio`: `python benchmarks/torture/fuzz.py [FOLDER] [LIBFUZZER OPTION...]`.
+
+It needs `pip install atheris` (Linux, CPython 3.10 to 3.12). The coverage is that of the Python code, which reads
+headers itself; FFmpeg's is not seen, so its code is reached by the seeds: the beginnings of files of every kind, which
+are written into FOLDER, where what is new is kept. `-max_total_time=60` ends it after a minute. Whatever is no
+AudioError, or takes longer than `-timeout` or more memory than `-rss_limit_mb`, fails, and is written where it runs.
+"""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # the project is not installed as a package
+
+with atheris.instrument_imports(include=["crnn"]):
+    from crnn.audio import AudioError, load_audio
+
+from benchmarks.torture.corpus import KINDS, PLAYLISTS, whole  # noqa: E402
+
+FOLDER = ROOT / ".fuzz"
+MOST_BYTES = 65_536
+LIMITS = [f"-max_len={MOST_BYTES}", "-timeout=30", "-rss_limit_mb=1000", "-malloc_limit_mb=1000"]
+
+
+def hear(content: bytes) -> None:
+    """What must not fail."""
+    with suppress(AudioError):
+        load_audio(content)
+
+
+def main() -> None:
+    """Write the seeds and go on until something fails or the time is over."""
+    folder, *options = sys.argv[1:] or [str(FOLDER)]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    seeds = {kind: whole(kind)[:MOST_BYTES] for kind in KINDS} | {
+        name: text.encode() for name, text in PLAYLISTS.items()
+    }
+    for name, content in seeds.items():
+        Path(folder, f"seed {name}").write_bytes(content)
+    atheris.Setup([sys.argv[0], folder, *LIMITS, *options], hear)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
