@@ -1,6 +1,7 @@
 """Train and measure: `python train.py` reproduces the bundled model.
 
-`evaluate` and `cross-validate` measure, `compare` sets runs side by side, `push` publishes; `--help` lists the options.
+`evaluate` and `cross-validate` measure, `compare` sets runs side by side, `push` publishes, `export` writes a model for
+other programs; `--help` lists the options.
 """
 
 import argparse
@@ -74,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_compare(args)
         elif args.command == "push":
             run_push(args)
+        elif args.command == "export":
+            run_export(args)
         else:
             with silent(not is_first()):
                 run_train(args, argv)
@@ -371,6 +374,22 @@ def run_push(args: argparse.Namespace) -> None:
     else:
         commit = push(upload, args.message, args.private, args.revision)
         print(f"{HUB_ADDRESS}{args.repo} has the model: --model {args.repo}@{commit} uses exactly this one.")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Write a model for programs that have neither this code nor, with ONNX, PyTorch."""
+    if args.onnx and not find_spec("onnxscript"):
+        raise TrainingError("--onnx needs packages that are not installed: pip install onnx onnxscript.")
+    from crnn.export import export  # noqa: PLC0415 (which imports what no other command needs)
+    from crnn.inference import GenreClassifier  # noqa: PLC0415
+
+    classifier = GenreClassifier.from_pretrained(args.model)
+    try:
+        export(classifier, args.onnx, args.pt2)
+    except OSError as error:
+        raise TrainingError(f"{error.filename} cannot be written ({error.strerror}).") from error
+    for path in filter(None, (args.onnx, args.pt2)):
+        print(f"{path} has {classifier.origin.name}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -107,8 +107,12 @@ class LogMel(nn.Module):
                 rest = rest[:, n_frames * self.hop_length :]
 
     def _mel_db(self, samples: np.ndarray) -> Tensor:
-        power = self.mel(torch.from_numpy(samples.astype(np.float32))).mean(dim=0)
-        return 10.0 * torch.log10(power.clamp_min(torch.finfo(power.dtype).tiny))
+        return to_db(self.mel(torch.from_numpy(samples.astype(np.float32))).mean(dim=0))
+
+
+def to_db(power: Tensor) -> Tensor:
+    """Power in decibels; none at all is about -379 dB."""
+    return 10.0 * torch.log10(power.clamp_min(torch.finfo(power.dtype).tiny))
 
 
 def _distinct(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -126,14 +130,14 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     least: no knock, click or pop moves it, nor does gain. What is louder is cut off. A log-mel that stands on its level
     already stays as it is, if none of it was silent. Frames up to `silence_db` are silent; where all are, it is -80.
     """
-    loudest = _loudest_cells(decibels)
-    loudest = loudest[loudest > silence_db].sort(descending=True).values
-    if not len(loudest):
-        return torch.full_like(decibels, FLOOR_DB)
+    loudest = _loudest_cells(decibels).sort(descending=True).values
     brief = n_frames_of(BRIEF_SECONDS)
-    loudest = loudest[loudest > loudest[min(brief, len(loudest) // 10)] - SOUNDING_DB]
-    exceeded = min(max(brief, len(loudest) // 20), len(loudest) // 10)
-    return (decibels - (loudest[exceeded] + HEADROOM_DB)).clamp_(FLOOR_DB, 0.0)
+    n_loud = (loudest > silence_db).sum()
+    knocked = loudest.index_select(0, (n_loud // 10).clamp(max=brief))
+    n_sounding = ((loudest > silence_db) & (loudest > knocked - SOUNDING_DB)).sum()
+    exceeded = torch.minimum((n_sounding // 20).clamp(min=brief), n_sounding // 10)
+    level = torch.where(n_loud > 0, loudest.index_select(0, exceeded) + HEADROOM_DB, torch.inf)
+    return (decibels - level).clamp_(FLOOR_DB, 0.0)
 
 
 def sounding_frames(log_mel: Tensor) -> Tensor:
@@ -144,7 +148,9 @@ def sounding_frames(log_mel: Tensor) -> Tensor:
     """
     sounds = _loudest_cells(log_mel) > -SOUNDING_DB
     half_a_gap = n_frames_of(GAP_SECONDS) // 2
-    return F.max_pool1d(sounds[None].float(), 2 * half_a_gap + 1, stride=1, padding=half_a_gap)[0] > 0
+    return (
+        F.max_pool2d(sounds[None, None].float(), (1, 2 * half_a_gap + 1), stride=1, padding=(0, half_a_gap))[0, 0] > 0
+    )
 
 
 def without_silence(log_mel: Tensor) -> Tensor:

@@ -37,9 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
-        type=Path,
         metavar="FILE",
         help="a table, csv, jsonl or parquet by its ending; the same command goes on with it where it was",
+    )
+    output.add_argument(
+        "--ray",
+        nargs="?",
+        const="here",
+        metavar="ADDRESS",
+        help="hear on a Ray cluster (default: one of this machine); SONG and --out, a folder, may be addresses such as "
+        "s3://bucket/music (pip install 'genre-crnn[ray]')",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object a line")
     output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
@@ -126,6 +133,11 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.table import TableError, unwritable  # noqa: PLC0415
 
+    if args.ray:
+        from crnn.library import cluster  # noqa: PLC0415 (an optional package)
+
+        return cluster.run(args, typed(args), hearing_of(args))
+    args.out = None if args.out is None else Path(args.out)
     named = named_songs(args)
     report = Report(args)
     hearing = hearing_of(args)
@@ -189,7 +201,12 @@ def passages_of(args: argparse.Namespace) -> "Passages | None":
 
 def named_songs(args: argparse.Namespace) -> list[Path]:
     """The files and folders that are named."""
-    return [path for song in args.songs for path in (listed(args.null) if song == STANDARD_INPUT else [Path(song)])]
+    return [Path(name) for name in typed(args)]
+
+
+def typed(args: argparse.Namespace) -> list[str]:
+    """The same as it was typed or listed; with `--ray`, addresses too."""
+    return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
 
 
 def check_device(name: str | None) -> None:
@@ -205,11 +222,11 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def listed(by_null: bool) -> list[Path]:
+def listed(by_null: bool) -> list[str]:
     """The paths on standard input."""
     between = b"\0" if by_null else b"\n"
     names = (name if by_null else name.removesuffix(b"\r") for name in sys.stdin.buffer.read().split(between))
-    return [Path(os.fsdecode(name)) for name in names if name]
+    return [os.fsdecode(name) for name in names if name]
 
 
 def is_settled(file: "File") -> bool:

@@ -88,7 +88,7 @@ class Table(ABC):
 
     def has(self, row: dict) -> bool:
         """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
-        return _key(row) in self._answered
+        return key_of(row) in self._answered
 
     def write(self, row: dict) -> None:
         """Add a row, in place of an earlier one of the same path."""
@@ -98,16 +98,16 @@ class Table(ABC):
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
         if not self._is_done:
-            last = {_digest(row["path"]): number for number, row in enumerate(self._rows())}
+            last = {digest(row["path"]): number for number, row in enumerate(self._rows())}
             kept = set(last.values())
             self._replace(row for number, row in enumerate(self._rows()) if number in kept)
 
     def _note(self, row: dict) -> None:
-        path = _digest(row["path"])
+        path = digest(row["path"])
         self._is_done = self._is_done and path not in self._paths
         self._paths.add(path)
         if not row["error"]:
-            self._answered.add(_key(row))
+            self._answered.add(key_of(row))
 
     def _other_columns(self) -> TableError:
         return TableError(
@@ -204,7 +204,7 @@ class JsonTable(LinesTable):
             for number, line in enumerate(file, start=1):
                 try:
                     row = json.loads(line)
-                    _key(row), row["error"]
+                    key_of(row), row["error"]
                 except (ValueError, LookupError, TypeError) as error:
                     raise TableError(
                         f"Line {number} of {self.path} is not one of this program: give another --out."
@@ -254,7 +254,7 @@ class ParquetTable(Table):
         _lock(self._lock, path)
         self._waiting: list[dict] = []
         self._since = time.monotonic()
-        self._schema = _schema(columns)
+        self._schema = schema_of(columns)
         super().__init__(path, columns)
 
     def close(self) -> None:
@@ -267,7 +267,7 @@ class ParquetTable(Table):
             os.close(self._lock)
 
     def _append(self, row: dict) -> None:
-        self._waiting.append(_parquet_cells(self.columns.flat(row)))
+        self._waiting.append(parquet_cells(self.columns.flat(row)))
         if len(self._waiting) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
             self._write_part()
 
@@ -304,7 +304,7 @@ class ParquetTable(Table):
                 writer.write_table(pa.Table.from_pylist(group, self._schema))
 
 
-def _schema(columns: Columns) -> "pyarrow.Schema":
+def schema_of(columns: Columns) -> "pyarrow.Schema":
     import pyarrow as pa  # noqa: PLC0415
 
     kinds = dict.fromkeys(("size_bytes", "modified_ns"), pa.int64()) | {"duration_seconds": pa.float64()}
@@ -313,7 +313,7 @@ def _schema(columns: Columns) -> "pyarrow.Schema":
     return pa.schema([(name, kinds.get(name, pa.string())) for name in columns.names])
 
 
-def _parquet_cells(cells: dict) -> dict:
+def parquet_cells(cells: dict) -> dict:
     """Text that parquet can hold: valid UTF-8, and JSON for what has parts."""
     cells = {name: _text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
     return cells | {"timeline": json.dumps(cells["timeline"])} if cells.get("timeline") is not None else cells
@@ -365,10 +365,10 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _digest(*values: object) -> int:
+def digest(*values: object) -> int:
     text = "\0".join(map(str, values)).encode("utf-8", "backslashreplace")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
-def _key(row: dict) -> int:
-    return _digest(*(row[name] for name in ("path", "size_bytes", "modified_ns", "model", "heard")))
+def key_of(row: dict) -> int:
+    return digest(*(row[name] for name in ("path", "size_bytes", "modified_ns", "model", "heard")))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, slaney_centres_hz
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
 from crnn.network.published import Published, PublishedStem
 
 # What it was trained on: 96 Slaney mel bands to 6 kHz, 46.9 frames a second, 40 of our decibels standardised.
@@ -37,7 +37,7 @@ class ChoiStem(PublishedStem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz = slaney_centres_hz(BANDS, BANDS_TO_HZ)
+        self.register_buffer("places", places_of(slaney_centres_hz(BANDS, BANDS_TO_HZ)), persistent=False)
         inputs = (1, *CHANNELS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
 
@@ -64,7 +64,7 @@ class ChoiStem(PublishedStem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the net's input (batch, 96, 24 * steps)."""
-        decibels = at_bands(log_mel, self.centres_hz).clamp(FLOOR_DB, 0.0)
+        decibels = at_bands(log_mel, self.places).clamp(FLOOR_DB, 0.0)
         return at_frames((decibels - MEAN_DB) * (GAIN / STD_DB) + OFFSET, FRAMES_PER_STEP)
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
 from crnn.network.published import Published, PublishedStem
 
 # What it was trained on: 128 bands of Kaldi's mel scale to 15 kHz, without area normalisation, 100 frames a second,
@@ -89,7 +89,8 @@ class EfficientATStem(PublishedStem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz, levels_db = _bands()
+        centres_hz, levels_db = _bands()
+        self.register_buffer("places", places_of(centres_hz), persistent=False)
         self.register_buffer("levels_db", torch.tensor(levels_db)[:, None], persistent=False)
         self.first = nn.Conv2d(1, FIRST_CHANNELS, 3, 2, 1)
         outputs = [FIRST_CHANNELS] + [block[2] for block in BLOCKS]
@@ -101,7 +102,7 @@ class EfficientATStem(PublishedStem):
     def channels(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 1088, steps): the means, then the maxima."""
         channels = self.means(log_mel)
-        return torch.cat([F.avg_pool1d(channels, 3), F.max_pool1d(channels, 3)], dim=1)
+        return torch.cat([F.avg_pool2d(channels, (1, 3)), F.max_pool2d(channels, (1, 3))], dim=1)
 
     def means(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the means over bands, (batch, 544, 3 * steps): six a second."""
@@ -127,7 +128,7 @@ class EfficientATStem(PublishedStem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the net's input (batch, 128, 48 * steps)."""
-        decibels = at_frames(at_bands(log_mel, self.centres_hz), FRAMES_PER_STEP) + self.levels_db
+        decibels = at_frames(at_bands(log_mel, self.places), FRAMES_PER_STEP) + self.levels_db
         return (torch.log(10.0 ** (decibels / 10.0) + EPS_POWER) + MIDDLE) / SPREAD
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -160,9 +161,9 @@ class EfficientATStem(PublishedStem):
 def _to_length(channels: Tensor, length: int) -> Tensor:
     """(batch, channels, n) with a frame in 8, 16 or 32 to one in 16, by the maximum of two or by repetition."""
     if channels.shape[-1] >= 2 * length:
-        return F.max_pool1d(channels, 2)
+        return F.max_pool2d(channels, (1, 2))
     if channels.shape[-1] < length:
-        return channels.repeat_interleave(2, dim=-1)[..., :length]
+        return channels.unsqueeze(-1).expand(-1, -1, -1, 2).flatten(2)[..., :length]
     return channels
 
 

@@ -20,6 +20,6 @@ FRONTS: dict[str, FrontKind] = {
 def front_of(name: str) -> FrontKind:
     """The front of that name, or several joined by "+". Raises ValueError if there is none."""
     names = name.split("+")
-    if len(set(names)) < len(names) or not set(names) <= FRONTS.keys():
+    if len(set(names)) < len(names) or not set(names) <= set(FRONTS):
         raise ValueError(f"front is one of {', '.join(FRONTS)}, or different ones joined by +, not {name!r}")
     return FRONTS[name] if len(names) == 1 else Joined([FRONTS[part] for part in names])

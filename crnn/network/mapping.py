@@ -30,9 +30,13 @@ def slaney_centres_hz(n_bands: int, to_hz: float) -> list[float]:
     return [hz_of_mel(mel_of_hz(to_hz) * band / (n_bands + 1)) for band in range(1, n_bands + 1)]
 
 
-def at_bands(log_mel: Tensor, centres_hz: list[float]) -> Tensor:
-    """Log-mel (batch, 128, frames) in dB read at other bands' centres, (batch, bands, frames); the ends are held."""
-    positions = torch.tensor([band_of_hz(hz) for hz in centres_hz], dtype=torch.float64).clamp(0, N_MELS - 1)
+def places_of(centres_hz: list[float]) -> Tensor:
+    """Where other bands lie among our mel bands, float64 (bands,), from the centre of each; the ends are held."""
+    return torch.tensor([band_of_hz(hz) for hz in centres_hz], dtype=torch.float64).clamp(0, N_MELS - 1)
+
+
+def at_bands(log_mel: Tensor, positions: Tensor) -> Tensor:
+    """Log-mel (batch, 128, frames) in dB read at the places of other bands (bands,): (batch, bands, frames)."""
     return interpolate(log_mel.transpose(1, 2), positions).transpose(1, 2)
 
 

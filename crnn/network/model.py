@@ -464,7 +464,7 @@ class CRNN(
         heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
         for numbers in _alike([len(window[0]) for window in steps], batch_size):
             per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
-            for number, *of_window in zip(numbers, *self._outputs(per_member), strict=True):
+            for number, *of_window in zip(numbers, *self.outputs(per_member), strict=True):
                 heard[number] = of_window
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
@@ -496,14 +496,18 @@ class CRNN(
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
         given: list[list[Tensor]] = [[] for _ in log_mels]
         for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
-            stem = self.stem_of(torch.stack([log_mels[number] for number in numbers]))
-            channels = [channels_of(stem)] if self.components else []
-            for number, *steps in zip(numbers, *self.steps(stem), *channels, strict=True):
+            per_member = self.steps_and_channels(torch.stack([log_mels[number] for number in numbers]))
+            for number, *steps in zip(numbers, *per_member, strict=True):
                 given[number] = steps
         return given
 
-    def _outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Each member's steps (windows, steps, features) to logits and embeddings of the windows."""
+    def steps_and_channels(self, log_mel: Tensor) -> list[Tensor]:
+        """Log-mel (batch, 128, frames) to `steps`; last, where the summaries read them, the channels of the stem."""
+        stem = self.stem_of(log_mel)
+        return [*self.steps(stem), *([channels_of(stem)] if self.components else [])]
+
+    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `steps_and_channels` gives of windows to their logits and embeddings."""
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self.components(moments(channels)) if self.components else None
         vectors = [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crnn.bundle import ASSETS
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, slaney_centres_hz
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
 
 PRETRAINED = ASSETS / "pretrained" / "msd_musicnn.safetensors"
 
@@ -69,7 +69,7 @@ class MusicnnStem(Stem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz = slaney_centres_hz(BANDS, BANDS_TO_HZ)
+        self.register_buffer("places", places_of(slaney_centres_hz(BANDS, BANDS_TO_HZ)), persistent=False)
         level_db = torch.full((BANDS, 1), LEVEL_DB)
         level_db[0] += FIRST_BAND_DB
         level_db[-1] += LAST_BAND_DB
@@ -93,7 +93,7 @@ class MusicnnStem(Stem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to musicnn's normalised input (batch, 96, musicnn's frames)."""
-        decibels = at_frames(at_bands(log_mel, self.centres_hz), FRAMES_PER_STEP) + self.level_db
+        decibels = at_frames(at_bands(log_mel, self.places), FRAMES_PER_STEP) + self.level_db
         return torch.log10(COMPRESSION * 10.0 ** (decibels / 10.0) + 1.0) * self.scale + self.shift
 
 
@@ -114,7 +114,7 @@ class MusicnnFront(Front):
     def forward(self, stem: Tensor) -> Tensor:
         """What the stem gives, (batch, inputs, musicnn's frames), to (batch, steps, out_features), two a second."""
         channels = self.channels(stem)
-        steps = torch.cat([F.max_pool1d(channels, FRAMES_PER_STEP), F.avg_pool1d(channels, FRAMES_PER_STEP)], dim=1)
+        steps = torch.cat([pool(channels, (1, FRAMES_PER_STEP)) for pool in (F.max_pool2d, F.avg_pool2d)], dim=1)
         return self.linear(self.norm(steps).transpose(1, 2)).relu()
 
     def channels(self, stem: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
 from crnn.network.published import Published, PublishedStem
 
 # What it was trained on: 96 HTK mel bands to 8 kHz without area normalisation, 62.5 frames a second, decibels.
@@ -44,7 +44,8 @@ class WonStem(PublishedStem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centres_hz, widths_db = _bands()
+        centres_hz, widths_db = _bands()
+        self.register_buffer("places", places_of(centres_hz), persistent=False)
         self.register_buffer("widths_db", torch.tensor(widths_db)[:, None], persistent=False)
         inputs = (1, *CHANNELS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
@@ -55,8 +56,8 @@ class WonStem(PublishedStem):
         for block in self.blocks(log_mel):
             channels = block.mean(dim=2)
             inside = channels.shape[-1] // (log_mel.shape[-1] // STEP_FRAMES)
-            means.append(F.avg_pool1d(channels, inside))
-            maxima.append(F.max_pool1d(channels, inside))
+            means.append(F.avg_pool2d(channels, (1, inside)))
+            maxima.append(F.max_pool2d(channels, (1, inside)))
         return torch.cat(means + maxima, dim=1)
 
     def blocks(self, log_mel: Tensor) -> list[Tensor]:
@@ -77,7 +78,7 @@ class WonStem(PublishedStem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the net's input (batch, 96, 32 * steps)."""
-        decibels = at_bands(log_mel, self.centres_hz) + self.widths_db
+        decibels = at_bands(log_mel, self.places) + self.widths_db
         return at_frames((decibels.clamp_min(FLOOR_DB) - MEAN_DB) / STD_DB, FRAMES_PER_STEP)
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 
-COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push")
+COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push", "export")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -34,7 +34,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add_cross_validate_options(commands)
     add_compare_options(commands)
     add_push_options(commands)
-    return parser.parse_args(argv)
+    add_export_options(commands)
+    args = parser.parse_args(argv)
+    if args.command == "export" and not (args.onnx or args.pt2):
+        commands.choices["export"].error("name a file to write: --onnx or --pt2")
+    return args
 
 
 def add_train_options(commands: argparse._SubParsersAction) -> None:
@@ -246,6 +250,21 @@ def add_push_options(commands: argparse._SubParsersAction) -> None:
     publish.add_argument("--revision", metavar="BRANCH", help="a branch, made if it is missing (default: main)")
     publish.add_argument("--message", default="Publish a model", help="of the commit (default: %(default)s)")
     publish.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+
+
+def add_export_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `export`."""
+    export = commands.add_parser(
+        "export",
+        help="write a model for other programs",
+        description="Write a model as one graph from waveform to probabilities. The waveform is float32 (channels, "
+        "samples) at 22050 Hz with full scale 1, of a second at least; the file says its genres.",
+    )
+    export.add_argument("--model", help="a folder, a bundled model or a Hub id (default: the bundled model)")
+    export.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="for ONNX Runtime and others (pip install 'genre-crnn[onnx]')"
+    )
+    export.add_argument("--pt2", type=Path, metavar="FILE", help="a program of torch.export")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,237 @@
+"""A model as one graph from waveform to probabilities, for programs without Python or without PyTorch.
+
+What inference does to a song is exported as it is. Two things are not, since no runtime has them or has them fast: the
+recursive high-pass and the short-time Fourier transform. Both become matrix products here that give the same.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.fx.experimental._config as shape_settings
+import torch.nn.functional as F
+from scipy.signal import sosfilt
+from torch import Tensor, nn
+from torch._higher_order_ops import scan
+from torch.export import Dim, ExportedProgram
+
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE
+from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
+from crnn.files import whole_file
+from crnn.inference import MOST_WINDOWS, GenreClassifier
+from crnn.network.model import CONTEXT_SECONDS
+
+BLOCK = 128  # samples that the high-pass computes at once
+DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
+OPSET = 20
+FACTS_FILE = "facts.json"
+LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch.onnx._internal.exporter._registration")
+FIRST = 32  # of the factors of N_FFT in the fast Fourier transform
+
+
+class HighPass(nn.Module):
+    """A recursive filter in second-order sections, as `scipy.signal.sosfilt` computes it, in matrix products.
+
+    In a block of samples it is a product with the response to a single sample; what a block leaves behind, the state
+    of the filter, reaches the later ones by doubling (Hillis and Steele 1986, "Data parallel algorithms").
+    """
+
+    def __init__(self, sections: np.ndarray) -> None:
+        super().__init__()
+        n = 2 * len(sections)
+        inside, left = sosfilt(sections, np.eye(BLOCK), zi=np.zeros((n // 2, BLOCK, 2)))  # by sample of the block
+        states = np.eye(n).reshape(n, n // 2, 2).swapaxes(0, 1)
+        heard, kept = sosfilt(sections, np.zeros((n, BLOCK)), zi=states)  # by number of the state
+        left, kept = (states.swapaxes(0, 1).reshape(-1, n) for states in (left, kept))
+        kept = np.stack([np.linalg.matrix_power(kept, 2**n) for n in range(DOUBLINGS)])
+        for name, values in (("inside", inside), ("left", left), ("heard", heard), ("kept", kept)):
+            self.register_buffer(name, torch.from_numpy(values.copy()), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(channels, samples) to the same shape, float32, as if the first sample had always been there."""
+        n_samples = waveform.shape[1]
+        risen = (waveform - waveform[:, :1]).double()
+        blocks = F.pad(risen, (0, -n_samples % BLOCK)).reshape(waveform.shape[0], -1, BLOCK)
+        states = blocks @ self.left  # (channels, blocks, states)
+        for n in range(DOUBLINGS):
+            states = states + F.pad(states, (0, 0, 2**n, 0))[:, : states.shape[1]] @ self.kept[n]
+        before = F.pad(states, (0, 0, 1, 0))[:, : states.shape[1]]
+        return (blocks @ self.inside + before @ self.heard).flatten(1)[:, :n_samples].float()
+
+
+class MelPower(nn.Module):
+    """The mel power spectrogram of `LogMel`, its Fourier transform in two matrix products (Cooley and Tukey 1965).
+
+    As samples are real, half of the rows of the first is enough; the others are their mirror.
+    """
+
+    def __init__(self, front_end: LogMel) -> None:
+        super().__init__()
+        self.hop_length = front_end.hop_length
+        second = N_FFT // FIRST
+        rows = np.arange(FIRST // 2 + 1)
+        first = np.exp(-2j * np.pi * np.outer(np.arange(FIRST), rows) / FIRST)
+        turn = np.exp(-2j * np.pi * np.outer(rows, np.arange(second)) / N_FFT)
+        last = np.exp(-2j * np.pi * np.outer(np.arange(second), np.arange(second)) / second)
+        # Row k and column m are bin k + FIRST * m, or its mirror; two rows have each bin twice.
+        bins = rows[:, None] + FIRST * np.arange(second)
+        shares = np.where(np.isin(rows, (0, FIRST // 2)), 0.5, 1.0)[:, None] * np.ones_like(bins)
+        shares[bins % (N_FFT // 2) == 0] = 1.0
+        filters = front_end.mel.mel_scale.fb.double().numpy()  # (bins, bands)
+        filters = filters[np.minimum(bins, N_FFT - bins)] * shares[..., None]
+        for name, values in (
+            ("window", front_end.mel.spectrogram.window.numpy()),
+            ("first", np.concatenate([first.real, first.imag], axis=1).T),
+            ("turn", np.stack([turn.real, turn.imag])),
+            ("last", np.block([[last.real, last.imag], [-last.imag, last.real]])),
+            ("filters", filters.reshape(-1, N_MELS)),
+        ):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, np.float32)), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(channels, samples) to the mean of the channels' mel power, (128, frames)."""
+        padded = F.pad(waveform, (N_FFT // 2, N_FFT // 2))
+        starts = self.hop_length * torch.arange(waveform.shape[1] // self.hop_length + 1)
+        frames = padded[:, starts[:, None] + torch.arange(N_FFT)] * self.window
+        half = self.first @ frames.unflatten(-1, (FIRST, -1))  # (channels, frames, real and imaginary rows, columns)
+        real, imaginary = half[..., : FIRST // 2 + 1, :], half[..., FIRST // 2 + 1 :, :]
+        turned = torch.cat(
+            [
+                real * self.turn[0] - imaginary * self.turn[1],
+                real * self.turn[1] + imaginary * self.turn[0],
+            ],
+            dim=-1,
+        )
+        spectrum = turned @ self.last  # (channels, frames, rows, real and imaginary columns)
+        power = spectrum.square().unflatten(-1, (2, -1)).sum(dim=-2)
+        return (power.flatten(-2) @ self.filters).mean(dim=0).T
+
+
+class Graph(nn.Module):
+    """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations."""
+
+    def __init__(self, classifier: GenreClassifier) -> None:
+        super().__init__()
+        self.high_pass = HighPass(classifier.front_end.rumble_filter)
+        self.mel_power = MelPower(classifier.front_end)
+        self.model = deepcopy(classifier.model).float().cpu()
+        self.eval().requires_grad_(False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 where it is silent."""
+        config = self.model.config
+        log_mel = stand_on_level(to_db(self.mel_power(self.high_pass(waveform))))
+        sounds = sounding_frames(log_mel)
+        kept = sounds | ~sounds.any()
+        heard = log_mel[:, kept]
+        n_frames = heard.shape[1]
+        torch._check(n_frames > 0)
+        size, step = config.window_frames, config.step_frames
+        song = heard[:, torch.arange(torch.sym_max(n_frames, size)) % kept.sum()]  # as `repeat_to` does
+        last = song.shape[1] - size
+        # Not -(-a // b) as elsewhere: ONNX rounds towards zero.
+        hop_steps = (torch.sym_max(config.hop_frames, n_frames // MOST_WINDOWS) + step - 1) // step
+        # A number of its own for PyTorch, which would get lost in the formula.
+        n_windows = torch.scalar_tensor(last // (hop_steps * step) + 1, dtype=torch.int64).item()
+        torch._check(n_windows >= 1)
+        starts = torch.arange(n_windows) * hop_steps
+        rows = starts[:, None] + torch.arange(size // step)
+        logits, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
+        # A short song is this window alone; of a long one it is the last, where whole steps do not reach the end.
+        tail = self.model(song[None, :, last:])
+        shares = (torch.cat([logits, tail]) / config.temperature).softmax(dim=-1)
+        is_long = kept.sum().expand_as(starts) > size
+        has_tail = ~is_long[:1] | (starts[-1:] * step < last)
+        counts = torch.cat([is_long, has_tail]).float()[:, None]
+        return (counts * shares).sum(dim=0) / counts.sum() * sounds.any()
+
+    def song_steps(self, log_mel: Tensor) -> list[Tensor]:
+        """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
+        step = self.model.config.step_frames
+        context = -(-n_frames_of(CONTEXT_SECONDS) // step)
+        piece = max(self.model.config.window_frames // step, 1)
+        n_steps = log_mel.shape[-1] // step
+        length = torch.sym_min(piece + 2 * context, n_steps)
+
+        def steps_of(first: Tensor) -> tuple[Tensor, ...]:
+            start = (first - context).clamp(min=0).clamp(max=n_steps - length)
+            heard = log_mel[None, :, start * step + torch.arange(length * step)]
+            kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
+            return tuple(steps[0, kept] for steps in self.model.steps_and_channels(heard))
+
+        _, parts = scan(
+            lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)
+        )
+        return [steps.flatten(0, 1)[:n_steps] for steps in parts]
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Without the warnings of these loggers, nor those of PyTorch about itself."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for name in loggers:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def facts(classifier: GenreClassifier) -> dict[str, str]:
+    """What a program has to know of the file, by name; lists are JSON."""
+    config = classifier.model.config
+    return {
+        "genres": json.dumps(config.genres, ensure_ascii=False),
+        "sample_rate": str(SAMPLE_RATE),
+        "unsure_below": repr(classifier.unsure_below),
+        "version": str(config.version),
+        "model": classifier.origin.name,
+        "trained_on": config.trained_on,
+        "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
+        "output": "probabilities, float32 (genres,), all 0 where the recording is silent; a genre whose probability is "
+        "the largest and at least unsure_below is the answer",
+    }
+
+
+def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | None = None) -> None:
+    """Write a model as an ONNX file, as a program of `torch.export`, or both; any number of channels and samples.
+
+    `facts` are the metadata of the one and facts.json in the other. ONNX needs the packages onnx and onnxscript. Raises
+    OSError.
+    """
+    given = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    with ExitStack() as stack:
+        onnx_file, pt2_file = (stack.enter_context(whole_file(path)) if path else None for path in (onnx, pt2))
+        stack.enter_context(torch.no_grad())
+        # Of a loop in a graph PyTorch says that it has lost track of sizes that it has not.
+        stack.enter_context(shape_settings.patch(soft_pending_unbacked_not_found_error=True))
+        stack.enter_context(quiet(*LOGGERS))
+        example = torch.zeros(2, 20 * SAMPLE_RATE)
+        program = torch.export.export(Graph(classifier), (example,), dynamic_shapes=given, strict=True)
+        if pt2_file:
+            buffer = BytesIO()  # a file on the disk would have to be named *.pt2
+            torch.export.save(program, buffer, extra_files={FACTS_FILE: json.dumps(facts(classifier))})
+            pt2_file.write(buffer.getvalue())
+        if onnx_file:
+            onnx_file.write(as_onnx(program, facts(classifier)))
+
+
+def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
+    """The ONNX file of a program from waveform to probabilities."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415 (an optional package)
+
+    names = {"input_names": ["waveform"], "output_names": ["probabilities"]}
+    converted = torch.onnx.export(program, **names, opset_version=OPSET, dynamo=True, verbose=False)
+    RemoveUnusedNodesPass()(converted.model)
+    converted.model.metadata_props.update(metadata)
+    return converted.model_proto.SerializeToString()

@@ -1,0 +1,204 @@
+"""`genre-crnn SONG... --out FOLDER --ray`: a library heard on a cluster, with Ray Data.
+
+Songs are parted beforehand. An actor, with a model and a process that decodes, hears a part and writes it as one file
+whose name follows from what is in it: a part that is heard again, as its worker was lost, takes its own place. The
+folder is a parquet data set, on a disk that all workers see or in an object store.
+"""
+
+import argparse
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crnn.audio import SUFFIXES, AudioError
+from crnn.checkpoint import CheckpointError
+from crnn.decoding import Decoders
+from crnn.files import whole_file
+from crnn.library.job import STALL_SECONDS, File, Hearing
+from crnn.library.table import Columns, digest, key_of, parquet_cells, schema_of
+from crnn.terminal import complain
+from crnn.walk import Walk, is_song
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+HERE = "here"  # for an address: a cluster of this machine alone
+MOST_PARTS = 20_000  # of a job, so that Ray does not keep books of more
+PART_SONGS = (16, 1_000)  # at least and at most: what the loss of a worker costs is less than a part
+
+
+def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
+    """Hear what is named on a cluster; returns the exit status: 1 if a song failed or there was none, 2 without Ray.
+
+    Raises CheckpointError.
+    """
+    if not find_spec("ray") or not find_spec("pyarrow"):
+        complain("--ray needs packages that are not installed: pip install 'ray[data]'.")
+        return 2
+    if args.out is None:
+        complain("--ray needs --out, a folder or the address of one in an object store.")
+        return 2
+    if args.watch or args.json:
+        complain("--ray hears what is there now and writes parquet: leave out --watch and --json.")
+        return 2
+    try:
+        return hear(args, songs, hearing)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of whatever package the store needs, and of the cluster
+        why = str(error).strip().rpartition("\n")[2] or repr(error)
+        complain(f"{why}: what is written stays, and when that is mended, the same command goes on.")
+        return 2
+
+
+def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
+    """The same. Raises CheckpointError, and what the store and the cluster raise."""
+    import ray  # noqa: PLC0415 (an optional package that takes a second)
+    from tqdm import tqdm  # noqa: PLC0415
+
+    classifier = hearing.classifier()
+    found = list(found_at(songs, args.extensions or SUFFIXES, args.recursive))
+    before = answered(args.out)
+    files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
+    counts = Counter(before=len(found) - len(files))
+    if files:
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            ray.init(address=None if args.ray == HERE else args.ray, log_to_driver=False, logging_level="error")
+        try:
+            with tqdm(total=len(files), unit=" songs", disable=True if args.quiet else None, smoothing=0.05) as bar:
+                for heard in parts_heard(files, args.out, hearing, args.jobs):
+                    for path, error in json.loads(heard["errors"]):
+                        complain(f"{path}: {error}")
+                        counts["failed"] += 1
+                    counts["heard"] += heard["songs"]
+                    bar.update(heard["songs"])
+        finally:
+            if is_ours:
+                ray.shutdown()
+    if not args.quiet:
+        complain(
+            f"{counts['heard'] - counts['failed']} songs heard, {counts['failed']} failed, "
+            f"{counts['before']} were there before: {args.out}"
+        )
+    return 0 if found and not counts["failed"] else 1
+
+
+def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None) -> Iterator[dict]:
+    """Hear and write them, on all cores of the cluster or in so many actors; what became of each part."""
+    import ray  # noqa: PLC0415
+
+    least, most = PART_SONGS
+    size = min(max(-(-len(files) // MOST_PARTS), least), most)
+    parts = [{"files": json.dumps(files[first : first + size])} for first in range(0, len(files), size)]
+    jobs = min(jobs or max(1, int(ray.cluster_resources()["CPU"])), len(parts))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    needed = {"num_gpus": 1} if (hearing.device or "").startswith("cuda") else {"num_cpus": 1}
+    blocks = ray.data.from_items(parts, override_num_blocks=len(parts))  # a part a task: a lost one is heard again
+    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=jobs)
+    return blocks.map(Hearer, fn_constructor_args=(hearing, out), compute=actors, **needed).iter_rows()
+
+
+class Hearer:
+    """An actor: a model on one core, and a process that decodes."""
+
+    def __init__(self, hearing: Hearing, out: str) -> None:
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(1)
+        self.hearing, self.out = hearing, out
+        self.decoders = Decoders(1, STALL_SECONDS)
+        self.classifier = hearing.classifier(self.decoders.open_audio)
+        self.columns = Columns(self.classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
+
+    def __call__(self, part: dict) -> dict:
+        """Hear the files of a part and write it."""
+        files = [File(*fields) for fields in json.loads(part["files"])]
+        rows = [self._row(file) for file in files]
+        write_part(self.out, rows, self.columns)
+        return {"songs": len(rows), "errors": json.dumps([[row["path"], row["error"]] for row in rows if row["error"]])}
+
+    def _row(self, file: File) -> dict:
+        try:
+            answer = self.classifier.predict(source_of(file.path), self.hearing.passages)
+        except AudioError as error:
+            answer = error
+        except Exception as error:  # a store that does not answer, and what no one has thought of
+            answer = AudioError("{name} cannot be heard: {why}", name=file.path, why=repr(error))
+        return self.hearing.row(file, answer, self.classifier)
+
+
+def is_address(path: str) -> bool:
+    """Whether it is one of an object store or the like, such as s3://bucket/folder."""
+    return "://" in path
+
+
+def found_at(songs: Iterable[str], suffixes: Collection[str], recursive: bool = True) -> Iterator[File]:
+    """The songs at paths, which all workers must see, and at addresses. Raises OSError."""
+    for song in songs:
+        if is_address(song):
+            yield from _found_in_store(song, suffixes)
+        else:
+            yield from (
+                File.of(path)._replace(path=str(path)) for path in Walk([Path(song).absolute()], recursive, suffixes)
+            )
+
+
+def _found_in_store(address: str, suffixes: Collection[str]) -> Iterator[File]:
+    store, root = _store(address)
+    for name, info in sorted(store.find(root, detail=True).items()):
+        if is_song(name, suffixes) or name == root:
+            changed = info.get("LastModified") or info.get("mtime")
+            seconds = changed.timestamp() if hasattr(changed, "timestamp") else changed
+            yield File(store.unstrip_protocol(name), info["size"], None if seconds is None else int(seconds * 1e9))
+
+
+def source_of(path: str) -> str | bytes:
+    """What a classifier takes: a path as it is, of an address the bytes. Raises what the store does."""
+    if not is_address(path):
+        return path
+    store, name = _store(path)
+    return store.cat_file(name)
+
+
+def answered(out: str) -> set[int]:
+    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away."""
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    store, root = _store(out)
+    if not any(name.endswith(".parquet") for name in store.find(root)):
+        return set()
+    names = ["path", "size_bytes", "modified_ns", "model", "heard"]
+    batches = ds.dataset(root, filesystem=store, format="parquet").to_batches(columns=names)
+    return {key_of(row) for batch in batches for row in batch.to_pylist()}
+
+
+def write_part(out: str, rows: list[dict], columns: Columns) -> None:
+    """Write rows as one file, whole or not at all, under a name that follows from the songs. Raises OSError."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist([parquet_cells(columns.flat(row)) for row in rows], schema_of(columns))
+    pq.write_table(table, buffer)
+    store, root = _store(out)
+    name = f"{root}/{digest(*map(key_of, rows)):016x}.parquet"
+    if is_address(out):
+        store.pipe_file(name, buffer.getvalue())
+    else:
+        with whole_file(Path(name)) as file:
+            file.write(buffer.getvalue())
+
+
+def _store(address: str) -> "tuple[AbstractFileSystem, str]":
+    """The file system of an address or a path, and the path in it. Raises ImportError if it needs a package."""
+    from fsspec.core import url_to_fs  # noqa: PLC0415
+
+    store, root = url_to_fs(address, use_listings_cache=False) if is_address(address) else url_to_fs(address)
+    return store, root.rstrip("/")

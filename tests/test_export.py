@@ -1,0 +1,146 @@
+"""Export: a runtime without this code gives the same probabilities, whatever the length and the loudness."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import sosfilt, sosfilt_zi
+
+import train
+from crnn.audio import SAMPLE_RATE
+from crnn.checkpoint import Origin, save
+from crnn.export import FACTS_FILE, HighPass, MelPower
+from crnn.features import LogMel, n_frames_of
+from crnn.inference import GenreClassifier
+from crnn.network.model import CRNN, CRNNConfig
+
+Tone = Callable[..., np.ndarray]
+SECONDS = (1, 1.7, 2, 2.2, 3.1, 5.03, 9, 31, 70)  # about a window, two pieces, more windows than MOST_WINDOWS
+
+
+def sounds(tone: Tone) -> dict[str, np.ndarray]:
+    """Waveforms (channels, samples) of all kinds."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(31 * SAMPLE_RATE, np.float32)
+    long = np.concatenate([tone(26.0), tone(13.0, 110.0), noise])[None]
+    rest = np.zeros((1, 3 * SAMPLE_RATE), np.float32)
+    return {
+        **{f"{seconds} s": long[:, : round(seconds * SAMPLE_RATE)] for seconds in SECONDS},
+        "silent ends": np.concatenate([rest, long[:, : 4 * SAMPLE_RATE], rest], axis=1),
+        "a short sound": np.concatenate([rest, long[:, : SAMPLE_RATE // 4], rest], axis=1),
+        "a rest": np.concatenate([long[:, : 3 * SAMPLE_RATE], rest, long[:, -3 * SAMPLE_RATE :]], axis=1),
+        "silence": rest,
+        "quiet": 1e-3 * long,
+        "off centre": 0.5 + long,
+        "two channels": np.stack([long[0, : 6 * SAMPLE_RATE], long[0, -6 * SAMPLE_RATE :]]),
+        "out of phase": np.concatenate([long, -long, 0.5 * long])[:, : 5 * SAMPLE_RATE],
+    }
+
+
+@pytest.fixture(scope="module")
+def classifier() -> GenreClassifier:
+    """A small model of two members with a border and a temperature."""
+    config = CRNNConfig(
+        genres=("rock", "jazz", "Chansón"),
+        members=2,
+        channels=(4, 6),
+        mel_pools=(4, 8),
+        time_pools=(2, 4),
+        recurrent_size=5,
+        summary=True,
+        window_frames=n_frames_of(2.0) + 1,
+        temperature=0.05,
+        unsure_below=0.4,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CRNN(config).eval()
+    model.stem.mean.fill_(-50)
+    model.stem.std.fill_(20)
+    return GenreClassifier(model, Origin("tiny"))
+
+
+@pytest.fixture(scope="module")
+def files(classifier: GenreClassifier, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What the command writes: an ONNX file and a program of PyTorch."""
+    pytest.importorskip("onnxscript", reason="the packages of the extra `onnx` are not installed")
+    folder = tmp_path_factory.mktemp("exported")
+    save(classifier.model, folder / "model", "")
+    onnx, pt2 = folder / "tiny.onnx", folder / "tiny.pt2"
+    assert train.main(["export", "--model", str(folder / "model"), "--onnx", str(onnx), "--pt2", str(pt2)]) == 0
+    return onnx, pt2
+
+
+def assert_same(classifier: GenreClassifier, answers: Callable[[np.ndarray], np.ndarray], tone: Tone) -> None:
+    """The same probabilities as the classifier's, to a hundredth of what counts as the same."""
+    seen = []
+    for name, waveform in sounds(tone).items():
+        expected = classifier.predict_waveform(waveform).probabilities
+        expected = [expected.get(genre, 0.0) for genre in classifier.genres]
+        given = answers(np.ascontiguousarray(waveform, np.float32))
+        np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5, err_msg=name)
+        seen.append(expected)
+    assert np.ptp(seen, axis=0).max() > 0.1  # what is the same for all proves nothing
+
+
+def test_onnxruntime_gives_the_same_probabilities(
+    classifier: GenreClassifier, files: tuple[Path, Path], tone: Tone
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the packages of the extra `onnx` are not installed")
+    session = runtime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
+    assert_same(classifier, lambda waveform: session.run(None, {"waveform": waveform})[0], tone)
+
+
+def test_the_onnx_file_says_what_it_needs_and_gives(classifier: GenreClassifier, files: tuple[Path, Path]) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the packages of the extra `onnx` are not installed")
+    session = runtime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["genres"]) == list(classifier.genres)
+    assert (float(facts["unsure_below"]), int(facts["sample_rate"])) == (0.4, SAMPLE_RATE)
+    assert [(given.name, given.type, len(given.shape)) for given in session.get_inputs()] == [
+        ("waveform", "tensor(float)", 2)
+    ]
+    assert [given.name for given in session.get_outputs()] == ["probabilities"]
+
+
+def test_the_program_gives_the_same_probabilities_and_facts(
+    classifier: GenreClassifier, files: tuple[Path, Path], tone: Tone
+) -> None:
+    extra = {FACTS_FILE: ""}
+    program = torch.export.load(files[1], extra_files=extra).module()
+    with torch.inference_mode():
+        assert_same(classifier, lambda waveform: program(torch.from_numpy(waveform)).numpy(), tone)
+    assert json.loads(json.loads(extra[FACTS_FILE])["genres"]) == list(classifier.genres)
+
+
+def test_the_high_pass_is_the_recursive_one() -> None:
+    loud = np.random.default_rng(0).standard_normal((2, 3 * SAMPLE_RATE + 77)).astype(np.float32)
+    loud[1] += 5 + 3 * np.sin(np.arange(loud.shape[1]) / 2_000)  # 1.75 Hz
+    sections = LogMel().rumble_filter
+    expected, _ = sosfilt(sections, loud, zi=sosfilt_zi(sections)[:, None] * loud[None, :, :1])
+    np.testing.assert_allclose(HighPass(sections)(torch.from_numpy(loud)), expected, rtol=0, atol=1e-6)
+
+
+def test_the_mel_power_is_that_of_the_front_end() -> None:
+    front_end = LogMel()
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 30_000)).astype(np.float32))
+    padded = torch.nn.functional.pad(noise, (1_024, 1_024))
+    torch.testing.assert_close(MelPower(front_end)(noise), front_end.mel(padded).mean(dim=0), rtol=1e-4, atol=0)
+
+
+def test_exporting_leaves_the_model_as_it_was(classifier: GenreClassifier, files: tuple[Path, Path]) -> None:
+    assert all(value.requires_grad for value in classifier.model.parameters())
+
+
+def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert train.main(["export", "--model", "crnn-scratch", "--pt2", str(tmp_path / "file" / "model.pt2")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_export_needs_a_file(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["export"])
+    assert "--onnx" in capsys.readouterr().err
