@@ -52,7 +52,7 @@ def client(uploads: Path) -> Iterator[httpx.Client]:
         demo.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def inside() -> Iterator["Inside"]:
     """A server that is not to be reached from outside."""
     server = Inside(("127.0.0.1", 0), Asked)
