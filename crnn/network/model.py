@@ -456,7 +456,7 @@ class CRNN(
         heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
         for numbers in _alike([len(window[0]) for window in steps], batch_size):
             per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
-            for number, *of_window in zip(numbers, *self._outputs(per_member), strict=True):
+            for number, *of_window in zip(numbers, *self.outputs(per_member), strict=True):
                 heard[number] = of_window
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
@@ -494,7 +494,7 @@ class CRNN(
                 given[number] = steps
         return given
 
-    def _outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Each member's steps (windows, steps, features) to logits and embeddings of the windows."""
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self.components(moments(channels)) if self.components else None
