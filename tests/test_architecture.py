@@ -60,7 +60,8 @@ def test_what_stands_beside_the_program_imports_what_is_there(folder: str) -> No
         for name in filter(re.compile(r"crnn\.").match, imported(path)):
             module, _, attribute = name.rpartition(".")
             found = importlib.import_module(module)
-            assert hasattr(found, attribute) or importlib.util.find_spec(name), f"{path} imports {name}"
+            is_module = hasattr(found, "__path__") and importlib.util.find_spec(name)
+            assert hasattr(found, attribute) or is_module, f"{path} imports {name}"
 
 
 def test_gradio_stays_at_the_door() -> None:
