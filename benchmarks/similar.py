@@ -22,7 +22,9 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import AudioError  # noqa: E402
-from crnn.data.gtzan import find_tracks, genre_of, read_artists  # noqa: E402
+from crnn.data.artists import read_artists  # noqa: E402
+from crnn.data.look import find_tracks  # noqa: E402
+from crnn.data.names import genre_of  # noqa: E402
 from crnn.features import Features, without_silence  # noqa: E402
 from crnn.library.likeness import unit  # noqa: E402
 from crnn.library.similar import Library, find  # noqa: E402
@@ -115,7 +117,7 @@ def main() -> None:
     print(f"of the nearest {NEAREST}, the share with the same genre")
     for source in args.music:
         report(source, classifier, args.artists if source.is_dir() else None)
-    time_look_up(sum(member.classifier.linear.in_features for member in classifier.model.members))
+    time_look_up(sum(member.embedding_size for member in classifier.model.members))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the project is not install
 
 from crnn.data.clips import Clips
 from crnn.features import N_MELS, Features, n_frames_of
-from crnn.training.recipes import RECIPES, best_device, best_precision
+from crnn.network.devices import best_device, best_precision
+from crnn.training.recipes import RECIPES
 from crnn.training.trainer import Trainer
 
 GENRES = tuple(f"genre {number}" for number in range(10))

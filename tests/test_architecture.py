@@ -1,9 +1,13 @@
 """Imports go where docs/architecture.md says, and nowhere else."""
 
 import ast
+import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(
@@ -48,6 +52,16 @@ def test_the_table_has_no_circles_and_only_rooms_that_exist() -> None:
     for room, others in ALLOWED.items():
         assert others <= above, f"{room} imports what does not stand above it"
         above.add(room)
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "assets/examples"])
+def test_what_stands_beside_the_program_imports_what_is_there(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in filter(re.compile(r"crnn\.").match, imported(path)):
+            module, _, attribute = name.rpartition(".")
+            found = importlib.import_module(module)
+            is_module = hasattr(found, "__path__") and importlib.util.find_spec(name)
+            assert hasattr(found, attribute) or is_module, f"{path} imports {name}"
 
 
 def test_gradio_stays_at_the_door() -> None:
