@@ -750,7 +750,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
 
 def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch):
     decoded = []
-    monkeypatch.setattr(page, "load_audio", lambda song: decoded.append(song) or load_audio(song))
+    monkeypatch.setattr(page, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how))
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
     assert len(decoded) == 0

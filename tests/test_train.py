@@ -216,7 +216,19 @@ def test_the_recipe_decides_the_network() -> None:
 
 def test_the_front_decides_what_is_trained_further(features: list[str], tmp_path: Path) -> None:
     """musicnn's filters stay as they were and its layers move a little; the small front's are learned."""
-    options = ["--front", "musicnn", "--members", "2", "--epochs", "2", "--batch-size", "4", "--no-refit"]
+    options = [
+        "--front",
+        "musicnn",
+        "--members",
+        "2",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "4",
+        "--no-refit",
+        "--thaw",
+        "0.5",
+    ]
     options += ["--out", str(tmp_path / "run")]
     assert main([*features[:2], *options, "--set", "window_frames=48", "recurrent_size=4"]) == 0
     model, _ = load_checkpoint(str(tmp_path / "run" / "model"))

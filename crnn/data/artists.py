@@ -78,7 +78,9 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
         raise DatasetError(f"{path} is empty; it needs the columns {' and '.join(COLUMNS)}.")
     missing = " and ".join(column for column in COLUMNS if column not in header)
     shown = ", ".join(name[:40] for name in header[:8])
-    raise DatasetError(f"{path} lacks the column {missing}; its first line has: {shown}.")
+    raise DatasetError(
+        f"{path} lacks the column{'s' if ' and ' in missing else ''} {missing}; its first line has: {shown}."
+    )
 
 
 def _plain(track: str) -> str:

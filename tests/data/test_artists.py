@@ -43,7 +43,7 @@ def test_what_spreadsheets_write_is_read(content: bytes, tmp_path: Path) -> None
     ("content", "message"),
     [
         (b"track_id;performer\na;b\n", "lacks the column artist; its first line has: track_id, performer"),
-        (b"file,title\na,b\n", "lacks the column track_id and artist; its first line has: file, title"),
+        (b"file,title\na,b\n", "lacks the columns track_id and artist; its first line has: file, title"),
         (b"", "is empty"),
         (b"PK\3\4 and so on", "workbook .* as CSV"),
         (b"track_id,artist\n", r"knows the artists of 0 of 3 tracks; 'rock/café 1.wav' is not in it: mend"),

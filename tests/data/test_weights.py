@@ -250,7 +250,7 @@ def write_choi(path: Path) -> None:
 def choi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with such a file, which is what Choi's front asks for; it has a few channels only."""
     monkeypatch.setattr(module, "CHANNELS", (4, 4, 4, 4))
-    monkeypatch.setattr(ChoiStem, "out_features", 4)
+    monkeypatch.setattr(ChoiStem, "blocks_channels", (4,))
     folder = tmp_path / "nets"
     folder.mkdir()
     path = folder / Choi.file.name

@@ -139,7 +139,7 @@ def test_folds_of_other_settings_are_not_mixed(data: list[str], tmp_path: Path, 
     ("change", "message"),
     [
         (["--artists", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--artists", __file__], "is not a CSV with the columns track_id and artist"),
+        (["--artists", __file__], "lacks the columns track_id and artist; its first line has"),
         (["--folds", "9"], "The number of folds must be 2 to 4, the groups"),
     ],
 )
