@@ -52,9 +52,9 @@ _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
 # As much is decoded of a file as one with this many bytes for a second may hold, yet half an hour of any and no more
-# than three hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+# than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
 _FEWEST_BYTES_A_SECOND = 2_000
-_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 10_800.0
+_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 43_200.0
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 _SHARE_THAT_MAY_MISS = 0.02
