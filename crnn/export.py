@@ -26,7 +26,7 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE
 from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
-from crnn.network.model import CONTEXT_SECONDS
+from crnn.network.model import CONTEXT_SECONDS, mean_logits
 
 BLOCK = 128  # samples that the high-pass computes at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
@@ -143,7 +143,8 @@ class Graph(nn.Module):
         torch._check(n_windows >= 1)
         starts = torch.arange(n_windows) * hop_steps
         rows = starts[:, None] + torch.arange(size // step)
-        logits, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
+        of_classifiers, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
+        logits = mean_logits(of_classifiers)
         # A short song is this window alone; of a long one it is the last, where whole steps do not reach the end.
         tail = self.model(song[None, :, last:])
         shares = (torch.cat([logits, tail]) / config.temperature).softmax(dim=-1)
@@ -164,7 +165,7 @@ class Graph(nn.Module):
             start = (first - context).clamp(min=0).clamp(max=n_steps - length)
             heard = log_mel[None, :, start * step + torch.arange(length * step)]
             kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
-            return tuple(steps[0, kept] for steps in self.model.steps_and_channels(heard))
+            return tuple(steps[0, kept] for steps in self.model.steps_and_channels(self.model.stem_of(heard)))
 
         _, parts = scan(
             lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)

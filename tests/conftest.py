@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
+from crnn.checkpoint import MODEL_VARIABLE, save
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import n_frames_of
 from crnn.network.model import CRNN, CRNNConfig
@@ -74,6 +75,14 @@ def tiny_model() -> CRNN:
     model.stem.mean.fill_(-50)
     model.stem.std.fill_(20)
     return model
+
+
+@pytest.fixture
+def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved model, named by the environment."""
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    return tmp_path / "model"
 
 
 @pytest.fixture

@@ -23,14 +23,6 @@ LINE = r"(rock|jazz|disco) \d+%, then (rock|jazz|disco) \d+%, (rock|jazz|disco) 
 
 
 @pytest.fixture
-def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A saved model, named by the environment."""
-    save(tiny_model, tmp_path / "model", card="")
-    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
-    return tmp_path / "model"
-
-
-@pytest.fixture
 def songs(
     tmp_path: Path, tone: Callable[..., np.ndarray], write_wav: Callable[[Path, np.ndarray], Path]
 ) -> dict[str, Path]:

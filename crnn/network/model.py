@@ -412,10 +412,7 @@ class CRNN(
 
     def logits_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
         """What the stem gives of windows to the logits as `member_logits` gives them."""
-        of_channels, logits = self.of_channels(stem), []
-        for member, steps in zip(self.members, self.steps(stem), strict=True):
-            logits += member.heads(member.embed(steps, member.recurrent(steps), of_channels))
-        return torch.stack(logits)
+        return self.outputs(self.steps_and_channels(stem))[0]
 
     def steps(self, stem: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
         """What the stem gives to what each member's recurrent layer reads, (batch, steps, front.out_features)."""
@@ -423,7 +420,7 @@ class CRNN(
 
     def of_channels(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor | None:
         """What the summaries read of what the stem gives, (batch, summary_components); None where they read steps."""
-        return self.components(moments(channels_of(stem))) if self.components else None
+        return self._of_channels(channels_of(stem)) if self.components else None
 
     def window_logits(
         self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
@@ -464,7 +461,9 @@ class CRNN(
         heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
         for numbers in _alike([len(window[0]) for window in steps], batch_size):
             per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
-            for number, *of_window in zip(numbers, *self.outputs(per_member), strict=True):
+            logits, vectors = self.outputs(per_member)
+            embeddings = torch.cat(vectors, dim=-1).float()
+            for number, *of_window in zip(numbers, mean_logits(logits), embeddings, strict=True):
                 heard[number] = of_window
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
@@ -496,26 +495,29 @@ class CRNN(
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
         given: list[list[Tensor]] = [[] for _ in log_mels]
         for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
-            per_member = self.steps_and_channels(torch.stack([log_mels[number] for number in numbers]))
+            stem = self.stem_of(torch.stack([log_mels[number] for number in numbers]))
+            per_member = self.steps_and_channels(stem)
             for number, *steps in zip(numbers, *per_member, strict=True):
                 given[number] = steps
         return given
 
-    def steps_and_channels(self, log_mel: Tensor) -> list[Tensor]:
-        """Log-mel (batch, 128, frames) to `steps`; last, where the summaries read them, the channels of the stem."""
-        stem = self.stem_of(log_mel)
+    def steps_and_channels(self, stem: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+        """What the stem gives to `steps`; last, where the summaries read them, to its channels at each step."""
         return [*self.steps(stem), *([channels_of(stem)] if self.components else [])]
 
-    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `steps_and_channels` gives of windows to their logits and embeddings."""
+    def _of_channels(self, channels: Tensor) -> Tensor:
+        return self.components(moments(channels))
+
+    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What `steps_and_channels` gives of windows to logits as of `member_logits`, and to each member's `embed`."""
         *per_member, channels = per_member if self.components else [*per_member, None]
-        of_channels = self.components(moments(channels)) if self.components else None
+        of_channels = self._of_channels(channels) if self.components else None
         vectors = [
             member.embed(steps, member.recurrent(steps), of_channels)
             for member, steps in zip(self.members, per_member, strict=True)
         ]
         logits = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
-        return mean_logits(torch.stack(logits)), torch.cat(vectors, dim=-1).float()
+        return torch.stack(logits), vectors
 
 
 class Windows(NamedTuple):

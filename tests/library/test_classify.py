@@ -18,20 +18,12 @@ import pytest
 
 from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import MODEL_VARIABLE, Origin, save
+from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.library import classify, job
 from crnn.network.model import CRNN
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A saved model, named by the environment."""
-    save(tiny_model, tmp_path / "model", card="")
-    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
-    return tmp_path / "model"
 
 
 @pytest.fixture
