@@ -20,6 +20,7 @@ from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
+from crnn.terminal import leave
 from crnn.web import page
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
@@ -427,4 +428,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leave(main()))

@@ -33,7 +33,7 @@ from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.network.devices import is_here
-from crnn.terminal import INTERRUPTED, PROGRAM, leave_broken_pipe, printable
+from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate
 from crnn.training.evaluation import evaluate
@@ -395,4 +395,4 @@ def run_export(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
-    sys.exit(main())
+    sys.exit(leave(main()))

@@ -8,7 +8,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.terminal import INTERRUPTED, PROGRAM, complain, leave_broken_pipe
+from crnn.terminal import INTERRUPTED, PROGRAM, complain, leave, leave_broken_pipe
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
@@ -82,7 +82,7 @@ def script(file: str) -> ModuleType:
 def cli() -> int:
     """The installed command."""
     sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
-    return main()
+    return leave(main())
 
 
 if __name__ == "__main__":

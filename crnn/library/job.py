@@ -158,7 +158,7 @@ def side_by_side(
     """Each item with what `work` makes of it in one of `jobs` threads, as many as are done at a time.
 
     Twice as many as there are threads are begun before their results are taken; in order, four times as many wait for
-    one that takes long. The threads end with the program, whatever they are at.
+    one that takes long. The threads have ended when all is given; where that is broken off, each ends after its item.
     """
     waiting, done = SimpleQueue(), SimpleQueue()
 
@@ -197,6 +197,8 @@ def side_by_side(
     finally:
         for _ in threads:
             waiting.put(None)
+    for thread in threads:
+        thread.join()
 
 
 def _ready(done: SimpleQueue, is_any: bool) -> Iterator[tuple]:
