@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
+import anyio
 import gradio as gr
 import torch
 from starlette.middleware import Middleware
@@ -147,13 +147,12 @@ async def tended(served: gr.routes.App) -> AsyncIterator[None]:
     """What goes on beside the answers, as long as the page is served."""
 
     async def tend() -> None:
-        demo, computed = served.get_blocks(), time.process_time()
+        demo = served.get_blocks()
         while True:
             await asyncio.sleep(max(1.0, min(ANSWERED_SECONDS, demo.uploads.kept_seconds) / 12))
             demo.uploads.sweep()
-            if time.process_time() > computed + 1 and not any(demo._queue.unfinished()):
-                await asyncio.to_thread(give_memory_back)
-                computed = time.process_time()
+            if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
+                await anyio.to_thread.run_sync(give_memory_back)
 
     task = asyncio.create_task(tend())
     try:

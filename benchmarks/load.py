@@ -138,6 +138,7 @@ class Visitor:
                     self.record.lost += 1
                     self.record.most_lost = max(self.record.most_lost, n_lost)
                     self.urls.append(self.urls.pop(0))
+                    await asyncio.sleep(0.2)
                     continue
                 n_lost = 0
                 self.record.seconds.append(time.monotonic() - started)

@@ -40,8 +40,9 @@ def nginx(replicas: Sequence[Server]) -> Iterator[str]:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
         conf = Path(folder) / "nginx.conf"
+        user = "user root; " if os.geteuid() == 0 else ""  # else its workers may not write into the folder
         conf.write_text(
-            f"daemon off; pid {folder}/pid; error_log {folder}/errors;\nevents {{}}\n"
+            f"{user}daemon off; pid {folder}/pid; error_log {folder}/errors;\nevents {{}}\n"
             f"http {{\naccess_log off;\n{paths}{text}}}\n"
         )
         process = subprocess.Popen(["nginx", "-c", str(conf), "-e", f"{folder}/errors"])
