@@ -25,7 +25,7 @@ from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.terminal import leave
 from crnn.web import page
-from crnn.web.cores import give_memory_back
+from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
@@ -465,6 +465,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
     args = parse_args(argv)
+    keep_memory_together()
     please_zerogpu()
     ask_oneself_directly()
     try:

@@ -1,12 +1,15 @@
 """What the songs that are heard at once take of the machine, and what it gets back."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Lock
 
 import torch
+
+M_ARENA_MAX = -8  # of mallopt, in malloc.h
 
 
 class Cores:
@@ -39,8 +42,21 @@ class Cores:
                 torch.set_num_threads(self.n_cores)
 
 
+def keep_memory_together() -> None:
+    """Let threads share two parts of the memory: with one for each, as glibc has it, it grows with every new thread.
+
+    To be called before there are threads.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _glibc("mallopt", M_ARENA_MAX, 2)
+
+
 def give_memory_back() -> None:
-    """What is free of the memory of this process goes back to the system; glibc keeps it else, for each thread."""
+    """What is free of the memory of this process goes back to the system, which glibc puts off."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *arguments: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)

@@ -224,21 +224,35 @@ def test_the_song_of_a_program_goes_soon_after_its_answer(
     def kept() -> list[Path]:
         return [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
 
+    asked_by = {"X-Forwarded-For": "192.0.2.7"}
+
     async def ask_tool() -> object:
         async with (
-            streamablehttp_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
+            streamablehttp_client(f"{url}gradio_api/mcp/", headers=asked_by) as (
+                reading,
+                writing,
+                _,
+            ),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
             code = base64.b64encode(songs[1].read_bytes()).decode()
             return await session.call_tool("classify", {"song": f"data:audio/wav;base64,{code}"})
 
+    visitors = []
+
+    def noted(request: Request) -> str:
+        visitors.append(visitor_of(request))
+        return visitors[-1]
+
+    monkeypatch.setattr(turns, "visitor_of", noted)
     monkeypatch.setattr(uploads, "ANSWERED_SECONDS", 1.0)
     monkeypatch.setattr(app, "ANSWERED_SECONDS", 1.0)
     Visitor(url, 1).ask(songs[0])
     assert not Thread(target=asyncio.run, args=[ask_tool()]).start()
     when(lambda: len([path for path in kept() if path.is_file()]) == 2)
     when(lambda: not kept())
+    assert {"192.0.2.1", "192.0.2.7"} <= {*visitors}  # not those who ask for them
 
 
 def test_a_song_that_others_need_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
