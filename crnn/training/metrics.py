@@ -54,20 +54,48 @@ def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray) -> np.ndarray
 
 
 def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
-    temperature = float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
-    return Calibration(temperature, unsure_threshold(mean_probabilities(logits, temperature), labels))
+    temperature = _temperature(surprises)
+    probabilities = mean_probabilities(logits, temperature)
+    return Calibration(temperature, unsure_threshold(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels))
 
 
-def unsure_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The lowest top probability from which on the share of right answers is at least ANSWERED_RIGHT.
+def _temperature(surprises: np.ndarray) -> float:
+    return float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
 
-    Selective classification (Geifman and El-Yaniv 2017, arXiv:1705.08500) without its bound. Where no threshold
-    reaches that share, it is the highest top probability: almost everything is unsure then, and says so.
+
+def fit_among_strangers(
+    logits: Sequence[Tensor], labels: np.ndarray, unknown: Sequence[Tensor], share: float, risk: float
+) -> Calibration:
+    """The temperature as `fit_calibration` finds it, and a border for songs of which a share is of no genre it knows.
+
+    `unknown` are the logits of such songs, by models that had none of their genre to learn from. From the border on,
+    at most `risk` of the answers are wrong, those to unknown songs all among them.
     """
-    confidence = probabilities.max(axis=1)
+    temperature = _temperature(_at_temperatures(logits, labels))
+    known = mean_probabilities(logits, temperature)
+    strange = mean_probabilities(unknown, temperature).max(axis=1)
+    n_known, n_strange = len(known), len(strange)
+    border = unsure_threshold(
+        np.concatenate([known.max(axis=1), strange]),
+        np.concatenate([known.argmax(axis=1) == labels, np.zeros(n_strange, bool)]),
+        1.0 - risk,
+        np.repeat([(1.0 - share) / n_known, share / n_strange], [n_known, n_strange]),
+    )
+    return Calibration(temperature, border)
+
+
+def unsure_threshold(
+    confidence: np.ndarray, right: np.ndarray, least: float = ANSWERED_RIGHT, weights: np.ndarray | None = None
+) -> float:
+    """The lowest top probability from which on the share of right answers is at least `least`.
+
+    `confidence`, `right` and `weights`, which are equal without, are (clips,). Selective classification (Geifman and
+    El-Yaniv 2017, arXiv:1705.08500) without its bound. Where no threshold reaches that share, it is the highest top
+    probability: almost everything is unsure then, and says so.
+    """
     order = np.argsort(-confidence)
-    right = np.cumsum(probabilities.argmax(axis=1)[order] == labels[order]) / np.arange(1, len(labels) + 1)
-    enough = np.flatnonzero(right >= ANSWERED_RIGHT)
+    weights = np.ones(len(right)) if weights is None else weights[order]
+    enough = np.flatnonzero(np.cumsum(weights * right[order]) >= least * np.cumsum(weights))
     return float(confidence[order][enough[-1] if len(enough) else 0])
 
 
