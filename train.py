@@ -354,7 +354,10 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     except OSError as error:
         raise TrainingError(f"{error.filename or args.model} cannot be written ({error.strerror}).") from error
     known, unknown = figures["known"], figures["unknown"]
-    print(f"temperature {figures['temperature']:.3f}; unsure below {figures['unsure_below']:.1%}")
+    print(
+        f"temperature {figures['temperature']:.3f}; unsure below {figures['unsure_below']:.1%}, strange below an "
+        f"energy of {figures['strange_below']:.2f}"
+    )
     right = "" if known["answered_right"] is None else f", {known['answered_right']:.1%} of these right"
     print(f"of {known['n']} clips of the genres it knows {known['answered']:.1%} are answered{right}")
     n_strange = sum(row["n"] for row in unknown.values())

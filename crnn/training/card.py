@@ -153,7 +153,7 @@ def _calibration(record: dict) -> str:
     strange = sum(row["n"] * row["answered"] for row in left_out) / sum(row["n"] for row in left_out)
     unknown, right = fitted["unknown_share"], 1 - fitted["risk"]
     return (
-        f'\n        - Its temperature and its border of "unsure" come from {known["n"]} clips held out in'
+        f'\n        - Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
         f"\n          cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
         f"\n          genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
         f"\n          the clips of genres it knew and {strange:.0%} of those of a genre left out."

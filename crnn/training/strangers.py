@@ -1,4 +1,4 @@
-"""From which border on a model may answer strangers, some of whose songs are of no genre that it knows."""
+"""From which borders on a model may answer strangers, some of whose songs are of no genre that it knows."""
 
 import json
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.crossval import Answers, read_answers
 from crnn.training.evaluation import calibrated
-from crnn.training.metrics import fit_among_strangers, mean_probabilities
+from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
 
 
 def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: float, command: str) -> dict:
-    """Give the model in `folder` a temperature and a border that clips held out of cross-validations speak for.
+    """Give the model in `folder` a temperature and borders that clips held out of cross-validations speak for.
 
     Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
     most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
@@ -39,10 +39,10 @@ def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: flo
 
 
 def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:
-    """Write temperature and border into the model's configuration; returns what speaks for them. Raises TrainingError.
+    """Write temperature and borders into the model's configuration; returns what speaks for them. Raises TrainingError.
 
-    Keys: temperature, unsure_below, unknown_share, risk, known (n, answered and answered_right, the shares of clips and
-    of these), unknown (for each genre that was left out, n and answered).
+    Keys: temperature, unsure_below, strange_below, unknown_share, risk, known (n, answered and answered_right, the
+    shares of clips and of these), unknown (for each genre that was left out, n and answered).
     """
     genres = model.config.genres
     if any(not set(fold.genres) <= set(genres) or not set(fold.truths) <= set(genres) for fold in answers):
@@ -69,10 +69,8 @@ def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> d
     strange, truths = [clip for clip, _ in unknown], np.array([truth for _, truth in unknown])
     calibration = fit_among_strangers(logits, labels, strange, share, risk)
     calibrated(model, calibration)
-    probabilities = mean_probabilities(logits, calibration.temperature)
-    answered = probabilities.max(axis=1) >= calibration.unsure_below
-    is_right = probabilities.argmax(axis=1) == labels
-    is_taken = mean_probabilities(strange, calibration.temperature).max(axis=1) >= calibration.unsure_below
+    answered, is_taken = is_answered(logits, calibration), is_answered(strange, calibration)
+    is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
     return {
         **vars(calibration),
         "unknown_share": share,

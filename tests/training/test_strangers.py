@@ -14,7 +14,7 @@ from crnn.checkpoint import load_checkpoint
 from crnn.features import N_MELS, Features
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.training.crossval import Answers, read_answers
-from crnn.training.metrics import fit_among_strangers, unsure_threshold
+from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
 from crnn.training.strangers import fit
 from train import main
@@ -40,35 +40,30 @@ def model() -> CRNN:
     return CRNN(CRNNConfig(genres=GENRES, **SMALL))
 
 
-def test_unknown_songs_raise_the_border_by_their_share() -> None:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(3, size=900)
-    logits = []
-    for label in labels:
-        row = torch.from_numpy(generator.normal(size=(1, 3)).astype(np.float32))
-        row[0, label] += 2.0
-        logits.append(row)
-    strange = list(torch.from_numpy(generator.normal(size=(900, 1, 3)).astype(np.float32)))
-    borders = []
+def drawn(n: int, labels: np.ndarray | None, seed: int) -> list[torch.Tensor]:
+    """Logits of clips of one window, larger for their genre if they have one."""
+    logits = 1.5 * np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
+    if labels is not None:
+        logits[np.arange(n), labels] += 3
+    return list(torch.from_numpy(logits)[:, None])
+
+
+@pytest.mark.parametrize("offset", [0.0, -4.0])
+def test_unknown_songs_raise_the_borders_by_their_share(offset: float) -> None:
+    """If all logits of theirs are lower, the energy tells them apart, which probabilities cannot."""
+    labels = np.random.default_rng(0).integers(3, size=900)
+    logits, strange = drawn(900, labels, 1), [clip + offset for clip in drawn(900, None, 2)]
+    shares = []
     for share in (0.0, 0.2, 0.5):
         calibration = fit_among_strangers(logits, labels, strange, share, 0.1)
-        known, unknown = ((torch.cat(clips) / calibration.temperature).softmax(-1) for clips in (logits, strange))
-        answered = known.amax(1) >= calibration.unsure_below
-        right = (known.argmax(1).numpy() == labels)[answered.numpy()].sum() / 900 * (1 - share)
-        wrong = answered.sum() / 900 * (1 - share) - right
-        taken = (unknown.amax(1) >= calibration.unsure_below).sum() / 900 * share
-        assert right / (right + wrong + taken) == pytest.approx(0.9, abs=0.01)
-        borders.append(calibration.unsure_below)
-    assert borders == sorted(borders)
-    assert borders[0] < borders[2] - 0.05
-
-
-def test_weights_count_as_so_many_clips() -> None:
-    confidence, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, True])
-    weights = np.array([3, 1, 2, 4])
-    repeated = unsure_threshold(np.repeat(confidence, weights), np.repeat(right, weights), 0.8)
-    assert unsure_threshold(confidence, right, 0.8, weights) == repeated == 0.6
-    assert unsure_threshold(confidence, right, 0.95, weights) == 0.9
+        answered, taken = is_answered(logits, calibration), is_answered(strange, calibration)
+        is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
+        right = (1 - share) * (answered & is_right).mean()
+        assert right / ((1 - share) * answered.mean() + share * taken.mean()) >= 0.9
+        shares.append(answered.mean())
+    assert shares[0] > 0.8
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[2] > 0.8) == (offset < 0)
 
 
 def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> None:
@@ -122,8 +117,8 @@ def test_calibrate_writes_model_card_and_record(tmp_path: Path, capsys: pytest.C
     assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in capsys.readouterr().out
     record = json.loads((folder / "metrics.json").read_text())
     config = load_checkpoint(folder)[0].config
-    assert (config.temperature, config.unsure_below) == tuple(
-        record["calibration"][key] for key in ("temperature", "unsure_below")
+    assert (config.temperature, config.unsure_below, config.strange_below) == tuple(
+        record["calibration"][key] for key in ("temperature", "unsure_below", "strange_below")
     )
     assert "come from 200 clips held out in" in (folder / "README.md").read_text()
     assert (folder / "model.safetensors").read_bytes() == weights
