@@ -668,7 +668,7 @@ def test_explanation_can_be_stopped(page_, songs, classifier, monkeypatch):
         try:
             while True:
                 report(0.5)
-                time.sleep(0.02)
+                time.sleep(0.2)
         except Stopped:
             ended.set()
             raise
@@ -722,7 +722,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
         try:
             while genre == GENRES[0]:
                 report(0.5)
-                time.sleep(0.02)
+                time.sleep(0.2)
         except Stopped:
             first_ended.set()
             raise
@@ -1175,7 +1175,7 @@ def test_uploads_are_deleted(browser, songs, classifier, monkeypatch, tmp_path):
         assert kept() == ["tone.wav"]
         deadline = time.monotonic() + 60
         while kept() and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(0.2)
         assert not kept()
         go(tab, "songs")
         tab.get_by_role("button", name="tone.wav").click()
@@ -1319,4 +1319,4 @@ def fetch(address, process, seconds=180):
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(0.2)
