@@ -35,6 +35,7 @@ MOST_CHARACTERS = 64  # of a genre's name
 UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
+NOTHING_STRANGE = -1_000.0  # an energy that no song is below
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
 
@@ -64,6 +65,7 @@ class CRNNConfig:
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
     temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
     unsure_below: float = 0.0  # a top probability under this is no answer
+    strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this
     trained_on: str = ""  # the split and its parts, so that nobody takes what it has heard for a test
     features: dict = field(default_factory=lambda: dict(FEATURE_SETTINGS))  # of the log-mel that goes in
     version: int = CONFIG_VERSION
@@ -523,7 +525,7 @@ class CRNN(
 class Windows(NamedTuple):
     """What a model makes of the windows of a song."""
 
-    logits: Tensor  # (n_windows, n_genres)
+    logits: Tensor  # (n_windows, n_genres), as `mean_logits` gives them
     embeddings: Tensor  # (n_windows, members * features): what the members' classifiers read, one behind the other
 
 
@@ -564,5 +566,19 @@ def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Ten
 
 
 def mean_logits(of_members: Tensor) -> Tensor:
-    """Logits (members, batch, n_genres) to those of the mean of their probabilities, (batch, n_genres)."""
-    return of_members.float().log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members))
+    """Logits (members, batch, n_genres) to those of the mean of their probabilities, (batch, n_genres).
+
+    Their `energy` is that of the mean of the members' logits, so that those of a single member stay as they are.
+    """
+    of_members = of_members.float()
+    return of_members.log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members)) + energy(of_members.mean(0))[:, None]
+
+
+def energy(logits: Tensor) -> Tensor:
+    """How much in a window speaks for any genre at all: logits (batch, n_genres) to (batch,).
+
+    It is low for what is like nothing that a model was trained on, where probabilities may still be high (W. Liu,
+    X. Wang, J. Owens, Y. Li, "Energy-based out-of-distribution detection", NeurIPS 2020, arXiv:2010.03759; there with
+    the other sign).
+    """
+    return logits.logsumexp(dim=-1)

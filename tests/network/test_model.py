@@ -24,6 +24,8 @@ from crnn.network.model import (
     CRNNConfig,
     MeanPool,
     Summary,
+    energy,
+    mean_logits,
     moments,
 )
 
@@ -237,6 +239,14 @@ def alive(front: str, **changes: object) -> CRNN:
     return model
 
 
+def test_logits_of_several_have_the_mean_of_their_probabilities_and_the_energy_of_their_mean() -> None:
+    logits = 3 * torch.randn(4, 5, 10) + 2
+    together = mean_logits(logits)
+    torch.testing.assert_close(together.softmax(-1), logits.softmax(-1).mean(0))
+    torch.testing.assert_close(energy(together), energy(logits.mean(0)))
+    torch.testing.assert_close(mean_logits(logits[:1]), logits[0])
+
+
 def test_fronts_start_from_what_the_stem_gives_of_the_clips() -> None:
     """Of more clips than go through the convolutions at once; all members start from the same components."""
     model = alive("choi", members=2, bottleneck=7)
@@ -301,8 +311,9 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
         by_hand = []
         for start in starts[:-1]:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
-            of_members = [member(part) for member, part in zip(model.members, cut, strict=True)]
-            by_hand.append(torch.stack(of_members).softmax(-1).mean(0).log())
+            of_members = torch.stack([member(part) for member, part in zip(model.members, cut, strict=True)])
+            of_any = of_members.mean(0).logsumexp(-1, keepdim=True)
+            by_hand.append(of_members.softmax(-1).mean(0).log() + of_any)
         by_hand.append(model(log_mel[None, :, 54:]))
     torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
 
