@@ -22,7 +22,7 @@ from train import main
 pytestmark = pytest.mark.processes
 
 LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8", "window_frames=40"]
+NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8"]
 
 
 @pytest.fixture(scope="module")
