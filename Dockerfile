@@ -4,9 +4,11 @@ FROM python:3.12-slim AS packages
 # For pip. With an extra index of PyTorch's CPU builds the image lacks CUDA, some 4 GB that the page does not use.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+# Every package in one version, by its hash; requirements.txt takes newer ones, or an index with others.
+ARG REQUIREMENTS=requirements.lock
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+COPY ${REQUIREMENTS} .
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -r ${REQUIREMENTS}
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 app && install -d -o app -g app /home/app/.cache /home/app/.cache/huggingface

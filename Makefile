@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: app test torture lowest screenshots format clean
+.PHONY: app test torture lowest lock audit screenshots format clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py --open $(ARGS)
@@ -26,6 +26,17 @@ lowest:
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
 	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+# What the image installs, each package in one version with the hashes of its files.
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.12 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --upgrade --quiet --output-file requirements.lock
+
+# Known faults in these versions; it asks the database of the Python Packaging Authority.
+audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python benchmarks/screenshots.py

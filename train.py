@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
 from crnn.data.artists import read_artists
+from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features, n_cores
@@ -35,7 +36,7 @@ from crnn.files import whole_file
 from crnn.network.devices import is_here
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable
 from crnn.training.compare import differences, read_run, table
-from crnn.training.crossval import cross_validate
+from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
 from crnn.training.options import config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
@@ -53,6 +54,7 @@ from crnn.training.runs import (
     write_figures,
 )
 from crnn.training.state import TrainingError
+from crnn.training.strangers import calibrate
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"
@@ -67,19 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if n_launched() > 1 and args.command != "train":
             raise TrainingError(f"Only a training can be launched in several processes, not {args.command}.")
-        if args.command == "evaluate":
-            run_evaluate(args)
-        elif args.command == "cross-validate":
-            run_cross_validate(args, command_of(argv))
-        elif args.command == "compare":
-            run_compare(args)
-        elif args.command == "push":
-            run_push(args)
-        elif args.command == "export":
-            run_export(args)
-        else:
+        if args.command == "train":
             with silent(not is_first()):
                 run_train(args, argv)
+        else:
+            OTHERS[args.command](args, command_of(argv))
     except (DatasetError, CheckpointError, TrainingError) as error:
         complain(error)
         return 2
@@ -309,20 +303,35 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
-    tracks = clips.features.track_id.tolist()
-    artists, copies = artists_of(args, tracks), copies_of(clips.features)
-    groups = keep_together([artist or track for artist, track in zip(artists or tracks, tracks, strict=True)], copies)
-    if len(set(groups)) == len(groups):
-        groups = None
+    groups = None if groups_of(args) == "genre" else together(args, clips)
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
-    figures = cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)
-    record = {"valid": figures, "groups": groups_of(args), **provenance(command, recipe)}
+    if groups_of(args) == "genre":
+        figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
+    else:
+        figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)}
+    record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
     record |= heard_before(recipe, dataset, ("train", "valid"))
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    write_figures(out, "cross-validation", figures)
+    if "valid" in figures:
+        print_folds(figures["valid"])
+        write_figures(out, "cross-validation", figures["valid"])
+    else:
+        print_left_out(figures["left_out"])
+
+
+def together(args: argparse.Namespace, clips: Clips) -> list[str] | None:
+    """The name of what each clip may not be parted from, its artist or its copies; None where each stands alone."""
+    tracks = clips.features.track_id.tolist()
+    artists, copies = artists_of(args, tracks), copies_of(clips.features)
+    groups = keep_together([artist or track for artist, track in zip(artists or tracks, tracks, strict=True)], copies)
+    return groups if len(set(groups)) < len(groups) else None
+
+
+def print_folds(figures: dict) -> None:
+    """The figures of a cross-validation, fold by fold and together."""
     print("fold  clips  accuracy  negative log-likelihood  minutes")
     for number, fold in enumerate(figures["folds"], start=1):
         print(f"{number:4}  {fold['n']:5}  {fold['accuracy']:8.3f}  {fold['nll']:23.3f}  {fold['seconds'] / 60:7.1f}")
@@ -330,7 +339,34 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     print(f"spread: the folds' accuracies have a standard deviation of {figures['spread']:.3f}")
 
 
-def run_compare(args: argparse.Namespace) -> None:
+def print_left_out(figures: dict[str, dict]) -> None:
+    """What models take the clips of a genre for that they have never heard."""
+    width = max(map(len, figures))
+    for genre, row in figures.items():
+        taken_for = ", ".join(f"{name} {share:.0%}" for name, share in row["taken_for"].items())
+        print(f"{genre:{width}}  {row['n']} clips, taken for {taken_for}")
+
+
+def run_calibrate(args: argparse.Namespace, command: str) -> None:
+    """Fit a model's temperature and its border of "unsure" to what cross-validations say."""
+    try:
+        figures = calibrate(args.model, args.validations, args.unknown, args.risk, command)
+    except OSError as error:
+        raise TrainingError(f"{error.filename or args.model} cannot be written ({error.strerror}).") from error
+    known, unknown = figures["known"], figures["unknown"]
+    print(
+        f"temperature {figures['temperature']:.3f}; unsure below {figures['unsure_below']:.1%}, strange below an "
+        f"energy of {figures['strange_below']:.2f}"
+    )
+    right = "" if known["answered_right"] is None else f", {known['answered_right']:.1%} of these right"
+    print(f"of {known['n']} clips of the genres it knows {known['answered']:.1%} are answered{right}")
+    n_strange = sum(row["n"] for row in unknown.values())
+    share = sum(row["n"] * row["answered"] for row in unknown.values()) / n_strange
+    of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
+    print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
+
+
+def run_compare(args: argparse.Namespace, _: str) -> None:
     """Print the figures of runs and what differs between them, and draw the curves of those that have any."""
     from crnn import plots  # noqa: PLC0415
 
@@ -349,7 +385,7 @@ def run_compare(args: argparse.Namespace) -> None:
         print(f"\n{args.out} shows the validation curves.")
 
 
-def run_evaluate(args: argparse.Namespace) -> None:
+def run_evaluate(args: argparse.Namespace, _: str) -> None:
     """Measure a model on one part of the data."""
     model, origin = load_checkpoint(args.model)
     if origin.notice:
@@ -366,7 +402,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def run_push(args: argparse.Namespace) -> None:
+def run_push(args: argparse.Namespace, _: str) -> None:
     """Publish a model, or show what that would send."""
     upload = prepare(args.model, args.repo)
     if args.dry_run:
@@ -376,7 +412,7 @@ def run_push(args: argparse.Namespace) -> None:
         print(f"{HUB_ADDRESS}{args.repo} has the model: --model {args.repo}@{commit} uses exactly this one.")
 
 
-def run_export(args: argparse.Namespace) -> None:
+def run_export(args: argparse.Namespace, _: str) -> None:
     """Write a model for programs that have neither this code nor, with ONNX, PyTorch."""
     if args.onnx and not find_spec("onnxscript"):
         raise TrainingError("--onnx needs packages that are not installed: pip install onnx onnxscript.")
@@ -390,6 +426,16 @@ def run_export(args: argparse.Namespace) -> None:
         raise TrainingError(f"{error.filename} cannot be written ({error.strerror}).") from error
     for path in filter(None, (args.onnx, args.pt2)):
         print(f"{path} has {classifier.origin.name}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+OTHERS = {  # what each command beside `train` does, with its options and as it was typed
+    "evaluate": run_evaluate,
+    "cross-validate": run_cross_validate,
+    "calibrate": run_calibrate,
+    "compare": run_compare,
+    "push": run_push,
+    "export": run_export,
+}
 
 
 if __name__ == "__main__":

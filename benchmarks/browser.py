@@ -28,7 +28,8 @@ def page_and_browser(model: str | None = None, microphone: Path | None = None) -
     if microphone:
         arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         arguments += [f"--use-file-for-fake-audio-capture={microphone}"]
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+    executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         sys.exit("No Chromium was found: install it (on Debian: apt install chromium).")
     demo = app.build_demo(GenreClassifier.from_pretrained(model))

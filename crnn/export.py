@@ -26,7 +26,7 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE
 from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
-from crnn.network.model import CONTEXT_SECONDS, mean_logits
+from crnn.network.model import CONTEXT_SECONDS, energy, mean_logits
 
 BLOCK = 128  # samples that the high-pass computes at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
@@ -84,10 +84,10 @@ class MelPower(nn.Module):
         bins = rows[:, None] + FIRST * np.arange(second)
         shares = np.where(np.isin(rows, (0, FIRST // 2)), 0.5, 1.0)[:, None] * np.ones_like(bins)
         shares[bins % (N_FFT // 2) == 0] = 1.0
-        filters = front_end.mel.mel_scale.fb.double().numpy()  # (bins, bands)
+        filters = front_end.filters.double().numpy()  # (bins, bands)
         filters = filters[np.minimum(bins, N_FFT - bins)] * shares[..., None]
         for name, values in (
-            ("window", front_end.mel.spectrogram.window.numpy()),
+            ("window", front_end.window),
             ("first", np.concatenate([first.real, first.imag], axis=1).T),
             ("turn", np.stack([turn.real, turn.imag])),
             ("last", np.block([[last.real, last.imag], [-last.imag, last.real]])),
@@ -124,8 +124,11 @@ class Graph(nn.Module):
         self.model = deepcopy(classifier.model).float().cpu()
         self.eval().requires_grad_(False)
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 where it is silent."""
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 where it is silent.
+
+        Beside them the `energy` (), of which nothing can be said there.
+        """
         config = self.model.config
         log_mel = stand_on_level(to_db(self.mel_power(self.high_pass(waveform))))
         sounds = sounding_frames(log_mel)
@@ -147,11 +150,13 @@ class Graph(nn.Module):
         logits = mean_logits(of_classifiers)
         # A short song is this window alone; of a long one it is the last, where whole steps do not reach the end.
         tail = self.model(song[None, :, last:])
-        shares = (torch.cat([logits, tail]) / config.temperature).softmax(dim=-1)
+        logits = torch.cat([logits, tail])
+        shares = (logits / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
         has_tail = ~is_long[:1] | (starts[-1:] * step < last)
-        counts = torch.cat([is_long, has_tail]).float()[:, None]
-        return (counts * shares).sum(dim=0) / counts.sum() * sounds.any()
+        counts = torch.cat([is_long, has_tail]).float()
+        weights = counts / counts.sum()
+        return weights @ shares * sounds.any(), weights @ energy(logits)
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:
         """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
@@ -195,12 +200,14 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "genres": json.dumps(config.genres, ensure_ascii=False),
         "sample_rate": str(SAMPLE_RATE),
         "unsure_below": repr(classifier.unsure_below),
+        "strange_below": repr(classifier.strange_below),
         "version": str(config.version),
         "model": classifier.origin.name,
         "trained_on": config.trained_on,
         "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
-        "output": "probabilities, float32 (genres,), all 0 where the recording is silent; a genre whose probability is "
-        "the largest and at least unsure_below is the answer",
+        "output": "probabilities, float32 (genres,), all 0 where the recording is silent, and energy, float32 (); a "
+        "genre whose probability is the largest and at least unsure_below is the answer, where the energy is at least "
+        "strange_below",
     }
 
 
@@ -228,10 +235,10 @@ def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | No
 
 
 def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
-    """The ONNX file of a program from waveform to probabilities."""
+    """The ONNX file of a program from waveform to probabilities and energy."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415 (an optional package)
 
-    names = {"input_names": ["waveform"], "output_names": ["probabilities"]}
+    names = {"input_names": ["waveform"], "output_names": ["probabilities", "energy"]}
     converted = torch.onnx.export(program, **names, opset_version=OPSET, dynamo=True, verbose=False)
     RemoveUnusedNodesPass()(converted.model)
     converted.model.metadata_props.update(metadata)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from os import PathLike
 
 import numpy as np
@@ -12,7 +13,7 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Pas
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
 from crnn.network.devices import best_precision
-from crnn.network.model import CRNN, NO_MUSIC, UNSURE, VERDICTS, Plan, Windows
+from crnn.network.model import CRNN, NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS, Plan, Windows, energy
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
@@ -44,6 +45,8 @@ class Prediction:
     duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
     heard_seconds: float | None = None  # of the song, where these are passages
+    energy: float = nan  # how much in it speaks for any genre at all, of `crnn.network.model.energy`: mean over windows
+    lacks_energy: bool = False  # whether that is less than the model's border asks for
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self) -> str:
@@ -60,9 +63,10 @@ class Prediction:
     def is_strange(self) -> bool:
         """Whether it is unsure because the song is like nothing that it knows, rather than between two genres.
 
-        That is where even the two most probable ones have less than STRANGE_BELOW together.
+        That is where it lacks energy, or even the two most probable ones have less than STRANGE_BELOW together.
         """
-        return self.verdict == UNSURE and sum([*self.probabilities.values()][:2]) < STRANGE_BELOW
+        is_spread = sum([*self.probabilities.values()][:2]) < STRANGE_BELOW
+        return self.verdict == UNSURE and (self.lacks_energy or is_spread)
 
     def course(self, seconds: np.ndarray) -> np.ndarray:
         """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.
@@ -100,7 +104,7 @@ class GenreClassifier:
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
     opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
-    `precision` in which numbers: "float32", "bfloat16" or "fastest". `unsure_below` stands for the model's own border.
+    `precision` in which numbers: "float32", "bfloat16" or "fastest". `unsure_below` stands for the model's own borders.
     Raises CheckpointError if a genre of the model has the name of another verdict.
     """
 
@@ -122,6 +126,7 @@ class GenreClassifier:
         if precision == "fastest":
             self.precision = best_precision(model.config.front)
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
+        self.strange_below = model.config.strange_below if unsure_below is None else NOTHING_STRANGE
         self.model = model.arranged().to(self.device)
         self.origin = origin
         self.batch_size = batch_size
@@ -240,6 +245,7 @@ class GenreClassifier:
         self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
     ) -> "Prediction | AudioError":
         timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
+        of_any = nan
         if windows is not None:
             if not windows.logits.isfinite().all():
                 return AudioError(
@@ -247,8 +253,10 @@ class GenreClassifier:
                 )
             timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
             embedding = windows.embeddings.mean(dim=0).cpu().numpy()
+            of_any = energy(windows.logits).mean().item()
         edges_seconds = recording.seconds_of(edges_frames)
-        probabilities, verdict = self._answer(timeline)
+        lacks_energy = of_any < self.strange_below
+        probabilities, verdict = self._answer(timeline, lacks_energy)
         return Prediction(
             verdict=verdict,
             probabilities=probabilities,
@@ -262,17 +270,19 @@ class GenreClassifier:
             duration_seconds=recording.duration_seconds,
             heard_seconds=recording.heard_seconds if recording.starts_seconds else None,
             embedding=embedding,
+            energy=of_any,
+            lacks_energy=lacks_energy,
             notices=recording.notices,
         )
 
-    def _answer(self, timeline: np.ndarray) -> tuple[dict[str, float], str]:
+    def _answer(self, timeline: np.ndarray, lacks_energy: bool) -> tuple[dict[str, float], str]:
         """The probabilities of the whole, most probable first, and the verdict."""
         if not len(timeline):
             return {}, NO_MUSIC
         shares = zip(self.genres, timeline.mean(axis=0).tolist(), strict=True)
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
-        return probabilities, top if probabilities[top] >= self.unsure_below else UNSURE
+        return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top
 
 
 @dataclass(frozen=True, eq=False)

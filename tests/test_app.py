@@ -144,7 +144,7 @@ def client(url):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A Chromium whose microphone plays a steady tone, which cleaning for speech would remove as noise."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"none of {', '.join(names)} is installed")
@@ -668,7 +668,7 @@ def test_explanation_can_be_stopped(page_, songs, classifier, monkeypatch):
         try:
             while True:
                 report(0.5)
-                time.sleep(0.02)
+                time.sleep(0.2)
         except Stopped:
             ended.set()
             raise
@@ -722,7 +722,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
         try:
             while genre == GENRES[0]:
                 report(0.5)
-                time.sleep(0.02)
+                time.sleep(0.2)
         except Stopped:
             first_ended.set()
             raise

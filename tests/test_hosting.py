@@ -15,6 +15,8 @@ import httpx
 import pytest
 import yaml
 from hub_server import HubServer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import app
 from crnn import checkpoint
@@ -101,6 +103,18 @@ def test_the_readme_configures_a_space() -> None:
     least = re.search(r"^gradio>=([\d.]+),<7$", requirements, re.MULTILINE)[1]
     assert [*map(int, least.split("."))] <= [*map(int, front["sdk_version"].split("."))] < [7]
     assert re.fullmatch(r"3\.1[0-2]\.\d+", front["python_version"])
+
+
+def test_the_lock_has_one_version_of_each_package_with_its_hashes() -> None:
+    """Of those that requirements.txt names, one that it allows."""
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pins = re.findall(r"^([\w.-]+)==(\S+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
+    versions = {canonicalize_name(name): version for name, version, _ in pins}
+    assert len(pins) == len(versions) == len(re.findall(r"^\w", lock, re.MULTILINE))
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
+        asked = Requirement(line)
+        assert versions[canonicalize_name(asked.name)] in asked.specifier, line
 
 
 def test_the_image_gets_what_the_page_needs_and_no_more(tmp_path: Path) -> None:

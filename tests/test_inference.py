@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -316,6 +317,18 @@ def test_it_is_unsure_between_two_genres_or_knows_nothing_like_it(
     assert prediction.is_strange == is_strange
     assert prediction.summary().startswith("unsure, like nothing it knows: g" if is_strange else "unsure: g")
     assert not replace(prediction, verdict=genres[0]).is_strange
+
+
+def test_a_song_without_energy_is_like_nothing_it_knows(tiny_model: CRNN, tone: Tone) -> None:
+    plain = GenreClassifier(tiny_model, Origin("")).predict_waveform(tone(2))
+    for offset, lacks_energy in ((-0.01, False), (0.01, True)):
+        model = deepcopy(tiny_model)
+        model.config = replace(tiny_model.config, unsure_below=0.0, strange_below=plain.energy + offset)
+        prediction = GenreClassifier(model, Origin("")).predict_waveform(tone(2))
+        assert prediction.probabilities == plain.probabilities
+        assert prediction.lacks_energy == prediction.is_strange == (prediction.verdict == UNSURE) == lacks_energy
+        given = GenreClassifier(model, Origin(""), unsure_below=0.0).predict_waveform(tone(2))
+        assert given.verdict != UNSURE  # a border of one's own stands for both
 
 
 @pytest.mark.parametrize(

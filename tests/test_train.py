@@ -40,6 +40,7 @@ from train import load_dataset, main, parse_args
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
+SMALL = ["--set", "channels=4,8", "mel_pools=8,4", "time_pools=2,2", "recurrent_size=6", "window_frames=48"]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
 
 
@@ -99,6 +100,7 @@ def run(music: Path, desk: Path) -> tuple[Path, subprocess.CompletedProcess]:
         "4",
         "--seed",
         "1",
+        *SMALL,
     ]
     return out, subprocess.run(command, cwd=desk, capture_output=True, text=True, check=False, timeout=300)
 
@@ -187,7 +189,7 @@ def test_what_a_model_was_trained_on_is_no_test_of_it(
 
 @pytest.mark.usefixtures("at_the_desk")
 def test_without_refit_the_validated_model_is_the_model(music: Path, tmp_path: Path) -> None:
-    options = ["--config", "scratch", "--epochs", "1", "--no-refit"]
+    options = ["--config", "scratch", "--epochs", "1", "--no-refit", *SMALL]
     assert main(["--data", str(music), "--out", str(tmp_path), *options]) == 0
     assert not (tmp_path / "validated").exists()
     model, _ = load_checkpoint(tmp_path / "model")
@@ -247,7 +249,7 @@ def test_data_without_a_test_part_says_so(music: Path, tmp_path: Path, capsys: p
             (tmp_path / "few" / genre).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, tmp_path / "few" / genre)
     data, out = ["--data", str(tmp_path / "few")], tmp_path / "out"
-    options = ["--config", "scratch", "--epochs", "1", "--augment", "mixup=0.2", "spec_augment=0"]
+    options = ["--config", "scratch", "--epochs", "1", "--augment", "mixup=0.2", "spec_augment=0", *SMALL]
     assert main([*data, "--out", str(out), *options]) == 0
     assert "test" not in json.loads((out / "metrics.json").read_text())
     assert main(["evaluate", "--model", str(out / "model"), *data]) == 2
@@ -267,7 +269,7 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
             tar.add(wav, f"genres/{genre_of(track)}/{wav.name}")
     monkeypatch.setattr(download, "fetch_archive", lambda folder: archive)
     monkeypatch.chdir(tmp_path)
-    assert main(["--config", "scratch", "--epochs", "1"]) == 0
+    assert main(["--config", "scratch", "--epochs", "1", *SMALL]) == 0
     assert "fault-filtered split" in capsys.readouterr().out
     assert sorted(Features.load("data/gtzan-logmel.npz").track_id.tolist()) == sorted(tracks[::20])
     assert len(list(tmp_path.glob("runs/*/model/model.safetensors"))) == 1
@@ -281,7 +283,7 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
 def test_a_leaking_split_is_named_wherever_its_figures_are(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    options = ["--split", "segments", "--config", "scratch", "--epochs", "1", "--no-refit"]
+    options = ["--split", "segments", "--config", "scratch", "--epochs", "1", "--no-refit", *SMALL]
     assert main(["--data", str(music), "--out", str(tmp_path / "out"), *options]) == 0
     printed, notices = capsys.readouterr()
     assert "which leaks" in printed.splitlines()[2]  # after what was found
@@ -388,7 +390,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         log_mels.append(log_mel.clamp(-80, 0))
     path = tmp_path_factory.mktemp("features") / "features.npz"
     Features.from_log_mels(log_mels, tracks).save(path)
-    return ["--features", str(path), "--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
+    training = ["--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
+    return ["--features", str(path), *training, *SMALL]
 
 
 def start(*options: str, launcher: Sequence[str] = (), script: str = "train.py") -> subprocess.Popen:
@@ -418,21 +421,22 @@ def test_a_training_that_is_killed_twice_comes_to_the_same(
 ) -> None:
     """Once while it validates and once while it trains again on all clips, each time in the middle of an epoch."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main([*features, "--out", str(whole)]) == 0
-    with start(*features, "--out", str(broken)) as process:
+    options = [*features, "--epochs", "12"]
+    assert main([*options, "--out", str(whole)]) == 0
+    with start(*options, "--out", str(broken)) as process:
         wait_for_epoch(process, 2)
         process.kill()
     assert {path.name for path in broken.iterdir()} == {"unfinished"}
     with start("--resume", str(broken)) as process:
-        wait_for_epoch(process, 6)
+        wait_for_epoch(process, 12)
         wait_for_epoch(process, 2)
         process.kill()
     assert (broken / "unfinished" / "train+valid.pt").is_file()
     capsys.readouterr()
     assert main(["--resume", str(broken)]) == 0
     epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
-    assert epochs == [str(number) for number in range(7 - len(epochs), 7)]
-    assert len(epochs) <= 4  # of the second training; the first is complete
+    assert epochs == [str(number) for number in range(13 - len(epochs), 13)]
+    assert len(epochs) <= 10  # of the second training; the first is complete
     assert results(broken) == results(whole)
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
 
@@ -824,17 +828,7 @@ def test_two_clips_a_genre_and_many_genres_are_enough(base: Path, tmp_path: Path
     assert load_checkpoint(tmp_path / "out" / "model")[0].config.genres == ("a", "b", "c", "loud", "low", "z")
 
 
-TINY = [
-    "--config",
-    "scratch",
-    "--epochs",
-    "1",
-    "--no-refit",
-    "--set",
-    "channels=4,8",
-    "mel_pools=8,4",
-    "time_pools=2,2",
-]
+TINY = ["--config", "scratch", "--epochs", "1", "--no-refit", *SMALL]
 
 
 def test_names_that_are_no_utf8_and_an_output_that_is_ascii(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def slaney_centres_hz(n_bands: int, to_hz: float) -> list[float]:
 
 def places_of(centres_hz: list[float]) -> Tensor:
     """Where other bands lie among our mel bands, float64 (bands,), from the centre of each; the ends are held."""
-    return torch.tensor([band_of_hz(hz) for hz in centres_hz], dtype=torch.float64).clamp(0, N_MELS - 1)
+    places = [min(max(band_of_hz(hz), 0), N_MELS - 1) for hz in centres_hz]  # by clamp, a model that is only described
+    return torch.tensor(places, dtype=torch.float64)  # (device "meta") would wait a second for PyTorch's compiler
 
 
 def at_bands(log_mel: Tensor, positions: Tensor) -> Tensor:

@@ -129,6 +129,7 @@ def _training(record: dict) -> str:
             f", up to epoch {record['chosen_epoch']} of {record['epochs']}.\n"
             "        - The validation clips chose this epoch, so that their own figures flatter it a little"
         )
+    fitted = "" if "calibration" in record else ', the temperature and the border of "unsure"'
     return dedent(
         f"""\
         ## How it was trained
@@ -137,10 +138,25 @@ def _training(record: dict) -> str:
 
         - Data: {record["protocol"]}, {clips} clips.
         - These weights have heard its parts {own}.{_fine_tuning(record)}
-        - The validation figures below, the temperature and the border of "unsure" are those of
-          {whose} {part}.
+        - The validation figures below{fitted} are those of
+          {whose} {part}.{_calibration(record)}
         - Made with {versions}.
         """
+    )
+
+
+def _calibration(record: dict) -> str:
+    """An item of the same list, on a new line; "" where the validation clips calibrated it."""
+    if not (fitted := record.get("calibration")):
+        return ""
+    known, left_out = fitted["known"], fitted["unknown"].values()
+    strange = sum(row["n"] * row["answered"] for row in left_out) / sum(row["n"] for row in left_out)
+    unknown, right = fitted["unknown_share"], 1 - fitted["risk"]
+    return (
+        f'\n        - Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
+        f"\n          cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
+        f"\n          genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
+        f"\n          the clips of genres it knew and {strange:.0%} of those of a genre left out."
     )
 
 

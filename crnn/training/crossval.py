@@ -1,28 +1,33 @@
-"""Cross-validation: every clip is answered once by a model that has not heard it, nor its artist if groups say so."""
+"""Cross-validation: every clip is answered once by a model that has not heard it, nor its artist or genre if asked."""
 
 import json
 import multiprocessing
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crnn.checkpoint import METRICS_FILE
 from crnn.data.clips import Clips
 from crnn.features import DatasetError
 from crnn.files import whole_file
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
-from crnn.training.metrics import cross_fitted_metrics
+from crnn.training.metrics import cross_fitted_metrics, mean_probabilities
 from crnn.training.recipes import Recipe
 from crnn.training.state import MACHINE, TrainingError, differences
 
 SETTINGS_FILE = "settings.json"
+FORMAT = 2  # of the files of folds
 
 
 def fold_indices(
@@ -41,6 +46,23 @@ def fold_indices(
         raise TrainingError(f"The number of folds must be 2 to {fewest}, the {kind} of the smallest genre.")
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     return list(splitter.split(labels, labels, names))
+
+
+class Fold(NamedTuple):
+    """What one model of a cross-validation learns, and what it is asked."""
+
+    genres: tuple[str, ...]  # that it learns
+    train: np.ndarray  # indices of clips
+    held_out: np.ndarray  # likewise
+
+
+class Answers(NamedTuple):
+    """What a model made of clips that it had not heard."""
+
+    genres: tuple[str, ...]  # that it knows
+    truths: list[str]  # the genre of each clip, known or not
+    logits: list[Tensor]  # of each clip, (n_windows, n_genres)
+    seconds: float  # of the training
 
 
 def cross_validate(
@@ -62,20 +84,87 @@ def cross_validate(
     a fold and an epoch, in the fold's process. Raises TrainingError if the folder holds folds of other settings or a
     fold fails.
     """
-    folds = fold_indices(clips.labels, groups, n_folds, recipe.training.seed)
-    _claim(folder, {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)})
+    folds = [Fold(genres, *parts) for parts in fold_indices(clips.labels, groups, n_folds, recipe.training.seed)]
+    settings = {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)}
+    answers = _run(folds, clips, genres, recipe, folder, settings, jobs, report)
+    return _summary(clips, genres, folds, answers)
+
+
+def leave_genres_out(
+    clips: Clips,
+    genres: tuple[str, ...],
+    recipe: Recipe,
+    folder: Path,
+    jobs: int,
+    report: Callable[[int, Epoch], None],
+) -> dict:
+    """Train a model without each genre in turn, and ask it about the clips of that genre, as a stranger would.
+
+    It works like `cross_validate`. Returns under "left_out", for each genre, n, seconds and "taken_for", the share of
+    its clips for which each of the others was the most probable. Raises TrainingError as `cross_validate` does, and if
+    fewer than two genres would be left.
+    """
+    if len(genres) < 3:
+        raise TrainingError("To leave out a genre takes three genres or more.")
+    folds = [
+        Fold(
+            (*genres[:label], *genres[label + 1 :]),
+            np.flatnonzero(clips.labels != label),
+            np.flatnonzero(clips.labels == label),
+        )
+        for label in range(len(genres))
+    ]
+    settings = {"recipe": recipe.settings(), "folds": "genres", "clips": _fingerprint(clips, None)}
+    rows = {}
+    for genre, of_fold in zip(genres, _run(folds, clips, genres, recipe, folder, settings, jobs, report), strict=True):
+        given = Counter(of_fold.genres[label] for label in mean_probabilities(of_fold.logits).argmax(axis=1))
+        taken_for = {name: count / given.total() for name, count in given.most_common()}
+        rows[genre] = {"n": len(of_fold.truths), "taken_for": taken_for, "seconds": of_fold.seconds}
+    return {"left_out": rows}
+
+
+def read_answers(folder: Path) -> list[Answers]:
+    """What the folds of a finished cross-validation in `folder` said. Raises TrainingError if there is none."""
+    folds = sorted(folder.glob("fold-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
+    try:
+        if not folds or not (folder / METRICS_FILE).is_file():
+            raise ValueError
+        return [_read(path) for path in folds]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise TrainingError(
+            f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
+        ) from error
+
+
+def _run(
+    folds: Sequence[Fold],
+    clips: Clips,
+    genres: tuple[str, ...],
+    recipe: Recipe,
+    folder: Path,
+    settings: dict,
+    jobs: int,
+    report: Callable[[int, Epoch], None],
+) -> list[Answers]:
+    """The answers of the models of all folds; `genres` are those of the clips."""
+    _claim(folder, {**settings, "format": FORMAT})
     threads = max(1, torch.get_num_threads() // jobs)
 
     def process_of(number: int) -> BaseProcess | None:
         path = _path(folder, number)
         if path.is_file():
             return None
-        train, held_out = (clips.select(index) for index in folds[number])
-        arguments = (number, recipe, genres, train, held_out, path, threads, report)
+        fold = folds[number]
+        places = {genre: place for place, genre in enumerate(fold.genres)}
+        labels = np.array([places.get(genre, -1) for genre in genres])
+        parts = [clips.select(index) for index in (fold.train, fold.held_out)]
+        train, held_out = (Clips(part.features, labels[part.labels]) for part in parts)
+        truths = [genres[label] for label in parts[1].labels]
+        arguments = (number, recipe, fold.genres, train, held_out, truths, path, threads, report)
         return multiprocessing.get_context("spawn").Process(target=_run_fold, args=arguments, daemon=True)
 
-    _side_by_side(process_of, n_folds, jobs)
-    return _summary(clips, genres, folds, folder)
+    _side_by_side(process_of, len(folds), jobs)
+    return [_read(_path(folder, number)) for number in range(len(folds))]
 
 
 def _side_by_side(process_of: Callable[[int], BaseProcess | None], n_folds: int, jobs: int) -> None:
@@ -113,11 +202,12 @@ def _run_fold(
     genres: tuple[str, ...],
     train: Clips,
     held_out: Clips,
+    truths: Sequence[str],
     path: Path,
     threads: int,
     report: Callable[[int, Epoch], None],
 ) -> None:
-    """Train the model of one fold and write the logits of the clips held out."""
+    """Train the model of one fold and write the logits of the clips held out, whose genres are `truths`."""
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
 
@@ -132,7 +222,7 @@ def _run_fold(
             train,
             recipe.training,
             recipe.augmentation,
-            held_out,
+            held_out if held_out.labels.min() >= 0 else None,
             on_epoch,
             progress=False,
             state=path.with_suffix(".pt"),
@@ -144,6 +234,8 @@ def _run_fold(
                 file,
                 logits=torch.cat(logits).numpy(),
                 windows=[len(clip) for clip in logits],
+                genres=genres,
+                truths=truths,
                 seconds=sum(epoch.seconds for epoch in history),
             )
         path.with_suffix(".pt").unlink(missing_ok=True)
@@ -153,19 +245,23 @@ def _run_fold(
         raise SystemExit(f"Fold {number + 1}: {error}") from None
 
 
-def _summary(clips: Clips, genres: tuple[str, ...], folds: list[tuple[np.ndarray, np.ndarray]], folder: Path) -> dict:
+def _summary(clips: Clips, genres: tuple[str, ...], folds: Sequence[Fold], answers: Sequence[Answers]) -> dict:
     logits: list[Tensor | None] = [None] * len(clips)
     rows = []
-    for number, (_, held_out) in enumerate(folds):
-        with np.load(_path(folder, number)) as file:
-            parts = torch.from_numpy(file["logits"]).split(file["windows"].tolist())
-            seconds = float(file["seconds"])
-        for index, part in zip(held_out, parts, strict=True):
+    for fold, of_fold in zip(folds, answers, strict=True):
+        for index, part in zip(fold.held_out, of_fold.logits, strict=True):
             logits[index] = part
-        figures = cross_fitted_metrics(parts, clips.labels[held_out], genres)
-        rows.append({key: figures[key] for key in ("n", "accuracy", "nll")} | {"seconds": seconds})
+        figures = cross_fitted_metrics(of_fold.logits, clips.labels[fold.held_out], genres)
+        rows.append({key: figures[key] for key in ("n", "accuracy", "nll")} | {"seconds": of_fold.seconds})
     spread = float(np.std([row["accuracy"] for row in rows], ddof=1))
     return {**cross_fitted_metrics(logits, clips.labels, genres), "folds": rows, "spread": spread}
+
+
+def _read(path: Path) -> Answers:
+    """Raises what NumPy does of a file that is none, and KeyError."""
+    with np.load(path) as file:
+        logits = torch.from_numpy(file["logits"]).split(file["windows"].tolist())
+        return Answers(tuple(file["genres"].tolist()), file["truths"].tolist(), list(logits), float(file["seconds"]))
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ from torch import Tensor
 from crnn.data.clips import Clips
 from crnn.features import without_silence
 from crnn.network.model import CRNN
-from crnn.training.metrics import Calibration, mean_probabilities, metrics
+from crnn.training.metrics import Calibration, is_answered, mean_probabilities, metrics
 
 
 @torch.inference_mode()
@@ -26,6 +26,6 @@ def calibrated(model: CRNN, calibration: Calibration) -> CRNN:
 
 def evaluate(model: CRNN, clips: Clips) -> dict:
     """The `metrics` of a model on clips, from the calibrated probabilities and the verdicts that serving gives."""
-    probabilities = mean_probabilities(clip_logits(model, clips), model.config.temperature)
-    answered = probabilities.max(axis=1) >= model.config.unsure_below
-    return metrics(probabilities, clips.labels, model.config.genres, answered)
+    logits, config = clip_logits(model, clips), model.config
+    probabilities = mean_probabilities(logits, config.temperature)
+    return metrics(probabilities, clips.labels, config.genres, is_answered(logits, Calibration.of(config)))

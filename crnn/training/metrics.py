@@ -7,8 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crnn.network.model import NOTHING_STRANGE, CRNNConfig, energy
+
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
+BORDERS = 200  # of probabilities that are tried
 CALIBRATION_BINS = 15
 CROSS_FITS = 10
 CHANCE_DRAWS = 1_000
@@ -16,10 +19,16 @@ CHANCE_DRAWS = 1_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into probabilities that mean what they say, and says from which one on to answer."""
+    """What turns logits into probabilities that mean what they say, and says from where on to answer."""
 
     temperature: float  # divides the logits
     unsure_below: float  # a top probability under this is no answer
+    strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this
+
+    @classmethod
+    def of(cls, config: CRNNConfig) -> "Calibration":
+        """That of a model."""
+        return cls(config.temperature, config.unsure_below, config.strange_below)
 
 
 def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np.ndarray:
@@ -27,6 +36,17 @@ def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np
     windows = (torch.cat(tuple(logits)) / temperature).softmax(-1).numpy()
     counts = np.array([len(clip) for clip in logits])
     return np.add.reduceat(windows, np.cumsum(counts) - counts) / counts[:, None].astype(np.float32)
+
+
+def is_answered(logits: Sequence[Tensor], calibration: Calibration) -> np.ndarray:
+    """Which clips get an answer rather than "unsure", bool (clips,)."""
+    confidence = mean_probabilities(logits, calibration.temperature).max(axis=1)
+    return (confidence >= calibration.unsure_below) & (mean_energies(logits) >= calibration.strange_below)
+
+
+def mean_energies(logits: Sequence[Tensor]) -> np.ndarray:
+    """The mean over windows of each clip's `energy`, (clips,)."""
+    return np.array([energy(clip).mean().item() for clip in logits])
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -54,20 +74,51 @@ def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray) -> np.ndarray
 
 
 def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
-    temperature = float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
-    return Calibration(temperature, unsure_threshold(mean_probabilities(logits, temperature), labels))
+    temperature = _temperature(surprises)
+    probabilities = mean_probabilities(logits, temperature)
+    return Calibration(temperature, unsure_threshold(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels))
 
 
-def unsure_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def _temperature(surprises: np.ndarray) -> float:
+    return float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
+
+
+def fit_among_strangers(
+    logits: Sequence[Tensor], labels: np.ndarray, unknown: Sequence[Tensor], share: float, risk: float
+) -> Calibration:
+    """The temperature as `fit_calibration` finds it, and borders for songs of which a share is of no genre it knows.
+
+    `unknown` are the logits of such songs, by models that had none of their genre to learn from. Beyond both borders at
+    most `risk` of the answers are wrong, those to unknown songs all among them; of such pairs this one answers most.
+    Where there is none, almost everything is unsure.
+    """
+    temperature = _temperature(_at_temperatures(logits, labels))
+    known, strange = mean_probabilities(logits, temperature), mean_probabilities(unknown, temperature)
+    confidence = np.concatenate([known.max(axis=1), strange.max(axis=1)])
+    energies = mean_energies([*logits, *unknown])
+    right = np.concatenate([known.argmax(axis=1) == labels, np.zeros(len(strange), bool)])
+    weights = np.repeat([(1.0 - share) / len(known), share / len(strange)], [len(known), len(strange)])
+    best, most = Calibration(temperature, float(confidence.max())), 0.0
+    for border in np.unique(np.quantile(confidence, np.linspace(0, 1, BORDERS))):
+        kept = np.flatnonzero(confidence >= border)
+        kept = kept[np.argsort(-energies[kept])]
+        answered = np.cumsum(weights[kept])
+        enough = np.flatnonzero(np.cumsum(weights[kept] * right[kept]) >= (1.0 - risk) * answered)
+        if len(enough) and answered[enough[-1]] > most:
+            most = answered[enough[-1]]
+            best = Calibration(temperature, float(border), float(energies[kept[enough[-1]]]))
+    return best
+
+
+def unsure_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
     """The lowest top probability from which on the share of right answers is at least ANSWERED_RIGHT.
 
-    Selective classification (Geifman and El-Yaniv 2017, arXiv:1705.08500) without its bound. Where no threshold
-    reaches that share, it is the highest top probability: almost everything is unsure then, and says so.
+    `confidence` and `right` are (clips,). Selective classification (Geifman and El-Yaniv 2017, arXiv:1705.08500)
+    without its bound. Where no threshold reaches that share, it is the highest top probability: almost everything is
+    unsure then, and says so.
     """
-    confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence)
-    right = np.cumsum(probabilities.argmax(axis=1)[order] == labels[order]) / np.arange(1, len(labels) + 1)
-    enough = np.flatnonzero(right >= ANSWERED_RIGHT)
+    enough = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(right) + 1) >= ANSWERED_RIGHT)
     return float(confidence[order][enough[-1] if len(enough) else 0])
 
 

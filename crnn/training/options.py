@@ -20,7 +20,7 @@ from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 
-COMMANDS = ("train", "evaluate", "cross-validate", "compare", "push", "export")
+COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -32,6 +32,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add_train_options(commands)
     add_evaluate_options(commands)
     add_cross_validate_options(commands)
+    add_calibrate_options(commands)
     add_compare_options(commands)
     add_push_options(commands)
     add_export_options(commands)
@@ -90,9 +91,9 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
     validate.add_argument("--folds", type=positive(int), default=5, help="number of folds (default: %(default)s)")
     validate.add_argument(
         "--groups",
-        choices=("artist", "none"),
-        help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not "
-        "(default: artist with --artists)",
+        choices=("artist", "none", "genre"),
+        help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not; "
+        "genre trains a model without each genre, to see what it makes of that (default: artist with --artists)",
     )
     validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
     validate.add_argument(
@@ -100,6 +101,35 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
     )
     validate.add_argument("--out", type=Path, help="a folder (default: runs/cross-validate-<config>-<groups>)")
     add_recipe_options(validate)
+
+
+def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
+    """Options of `calibrate`."""
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="fit a model's border of unsure to strangers' songs",
+        description="Write the temperature and the border of unsure into a model that what cross-validations of its "
+        "recipe held out speaks for: clips of the genres that it knows, and clips of genres that were left out.",
+    )
+    calibrate.add_argument(
+        "--model", type=Path, required=True, metavar="DIR", help="a model's folder, as train.py made it"
+    )
+    calibrate.add_argument(
+        "validations",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of cross-validate, with --groups artist (or none) and with --groups genre",
+    )
+    calibrate.add_argument(
+        "--unknown",
+        type=share,
+        default=0.2,
+        help="share of people's songs that are of no genre it knows (default: %(default)s)",
+    )
+    calibrate.add_argument(
+        "--risk", type=share, default=0.1, help="share of its answers that may be wrong (default: %(default)s)"
+    )
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:

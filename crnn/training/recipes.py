@@ -22,7 +22,17 @@ NETWORK = {  # the fields of CRNNConfig that a recipe may change, and what they 
     field.name: field.default
     for field in fields(CRNNConfig)
     if field.name
-    not in ("genres", "front", "members", "temperature", "unsure_below", "trained_on", "features", "version")
+    not in (
+        "genres",
+        "front",
+        "members",
+        "temperature",
+        "unsure_below",
+        "strange_below",
+        "trained_on",
+        "features",
+        "version",
+    )
 }
 
 

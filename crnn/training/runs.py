@@ -60,6 +60,8 @@ def train_and_measure(
         calibration = fit_calibration(logits, valid.labels)
         record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
         write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
+        write_curves(out, history)
+        write_figures(out, "valid", record["valid"])
         print_figures("valid", record["valid"])
     if refit:
         print("The same on training and validation clips:")
@@ -69,6 +71,7 @@ def train_and_measure(
     model = calibrated(model, calibration)
     if "test" in sizes:
         record["test"] = evaluate(model, dataset.clips("test"))
+        write_figures(out, "test", record["test"])
         print_figures("test", record["test"])
     write_run(out, "model", model, record, history)
     shutil.rmtree(out / UNFINISHED)
@@ -202,7 +205,7 @@ def line_of(epoch: Epoch) -> str:
 
 
 def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epoch]) -> None:
-    """Write a model with its card, metrics.json, history.csv and the figures of what was measured so far."""
+    """Write a model with its card, metrics.json and history.csv."""
     record = {
         **record,
         "trained_on": model.config.trained_on,
@@ -212,11 +215,6 @@ def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epo
     for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
         (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         write_history(folder, history)
-    from crnn import plots  # noqa: PLC0415
-
-    plots.save_picture(plots.curves([asdict(epoch) for epoch in history]), out / "curves.png")
-    for part in {"valid", "test"} & record.keys():
-        write_figures(out, part, record[part])
 
 
 def write_history(folder: Path, history: list[Epoch]) -> None:
@@ -227,9 +225,16 @@ def write_history(folder: Path, history: list[Epoch]) -> None:
         rows.writerows(asdict(epoch) for epoch in history)
 
 
+def write_curves(out: Path, history: list[Epoch]) -> None:
+    """Draw curves.png."""
+    from crnn import plots  # noqa: PLC0415 (only who draws needs Matplotlib)
+
+    plots.save_picture(plots.curves([asdict(epoch) for epoch in history]), out / "curves.png")
+
+
 def write_figures(out: Path, part: str, figures: dict) -> None:
     """Draw confusion-<part>.png and reliability-<part>.png."""
-    from crnn import plots  # noqa: PLC0415 (only who draws needs Matplotlib)
+    from crnn import plots  # noqa: PLC0415
 
     plots.save_picture(plots.confusion_matrix(figures["confusion"], figures["genres"]), out / f"confusion-{part}.png")
     plots.save_picture(plots.reliability(figures["reliability"]), out / f"reliability-{part}.png")

@@ -104,6 +104,10 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     share = f"{top:.0%}"
+    if prediction.lacks_energy:
+        return hint(
+            "It sounds unlike all that the model has learned; about such songs it was wrong too often in tests."
+        )
     if prediction.verdict == UNSURE:
         digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%
         return hint(

@@ -24,6 +24,8 @@ from crnn.network.model import (
     CRNNConfig,
     MeanPool,
     Summary,
+    energy,
+    mean_logits,
     moments,
 )
 
@@ -237,6 +239,14 @@ def alive(front: str, **changes: object) -> CRNN:
     return model
 
 
+def test_logits_of_several_have_the_mean_of_their_probabilities_and_the_energy_of_their_mean() -> None:
+    logits = 3 * torch.randn(4, 5, 10) + 2
+    together = mean_logits(logits)
+    torch.testing.assert_close(together.softmax(-1), logits.softmax(-1).mean(0))
+    torch.testing.assert_close(energy(together), energy(logits.mean(0)))
+    torch.testing.assert_close(mean_logits(logits[:1]), logits[0])
+
+
 def test_fronts_start_from_what_the_stem_gives_of_the_clips() -> None:
     """Of more clips than go through the convolutions at once; all members start from the same components."""
     model = alive("choi", members=2, bottleneck=7)
@@ -301,8 +311,9 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
         by_hand = []
         for start in starts[:-1]:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
-            of_members = [member(part) for member, part in zip(model.members, cut, strict=True)]
-            by_hand.append(torch.stack(of_members).softmax(-1).mean(0).log())
+            of_members = torch.stack([member(part) for member, part in zip(model.members, cut, strict=True)])
+            of_any = of_members.mean(0).logsumexp(-1, keepdim=True)
+            by_hand.append(of_members.softmax(-1).mean(0).log() + of_any)
         by_hand.append(model(log_mel[None, :, 54:]))
     torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
 
@@ -319,6 +330,24 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
         assert piece.shape == (steps, model.members[0].front.out_features)
         torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
         assert member.std() > 1e-3
+
+
+@pytest.mark.parametrize("front", ["mn04", "choi+mn04+won"])
+@pytest.mark.parametrize("steps", [9, 14, 37, 61])
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_pieces_that_are_heard_together_give_what_each_gives_alone(front: str, steps: int, at_once: int) -> None:
+    """Squeeze-and-excitation takes its means over a piece, whatever else goes through the convolutions with it."""
+    model = alive(front, members=2)
+    log_mels = list(-80 * torch.rand(2, N_MELS, 12 * steps))
+    size, context = 4, 3
+    with torch.inference_mode():
+        for log_mel, song in zip(log_mels, model.songs_steps(log_mels, at_once), strict=True):
+            alone = []
+            for first in range(0, steps, size):
+                start = min(max(first - context, 0), max(steps - size - 2 * context, 0))
+                heard = log_mel[None, :, 12 * start : 12 * (start + size + 2 * context)]
+                alone.append(model.steps(model.stem_of(heard))[1][0, first - start :][:size])
+            torch.testing.assert_close(song[1], torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
 def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> None:

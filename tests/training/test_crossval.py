@@ -20,6 +20,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 TRACKS = [f"{genre}.{number:05}" for genre in ("blues", "metal") for number in (29, 30, 31, 32, 33, 34)]
+NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8", "window_frames=60"]
 ARTISTS = {track: f"{track[:5]} artist {int(track[-2:]) // 2}" for track in TRACKS}
 
 
@@ -41,7 +42,7 @@ def data(tmp_path: Path) -> list[str]:
 def options(data: list[str], out: Path) -> list[str]:
     return [
         *("cross-validate", *data, "--config", "scratch", "--out", str(out)),
-        *("--groups", "artist", "--folds", "2", "--epochs", "2", "--batch-size", "4"),
+        *("--groups", "artist", "--folds", "2", "--epochs", "2", "--batch-size", "4", "--set", *NETWORK),
     ]
 
 
@@ -69,16 +70,15 @@ def test_more_folds_than_groups_are_refused(n_folds: int) -> None:
         fold_indices(labels, artists, n_folds, seed=0)
 
 
-def test_the_command_measures_and_goes_on_where_it_was_stopped(data: list[str], tmp_path: Path) -> None:
+def test_the_command_measures_and_goes_on_where_it_was_stopped(
+    data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """Started once as a person would, and then within this process; its folds have processes of their own."""
     out = tmp_path / "out"
     command = [sys.executable, "train.py", *options(data, out)]
-
-    def run() -> str:
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-        assert process.returncode == 0, process.stderr
-        return process.stdout
-
-    first = run()
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert process.returncode == 0, process.stderr
+    first = process.stdout
     assert {"fold 1  epoch   1", "fold 1  epoch   2", "fold 2  epoch   1", "fold 2  epoch   2"} == {
         line[:17] for line in first.splitlines() if "epoch" in line
     }
@@ -94,24 +94,27 @@ def test_the_command_measures_and_goes_on_where_it_was_stopped(data: list[str], 
 
     assert not list(out.glob("*.pt"))
     (out / "fold-2.npz").unlink()
-    again = run()
+    assert main(options(data, out)) == 0
+    again = capfd.readouterr().out
     assert [line[:6] for line in again.splitlines() if "epoch" in line] == ["fold 2"] * 2
     repeated = json.loads((out / "metrics.json").read_text())
     for key in ("accuracy", "nll", "confusion"):
         assert repeated["valid"][key] == record["valid"][key]
 
 
-def test_a_fold_that_was_killed_goes_on_after_its_last_epoch(data: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    command = [sys.executable, "train.py", *options(data, out), "--jobs", "1", "--epochs", "6"]
+def test_a_fold_that_was_killed_goes_on_after_its_last_epoch(
+    data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    killed = [*options(data, tmp_path / "out"), "--jobs", "1", "--epochs", "20"]
+    command = [sys.executable, "train.py", *killed]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         while not process.stdout.readline().startswith("fold 1  epoch   2"):
             pass
         process.kill()
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
-    epochs = [int(line.split()[3]) for line in again.stdout.splitlines() if line.startswith("fold 1")]
-    assert 2 < epochs[0] <= 6
-    assert epochs[-1] == 6
+    assert main(killed) == 0
+    epochs = [int(line.split()[3]) for line in capfd.readouterr().out.splitlines() if line.startswith("fold 1")]
+    assert 2 < epochs[0] <= 20
+    assert epochs[-1] == 20
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])

@@ -107,6 +107,13 @@ def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: l
     assert ("example" in said, "long song" in said) == (False, False)
 
 
+def test_a_song_that_lacks_energy_is_called_strange() -> None:
+    said = words(page.answer(replace(prediction_of(SHARES, UNSURE), lacks_energy=True), 0.45))
+    assert "Unsure: like nothing it knows" in said
+    assert "It sounds unlike all that the model has learned" in said
+    assert "best guess" not in said
+
+
 @pytest.mark.parametrize(
     ("shares", "verdict", "expected"),
     [

@@ -1,0 +1,88 @@
+"""From which borders on a model may answer strangers, some of whose songs are of no genre that it knows."""
+
+import json
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from crnn.checkpoint import METRICS_FILE, load_checkpoint, save
+from crnn.network.model import CRNN
+from crnn.training.card import model_card
+from crnn.training.crossval import Answers, read_answers
+from crnn.training.evaluation import calibrated
+from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
+from crnn.training.state import TrainingError
+
+
+def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: float, command: str) -> dict:
+    """Give the model in `folder` a temperature and borders that clips held out of cross-validations speak for.
+
+    Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
+    most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
+
+    Returns what the model's record now says under "calibration". Raises TrainingError where the cross-validations are
+    not of this model's genres, lack known or unknown clips, or the model's folder was not made by `train.py`, and
+    OSError if it cannot be written.
+    """
+    model, _ = load_checkpoint(folder)
+    try:
+        record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
+    answers = list(chain.from_iterable(map(read_answers, validations)))
+    record["calibration"] = figures = fit(model, answers, share, risk) | {"command": command}
+    save(model, folder, model_card(model, record))
+    (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:
+    """Write temperature and borders into the model's configuration; returns what speaks for them. Raises TrainingError.
+
+    Keys: temperature, unsure_below, strange_below, unknown_share, risk, known (n, answered and answered_right, the
+    shares of clips and of these), unknown (for each genre that was left out, n and answered).
+    """
+    genres = model.config.genres
+    if any(not set(fold.genres) <= set(genres) or not set(fold.truths) <= set(genres) for fold in answers):
+        raise TrainingError(f"The cross-validations must be of clips of the model's genres, {', '.join(genres)}.")
+    known = [
+        (logits, genres.index(truth))
+        for fold in answers
+        if fold.genres == genres
+        for logits, truth in zip(fold.logits, fold.truths, strict=True)
+    ]
+    unknown = [
+        (logits, truth)
+        for fold in answers
+        for logits, truth in zip(fold.logits, fold.truths, strict=True)
+        if truth not in fold.genres
+    ]
+    for clips, option in ((known, "artist"), (unknown, "genre")):
+        if not clips:
+            raise TrainingError(
+                f"These cross-validations lack one with --groups {option}: it takes clips of genres that the fold "
+                "knew, and of genres that were left out."
+            )
+    logits, labels = [clip for clip, _ in known], np.array([label for _, label in known])
+    strange, truths = [clip for clip, _ in unknown], np.array([truth for _, truth in unknown])
+    calibration = fit_among_strangers(logits, labels, strange, share, risk)
+    calibrated(model, calibration)
+    answered, is_taken = is_answered(logits, calibration), is_answered(strange, calibration)
+    is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
+    return {
+        **vars(calibration),
+        "unknown_share": share,
+        "risk": risk,
+        "known": {
+            "n": len(labels),
+            "answered": float(answered.mean()),
+            "answered_right": float(is_right[answered].mean()) if answered.any() else None,
+        },
+        "unknown": {
+            genre: {"n": int((truths == genre).sum()), "answered": float(is_taken[truths == genre].mean())}
+            for genre in genres
+            if (truths == genre).any()
+        },
+    }

@@ -1,0 +1,154 @@
+"""Genres left out, and the border of "unsure" that comes from them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.checkpoint import load_checkpoint
+from crnn.features import N_MELS, Features
+from crnn.network.model import CRNN, CRNNConfig
+from crnn.training.crossval import Answers, read_answers
+from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
+from crnn.training.state import TrainingError
+from crnn.training.strangers import fit
+from train import main
+
+ROOT = Path(__file__).parents[2]
+GENRES = ("blues", "metal", "jazz")
+SMALL = {"channels": (2, 2), "mel_pools": (16, 8), "time_pools": (2, 2), "recurrent_size": 2, "window_frames": 60}
+
+
+def answers(genres: tuple[str, ...], truths: list[str], margins: list[float], wrong: int = 0) -> Answers:
+    """Each clip as sure as its margin of its own genre, or of the first where that is unknown; some of the next one."""
+    rows = []
+    for number, (truth, margin) in enumerate(zip(truths, margins, strict=True)):
+        place = genres.index(truth) if truth in genres else 0
+        row = torch.zeros(1, len(genres))
+        row[0, (place + (number < wrong)) % len(genres)] = margin
+        rows.append(row)
+    return Answers(genres, truths, rows, 1.0)
+
+
+@pytest.fixture
+def model() -> CRNN:
+    return CRNN(CRNNConfig(genres=GENRES, **SMALL))
+
+
+def drawn(n: int, labels: np.ndarray | None, seed: int) -> list[torch.Tensor]:
+    """Logits of clips of one window, larger for their genre if they have one."""
+    logits = 1.5 * np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
+    if labels is not None:
+        logits[np.arange(n), labels] += 3
+    return list(torch.from_numpy(logits)[:, None])
+
+
+@pytest.mark.parametrize("offset", [0.0, -4.0])
+def test_unknown_songs_raise_the_borders_by_their_share(offset: float) -> None:
+    """If all logits of theirs are lower, the energy tells them apart, which probabilities cannot."""
+    labels = np.random.default_rng(0).integers(3, size=900)
+    logits, strange = drawn(900, labels, 1), [clip + offset for clip in drawn(900, None, 2)]
+    shares = []
+    for share in (0.0, 0.2, 0.5):
+        calibration = fit_among_strangers(logits, labels, strange, share, 0.1)
+        answered, taken = is_answered(logits, calibration), is_answered(strange, calibration)
+        is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
+        right = (1 - share) * (answered & is_right).mean()
+        assert right / ((1 - share) * answered.mean() + share * taken.mean()) >= 0.9
+        shares.append(answered.mean())
+    assert shares[0] > 0.8
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[2] > 0.8) == (offset < 0)
+
+
+def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> None:
+    known = answers(GENRES, ["blues", "metal", "jazz"] * 20, [8.0] * 30 + [2.0] * 30, wrong=3)
+    unknown = [answers(GENRES[1:], ["blues"] * 20, [4.0] * 20), answers(GENRES[:2], ["jazz"] * 20, [1.0] * 20)]
+    figures = fit(model, [known, *unknown], 0.2, 0.1)
+    assert figures["unknown"] == {"blues": {"n": 20, "answered": 0.0}, "jazz": {"n": 20, "answered": 0.0}}
+    assert figures["known"] == {"n": 60, "answered": 0.5, "answered_right": 0.9}
+    assert model.config.unsure_below == figures["unsure_below"]
+    assert model.config.temperature == figures["temperature"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([answers(GENRES, list(GENRES), [1.0] * 3)], "lack one with --groups genre"),
+        ([answers(GENRES[:2], ["jazz"], [1.0])], "lack one with --groups artist"),
+        ([answers(("blues", "polka"), ["blues"], [1.0])], "must be of clips of the model's genres, blues, metal, jazz"),
+    ],
+)
+def test_answers_that_say_nothing_are_refused(given: list[Answers], message: str, model: CRNN) -> None:
+    with pytest.raises(TrainingError, match=message):
+        fit(model, given, 0.2, 0.1)
+
+
+def write(folder: Path, folds: list[Answers]) -> Path:
+    """A finished cross-validation."""
+    folder.mkdir()
+    (folder / "metrics.json").write_text("{}")
+    for number, fold in enumerate(folds, start=1):
+        np.savez(
+            folder / f"fold-{number}.npz",
+            logits=torch.cat(fold.logits).numpy(),
+            windows=[len(clip) for clip in fold.logits],
+            genres=fold.genres,
+            truths=fold.truths,
+            seconds=fold.seconds,
+        )
+    return folder
+
+
+def test_calibrate_writes_model_card_and_record(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "assets" / "models" / "crnn-scratch", folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    genres = load_checkpoint(folder)[0].config.genres
+    known = write(tmp_path / "known", [answers(genres, list(genres) * 20, [8.0] * 100 + [2.0] * 100, wrong=10)])
+    left_out = [answers((*genres[:n], *genres[n + 1 :]), [genres[n]] * 5, [4.0] * 5) for n in range(10)]
+    unknown = write(tmp_path / "unknown", left_out)
+    assert main(["calibrate", "--model", str(folder), str(known), str(unknown)]) == 0
+    assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in capsys.readouterr().out
+    record = json.loads((folder / "metrics.json").read_text())
+    config = load_checkpoint(folder)[0].config
+    assert (config.temperature, config.unsure_below, config.strange_below) == tuple(
+        record["calibration"][key] for key in ("temperature", "unsure_below", "strange_below")
+    )
+    assert "come from 200 clips held out in" in (folder / "README.md").read_text()
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+    assert main(["calibrate", "--model", str(folder), str(tmp_path)]) == 2
+    assert "holds no finished cross-validation" in capsys.readouterr().err
+    (folder / "metrics.json").unlink()
+    assert main(["calibrate", "--model", str(folder), str(known), str(unknown)]) == 2
+    assert "has no metrics.json" in capsys.readouterr().err
+
+
+@pytest.mark.processes
+def test_each_genre_is_left_out_once(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    names = [f"{genre}.{number:05}" for genre in GENRES for number in (29, 30, 31, 32)]
+    Features.from_log_mels([-40 + 9 * torch.randn(N_MELS, 60, generator=generator) for _ in names], names).save(
+        tmp_path / "features.npz"
+    )
+    network = [f"{name}={','.join(map(str, sizes))}" for name, sizes in SMALL.items() if isinstance(sizes, tuple)]
+    options = ["--groups", "genre", "--features", str(tmp_path / "features.npz"), "--config", "scratch"]
+    options += ["--epochs", "1", "--out", str(tmp_path / "out"), "--set", *network]
+    command = [sys.executable, "train.py", "cross-validate", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines() if "taken for" in line} == set(GENRES)
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    for genre, row in record["left_out"].items():
+        assert row["n"] == 4
+        assert genre not in row["taken_for"]
+        assert sum(row["taken_for"].values()) == pytest.approx(1)
+    assert [set(GENRES) - set(fold.genres) for fold in read_answers(tmp_path / "out")] == [
+        set(fold.truths) for fold in read_answers(tmp_path / "out")
+    ]
