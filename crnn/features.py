@@ -111,7 +111,8 @@ class LogMel(nn.Module):
 
         frames = sliding_window_view(samples, N_FFT, axis=-1)[:, :: self.hop_length] * self.window
         squares = rfft(frames, overwrite_x=True).view(np.float32)
-        squares *= squares
+        with np.errstate(over="ignore"):  # of samples so huge that the whole is refused
+            squares *= squares
         # The filters are linear, so that channels may be averaged before them.
         return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
 
