@@ -210,7 +210,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
 
     recorder.passage(
         happens.overhear,
-        shared.own,
+        [shared.own, shared.visit],
         [answer, recorder],
         show_progress="hidden",
         trigger_mode="once",

@@ -83,16 +83,17 @@ class Page:
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
 
-    def overhear(self, event: gr.EventData, own: GenreClassifier | None) -> tuple[str, str]:
+    def overhear(self, event: gr.EventData, own: GenreClassifier | None, visit: Visit) -> tuple[str, str]:
         """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
-        classifier = own or self.classifier
+        classifier, about = own or self.classifier, visit.about
         try:
             with self.cores.share():
                 prediction = classifier.predict_waveform(_passage(event.samples))
         except AudioError:  # the next one comes in seconds
             return gr.skip(), json.dumps({"number": event.number})
         colour = genre_colours(prediction.genres).get(prediction.verdict)
-        return page.passing(prediction), json.dumps({"number": event.number, "colour": colour})
+        told = page.passing(prediction) if visit.about == about else gr.skip()  # a song has come meanwhile
+        return told, json.dumps({"number": event.number, "colour": colour})
 
     def why(
         self,
