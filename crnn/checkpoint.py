@@ -287,6 +287,8 @@ def cached(repo: str, revision: str | None) -> Path | None:
         folder = Path(hf_hub_download(repo, WEIGHTS_FILE, revision=revision, local_files_only=True)).parent
     except LocalEntryNotFoundError:
         return None
+    except RuntimeError as error:  # of pathlib: neither the environment nor the system knows a home for its cache
+        raise CheckpointError("There is no home folder to keep models of the Hub in: HF_HOME may name one.") from error
     return folder if (folder / CONFIG_FILE).is_file() else None
 
 

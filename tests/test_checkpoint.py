@@ -786,6 +786,15 @@ def test_a_cache_that_cannot_be_written_is_said(
     assert "cannot be written" in refusal(REPO)
 
 
+def test_who_has_no_home_is_told_where_the_cache_may_be(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user whom the system does not know, without HOME."""
+    hub.push(REPO, folder)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "~nobody that is known/hub")
+    assert "HF_HOME may name one" in refusal(REPO)
+
+
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
 def test_a_file_that_the_hub_says_is_too_large_is_not_downloaded(hub: HubServer, folder: Path, name: str) -> None:
     hub.push(REPO, folder)

@@ -230,8 +230,8 @@ def listed(by_null: bool) -> list[str]:
 
 
 def is_settled(file: "File") -> bool:
-    """Whether a file has not been changed just now."""
-    return file.modified_ns is None or time.time() - file.modified_ns / 1e9 > SETTLED_SECONDS
+    """Whether a file has not been changed just now; one from the future, by a clock that was set back, has not."""
+    return file.modified_ns is None or abs(time.time() - file.modified_ns / 1e9) > SETTLED_SECONDS
 
 
 def work(output: "Output", report: "Report", files: Iterable["File"], jobs: int) -> None:

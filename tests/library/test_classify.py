@@ -231,6 +231,47 @@ def test_a_killed_command_goes_on_where_it_was(model: Path, music: Path, tmp_pat
     }
 
 
+@pytest.mark.parametrize("jump_seconds", [-86_400, 86_400])
+def test_a_clock_that_jumps_keeps_no_song_from_being_heard(
+    jump_seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new.wav").write_bytes(b"")
+    file = job.File.of(tmp_path / "new.wav")
+    assert not classify.is_settled(file)
+    later = time.time() + 10 + jump_seconds
+    monkeypatch.setattr(classify, "time", SimpleNamespace(time=lambda: later))
+    assert classify.is_settled(file)
+
+
+def interrupt(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("stop", "status"),
+    [(interrupt, 130), (subprocess.Popen.terminate, -signal.SIGTERM), (lambda process: process.stdout.close(), 141)],
+    ids=["interrupt", "terminate", "closed pipe"],
+)
+def test_a_command_that_is_stopped_while_it_hears_says_nothing_and_leaves_whole_rows(
+    stop: Callable[[subprocess.Popen], None], status: int, model: Path, music: Path
+) -> None:
+    """The real command, with several songs in native code at that moment."""
+    (music / "bad.mp3").unlink()
+    for number in range(100):
+        (music / f"song {number}.wav").write_bytes((music / "c.wav").read_bytes())
+    command = [sys.executable, "-m", "crnn", "--json", "--jobs", "4", "--quiet", str(music)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        rows = [process.stdout.readline() for _ in range(3)]
+        stop(process)
+        if not process.stdout.closed:
+            rows += process.stdout.readlines()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (status, b"")
+    assert 3 <= len(rows) < 103
+    assert all("genre" in json.loads(row) for row in rows)
+
+
 def test_side_by_side_keeps_the_order_and_the_bound() -> None:
     begun, given = [], []
 
