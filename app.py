@@ -1,11 +1,12 @@
 """The web page: `python app.py` serves it with the bundled model, `python app.py --model MODEL` with another one."""
 
 import argparse
+import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -13,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
+import anyio
 import gradio as gr
+import torch
 from starlette.middleware import Middleware
 
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
@@ -22,9 +25,12 @@ from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.terminal import leave
 from crnn.web import page
+from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
+from crnn.web.turns import FairQueue
+from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
 ROOT = Path(__file__).parent
 PARTS = ROOT / "assets" / "page"
@@ -45,6 +51,10 @@ MAX_MEGABYTES = 100  # of an upload
 MAX_BYTES = MAX_MEGABYTES * gr.FileSize.MB
 KEPT_SECONDS = 3_600  # that an upload stays on the server's disk, for its player
 VISITORS = 8  # whose long work goes on at once, each slower
+SONG = {  # of what hears one song: they share a queue, in which one song decodes while the others are recognised
+    "concurrency_id": "song",
+    "concurrency_limit": min(VISITORS, torch.get_num_threads() + 1),
+}
 MAX_SESSIONS = 200  # of which the server remembers the songs
 
 RECORDING = {  # what the recorder has to know
@@ -53,6 +63,7 @@ RECORDING = {  # what the recorder has to know
     "most_seconds": MAX_SECONDS,
     "most_bytes": MAX_BYTES - 1_024,
 }
+SAVE_BASE64 = gr.processing_utils.save_base64_to_cache
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
 ENGLISH = {message: message for message in TRANSLATIONS["de"]}
@@ -111,7 +122,43 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
             with gr.Tab(text("For developers"), id="programs", elem_id="programs-tab"):
                 programs_tab(happens)
         gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
-    return demo.queue(max_size=20)
+    demo.queue(api_open=False)  # or programs could pass by the queue
+    demo._queue = FairQueue.of(demo)
+    demo.uploads = Uploads(demo.upload_file_set, KEPT_SECONDS, demo._queue.asked_about)
+    happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
+    remember_what_language_models_send(demo.upload_file_set)
+    return demo
+
+
+def remember_what_language_models_send(paths: set[str]) -> None:
+    """Have Gradio note the songs that come inside a question, in an address that begins with `data:`, as uploads."""
+    save = SAVE_BASE64
+
+    def noted(*given: object, **named: object) -> str:
+        path = save(*given, **named)
+        paths.add(path)
+        return path
+
+    gr.processing_utils.save_base64_to_cache = noted
+
+
+@asynccontextmanager
+async def tended(served: gr.routes.App) -> AsyncIterator[None]:
+    """What goes on beside the answers, as long as the page is served."""
+
+    async def tend() -> None:
+        demo = served.get_blocks()
+        while True:
+            await asyncio.sleep(max(1.0, min(ANSWERED_SECONDS, demo.uploads.kept_seconds) / 12))
+            demo.uploads.sweep()
+            if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
+                await anyio.to_thread.run_sync(give_memory_back)
+
+    task = asyncio.create_task(tend())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def fetch_nothing() -> None:
@@ -163,7 +210,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
 
     recorder.passage(
         happens.overhear,
-        shared.own,
+        [shared.own, shared.visit],
         [answer, recorder],
         show_progress="hidden",
         trigger_mode="once",
@@ -176,7 +223,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         "outputs": [answer, view, reasons, shared.heard, shared.table, stop_why, stop_sound],
         "show_progress_on": answer,
         "trigger_mode": "multiple",
-        "concurrency_limit": VISITORS,
+        **SONG,
         **PRIVATE,
     }
     heard = shared.song.change(**hear)
@@ -335,8 +382,8 @@ def programs_tab(happens: Page) -> None:
     song = gr.Audio(label="Song", type="filepath", visible=False)
     songs = gr.File(label="Songs", file_count="multiple", visible=False)
     answer, answers = gr.JSON(label="Answer", visible=False), gr.JSON(label="Answers", visible=False)
-    gr.on([], happens.classify, song, answer, api_name="classify")
-    gr.on([], happens.classify_batch, songs, answers, api_name="classify_batch")
+    gr.on([], happens.classify, song, answer, api_name="classify", **SONG)
+    gr.on([], happens.classify_batch, songs, answers, api_name="classify_batch", concurrency_limit=VISITORS)
 
 
 def launch_options() -> dict:
@@ -362,7 +409,10 @@ def launch_options() -> dict:
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
-        "app_kwargs": {"middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder()))]},
+        "app_kwargs": {
+            "middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder()))],
+            "lifespan": tended,
+        },
     }
 
 
@@ -415,6 +465,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
     args = parse_args(argv)
+    keep_memory_together()
     please_zerogpu()
     ask_oneself_directly()
     try:

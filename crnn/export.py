@@ -84,10 +84,10 @@ class MelPower(nn.Module):
         bins = rows[:, None] + FIRST * np.arange(second)
         shares = np.where(np.isin(rows, (0, FIRST // 2)), 0.5, 1.0)[:, None] * np.ones_like(bins)
         shares[bins % (N_FFT // 2) == 0] = 1.0
-        filters = front_end.mel.mel_scale.fb.double().numpy()  # (bins, bands)
+        filters = front_end.filters.double().numpy()  # (bins, bands)
         filters = filters[np.minimum(bins, N_FFT - bins)] * shares[..., None]
         for name, values in (
-            ("window", front_end.mel.spectrogram.window.numpy()),
+            ("window", front_end.window),
             ("first", np.concatenate([first.real, first.imag], axis=1).T),
             ("turn", np.stack([turn.real, turn.imag])),
             ("last", np.block([[last.real, last.imag], [-last.imag, last.real]])),

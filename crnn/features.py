@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
-from torchaudio.transforms import MelSpectrogram
+from torchaudio.functional import melscale_fbanks
 
 from crnn.audio import SAMPLE_RATE
 from crnn.files import whole_file
@@ -49,28 +50,22 @@ class DatasetError(ValueError):
 class LogMel(nn.Module):
     """Log-mel spectrogram in decibels below the level of a clip's loud frames, which no brief sound moves.
 
-    The mel power spectrogram is librosa's (Hann window, Slaney scale and norm, zero padding at the ends), computed by
-    torchaudio, of what sounds above 22 Hz. The power of channels is averaged, not their samples, which would cancel
-    where channels are out of phase. Because the level is relative, a clip's gain has no effect.
+    The mel power spectrogram is librosa's (Hann window, Slaney scale and norm, zero padding at the ends), with
+    torchaudio's filters, of what sounds above 22 Hz. The power of channels is averaged, not their samples, which would
+    cancel where channels are out of phase. Because the level is relative, a clip's gain has no effect.
     """
 
     def __init__(self, hop_length: int = HOP_LENGTH) -> None:
         from scipy.signal import butter  # noqa: PLC0415 (who trains on log-mels need not wait for it)
+        from scipy.sparse import csr_array  # noqa: PLC0415
 
         super().__init__()
         self.hop_length = hop_length
         self.rumble_filter = butter(6, RUMBLE_HZ, "highpass", fs=SAMPLE_RATE, output="sos")
-        self.mel = MelSpectrogram(
-            SAMPLE_RATE,
-            n_fft=N_FFT,
-            hop_length=hop_length,
-            f_max=F_MAX,
-            n_mels=N_MELS,
-            power=2.0,
-            norm="slaney",
-            mel_scale="slaney",
-            center=False,
-        )
+        self.window = torch.hann_window(N_FFT).numpy()
+        self.filters = melscale_fbanks(N_FFT // 2 + 1, 0.0, F_MAX, N_MELS, SAMPLE_RATE, "slaney", "slaney")
+        # A bin has a real and an imaginary part, and is in no more than two bands.
+        self._filters = csr_array(self.filters.T.numpy().repeat(2, axis=1))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (samples,) or (channels, samples) at 22 050 Hz to log-mel (128, frames), -80 to 0 dB.
@@ -103,11 +98,23 @@ class LogMel(nn.Module):
             rest = np.concatenate([rest, above], axis=1)
             n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
             if n_frames > 0:
-                yield self._mel_db(rest[:, : (n_frames - 1) * self.hop_length + N_FFT])
+                samples = rest[:, : (n_frames - 1) * self.hop_length + N_FFT]
+                yield to_db(torch.from_numpy(self.power(samples.astype(np.float32))))
                 rest = rest[:, n_frames * self.hop_length :]
 
-    def _mel_db(self, samples: np.ndarray) -> Tensor:
-        return to_db(self.mel(torch.from_numpy(samples.astype(np.float32))).mean(dim=0))
+    def power(self, samples: np.ndarray) -> np.ndarray:
+        """The mel power of whole frames of (channels, samples), float32, averaged over channels: (128, frames).
+
+        Without PyTorch, whose threads would keep the cores busy, waiting for each other, that decode what follows.
+        """
+        from scipy.fft import rfft  # noqa: PLC0415
+
+        frames = sliding_window_view(samples, N_FFT, axis=-1)[:, :: self.hop_length] * self.window
+        squares = rfft(frames, overwrite_x=True).view(np.float32)
+        with np.errstate(over="ignore"):  # of samples so huge that the whole is refused
+            squares *= squares
+        # The filters are linear, so that channels may be averaged before them.
+        return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
 
 
 def to_db(power: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ from crnn.insight.explain import explain
 from crnn.network.model import CRNN, CRNNConfig
 from crnn.web import handlers, page
 from crnn.web.background import Stopped
+from crnn.web.songs import Visit
 
 GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
@@ -512,9 +513,26 @@ def test_another_song_ends_a_recording(page_, songs, classifier):
 
 @pytest.mark.parametrize("samples", [None, 7, "?", "AAA", base64.b64encode(bytes(3)).decode(), "A" * 2**23])
 def test_passage_that_is_none_changes_nothing(classifier, samples):
-    answer, told = handlers.Page(classifier).overhear(gr.EventData(None, {"number": 1, "samples": samples}), None)
+    event = gr.EventData(None, {"number": 1, "samples": samples})
+    answer, told = handlers.Page(classifier).overhear(event, None, Visit())
     assert answer == gr.skip()
     assert json.loads(told) == {"number": 1}
+
+
+def test_a_late_passage_does_not_cover_the_answer_to_a_song(classifier, monkeypatch):
+    visit, samples = Visit(), base64.b64encode(np.full(3 * SAMPLE_RATE, 9_000, "<i2").tobytes()).decode()
+    happens, event = handlers.Page(classifier), gr.EventData(None, {"number": 1, "samples": samples})
+    assert happens.overhear(event, None, visit)[0] != gr.skip()
+    predict = classifier.predict_waveform
+
+    def meanwhile(waveform):
+        visit.about = "song.mp3", classifier
+        return predict(waveform)
+
+    monkeypatch.setattr(classifier, "predict_waveform", meanwhile)
+    answer, told = happens.overhear(event, None, visit)
+    assert answer == gr.skip()
+    assert json.loads(told)["number"] == 1
 
 
 def test_answer_is_in_sight_on_a_phone(page_, songs):

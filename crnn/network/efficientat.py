@@ -5,6 +5,7 @@ ICASSP 2023, arXiv:2211.04772; a MobileNetV3-Large (Howard et al. 2019, arXiv:19
 are mn04_as_mAP_432.pt of fschmid56/EfficientAT, under the MIT licence.
 """
 
+from collections.abc import Sequence
 from math import cos, exp, log, log10, pi
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Maps, Weights
+from crnn.network.front import Maps, Piece, Weights
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
 from crnn.network.published import Published, PublishedStem
 
@@ -98,6 +99,12 @@ class EfficientATStem(PublishedStem):
             InvertedResidual(number, outputs[number - 1], *block) for number, block in enumerate(BLOCKS, start=1)
         )
         self.last = nn.Conv2d(outputs[-1], LAST_CHANNELS, 1)
+
+    def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        """As elsewhere, but each piece alone: squeeze-and-excitation hears all that there is."""
+        heard = [stretch[..., STEP_FRAMES * start : STEP_FRAMES * end] for start, end, *_ in pieces]
+        given = zip(self(torch.cat(heard)).chunk(len(pieces)), pieces, strict=True)
+        return torch.cat([steps[..., first - start : end - start] for steps, (start, _, first, end) in given], dim=-1)
 
     def channels(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, 1088, steps): the means, then the maxima."""

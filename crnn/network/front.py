@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -60,11 +60,27 @@ class Cost:
     features: int  # of a step
 
 
+class Piece(NamedTuple):
+    """A part of a stretch of a song, in steps of the stretch; what is heard of its neighbours, too, is not kept."""
+
+    heard_from: int
+    heard_to: int
+    kept_from: int
+    kept_to: int
+
+
 class Stem(nn.Module):
     """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
 
     out_features: int | tuple[int, ...]  # the size of axis 1 of what it gives; of each part, where it gives several
     groups: tuple[tuple[int, ...], ...] = ()  # of a net that gives steps, the channels of its blocks; a tuple a net
+
+    def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> Tensor | tuple[Tensor, ...]:
+        """The steps that adjoining pieces keep of log-mels (batch, 128, frames) in dB, of a stem that gives steps.
+
+        Where a step hears no more than its neighbours, what two pieces hear is computed once.
+        """
+        return self(stretch)[..., pieces[0].kept_from : pieces[-1].kept_to]
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""

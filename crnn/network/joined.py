@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
+from crnn.network.front import Cost, Front, FrontKind, Maps, Piece, Sizes, Stem, Weights
 
 
 class JoinedStem(Stem):
@@ -21,6 +21,10 @@ class JoinedStem(Stem):
     def forward(self, log_mel: Tensor) -> tuple[Tensor, ...]:
         """(batch, 128, frames) to one tensor for each front."""
         return tuple(part(log_mel) for part in self.parts)
+
+    def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> tuple[Tensor, ...]:
+        """Those of each."""
+        return tuple(part.of_stretch(stretch, pieces) for part in self.parts)
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Each takes what it has to know of the training clips."""

@@ -1,7 +1,7 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
@@ -12,7 +12,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import FEATURE_SETTINGS, N_MELS, n_frames_of, windows
-from crnn.network.front import Components, Front, Weights, middles
+from crnn.network.front import Components, Front, Piece, Weights, middles
 from crnn.network.fronts import front_of
 
 CONFIG_VERSION = 2
@@ -35,6 +35,7 @@ MOST_CHARACTERS = 64  # of a genre's name
 UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
+STRETCH_PIECES = 2  # adjoining ones, of which a stem that gives steps hears more than one at once
 NOTHING_STRANGE = -1_000.0  # an energy that no song is below
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
@@ -475,23 +476,42 @@ class CRNN(
 
         Last, where the summaries read them, the channels of the stem, (steps, channels). A song goes through the
         convolutions in pieces as long as a window, each with some of what is before and behind it, to spare memory:
-        what they give is in the near cache of a processor. A GPU takes many pieces at once.
+        what they give is in the near cache of a processor. A stem that gives steps hears two adjoining ones together
+        where it may. A GPU takes many pieces at once.
         """
         step = self.config.step_frames
-        context = -(-n_frames_of(CONTEXT_SECONDS) // step)
-        piece = max(self.config.window_frames // step, 1)
-        parts, places = [], []
-        for number, log_mel in enumerate(log_mels):
-            n_steps = log_mel.shape[-1] // step
-            length = min(piece + 2 * context, n_steps)
-            for first in range(0, n_steps, piece):
-                start = min(max(first - context, 0), n_steps - length)
-                parts.append(log_mel[:, start * step : (start + length) * step])
-                places.append((number, slice(first - start, first - start + piece)))
-        kept: list[list[list[Tensor]]] = [[] for _ in log_mels]
-        for (number, part), given in zip(places, self._steps_of(parts, pieces_at_once), strict=True):
-            kept[number].append([steps[part] for steps in given])
-        return [[torch.cat(pieces) for pieces in zip(*song, strict=True)] for song in kept]
+        stretches, plans, kept = [], [], [[] for _ in log_mels]
+        for log_mel, of_song in zip(log_mels, kept, strict=True):
+            pieces = self._pieces(log_mel.shape[-1] // step)
+            n_pieces = STRETCH_PIECES if self.stem.groups else 1
+            for first in range(0, len(pieces), n_pieces):
+                together = pieces[first : first + n_pieces]
+                start, end = together[0].heard_from, together[-1].heard_to
+                of_song.append(len(stretches))
+                stretches.append(log_mel[:, start * step : end * step])
+                plans.append(tuple(Piece(*(place - start for place in piece)) for piece in together))
+        given: list[list[Tensor]] = [[] for _ in stretches]
+        for numbers in _alike(plans, max(1, pieces_at_once // STRETCH_PIECES)):
+            steps = self._of_stretches(torch.stack([stretches[number] for number in numbers]), plans[numbers[0]])
+            for number, *of_stretch in zip(numbers, *steps, strict=True):
+                given[number] = of_stretch
+        return [[torch.cat(parts) for parts in zip(*(given[n] for n in numbers), strict=True)] for numbers in kept]
+
+    def _pieces(self, n_steps: int) -> list[Piece]:
+        """As long as a window each; all hear as much, but of a song that is shorter."""
+        context = -(-n_frames_of(CONTEXT_SECONDS) // self.config.step_frames)
+        size = max(self.config.window_frames // self.config.step_frames, 1)
+        heard = min(size + 2 * context, n_steps)
+        starts = [(first, min(max(first - context, 0), n_steps - heard)) for first in range(0, n_steps, size)]
+        return [Piece(start, start + heard, first, min(first + size, n_steps)) for first, start in starts]
+
+    def _of_stretches(self, stretches: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
+        """What `steps_and_channels` gives of what pieces of log-mels (batch, 128, frames) keep."""
+        if self.stem.groups:
+            return self.steps_and_channels(self.stem.of_stretch(stretches, pieces))
+        (piece,) = pieces
+        given = self.steps_and_channels(self.stem_of(stretches))
+        return [steps[:, piece.kept_from : piece.kept_to] for steps in given]
 
     def _steps_of(self, log_mels: Sequence[Tensor], at_once: int) -> list[list[Tensor]]:
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
@@ -538,11 +558,11 @@ class Plan(NamedTuple):
     slices: Sequence[slice] = ()
 
 
-def _alike(lengths: Sequence[int], at_once: int) -> Iterator[list[int]]:
-    """Where equal lengths stand, at most so many at once."""
-    numbers: dict[int, list[int]] = {}
-    for number, length in enumerate(lengths):
-        numbers.setdefault(length, []).append(number)
+def _alike(kinds: Sequence[Hashable], at_once: int) -> Iterator[list[int]]:
+    """Where equal ones stand, at most so many at once."""
+    numbers: dict[Hashable, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        numbers.setdefault(kind, []).append(number)
     for same in numbers.values():
         for first in range(0, len(same), at_once):
             yield same[first : first + at_once]

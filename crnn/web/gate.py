@@ -18,6 +18,7 @@ MOST_TOLD = 32 * 2**20  # of one that has its songs in it, as language models se
 MOST_UPLOAD = 4 * 2**30  # of all files of a folder
 KEPT_FREE = 2**30  # bytes of the disk that uploads leave
 UPLOAD = "/gradio_api/upload"
+TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
@@ -35,6 +36,8 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"].startswith(TOOLS):  # Gradio asks the page itself for language models, with their headers
+            scope = scope | {"headers": with_origin(scope)}
         path, has_begun, n_left = scope["path"], False, most_bytes(scope["path"])
         announced = content_length(scope["headers"])
         too_large = f"This is too large: at most {n_left // 2**20} MB are read."
@@ -84,7 +87,13 @@ def most_bytes(path: str) -> int:
     """How many bytes the body of a request to a path may have."""
     if path == UPLOAD:
         return MOST_UPLOAD
-    return MOST_TOLD if path.startswith("/gradio_api/mcp") else MOST_BODY
+    return MOST_TOLD if path.startswith(TOOLS) else MOST_BODY
+
+
+def with_origin(scope: Message) -> list[tuple[bytes, bytes]]:
+    """The headers of a request, which say who asks, as a proxy would."""
+    others = [(name, value) for name, value in scope["headers"] if name != b"x-forwarded-for"]
+    return [*others, (b"x-forwarded-for", scope["client"][0].encode())] if scope.get("client") else others
 
 
 def content_length(headers: list[tuple[bytes, bytes]]) -> int:

@@ -19,6 +19,7 @@ from crnn.plots import genre_colours
 from crnn.walk import is_song
 from crnn.web import about, page
 from crnn.web.background import in_steps
+from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.view import overlay, song_view
 
@@ -44,10 +45,16 @@ class Heard:
 
 
 class Page:
-    """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`."""
+    """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`.
+
+    `shown` is told of each song that the page has an answer to, `answered` of those of programs.
+    """
 
     def __init__(self, classifier: GenreClassifier) -> None:
         self.classifier = classifier
+        self.cores = Cores()
+        self.shown: Callable[[str], None] = lambda _: None
+        self.answered: Callable[[str], None] = lambda _: None
 
     def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
         """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
@@ -60,8 +67,10 @@ class Page:
         nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         if song is None:
             return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
+        self.shown(song)
         try:
-            prediction = classifier.predict(song)
+            with self.cores.share():
+                prediction = classifier.predict(song)
         except AudioError as error:
             return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
@@ -74,15 +83,17 @@ class Page:
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
         return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
 
-    def overhear(self, event: gr.EventData, own: GenreClassifier | None) -> tuple[str, str]:
+    def overhear(self, event: gr.EventData, own: GenreClassifier | None, visit: Visit) -> tuple[str, str]:
         """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
-        classifier = own or self.classifier
+        classifier, about = own or self.classifier, visit.about
         try:
-            prediction = classifier.predict_waveform(_passage(event.samples))
+            with self.cores.share():
+                prediction = classifier.predict_waveform(_passage(event.samples))
         except AudioError:  # the next one comes in seconds
             return gr.skip(), json.dumps({"number": event.number})
         colour = genre_colours(prediction.genres).get(prediction.verdict)
-        return page.passing(prediction), json.dumps({"number": event.number, "colour": colour})
+        told = page.passing(prediction) if visit.about == about else gr.skip()  # a song has come meanwhile
+        return told, json.dumps({"number": event.number, "colour": colour})
 
     def why(
         self,
@@ -172,8 +183,10 @@ class Page:
         for number, song in enumerate(songs):
             progress((number, len(songs)), desc=Path(song).name)
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
+            self.shown(song)
             try:
-                row = Row.of(song, classifier.origin.name, classifier.predict(song))
+                with self.cores.share(is_of_many=True):
+                    row = Row.of(song, classifier.origin.name, classifier.predict(song))
             except AudioError as error:
                 row = Row(song, classifier.origin.name, fault=(error.message, error.values))
             if not visit.is_latest("many", token):
@@ -231,9 +244,12 @@ class Page:
         if song is None:
             raise gr.Error("There is no song: send an audio file.", print_exception=False)
         try:
-            return self.classifier.predict(song).as_dict()
+            with self.cores.share():
+                return self.classifier.predict(song).as_dict()
         except AudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        finally:
+            self.answered(song)
 
     def classify_batch(self, songs: list[str]) -> list[dict]:
         """Recognise the genres of several songs.
@@ -249,9 +265,12 @@ class Page:
         answers = []
         for song in songs:
             try:
-                answer = self.classifier.predict(song).as_dict()
+                with self.cores.share(is_of_many=True):
+                    answer = self.classifier.predict(song).as_dict()
             except AudioError as error:
                 answer = {"error": str(error)}
+            finally:
+                self.answered(song)
             answers.append({"song": Path(song).name, **answer})
         return answers
 

@@ -106,7 +106,8 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
     share = f"{top:.0%}"
     if prediction.lacks_energy:
         return hint(
-            "It sounds unlike all that the model has learned; about such songs it was wrong too often in tests."
+            "It sounds unlike all that the model has learned, and the bars only say what comes nearest: too many such "
+            "answers were wrong in tests."
         )
     if prediction.verdict == UNSURE:
         digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%

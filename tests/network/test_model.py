@@ -332,6 +332,24 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
         assert member.std() > 1e-3
 
 
+@pytest.mark.parametrize("front", ["mn04", "choi+mn04+won"])
+@pytest.mark.parametrize("steps", [9, 14, 37, 61])
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_pieces_that_are_heard_together_give_what_each_gives_alone(front: str, steps: int, at_once: int) -> None:
+    """Squeeze-and-excitation takes its means over a piece, whatever else goes through the convolutions with it."""
+    model = alive(front, members=2)
+    log_mels = list(-80 * torch.rand(2, N_MELS, 12 * steps))
+    size, context = 4, 3
+    with torch.inference_mode():
+        for log_mel, song in zip(log_mels, model.songs_steps(log_mels, at_once), strict=True):
+            alone = []
+            for first in range(0, steps, size):
+                start = min(max(first - context, 0), max(steps - size - 2 * context, 0))
+                heard = log_mel[None, :, 12 * start : 12 * (start + size + 2 * context)]
+                alone.append(model.steps(model.stem_of(heard))[1][0, first - start :][:size])
+            torch.testing.assert_close(song[1], torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
 def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> None:
     model = alive("small", time_pools=(3, 4))
     log_mel = -80 * torch.rand(N_MELS, 12 * 16)

@@ -1,0 +1,168 @@
+"""Who is answered next: a queue in which visitors take turns, none fills it, and each is told his place and time."""
+
+from asyncio import Queue as Messages
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_address
+
+from fastapi import HTTPException, Request
+from gradio import Blocks, Error
+from gradio.block_function import BlockFunction
+from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Event, Queue
+from gradio.server_messages import ProcessCompletedMessage
+from gradio.utils import error_payload
+
+MOST_WAITING = 400  # questions of all visitors
+MOST_OF_ONE = 32  # unfinished questions from one address: a household or a class may share it
+MOST_UNREAD = 2_000  # messages that wait for a session to ask for them
+MOST_SESSIONS = 2_000  # of which the queue remembers what they asked
+TOLD_EVERY_SECONDS = 1.0
+
+
+class FairQueue(Queue):
+    """Gradio's queue, but for what it does with many visitors.
+
+    Whoever has asked least waits least: the first questions of all come before the second ones. What is too much is
+    answered at once with a sentence, in the way of any other error, so that every client shows it. Gradio's own queue
+    would forget who waits once 2,000 other sessions have come, and look through its last 10,000 answers for a page that
+    is closed here after each.
+    """
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> "FairQueue":
+        """The queue for a page that has one already."""
+        return cls(
+            live_updates=False,  # which would tell all who wait of every answer
+            concurrency_count=blocks.max_threads,
+            update_intervals=TOLD_EVERY_SECONDS,
+            max_size=None,
+            blocks=blocks,
+        )
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.ANALYTICS_MAX_EVENTS = 1
+        self.pending_messages_per_session = {}  # in which no session makes another one be forgotten
+
+    def compute_analytics_summary(self, _: list) -> dict:
+        """Nothing: nobody may see it."""
+        return self.cached_event_analytics_summary
+
+    async def push(self, body: PredictBodyInternal, request: Request, username: str | None) -> tuple[bool, object, str]:
+        """Take a question, or answer at once why not; as in Gradio, whether it is taken, its number and how it went."""
+        sentence = self._refusal(body, request)
+        self._forget_idle_sessions()
+        unread = self.pending_messages_per_session.get(body.session_hash)
+        is_full = len(self.pending_messages_per_session) >= MOST_SESSIONS
+        if (unread and unread.qsize() > MOST_UNREAD) or (sentence and is_full):
+            raise HTTPException(429, sentence or "Read the answers that you have before you ask again.")
+        if sentence:
+            return True, await self._refuse(body, request, username, sentence), "success"
+        pushed = await super().push(body, request, username)
+        if event := self.event_ids_to_events.get(pushed[1] if pushed[0] else None):
+            self._take_turns(event.concurrency_id)
+        return pushed
+
+    async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
+        """Have questions answered; of sessions that asked through the API alone nothing is kept.
+
+        Gradio makes one for each call, and would forget those of the page for them.
+        """
+        await super().process_events(events, batch, begin_time, fn)
+        for session in {event.session_hash for event in events} if fn.api_visibility == "public" else ():
+            state = self.blocks.state_holder.session_data.get(session)
+            if state and not state.state_data:
+                del self.blocks.state_holder.session_data[session]
+                self.blocks.state_holder.time_last_used.pop(session, None)
+
+    def unfinished(self) -> Iterator[Event]:
+        """The questions that wait or are being answered."""
+        for queue in self.event_queue_per_concurrency_id.values():
+            yield from queue.queue
+        yield from self._running()
+
+    def asked_about(self, path: str) -> bool:
+        """Whether an unfinished question has this file."""
+        return any(event.data and path in paths_in(event.data.data) for event in [*self.unfinished()])
+
+    def _running(self) -> Iterator[Event]:
+        for job in self.active_jobs:
+            yield from job or ()
+
+    def _refusal(self, body: PredictBodyInternal, request: Request) -> str | None:
+        visitor = visitor_of(request)
+        if sum(visitor_of(event.request) == visitor for event in self.unfinished()) >= MOST_OF_ONE:
+            return f"{MOST_OF_ONE} questions from your address wait here already: ask again when one is answered."
+        if len(self) >= MOST_WAITING:
+            return f"{len(self)} questions wait here already{self._time_of(body)}: try again then."
+        return None
+
+    def _time_of(self, body: PredictBodyInternal) -> str:
+        """How long those who wait for the same will take, if that is known already."""
+        fn = self.blocks.fns.get(body.fn_index)
+        queue = fn and self.event_queue_per_concurrency_id.get(fn.concurrency_id)
+        if not queue or fn not in self.process_time_per_fn or not queue.concurrency_limit:
+            return ""
+        seconds = self.process_time_per_fn[fn].avg_time * len(queue.queue) / queue.concurrency_limit
+        return f", which takes about {seconds:.0f} s"
+
+    async def _refuse(self, body: PredictBodyInternal, request: Request, username: str | None, sentence: str) -> str:
+        """An answer that nothing was computed for; its number."""
+        event = Event(body.session_hash, self.blocks.fns[body.fn_index], request, username)
+        async with self.pending_message_lock:
+            if event.session_hash not in self.pending_messages_per_session:
+                self.pending_messages_per_session[event.session_hash] = Messages()
+            self.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
+        output = error_payload(Error(sentence), show_error=True)
+        self.send_message(event, ProcessCompletedMessage(output=output, title="Error", success=False))
+        return event._id
+
+    def _take_turns(self, concurrency_id: str) -> None:
+        """Put those who wait for the same into the order of their turns, and tell them."""
+        waiting = self.event_queue_per_concurrency_id[concurrency_id].queue
+        running = [event for event in self._running() if event.concurrency_id == concurrency_id]
+        asked = Counter(visitor_of(event.request) for event in running)
+        turns = {}
+        for event in sorted(waiting, key=lambda event: event.enqueue_time):
+            visitor = visitor_of(event.request)
+            turns[event._id] = asked[visitor], event.enqueue_time
+            asked[visitor] += 1
+        order = sorted(waiting, key=lambda event: turns[event._id])
+        if order != waiting:
+            waiting[:] = order
+            self.broadcast_estimations(concurrency_id)
+
+    def _forget_idle_sessions(self) -> None:
+        """Of sessions that wait for nothing the older half goes, once there are many."""
+        if max(len(self.pending_messages_per_session), len(self.pending_event_ids_session)) < MOST_SESSIONS:
+            return
+        busy = {event.session_hash for event in self.unfinished()}
+        idle = [session for session in self.pending_messages_per_session if session not in busy]
+        for session in idle[: max(0, len(idle) - MOST_SESSIONS // 2)]:
+            del self.pending_messages_per_session[session]
+        for session in [*self.pending_event_ids_session]:
+            if session not in self.pending_messages_per_session:
+                del self.pending_event_ids_session[session]
+
+
+def visitor_of(request: Request) -> str:
+    """Whose a question is: the address it came from, of which a household has 2^64 in IPv6.
+
+    uvicorn puts in what a proxy says, if that is one which FORWARDED_ALLOW_IPS names.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return str(int(address) >> 64) if isinstance(address, IPv6Address) and not address.ipv4_mapped else host
+
+
+def paths_in(data: object) -> Iterator[str]:
+    """The files of a question."""
+    if isinstance(data, dict):
+        yield from [data["path"]] if isinstance(data.get("path"), str) else paths_in([*data.values()])
+    elif isinstance(data, list):
+        for part in data:
+            yield from paths_in(part)

@@ -1,0 +1,53 @@
+"""Visitors' songs on the disk: they go when nobody needs them any more."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, for who sent the same one meanwhile
+
+
+class Uploads:
+    """The files that visitors have sent, `paths`, and what became of them; Gradio adds to that set.
+
+    Equal files have one path, so that one may be what several visitors asked about; `asked_about` says of a path
+    whether a question that is not answered yet has it. Songs of the page stay for `kept_seconds`, for its player, and
+    so does what nobody has asked about.
+    """
+
+    def __init__(self, paths: set[str], kept_seconds: float, asked_about: Callable[[str], bool]) -> None:
+        self.paths, self.kept_seconds, self.asked_about = paths, kept_seconds, asked_about
+        self._answered: dict[str, float] = {}  # when
+        self._shown: set[str] = set()
+
+    def answered(self, path: str) -> None:
+        """A program has the answer to a song."""
+        if path in self.paths:
+            self._answered[path] = time.time()
+
+    def shown(self, path: str) -> None:
+        """The page has the answer to a song, and may play it."""
+        if path in self.paths:
+            self._shown.add(path)
+
+    def sweep(self) -> None:
+        """Delete what nobody needs any more."""
+        now = time.time()
+        for path in [*self.paths]:
+            is_answered = path in self._answered and path not in self._shown
+            most_seconds = min(ANSWERED_SECONDS, self.kept_seconds) if is_answered else self.kept_seconds
+            try:
+                last_seconds = max(Path(path).stat().st_ctime, self._answered.get(path, 0.0))
+            except OSError:
+                last_seconds = 0.0  # gone already
+            if now - last_seconds > most_seconds and not self.asked_about(path):
+                self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        with suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+            self.paths.discard(path)
+            self._answered.pop(path, None)
+            self._shown.discard(path)
+            Path(path).parent.rmdir()  # that it had for itself
