@@ -20,6 +20,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands have it, before PyTorch is imported
+
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
