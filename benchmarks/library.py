@@ -32,19 +32,19 @@ EXAMPLES = sorted(path for path in (ROOT / "assets" / "examples").iterdir() if p
 SONG_SECONDS, RATE_HZ = 240, 44_100
 
 
-def make_songs(folder: Path, count: int) -> None:
+def make_songs(folder: Path, count: int, seconds: int = SONG_SECONDS) -> None:
     """Write so many songs."""
     for number in range(count):
         random_ = random.Random(number)
         with open_audio(EXAMPLES[number % len(EXAMPLES)], round(RATE_HZ * random_.uniform(0.94, 1.06))) as sound:
             waveform = np.concatenate(list(sound.blocks()), axis=1)[0]
         parts, length = [], 0
-        while length < SONG_SECONDS * RATE_HZ:
+        while length < seconds * RATE_HZ:
             part = round(random_.uniform(4, 12) * RATE_HZ)
             start = random_.randrange(max(1, len(waveform) - part))
             parts.append(waveform[start : start + part] * random_.uniform(0.7, 1.0))
             length += len(parts[-1])
-        mono = np.concatenate(parts)[: SONG_SECONDS * RATE_HZ].astype(np.float32)
+        mono = np.concatenate(parts)[: seconds * RATE_HZ].astype(np.float32)
         with av.open(str(folder / f"{number:03}.mp3"), "w") as output:
             stream = output.add_stream("libmp3lame", rate=RATE_HZ, layout="stereo", bit_rate=192_000)
             frame = av.AudioFrame.from_ndarray(np.stack([mono, np.roll(mono, 30)]), format="fltp", layout="stereo")
@@ -86,11 +86,11 @@ def cpu_seconds() -> float:
 
 
 def started(*arguments: str) -> tuple[float, float]:
-    """Wall-clock and CPU seconds of a command, the best of three."""
+    """Wall-clock and CPU seconds of a Python command, the best of three."""
     runs = []
     for _ in range(3):
         before, since = cpu_seconds(), time.perf_counter()
-        subprocess.run([sys.executable, "-m", "crnn", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         runs.append((time.perf_counter() - since, cpu_seconds() - before))
     return min(runs)
 
@@ -131,7 +131,9 @@ def main() -> None:
                 f"{name:19} {rate:7.2f} {cpu:14.3f} {rate / first_rate:8.2f} ({first_cpu / cpu:.2f}) {same}", flush=True
             )
     for name, arguments in {"--help": ["--help"], "first answer": [str(EXAMPLES[0])]}.items():
-        wall, cpu = started(*arguments, *(["--model", args.model] if args.model and name != "--help" else []))
+        wall, cpu = started(
+            "-m", "crnn", *arguments, *(["--model", args.model] if args.model and name != "--help" else [])
+        )
         print(f"{name:19} {wall:7.2f} s {cpu:12.2f} s of CPU")
 
 

@@ -39,13 +39,7 @@ def visit(browser: Browser, url: str, song: Path) -> dict[str, float]:
     """One visitor's waits."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-
-    def open_page() -> None:
-        page.goto(url)
-        page.wait_for_selector("#song input[type=file]", state="attached")
-
-    waits = {"page ready for a song": timed(open_page)}
-    waits = {"first paint": page.evaluate(FIRST_PAINT), **waits, "fetched until then, MB": page.evaluate(FETCHED)}
+    waits = arrive(page, url)
     waits["song to answer, drawn"] = timed(lambda: upload(page, song))
     for tab, condition in TABS.items():
         waits[f"switch to {tab}, all there"] = timed(lambda: switch(page, tab, condition))  # noqa: B023 - called here
@@ -57,6 +51,17 @@ def visit(browser: Browser, url: str, song: Path) -> dict[str, float]:
     waits["stop to whole answer"] = timed(lambda: (stop.click(), page.wait_for_selector("#answer .whole")))
     context.close()
     return waits
+
+
+def arrive(page: Page, url: str, ready: str = "#song input[type=file]") -> dict[str, float]:
+    """The waits of one who opens the page."""
+
+    def open_page() -> None:
+        page.goto(url)
+        page.wait_for_selector(ready, state="attached")
+
+    waits = {"page ready for a song": timed(open_page)}
+    return {"first paint": page.evaluate(FIRST_PAINT), **waits, "fetched until then, MB": page.evaluate(FETCHED)}
 
 
 def switch(page: Page, tab: str, condition: str) -> None:
