@@ -35,6 +35,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.network.devices import is_here
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable
+from crnn.training.card import answered_of_left_out
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
@@ -361,7 +362,7 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     right = "" if known["answered_right"] is None else f", {known['answered_right']:.1%} of these right"
     print(f"of {known['n']} clips of the genres it knows {known['answered']:.1%} are answered{right}")
     n_strange = sum(row["n"] for row in unknown.values())
-    share = sum(row["n"] * row["answered"] for row in unknown.values()) / n_strange
+    share = answered_of_left_out(figures)
     of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
 

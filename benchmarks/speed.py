@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from benchmarks import latency, library  # noqa: E402
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import SAMPLE_RATE, load_audio  # noqa: E402
+from crnn.data.extraction import n_cores  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.library.job import QUICK, File, Hearing  # noqa: E402
 from crnn.network.devices import best_precision  # noqa: E402
@@ -269,14 +270,9 @@ def machine() -> str:
     name = next((line.partition(": ")[2] for line in models if line.startswith("model name")), platform.processor())
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return (
-        f"{name or platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads of PyTorch "
+        f"{name or platform.machine()}, {n_cores()} cores, {torch.get_num_threads()} threads of PyTorch "
         f"{torch.__version__}, Python {platform.python_version()}{load}"
     )
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rows(model: str | None, runs: int, count: int, lengths: dict[str, int], folder: Path) -> Iterator[Row]:
@@ -285,7 +281,7 @@ def rows(model: str | None, runs: int, count: int, lengths: dict[str, int], fold
     classifiers = [GenreClassifier.from_pretrained(model, precision=name) for name in precisions(first)]
     clip, song = list(lengths.values())[:2]
     yield from songs(classifiers, folder, lengths, runs)
-    yield from whole_library(model, folder, count, song, cores())
+    yield from whole_library(model, folder, count, song, n_cores())
     yield from networks(classifiers, clip, runs)
     yield from peers(classifiers[0], folder, clip, runs)
     yield from starts(model)

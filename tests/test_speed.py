@@ -37,7 +37,7 @@ def test_multiply_adds_are_those_of_the_layers(tiny_model: CRNN) -> None:
 def test_all_of_the_table(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "MATRIX", 32)
     monkeypatch.setattr(speed, "features_and_svm", lambda path: path.read_bytes)
-    monkeypatch.setattr(speed, "cores", lambda: 1)
+    monkeypatch.setattr(speed, "n_cores", lambda: 1)
     monkeypatch.setattr(latency, "peer", lambda _: None)  # as without transformers
     monkeypatch.setattr(library, "started", lambda *_: (0.5, 0.25))
     monkeypatch.setitem(sys.modules, "playwright", None)

@@ -145,12 +145,17 @@ def _training(record: dict) -> str:
     )
 
 
+def answered_of_left_out(calibration: dict) -> float:
+    """The share of clips of genres left out that are answered, from what a record has under "calibration"."""
+    rows = calibration["unknown"].values()
+    return sum(row["n"] * row["answered"] for row in rows) / sum(row["n"] for row in rows)
+
+
 def _calibration(record: dict) -> str:
     """An item of the same list, on a new line; "" where the validation clips calibrated it."""
     if not (fitted := record.get("calibration")):
         return ""
-    known, left_out = fitted["known"], fitted["unknown"].values()
-    strange = sum(row["n"] * row["answered"] for row in left_out) / sum(row["n"] for row in left_out)
+    known, strange = fitted["known"], answered_of_left_out(fitted)
     unknown, right = fitted["unknown_share"], 1 - fitted["risk"]
     return (
         f'\n        - Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'

@@ -203,5 +203,5 @@ def cross_fitted_metrics(logits: Sequence[Tensor], labels: np.ndarray, genres: S
     for others, part in parts.split(labels):
         calibration = _calibration(surprises[:, others], [logits[i] for i in others], labels[others])
         probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature)
-        answered[part] = probabilities[part].max(axis=1) >= calibration.unsure_below
+        answered[part] = is_answered([logits[i] for i in part], calibration)
     return metrics(probabilities, labels, genres, answered)
