@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
@@ -40,6 +40,9 @@ _CONTAINER_OPTIONS = {
     "mpc8,mpeg,mpegts,nistsphere,ogg,oma,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv",
     "protocol_whitelist": "none",
 }
+# Of packets that FFmpeg keeps to find the tracks it takes half a kilobyte for each, even of those that hold one byte.
+_PROBED_BYTES, _MOST_PROBED_BYTES = 1_000_000, 5_000_000
+_SMALL_PACKET_BYTES = 64
 _KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
 
 # Within 0.1 dB up to 10 kHz, and below -95 dB from 12 kHz on (at 22 050 Hz out).
@@ -51,8 +54,9 @@ _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
-# As much is decoded of a file as one with this many bytes for a second may hold, yet half an hour of any and no more
-# than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+# As much is decoded of a file as packets with this many bytes for a second may hold, yet half an hour of any and no
+# more than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+# The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
 _FEWEST_BYTES_A_SECOND = 2_000
 _LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 43_200.0
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
@@ -136,8 +140,8 @@ def open_audio(
     by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and damaged
     packets, which are skipped, count as missing. If more than 2 % are missing (and of seconds, half a one),
     `Sound.notices` says so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without
-    that header, live recordings), so that what they hold is used. Of a file that decodes to more than three
-    hours, or to an unlikely length for its size, the beginning is heard, and a notice says so.
+    that header, live recordings), so that what they hold is used. Of a file that decodes to more than twelve
+    hours, or to an unlikely length for the size of its packets, the beginning is heard, and a notice says so.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -225,7 +229,7 @@ class Sound:
         self._began_seconds = 0.0  # where decoding did, which is before `start_seconds`
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
         self._n_packets = self._n_damaged = 0
-        self._allowed_seconds = min(max(_LEAST_SECONDS, _size(file) / _FEWEST_BYTES_A_SECOND), _MOST_SECONDS)
+        self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
         self._is_left = False  # before its end
         self._byte_share = _byte_share(file)
         self._is_cut = self._byte_share < 1 or _is_cut_ogg(file)
@@ -266,9 +270,8 @@ class Sound:
         if len(tracks) == 1:
             return tracks[0]
         indices = [track.index for track in tracks]
-        allowed_seconds = self._allowed_seconds
         index = self._first_that_sounds(tracks)
-        self._allowed_seconds = allowed_seconds
+        self._spent_seconds, self._spent_bytes = 0.0, 0
         self._reopen()
         tracks = self._container.streams.audio
         chosen = self._container.streams[indices[0] if index is None else index]
@@ -296,7 +299,7 @@ class Sound:
                 index = packet.stream.index
                 if packet.pts is not None and packet.pts * packet.time_base > _SECONDS_TO_SOUND:
                     break
-                if self._allowed_seconds < 0:
+                if self._is_spent():
                     break
                 if index in sounding:
                     continue
@@ -452,7 +455,7 @@ class Sound:
                 return
             if packet is None:
                 return
-            if self._allowed_seconds < 0:
+            if self._is_spent():
                 self._is_left = True
                 return
             self._n_packets += 1
@@ -467,7 +470,7 @@ class Sound:
                 yield frame
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
-        """The frames of a packet, which use up what is allowed."""
+        """The frames of a packet, which use up what may be spent."""
         spent_seconds = 0.0
         try:
             frames = packet.decode()
@@ -476,7 +479,13 @@ class Sound:
                 spent_seconds += max(frame.samples / max(frame.sample_rate, 1), n_samples / _SAMPLES_A_SECOND)
             return frames
         finally:
-            self._allowed_seconds -= max(spent_seconds, _PACKET_SECONDS)
+            self._spent_seconds += max(spent_seconds, _PACKET_SECONDS)
+            self._spent_bytes += packet.size
+
+    def _is_spent(self) -> bool:
+        """Whether as much has been decoded as may be."""
+        allowed_seconds = max(_LEAST_SECONDS, self._spent_bytes / _FEWEST_BYTES_A_SECOND)
+        return self._spent_seconds > min(allowed_seconds, _MOST_SECONDS)
 
 
 class _Kind(NamedTuple):
@@ -582,7 +591,12 @@ def _open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
     options = _CONTAINER_OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
     try:
-        return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
+        container = _probed(file, options, _PROBED_BYTES)
+        if not container.streams.audio and not _has_small_packets(container):  # a video whose sound begins late
+            container.close()
+            file.seek(0)
+            container = _probed(file, options, _MOST_PROBED_BYTES)
+        return container
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:  # a format outside the whitelist
             fault = _Fault(
@@ -594,6 +608,16 @@ def _open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
         if _read_at(file, 4, 4) == b"ftyp":  # of an mp4, whose index is often at its end
             fault = _missing_end()
         raise _by_name(file, fault) from error
+
+
+def _probed(file: BinaryIO, options: dict[str, str], n_bytes: int) -> InputContainer:
+    options = options | {"probesize": str(n_bytes)}
+    return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
+
+
+def _has_small_packets(container: InputContainer) -> bool:
+    sizes = [packet.size for packet in islice(_packets(container, container.streams), 1_000)]
+    return sum(sizes) < _SMALL_PACKET_BYTES * len(sizes)
 
 
 def _by_name(file: BinaryIO, fault: _Fault) -> _Fault:

@@ -18,8 +18,8 @@ import pytest
 import soundfile as sf
 from av.stream import Disposition
 
-from benchmarks.torture.corpus import tiny_opus_packets
-from crnn import foreign
+from benchmarks.torture.corpus import tiny_matroska_packets, tiny_opus_packets
+from crnn import audio, foreign
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
 
 SAMPLE_FORMATS = {  # of the encoders; else fltp
@@ -475,6 +475,37 @@ def test_samples_of_countless_packets_are_not_all_waited_for():
     waveform, notices = heard(tiny_opus_packets(200_000))  # of 2.5 ms
     assert 90_000 <= waveform.shape[1] / SAMPLE_RATE / 0.0025 < 91_000
     assert "are heard: of a file like this, no more is decoded." in notices[0]
+
+
+def test_heads_of_countless_packets_are_no_sound_that_more_is_decoded_for(monkeypatch):
+    monkeypatch.setattr(audio, "_LEAST_SECONDS", 60.0)
+    file = tiny_matroska_packets(100_000)  # of 20 ms, as a byte with a head of six
+    waveform, notices = heard(file)
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(60.0, abs=1)
+    assert len(file) / 2_000 > 300
+    assert "no more is decoded" in notices[0]
+
+
+def test_sound_that_begins_late_in_a_film(tmp_path):
+    path = tmp_path / "late.flv"  # whose head does not tell its tracks
+    with av.open(path, "w") as output:
+        picture, sound = output.add_stream("flv", rate=25), output.add_stream("libmp3lame", rate=44_100, layout="mono")
+        picture.width, picture.height, picture.pix_fmt, picture.bit_rate = 320, 240, "yuv420p", 10_000_000
+        rng = np.random.default_rng(0)
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (360, 320), np.uint8), "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(picture.encode(frame))
+        output.mux(picture.encode(None))
+        samples = (8_000 * melody(44_100)).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = 44_100, Fraction(1, 44_100), 44_100
+        resampler = av.AudioResampler("s16p", "mono", 44_100, frame_size=sound.codec_context.frame_size)
+        for part in resampler.resample(frame):
+            output.mux(sound.encode(part))
+        output.mux(sound.encode(None))
+    assert path.read_bytes().index(b"LAME") > audio._PROBED_BYTES
+    assert load_audio(path).shape[1] > 0.9 * len(melody(SAMPLE_RATE))
 
 
 def test_blocks_are_large_and_alike():

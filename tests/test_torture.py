@@ -68,7 +68,7 @@ def test_a_decoder_that_crashes_is_noted(tmp_path: Path, monkeypatch: pytest.Mon
     assert "exit status" in result.faults[0]
 
 
-def crash(connection) -> None:
+def crash(connection, _) -> None:
     """In place of `run.serve`."""
     connection.recv()
     raise SystemExit(7)

@@ -257,12 +257,21 @@ def tiny_caf_packets(count: int) -> bytes:
     )
 
 
-def tiny_matroska_packets(count: int) -> bytes:
-    """A webm with a cluster of so many blocks of a byte."""
+def tiny_matroska_packets(count: int, n_tracks: int = 1) -> bytes:
+    """A webm with a cluster of so many blocks of a byte, in some tracks in turn."""
     content = whole("webm")
+    if n_tracks > 1:
+        content = encode("webm", "libopus", np.zeros((1, 48_000), np.int16), 48_000, "s16", n_tracks)
     cluster = content.index(b"\x1f\x43\xb6\x75")
-    block = b"\xa3\x85\x81\0\0\x80\xfc"  # SimpleBlock of five bytes: track 1, time 0, a key frame of 1 byte
-    return content[:cluster] + b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff\xe7\x81\0" + block * count
+    # SimpleBlock of five bytes: its track, time 0, a key frame of 1 byte
+    blocks = b"".join(b"\xa3\x85%c\0\0\x80\xfc" % (0x81 + track) for track in range(n_tracks))
+    head = content[:cluster] + b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff\xe7\x81\0"
+    return head + blocks * (count // n_tracks)
+
+
+def tiny_flv_packets(count: int) -> bytes:
+    """A flv, whose head does not tell its tracks, with so many tags of a sample of A-law."""
+    return b"FLV\1\4\0\0\0\x09\0\0\0\0" + (b"\x08\0\0\2" + b"\0" * 7 + b"\x72\1\0\0\0\x0d") * count
 
 
 @cache
@@ -391,6 +400,11 @@ def _traps() -> Iterator[tuple[str, tuple[str, bool, Callable[[str, str], bytes]
         )
     yield "a million tiny packets, caf", ("caf", either, lambda *_: tiny_caf_packets(1_000_000))
     yield "a million tiny packets, webm", ("webm", either, lambda *_: tiny_matroska_packets(1_000_000))
+    yield (
+        "a million tiny packets in two tracks, webm",
+        ("webm", either, lambda *_: tiny_matroska_packets(1_000_000, 2)),
+    )
+    yield "a million tiny packets times five, flv", ("flv", either, lambda *_: tiny_flv_packets(5_500_000))
     yield "a million tiny packets, opus", ("opus", either, lambda *_: tiny_opus_packets(1_000_000))
     yield "a cover of 100 MB, mp3", ("mp3", either, lambda *_: id3_picture(100_000_000))
     yield "covers of 100 MB, flac", ("flac", either, lambda *_: flac_pictures(6))

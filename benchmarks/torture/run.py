@@ -1,26 +1,27 @@
 """Broken files against decoder, workers, command line and page: `python benchmarks/torture/run.py`, or `make torture`.
 
-Each file has to be answered or refused with a sentence, within SECONDS of computing and MEGABYTES of memory; no process
-may crash, hang, print a traceback or open a connection. `--count N` files of `--seed S`, beginning with the traps, for
-at most `--seconds S` a way, through some `--ways` only. The exit status says whether all of that held.
+Each file has to be answered or refused with a sentence, within SECONDS of computing and MEGABYTES of memory of any one
+process; none may crash, hang, print a traceback or open a connection. `--count N` files of `--seed S`, beginning with
+the traps, for at most `--seconds S` a way, through some `--ways` only, of which as many run at once as there are cores.
+A line a way tells how many of the files it came to. The exit status says whether all of that held. It needs Linux.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import create_server, socket
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Thread, Timer
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
@@ -28,17 +29,21 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from benchmarks.torture.corpus import Case, case, whole  # noqa: E402
 from crnn.audio import AudioError, Opener, open_audio  # noqa: E402
 from crnn.decoding import Decoders  # noqa: E402
+from crnn.walk import is_song  # noqa: E402
 
 SECONDS, MEGABYTES = 10.0, 1_000
 HANG_SECONDS = 300.0  # by the clock, for machines that are busy with something else
-AT_ONCE = 25  # files that command line and page get
+AT_ONCE = 100  # files that a command gets
+TICKS = os.sysconf("SC_CLK_TCK")
+HEAD = f"{'way':8} {'files':>12} {'answered':>9} {'refused':>8} {'faults':>7}  most seconds, most MB"
 
 
 @dataclass
 class Result:
-    """What came of one way."""
+    """What came of one way that was to go through `total` files."""
 
     way: str
+    total: int = 0
     answered: int = 0
     refused: int = 0
     most_seconds: float = 0.0
@@ -61,12 +66,40 @@ class Result:
             self.faults.append(f"{case.label}: {seconds:.1f} s, {megabytes:.0f} MB")
 
     def __str__(self) -> str:
-        line = f"{self.way:10} {self.answered + self.refused:6} files: {self.answered} answered, {self.refused} refused"
-        if self.most_seconds:
-            line += f"; at most {self.most_seconds:.1f} s ({self.slowest})"
-        if self.most_megabytes:
-            line += f", {self.most_megabytes:.0f} MB ({self.largest})"
-        return "\n".join([f"{line}; {len(self.faults)} faults", *(f"    {fault}" for fault in self.faults[:40])])
+        count = f"{self.answered + self.refused} of {self.total}"
+        line = f"{self.way:8} {count:>12} {self.answered:9} {self.refused:8} {len(self.faults):7}"
+        line += f"  {self.most_seconds:.1f} ({self.slowest}), {self.most_megabytes:.0f} ({self.largest})"
+        return "\n".join([line, *(f"    {fault}" for fault in self.faults[:40])])
+
+
+class Family:
+    """What a process and those it has started compute and take, from one `step` to the next."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._computed = 0.0
+        self.step()
+
+    def step(self) -> tuple[float, float]:
+        """Seconds of computing since the last one, and the megabytes that the largest process took."""
+        computed, largest = 0.0, 0.0
+        for pid in self._members(self._pid):
+            with suppress(OSError, ValueError):  # it has ended meanwhile
+                # Of itself and of children that it has waited for.
+                numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+                computed += sum(map(int, numbers)) / TICKS
+                status = Path(f"/proc/{pid}/status").read_text().split()
+                largest = max(largest, int(status[status.index("VmHWM:") + 1]) / 1e3)
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+        seconds, self._computed = computed - self._computed, computed
+        return max(0.0, seconds), largest
+
+    def _members(self, pid: int) -> Iterator[int]:
+        yield pid
+        for children in Path("/proc").glob(f"{pid}/task/*/children"):
+            with suppress(OSError):
+                for child in children.read_text().split():
+                    yield from self._members(int(child))
 
 
 class Corpus:
@@ -79,15 +112,15 @@ class Corpus:
 
     @contextmanager
     def files(self, numbers: Sequence[int]) -> Iterator[list[tuple[Case, Path]]]:
-        """Some of them, each in a folder with its number for a name."""
+        """Some of them, without their bytes, each in a folder with its number for a name."""
         made = []
         with TemporaryDirectory(dir=self.folder) as folder:
             for number in numbers:
-                made.append((case(self.seed, number, self.host, str(self.secret)), None))
-                path = Path(folder, str(number), made[-1][0].name)
+                file = case(self.seed, number, self.host, str(self.secret))
+                path = Path(folder, str(number), file.name)
                 path.parent.mkdir()
-                path.write_bytes(made[-1][0].content)
-                made[-1] = made[-1][0], path
+                path.write_bytes(file.content)
+                made.append((replace(file, content=b""), path))
             yield made
 
     def parts(self, at_once: int) -> Iterator[Sequence[int]]:
@@ -111,40 +144,41 @@ def hear(path: Path, opener: Opener) -> bool:
     return True
 
 
-def serve(connection: Connection) -> None:
-    """In a process of its own: decode, and say how that went, how long it computed and how much memory it took."""
-    while True:
-        path = connection.recv()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = time.process_time()
-        try:
-            outcome = hear(path, open_audio)
-        except Exception:
-            outcome = traceback.format_exc()
-        status = Path("/proc/self/status").read_text().split()
-        connection.send((outcome, time.process_time() - before, int(status[status.index("VmHWM:") + 1]) / 1e3))
+def serve(connection: Connection, in_workers: bool) -> None:
+    """In a process of its own: decode, as the page's workers do or as all others, and say how that went."""
+    with Decoders(1) if in_workers else nullcontext() as decoders:
+        opener = decoders.open_audio if decoders else open_audio
+        while True:
+            path = connection.recv()
+            try:
+                connection.send(hear(path, opener))
+            except Exception:
+                connection.send(traceback.format_exc())
 
 
-def through_decoder(corpus: Corpus) -> Result:
-    """As the command line decodes."""
-    result, process, connection = Result("decoder"), None, None
+def through_decoder(corpus: Corpus, way: str = "decoder") -> Result:
+    """As the command line decodes, or the page, without the rest of it."""
+    result, process, connection, family = Result(way, len(corpus.numbers)), None, None, None
     for numbers in corpus.parts(1):
         with corpus.files(numbers) as [(file, path)]:
             if process is None:
                 connection, its_end = get_context("spawn").Pipe()
-                process = get_context("spawn").Process(target=serve, args=(its_end,), daemon=True)
+                process = get_context("spawn").Process(target=serve, args=(its_end, way == "workers"))
                 process.start()
                 its_end.close()
-            connection.send(path)
+                connection.send(corpus.secret)  # when that is heard, all is imported
             try:
-                if not connection.poll(HANG_SECONDS):
-                    raise TimeoutError
-                outcome, seconds, megabytes = connection.recv()
+                if family is None:
+                    _received(connection)
+                    family = Family(process.pid)
+                connection.send(path)
+                outcome = _received(connection)
+                seconds, megabytes = family.step()
             except (EOFError, TimeoutError, OSError) as error:
                 process.kill()
                 process.join()
                 result.faults.append(f"{file.label} (number {numbers[0]}): {error!r}, exit status {process.exitcode}")
-                process = None
+                process = family = None
                 continue
             if isinstance(outcome, str):
                 result.faults.append(f"{file.label} (number {numbers[0]}): {outcome}")
@@ -155,50 +189,66 @@ def through_decoder(corpus: Corpus) -> Result:
     return result
 
 
+def _received(connection: Connection) -> bool | str:
+    if not connection.poll(HANG_SECONDS):
+        raise TimeoutError
+    return connection.recv()
+
+
 def through_workers(corpus: Corpus) -> Result:
     """As the page decodes, without the page."""
-    result = Result("workers")
-    with Decoders() as decoders:
-        for numbers in corpus.parts(1):
-            with corpus.files(numbers) as [(file, path)]:
-                try:
-                    result.note(file, hear(path, decoders.open_audio))
-                except Exception:
-                    result.faults.append(f"{file.label} (number {numbers[0]}): {traceback.format_exc()}")
-    return result
+    return through_decoder(corpus, "workers")
 
 
-def through_command(corpus: Corpus, model: Path) -> Result:
-    """`python -m crnn`, with some files at once."""
-    result = Result("command")
+def through_command(corpus: Corpus) -> Result:
+    """`genre-crnn FOLDER`, one song at a time, and by name what a folder would not show to it."""
+    result, model = Result("command", len(corpus.numbers)), tiny_model(corpus.folder / "model of the command")
     for numbers in corpus.parts(AT_ONCE):
         with corpus.files(numbers) as files:
-            command = [sys.executable, "-m", "crnn", "--json", "--model", model, "--", *(path for _, path in files)]
-            try:
-                done = subprocess.run(
-                    command, cwd=ROOT, capture_output=True, timeout=HANG_SECONDS * AT_ONCE, check=False
-                )
-            except subprocess.TimeoutExpired:
-                result.faults.append(f"numbers {numbers}: hangs")
-                continue
-            told, complaints = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-            if done.returncode not in (0, 1) or "Traceback" in complaints:
-                result.faults.append(f"numbers {numbers}: exit status {done.returncode}, {complaints[-1_000:]}")
-                continue
-            answers = [json.loads(line)["path"] for line in told.splitlines()]
-            for number, (file, path) in zip(numbers, files, strict=True):
-                is_answer = any(f"/{number}/" in answer for answer in answers)
-                result.note(file, is_answer)
-                if not is_answer and f"{path.parent.name}/" not in complaints:
+            folder = files[0][1].parents[1]
+            good = folder / "!" / "good.wav"  # the first one: when that is heard, all is imported
+            good.parent.mkdir()
+            good.write_bytes(whole("wav"))
+            others = [path for _, path in files if not is_song(path)]
+            command = [sys.executable, "-m", "crnn", "--json", "--jobs", "1", "--model", model, "--", folder, *others]
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            alarm = Timer(HANG_SECONDS * AT_ONCE / 10, process.kill)
+            alarm.start()
+            with process:
+                told, complaints, measured = _told(process, [*map(str, numbers)])
+            alarm.cancel()
+            if process.returncode not in (0, 1) or "Traceback" in complaints or "!" not in told:
+                result.faults.append(f"numbers {numbers}: exit status {process.returncode}, {complaints[-1_000:]}")
+            for number, (file, _) in zip(map(str, numbers), files, strict=True):
+                if number in told:
+                    result.note(file, told[number], *measured[number])
+                else:
                     result.faults.append(f"{file.label} (number {number}): neither an answer nor a sentence")
     return result
 
 
-def through_page(corpus: Corpus, model: Path) -> Result:
-    """The page, as programs use it: upload and `classify_batch`."""
-    from gradio_client import Client, handle_file  # noqa: PLC0415 (takes a second)
+def _told(process: subprocess.Popen, numbers: Sequence[str]) -> tuple[dict[str, bool], str, dict[str, list[float]]]:
+    """What a command says of each number: whether that is an answer; all else; seconds and megabytes until then."""
+    told, complaints, measured = {}, "", {number: [0.0, 0.0] for number in [*numbers, "!"]}
+    family = Family(process.pid)
+    for line in process.stdout:
+        text = line.decode(errors="replace")
+        number = next((part for part in text.split("/") if part in measured), None)
+        if number is None:
+            complaints += text
+            continue
+        seconds, megabytes = family.step()
+        measured[number] = [measured[number][0] + seconds, max(measured[number][1], megabytes)]
+        told[number] = told.get(number, False) or text.startswith("{")
+    return told, complaints, measured
 
-    result = Result("page")
+
+def through_page(corpus: Corpus) -> Result:
+    """The page, as programs use it: an upload and `classify` for each."""
+    from gradio_client import Client, handle_file  # noqa: PLC0415 (takes a second)
+    from gradio_client.exceptions import AppError  # noqa: PLC0415
+
+    result, model = Result("page", len(corpus.numbers)), tiny_model(corpus.folder / "model of the page")
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -209,13 +259,16 @@ def through_page(corpus: Corpus, model: Path) -> Result:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         client = _when_it_answers(lambda: Client(f"http://127.0.0.1:{port}", verbose=False), process)
-        for numbers in corpus.parts(AT_ONCE):
-            with corpus.files(numbers) as files:
-                sent = [(file, path) for file, path in files if path.stat().st_size < 100e6]
-                songs = [handle_file(path) for _, path in sent]
-                answers = client.submit(songs, api_name="/classify_batch").result(HANG_SECONDS * AT_ONCE)
-                for (file, _), answer in zip(sent, answers, strict=True):
-                    result.note(file, "error" not in answer)
+        client.predict(handle_file(corpus.secret), api_name="/classify")
+        family = Family(process.pid)
+        for numbers in corpus.parts(1):
+            with corpus.files(numbers) as [(file, path)]:
+                try:
+                    client.submit(handle_file(path), api_name="/classify").result(HANG_SECONDS)
+                    is_answer = True
+                except AppError:  # a sentence
+                    is_answer = False
+                result.note(file, is_answer, *family.step())
         if "Traceback" in (said := log.read_text(errors="replace")):
             result.faults.append(said[-2_000:])
     except Exception:
@@ -255,33 +308,42 @@ def count_connections(server: socket, made: list) -> None:
         connection.close()
 
 
+WAYS: dict[str, Callable[[Corpus], Result]] = {
+    "decoder": through_decoder,
+    "workers": through_workers,
+    "command": through_command,
+    "page": through_page,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for; returns the exit status."""
-    ways = {
-        "decoder": through_decoder,
-        "workers": through_workers,
-        "command": lambda corpus: through_command(corpus, tiny_model(corpus.folder / "model")),
-        "page": lambda corpus: through_page(corpus, tiny_model(corpus.folder / "model")),
-    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2_500)
     parser.add_argument("--first", type=int, default=0, help="the number of the first one")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=600.0, help="for each way")
-    parser.add_argument("--ways", nargs="+", choices=ways, default=list(ways))
+    parser.add_argument("--seconds", type=float, default=400.0, help="for each way")
+    parser.add_argument("--at-once", type=int, default=len(os.sched_getaffinity(0)), help="ways")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     args = parser.parse_args(argv)
     made: list = []
     n_faults = 0
     with TemporaryDirectory() as folder, create_server(("127.0.0.1", 0)) as server:
         Thread(target=count_connections, args=(server, made), daemon=True).start()
         host = f"127.0.0.1:{server.getsockname()[1]}"
-        for way in args.ways:
-            corpus = Corpus(Path(folder), args.seed, range(args.first, args.count), args.seconds, host)
-            result = ways[way](corpus)
-            n_faults += len(result.faults)
-            print(result, flush=True)
+        corpus = Corpus(Path(folder), args.seed, range(args.first, args.count), args.seconds, host)
+        print(HEAD)
+        with ProcessPoolExecutor(args.at_once, get_context("spawn")) as processes:
+            for result in processes.map(run_way, args.ways, [corpus] * len(args.ways)):
+                n_faults += len(result.faults)
+                print(result, flush=True)
     print(f"connections opened: {len(made)}")
     return 1 if n_faults or made else 0
+
+
+def run_way(way: str, corpus: Corpus) -> Result:
+    """In a process of its own."""
+    return WAYS[way](corpus)
 
 
 if __name__ == "__main__":
