@@ -1,5 +1,5 @@
 # `make app` opens the page, `make test` runs every check, `make torture` breaks sound files by the thousand and tries them,
-# `make screenshots` takes pictures of the page; each prepares .venv first where it is missing or out of date.
+# `make fuzz` looks for worse ones by what they reach, `make screenshots` takes pictures of the page; each prepares .venv first where it is missing or out of date.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: app test torture lowest lock audit screenshots format clean
+.PHONY: app test torture fuzz lowest lock audit screenshots format clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py --open $(ARGS)
@@ -19,6 +19,15 @@ test: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(BIN)/python benchmarks/torture/run.py $(ARGS)
+
+# A finding fails, and is kept in .fuzz, where the next run begins with it.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev
+	@if $(BIN)/python -m pip install --quiet -r requirements-fuzz.txt; then \
+		$(BIN)/python benchmarks/torture/fuzz.py .fuzz -max_total_time=$(FUZZ_SECONDS) $(ARGS); \
+	else \
+		echo "NOT FUZZED: atheris cannot be installed here. It is for Linux and the versions of Python that it names." >&2; \
+	fi
 
 # The oldest versions that requirements*.txt allow, in an environment of its own: another 6 GB.
 lowest:

@@ -29,7 +29,7 @@ from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
-from crnn.web.turns import FairQueue
+from crnn.web.turns import FairQueue, Told
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
 ROOT = Path(__file__).parent
@@ -410,7 +410,7 @@ def launch_options() -> dict:
         "enable_monitoring": False,
         "ssr_mode": False,
         "app_kwargs": {
-            "middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder()))],
+            "middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder())), Middleware(Told)],
             "lifespan": tended,
         },
     }

@@ -1,9 +1,10 @@
-"""Coverage-guided fuzzing of `load_audio`: `python benchmarks/torture/fuzz.py [FOLDER] [LIBFUZZER OPTION...]`.
+"""Coverage-guided fuzzing of `load_audio`: `make fuzz`, or `python benchmarks/torture/fuzz.py [FOLDER] [OPTION...]`.
 
-It needs `pip install atheris` (Linux, CPython 3.10 to 3.12). The coverage is that of the Python code, which reads
-headers itself; FFmpeg's is not seen, so its code is reached by the seeds: the beginnings of files of every kind, which
-are written into FOLDER, where what is new is kept. `-max_total_time=60` ends it after a minute. Whatever is no
-AudioError, or takes longer than `-timeout` or more memory than `-rss_limit_mb`, fails, and is written where it runs.
+It needs `pip install -r requirements-fuzz.txt` (Linux); the options are libFuzzer's. The coverage is that of the Python
+code, which reads headers itself; FFmpeg's is not seen, so its code is reached by the seeds: the beginnings of files of
+every kind, which are written into FOLDER, where what is new is kept. `-max_total_time=60` ends it after a minute.
+Whatever is no AudioError, or takes longer than `-timeout` or more memory than `-rss_limit_mb`, fails, and is written
+into FOLDER.
 """
 
 import sys
@@ -40,7 +41,7 @@ def main() -> None:
     }
     for name, content in seeds.items():
         Path(folder, f"seed {name}").write_bytes(content)
-    atheris.Setup([sys.argv[0], folder, *LIMITS, *options], hear)
+    atheris.Setup([sys.argv[0], folder, f"-artifact_prefix={folder}/", *LIMITS, *options], hear)
     atheris.Fuzz()
 
 

@@ -1,5 +1,7 @@
 """Who is answered next: a queue in which visitors take turns, none fills it, and each is told his place and time."""
 
+import json
+import re
 from asyncio import Queue as Messages
 from collections import Counter
 from collections.abc import Iterator
@@ -10,14 +12,18 @@ from gradio import Blocks, Error
 from gradio.block_function import BlockFunction
 from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, Queue
-from gradio.server_messages import ProcessCompletedMessage
+from gradio.server_messages import EstimationMessage, EventMessage, ProcessCompletedMessage
 from gradio.utils import error_payload
+
+from crnn.web.gate import Application, Message, Receive, Send
 
 MOST_WAITING = 400  # questions of all visitors
 MOST_OF_ONE = 32  # unfinished questions from one address: a household or a class may share it
 MOST_UNREAD = 2_000  # messages that wait for a session to ask for them
 MOST_SESSIONS = 2_000  # of which the queue remembers what they asked
 TOLD_EVERY_SECONDS = 1.0
+CALL = re.compile(r"/gradio_api/call/.+/(\w+)")  # where an answer is had without the stream of a session
+HEARTBEAT = b"event: heartbeat\n"
 
 
 class FairQueue(Queue):
@@ -75,6 +81,18 @@ class FairQueue(Queue):
             if state and not state.state_data:
                 del self.blocks.state_holder.session_data[session]
                 self.blocks.state_holder.time_last_used.pop(session, None)
+
+    def send_message(self, event: Event, event_message: EventMessage) -> None:
+        """Tell the session of a question."""
+        if isinstance(event_message, EstimationMessage):
+            event.estimation = event_message
+        super().send_message(event, event_message)
+
+    def place_of(self, number: str) -> dict[str, float | None] | None:
+        """How many questions come before one, how many wait for the same, the seconds until its answer, if known."""
+        waiting = [event for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue]
+        estimation = next((getattr(event, "estimation", None) for event in waiting if event._id == number), None)
+        return estimation and estimation.model_dump(include={"rank", "queue_size", "rank_eta"})
 
     def unfinished(self) -> Iterator[Event]:
         """The questions that wait or are being answered."""
@@ -144,6 +162,30 @@ class FairQueue(Queue):
         for session in [*self.pending_event_ids_session]:
             if session not in self.pending_messages_per_session:
                 del self.pending_event_ids_session[session]
+
+
+class Told:
+    """An ASGI application before the page's, by which who asks by plain HTTP, `/call/`, is told place and time, too.
+
+    What he reads has an event `estimation` if he has to wait, and again with each heartbeat; Gradio leaves them out.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Let the page answer, and add to it."""
+        asked = CALL.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+
+        async def telling(message: Message) -> None:
+            await send(message)
+            begins = message["type"] == "http.response.start" and message["status"] == 200
+            is_time = begins or message.get("body", b"").startswith(HEARTBEAT)
+            if is_time and (place := scope["app"].get_blocks()._queue.place_of(asked[1])):
+                body = f"event: estimation\ndata: {json.dumps(place)}\n\n".encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+
+        await self.app(scope, receive, telling if asked else send)
 
 
 def visitor_of(request: Request) -> str:

@@ -90,7 +90,7 @@ def ask(client: httpx.Client, *data: object, name: str = "classify") -> tuple[st
     """How a question to the API ends, "complete" or "error", and what is answered."""
     asked = client.post(f"/gradio_api/call/{name}", json={"data": data})
     told = client.get(f"/gradio_api/call/{name}/{asked.json()['event_id']}").text
-    event, _, answer = told.partition("\n")
+    event, _, answer = told.strip().split("\n\n")[-1].partition("\n")
     return event.removeprefix("event: "), json.loads(answer.strip().removeprefix("data: "))
 
 

@@ -157,6 +157,35 @@ def test_who_waits_is_told_place_and_time_and_the_others_come_first(
     assert classifier.begun == ["0.wav", "3.wav", "1.wav", "2.wav"]
 
 
+def test_who_waits_by_plain_http_is_told_too(
+    url: str, songs: list[Path], classifier: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradio.utils.get_heartbeat_rate", lambda: 0.2)
+    first, second = Visitor(url, 1), Visitor(url, 2)
+    first.ask(songs[0])
+    first.messages()  # from now on it is known how long one takes
+    classifier.begun.clear()
+    classifier.may_answer.clear()
+    first.ask(songs[1])
+    when(lambda: classifier.begun)
+    first.ask(songs[2])
+    path = second.client.post("/gradio_api/upload", files={"files": ("3.wav", songs[3].read_bytes())}).json()[0]
+    data = [{"path": path, "meta": META}]
+    number = second.client.post("/gradio_api/call/classify", json={"data": data}).json()["event_id"]
+    told = []
+    with second.client.stream("GET", f"/gradio_api/call/classify/{number}") as stream:
+        for line in stream.iter_lines():
+            told += [line.removeprefix("event: ")] if line.startswith("event: ") else []
+            if line.startswith("data: ") and told[-1] == "estimation":
+                place = json.loads(line.removeprefix("data: "))
+                assert (place["rank"], place["queue_size"]) == (0, 2)
+                assert place["rank_eta"] > 0
+            if told.count("estimation") == 3:
+                classifier.may_answer.set()
+    assert told[0] == "estimation"
+    assert told[-1] == "complete"
+
+
 def test_a_visitor_has_a_limit_and_the_others_are_answered(
     url: str, songs: list[Path], classifier: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
