@@ -18,13 +18,15 @@ class Uploads:
 
     def __init__(self, paths: set[str], kept_seconds: float, asked_about: Callable[[str], bool]) -> None:
         self.paths, self.kept_seconds, self.asked_about = paths, kept_seconds, asked_about
-        self._answered: dict[str, float] = {}  # when
+        # By a clock that nobody sets: when a file was seen first as it is, and when it was answered.
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._answered: dict[str, float] = {}
         self._shown: set[str] = set()
 
     def answered(self, path: str) -> None:
         """A program has the answer to a song."""
         if path in self.paths:
-            self._answered[path] = time.time()
+            self._answered[path] = time.monotonic()
 
     def shown(self, path: str) -> None:
         """The page has the answer to a song, and may play it."""
@@ -33,14 +35,18 @@ class Uploads:
 
     def sweep(self) -> None:
         """Delete what nobody needs any more."""
-        now = time.time()
+        now = time.monotonic()
         for path in [*self.paths]:
             is_answered = path in self._answered and path not in self._shown
             most_seconds = min(ANSWERED_SECONDS, self.kept_seconds) if is_answered else self.kept_seconds
             try:
-                last_seconds = max(Path(path).stat().st_ctime, self._answered.get(path, 0.0))
-            except OSError:
-                last_seconds = 0.0  # gone already
+                changed = Path(path).stat().st_ctime
+            except OSError:  # gone already
+                self._delete(path)
+                continue
+            if path not in self._seen or self._seen[path][0] != changed:
+                self._seen[path] = changed, now
+            last_seconds = max(self._seen[path][1], self._answered.get(path, 0.0))
             if now - last_seconds > most_seconds and not self.asked_about(path):
                 self._delete(path)
 
@@ -49,5 +55,6 @@ class Uploads:
             Path(path).unlink(missing_ok=True)
             self.paths.discard(path)
             self._answered.pop(path, None)
+            self._seen.pop(path, None)
             self._shown.discard(path)
             Path(path).parent.rmdir()  # that it had for itself

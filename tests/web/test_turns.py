@@ -297,14 +297,18 @@ def test_a_song_that_others_need_stays(tmp_path: Path, monkeypatch: pytest.Monke
     asked.append(str(tmp_path / "asked" / "song"))
     kept.sweep()
     assert len(paths) == 5
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 2 * uploads.ANSWERED_SECONDS)
+    now, by_the_wall = time.monotonic(), time.time()
+    for jump in (-86_400, 86_400):
+        monkeypatch.setattr(time, "time", lambda jump=jump: by_the_wall + jump)
+        kept.sweep()
+        assert len(paths) == 5
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * uploads.ANSWERED_SECONDS)
     kept.sweep()
     assert {path.name for path in tmp_path.iterdir()} == {"shown", "asked", "new", "old"}
     asked.clear()
     kept.sweep()
     assert {path.name for path in tmp_path.iterdir()} == {"shown", "new", "old"}
-    monkeypatch.setattr(time, "time", lambda: now + 3_601)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3_601)
     kept.sweep()
     assert not [*tmp_path.iterdir()]
     assert not paths
