@@ -21,6 +21,7 @@ UPLOAD = "/gradio_api/upload"
 TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
+NO_ROOM = "The server has no room for more songs now: try again in an hour."
 NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
 
 
@@ -53,6 +54,8 @@ class Gate:
                 raise MultiPartException("The upload broke off.")
             if n_left < 0:
                 raise MultiPartException(too_large)
+            if path == UPLOAD and not self.has_room(0):  # others come meanwhile, and not each says how large it is
+                raise MultiPartException(NO_ROOM)
             if not message.get("more_body"):
                 n_left = None
             return message
@@ -69,7 +72,7 @@ class Gate:
         elif announced > n_left:
             await refuse(send, 413, too_large)
         elif path == UPLOAD and not self.has_room(announced):
-            await refuse(send, 507, "The server has no room for more songs now: try again in an hour.")
+            await refuse(send, 507, NO_ROOM)
         else:
             try:
                 await self.app(scope, bounded, watched)

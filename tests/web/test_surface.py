@@ -243,6 +243,24 @@ def test_uploads_do_not_fill_the_disk(client: httpx.Client, song: bytes, monkeyp
     assert upload(client, song)
 
 
+def test_a_disk_that_fills_in_an_upload_keeps_nothing_of_it(
+    client: httpx.Client, uploads: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = files_in(uploads), iter([True, True])
+    monkeypatch.setattr(gate.Gate, "has_room", lambda *_: next(asked, False))
+
+    def body() -> Iterator[bytes]:
+        yield PART + song[:1_000]
+        yield b"a" * 2**20
+
+    answer = client.post("/gradio_api/upload", content=body(), headers=BOUNDARY)
+    assert answer.status_code == 400
+    assert answer.text == gate.NO_ROOM
+    assert files_in(uploads) == before
+    monkeypatch.undo()
+    assert upload(client, song)
+
+
 def test_other_sites_do_not_read_the_page_of_ones_own_computer(client: httpx.Client) -> None:
     answer = client.get("/config", headers={"Origin": "http://elsewhere.example"})
     assert "access-control-allow-origin" not in answer.headers
