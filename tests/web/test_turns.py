@@ -314,6 +314,19 @@ def test_a_song_that_others_need_stays(tmp_path: Path, monkeypatch: pytest.Monke
     assert not paths
 
 
+def test_a_clock_that_is_set_does_not_change_what_the_next_ones_are_told(served: tuple, songs: list[Path]) -> None:
+    url, demo = served
+    visitor = Visitor(url, 1)
+    visitor.ask(songs[0])
+    visitor.messages()
+    when(lambda: demo._queue.process_time_per_fn)
+    [times] = demo._queue.process_time_per_fn.values()
+    before = times.avg_time
+    for jump in (-86_400, 86_400):
+        times.add(jump)
+    assert times.avg_time == before > 0
+
+
 @pytest.mark.parametrize(
     ("one", "other", "is_same"),
     [
