@@ -35,6 +35,7 @@ from crnn.training.card import PARTS
 from crnn.training.fit import Epoch
 from crnn.training.options import without_device
 from crnn.training.recipes import NETWORK, RECIPES
+from tests.warm import Command
 from train import load_dataset, main, parse_args
 
 pytestmark = pytest.mark.processes
@@ -394,14 +395,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--features", str(path), *training, *SMALL]
 
 
-def start(*options: str, launcher: Sequence[str] = (), script: str = "train.py") -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *launcher, script, *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
+def wait_for_epoch(process: Command, epoch: int) -> None:
     while line := process.stdout.readline():
         if line.startswith(f"epoch {epoch:3d}"):
             return
@@ -423,11 +417,11 @@ def test_a_training_that_is_killed_twice_comes_to_the_same(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = [*features, "--epochs", "12"]
     assert main([*options, "--out", str(whole)]) == 0
-    with start(*options, "--out", str(broken)) as process:
+    with Command(*options, "--out", str(broken)) as process:
         wait_for_epoch(process, 2)
         process.kill()
     assert {path.name for path in broken.iterdir()} == {"unfinished"}
-    with start("--resume", str(broken)) as process:
+    with Command("--resume", str(broken)) as process:
         wait_for_epoch(process, 12)
         wait_for_epoch(process, 2)
         process.kill()
@@ -443,7 +437,7 @@ def test_a_training_that_is_killed_twice_comes_to_the_same(
 
 def test_one_interrupt_stops_after_the_epoch_and_two_at_once(features: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with start(*features, "--out", str(out), "--epochs", "100000") as process:
+    with Command(*features, "--out", str(out), "--epochs", "100000") as process:
         wait_for_epoch(process, 1)
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
@@ -455,7 +449,7 @@ def test_one_interrupt_stops_after_the_epoch_and_two_at_once(features: list[str]
     rows = torch.load(out / "unfinished" / "train.pt", weights_only=True)["history"]
     assert len(output.splitlines()) == len(rows) - 1
 
-    with start("--resume", str(out)) as process:
+    with Command("--resume", str(out)) as process:
         wait_for_epoch(process, len(rows) + 1)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
