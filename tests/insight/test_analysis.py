@@ -13,6 +13,8 @@ from crnn.audio import SAMPLE_RATE
 from crnn.insight import analysis
 from crnn.insight.analysis import FRAMES_PER_SECOND, PITCH_CLASSES, Sound
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 A4_HZ = 440.0
 RNG = np.random.default_rng(0)
 
