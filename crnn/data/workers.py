@@ -23,8 +23,9 @@ def started(target: Callable[..., None], arguments: Sequence[object], preload: S
     time and share its memory.
     """
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    ours = [name for name in sys.modules if name.startswith(ROOMS)]
-    context.set_forkserver_preload([*ours, *preload])
+    if sys.platform == "linux":
+        ours = [name for name in sys.modules if name.startswith(ROOMS)]
+        context.set_forkserver_preload([*ours, *preload])
     resource_tracker.ensure_running()  # by itself it would start with the process, and let interrupts through
     with _one_at_a_time:
         process = context.Process(target=_call, args=(_Surroundings(), target, *arguments), daemon=True)
@@ -72,13 +73,15 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _modules_found() -> Iterator[None]:
-    """The process that imports for the others finds modules where this one does, which Python does not tell it."""
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    """The process that imports for the others finds modules where this one does, and nowhere else."""
+    told = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        if path is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = path
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
