@@ -41,7 +41,8 @@ from train import load_dataset, main, parse_args
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--set", "channels=4,8", "mel_pools=8,4", "time_pools=2,2", "recurrent_size=6", "window_frames=48"]
+SMALL = ["--members", "1", "--set"]
+SMALL += ["channels=4,8", "mel_pools=8,4", "time_pools=2,2", "recurrent_size=6", "window_frames=48"]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
 
 
@@ -211,7 +212,7 @@ def test_the_recipe_decides_the_network() -> None:
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
     assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.8, 4, True)
-    assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 1, 0.0)
+    assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
     assert RECIPES["scratch"].front == "small"

@@ -40,7 +40,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("features") / "features.npz"
     Features.from_log_mels(log_mels, tracks).save(path)
     training = ["--epochs", "5", "--batch-size", "15", "--lr", "0.01", "--accumulation", "2", "--no-refit"]
-    changes = ["--augment", "equaliser_db=0", "gain_db=0", "band_limit=0", "--set", *NETWORK]
+    changes = ["--members", "1", "--augment", "equaliser_db=0", "gain_db=0", "band_limit=0", "--set", *NETWORK]
     return ["--features", str(path), "--config", "scratch", "--device", "cpu", *training, *changes]
 
 
