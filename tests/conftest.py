@@ -1,6 +1,7 @@
 """What several test modules share: a tiny model, synthetic sound and a Hub."""
 
 import os
+import shutil
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hub_server import HubServer
 from huggingface_hub import constants
+from huggingface_hub.utils import WeakFileLock
 
 from crnn import checkpoint
 from crnn.audio import SAMPLE_RATE
@@ -48,6 +50,30 @@ def one_thread() -> None:
 def no_folder_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever folder of published weights the environment or a command names, the next test does not know it."""
     monkeypatch.setenv(FOLDER_VARIABLE, "")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """What numba compiles of librosa for twenty seconds: by the first worker that needs it, for the others to copy."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    from crnn.insight.analysis import Sound
+    from crnn.plots import FEATURES
+
+    own = Path(os.environ["NUMBA_CACHE_DIR"])
+    own.mkdir(parents=True, exist_ok=True)
+    shared, is_whole = own.with_name("numba"), own / "whole"
+    with WeakFileLock(own.with_name("numba.lock")):
+        if shared.is_dir() and not is_whole.exists():
+            shutil.copytree(shared, own, dirs_exist_ok=True)
+        sound = Sound(np.tile(np.float32([1.0] + [0.0] * 11_024), 20))
+        for feature in FEATURES:
+            feature.compute(sound)
+        is_whole.touch()
+        if not shared.is_dir():
+            partial = own.with_name("numba.partial")
+            shutil.copytree(own, partial, dirs_exist_ok=True)
+            partial.rename(shared)
 
 
 @pytest.fixture

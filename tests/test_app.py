@@ -766,6 +766,7 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
 # More about the sound
 
 
+@pytest.mark.usefixtures("compiled")
 def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch):
     decoded = []
     monkeypatch.setattr(page, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how))
@@ -1111,6 +1112,7 @@ def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs)
     assert brightness(page_, "body", "backgroundColor") < 60
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
 def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs, code):
     words = app.TRANSLATIONS[code]
@@ -1154,6 +1156,7 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     expect(page_.locator("h1")).to_have_text("Which genre is this?")
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nobody_is_shut_out(browser, url, songs, theme):
     """By the rules of axe-core; what is left are trifles of Gradio's own parts."""

@@ -43,6 +43,7 @@ def sweep(seconds: float) -> np.ndarray:
     return librosa.chirp(fmin=50, fmax=10_000, sr=SAMPLE_RATE, duration=seconds).astype(np.float32)
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("hop_length", [HOP_LENGTH, 512])
 def test_mel_equals_librosa(hop_length: int) -> None:
     waveform = noise(5)

@@ -35,12 +35,14 @@ from crnn.training.card import PARTS
 from crnn.training.fit import Epoch
 from crnn.training.options import without_device
 from crnn.training.recipes import NETWORK, RECIPES
+from tests.warm import Command
 from train import load_dataset, main, parse_args
 
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--set", "channels=4,8", "mel_pools=8,4", "time_pools=2,2", "recurrent_size=6", "window_frames=48"]
+SMALL = ["--members", "1", "--set"]
+SMALL += ["channels=4,8", "mel_pools=8,4", "time_pools=2,2", "recurrent_size=6", "window_frames=48"]
 KEYS = {"n", "accuracy", "macro_f1", "nll", "ece", "answered", "per_genre", "confusion", "reliability", "genres"}
 
 
@@ -210,7 +212,7 @@ def test_the_recipe_decides_the_network() -> None:
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
     assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.8, 4, True)
-    assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 1, 0.0)
+    assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
     assert RECIPES["scratch"].front == "small"
@@ -394,14 +396,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--features", str(path), *training, *SMALL]
 
 
-def start(*options: str, launcher: Sequence[str] = (), script: str = "train.py") -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *launcher, script, *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
+def wait_for_epoch(process: Command, epoch: int) -> None:
     while line := process.stdout.readline():
         if line.startswith(f"epoch {epoch:3d}"):
             return
@@ -423,11 +418,11 @@ def test_a_training_that_is_killed_twice_comes_to_the_same(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = [*features, "--epochs", "12"]
     assert main([*options, "--out", str(whole)]) == 0
-    with start(*options, "--out", str(broken)) as process:
+    with Command(*options, "--out", str(broken)) as process:
         wait_for_epoch(process, 2)
         process.kill()
     assert {path.name for path in broken.iterdir()} == {"unfinished"}
-    with start("--resume", str(broken)) as process:
+    with Command("--resume", str(broken)) as process:
         wait_for_epoch(process, 12)
         wait_for_epoch(process, 2)
         process.kill()
@@ -443,7 +438,7 @@ def test_a_training_that_is_killed_twice_comes_to_the_same(
 
 def test_one_interrupt_stops_after_the_epoch_and_two_at_once(features: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with start(*features, "--out", str(out), "--epochs", "100000") as process:
+    with Command(*features, "--out", str(out), "--epochs", "100000") as process:
         wait_for_epoch(process, 1)
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
@@ -455,7 +450,7 @@ def test_one_interrupt_stops_after_the_epoch_and_two_at_once(features: list[str]
     rows = torch.load(out / "unfinished" / "train.pt", weights_only=True)["history"]
     assert len(output.splitlines()) == len(rows) - 1
 
-    with start("--resume", str(out)) as process:
+    with Command("--resume", str(out)) as process:
         wait_for_epoch(process, len(rows) + 1)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)

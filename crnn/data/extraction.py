@@ -2,14 +2,12 @@
 
 import errno
 import io
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
-from multiprocessing import resource_tracker
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from crnn.audio import AudioError, open_audio
+from crnn.data.workers import started
 from crnn.features import FEATURE_SETTINGS, FLOOR_DB, DatasetError, Features, LogMel, n_frames_of, to_levels
 from crnn.files import whole_file
 
@@ -119,11 +118,8 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs,), daemon=True)
-        resource_tracker.ensure_running()  # by itself it would start with the process, and let interrupts through
-        with _interrupts_held():
-            self.process.start()
+        self.connection, theirs = Pipe()
+        self.process = started(_work, [theirs])
         theirs.close()  # so that the end of the process is the end of the connection
 
     def give(self, job: Job | None) -> None:
@@ -151,19 +147,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to their parent."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _work(connection: Connection) -> None:

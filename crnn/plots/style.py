@@ -68,11 +68,9 @@ def save_picture(figure: Figure, path: str | PathLike) -> None:
 
     Raises OSError, or ValueError of a kind of picture that there is not.
     """
-    with _whatever_the_font():
-        figure.draw_without_rendering()  # labels get their texts then
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            labels = [label.get_text() for label in axis.get_ticklabels()]
+            labels = [label.get_text() for label in axis.get_ticklabels()]  # which get their texts then
             if (readable := [*map(_readable, labels)]) != labels:
                 axis.set_ticks(axis.get_ticklocs(), readable)
     for text in figure.findobj(Text):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 from zipfile import BadZipFile
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from crnn.checkpoint import METRICS_FILE
 from crnn.data.clips import Clips
+from crnn.data.workers import started
 from crnn.features import DatasetError
 from crnn.files import whole_file
 from crnn.training.evaluation import clip_logits
@@ -150,7 +152,7 @@ def _run(
     _claim(folder, {**settings, "format": FORMAT})
     threads = max(1, torch.get_num_threads() // jobs)
 
-    def process_of(number: int) -> BaseProcess | None:
+    def start(number: int) -> BaseProcess | None:
         path = _path(folder, number)
         if path.is_file():
             return None
@@ -161,25 +163,27 @@ def _run(
         train, held_out = (Clips(part.features, labels[part.labels]) for part in parts)
         truths = [genres[label] for label in parts[1].labels]
         arguments = (number, recipe, fold.genres, train, held_out, truths, path, threads, report)
-        return multiprocessing.get_context("spawn").Process(target=_run_fold, args=arguments, daemon=True)
+        return started(_run_fold, arguments, preload=["torch._dynamo"])  # which an optimiser imports
 
-    _side_by_side(process_of, len(folds), jobs)
+    _side_by_side(start, len(folds), jobs)
     return [_read(_path(folder, number)) for number in range(len(folds))]
 
 
-def _side_by_side(process_of: Callable[[int], BaseProcess | None], n_folds: int, jobs: int) -> None:
-    """Run the processes of all folds that have one, `jobs` at a time.
+def _side_by_side(start: Callable[[int], BaseProcess | None], n_folds: int, jobs: int) -> None:
+    """Start the processes of all folds that need one, `jobs` at a time.
 
     Raises TrainingError if one fails; then, or if this one is stopped, none goes on.
     """
     running: list[BaseProcess] = []
+    is_stopped = Event()
 
     def run(number: int) -> None:
-        process = process_of(number)
+        process = start(number)
         if process is None:
             return
         running.append(process)
-        process.start()
+        if is_stopped.is_set():  # while it started
+            process.terminate()
         process.join()
         if process.exitcode:
             raise TrainingError(
@@ -190,6 +194,7 @@ def _side_by_side(process_of: Callable[[int], BaseProcess | None], n_folds: int,
         try:
             list(pool.map(run, range(n_folds)))
         except BaseException:
+            is_stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
                 process.terminate()

@@ -13,6 +13,8 @@ from crnn.audio import SAMPLE_RATE
 from crnn.insight import analysis
 from crnn.insight.analysis import FRAMES_PER_SECOND, PITCH_CLASSES, Sound
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 A4_HZ = 440.0
 RNG = np.random.default_rng(0)
 
@@ -155,22 +157,22 @@ def test_features_of_silence_are_masked():
 
 @pytest.mark.parametrize("feature", plots.FEATURES, ids=lambda feature: feature.key)
 @pytest.mark.parametrize(
-    "waveform",
+    "sound",
     [
-        np.zeros(SAMPLE_RATE),
-        one_click(1.0),
-        one_click(5.0),
-        noise(1.0),
-        click_track(120.0)[0],
-        sine(A4_HZ),
-        noise(90.0),
+        Sound(np.zeros(SAMPLE_RATE)),
+        Sound(one_click(1.0)),
+        Sound(one_click(5.0)),
+        Sound(noise(1.0)),
+        Sound(click_track(120.0)[0]),
+        Sound(sine(A4_HZ)),
+        Sound(noise(90.0)),
     ],
     ids=["silence", "short click", "click", "short noise", "beat", "tone", "long noise"],
 )
-def test_figures_of_any_sound(feature, waveform):
+def test_figures_of_any_sound(feature, sound):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = feature.figure(feature.compute(Sound(waveform)))
+        figure = feature.figure(feature.compute(sound))
         svg = plots.to_svg(figure, feature.title)
     assert len(svg) < 300_000
     assert {"seconds", "minutes:seconds"} & set(texts(figure))

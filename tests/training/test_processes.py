@@ -1,7 +1,9 @@
-"""Several processes that train together, started as a person would start them, on the CPU."""
+"""Several processes that train together on the CPU; those that are stopped are started as a person would."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -14,9 +16,9 @@ from crnn.training.augment import NO_AUGMENTATION
 from crnn.training.options import parse_args, recipe_of
 from crnn.training.processes import silent
 from crnn.training.trainer import Trainer, TrainingConfig
-from tests.test_train import start
 from tests.training.test_fit import CONFIG, make_clips
 from tests.training.thaw_worker import course
+from tests.warm import ROOT, pair
 from train import main
 
 pytestmark = pytest.mark.processes
@@ -38,26 +40,31 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("features") / "features.npz"
     Features.from_log_mels(log_mels, tracks).save(path)
     training = ["--epochs", "5", "--batch-size", "15", "--lr", "0.01", "--accumulation", "2", "--no-refit"]
-    changes = ["--augment", "equaliser_db=0", "gain_db=0", "band_limit=0", "--set", *NETWORK]
+    changes = ["--members", "1", "--augment", "equaliser_db=0", "gain_db=0", "band_limit=0", "--set", *NETWORK]
     return ["--features", str(path), "--config", "scratch", "--device", "cpu", *training, *changes]
 
 
 def launch(*arguments: str) -> subprocess.Popen:
     """Start `train.py` in two processes."""
-    return start(*arguments, launcher=LAUNCHER)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *LAUNCHER, "train.py", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return output
+def finish(*arguments: str, script: str = "train.py") -> str:
+    """What the first of two processes says, once both have ended well; they are told what a launcher tells them."""
+    both = pair(*arguments, script=script)
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return said[0][0]
 
 
 @pytest.fixture(scope="module")
 def together(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder and the output of a training in two processes."""
     out = tmp_path_factory.mktemp("together") / "run"
-    return out, finish(launch(*options, "--out", str(out)))
+    return out, finish(*options, "--out", str(out))
 
 
 def accuracy(out: Path) -> tuple[float, float]:
@@ -107,7 +114,7 @@ def test_when_one_is_killed_all_end_and_go_on_to_the_same(
     assert main(["--resume", str(out)]) == 2
     assert "processes 2 there, 1 here" in capsys.readouterr().err
 
-    epochs = [line.split()[1] for line in finish(launch("--resume", str(out))).splitlines() if line[:5] == "epoch"]
+    epochs = [line.split()[1] for line in finish("--resume", str(out)).splitlines() if line[:5] == "epoch"]
     assert epochs in (["3", "4", "5"], ["4", "5"])
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (out, together[0])]
     assert weights[0] == weights[1]
@@ -116,7 +123,7 @@ def test_when_one_is_killed_all_end_and_go_on_to_the_same(
 def test_pretrained_weights_rest_as_long_as_in_one(tmp_path: Path) -> None:
     """Also those whose gradients are missing in the epochs in which copies are heard instead."""
     script = str(Path(__file__).with_name("thaw_worker.py"))
-    finish(start("0.5", str(tmp_path), launcher=LAUNCHER, script=script))
+    finish("0.5", str(tmp_path), script=script)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     alone = course(0.5, copies=2)
@@ -124,9 +131,9 @@ def test_pretrained_weights_rest_as_long_as_in_one(tmp_path: Path) -> None:
 
 
 def test_what_stops_them_is_said_once(tmp_path: Path) -> None:
-    with launch("--features", str(tmp_path / "nowhere.npz"), "--device", "cpu") as process:
-        _, error = process.communicate(timeout=300)
-    assert process.returncode != 0
+    both = pair("--features", str(tmp_path / "nowhere.npz"), "--device", "cpu")
+    error = "".join(process.communicate(timeout=300)[1] for process in both)
+    assert all(process.returncode for process in both)
     assert error.count("train.py: There is no feature file") == 1
     assert "[rank" not in error
 

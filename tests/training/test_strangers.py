@@ -138,8 +138,9 @@ def test_each_genre_is_left_out_once(tmp_path: Path) -> None:
         tmp_path / "features.npz"
     )
     network = [f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in SMALL.items()]
-    options = ["--groups", "genre", "--features", str(tmp_path / "features.npz"), "--config", "scratch"]
-    options += ["--epochs", "1", "--batch-size", "4", "--out", str(tmp_path / "out"), "--set", *network]
+    options = ["--features", str(tmp_path / "features.npz"), "--out", str(tmp_path / "out")]
+    options += ["--groups", "genre", "--config", "scratch"]
+    options += ["--epochs", "1", "--batch-size", "4", "--members", "1", "--set", *network]
     command = [sys.executable, "train.py", "cross-validate", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -308,6 +308,7 @@ def titles(figures: Iterator[str]) -> list[str]:
     return [unescape(re.search(r'<svg data-say-label="([^"]*)"', html)[1]) for html in figures]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_every_audio_feature_has_its_figure(write_wav: WriteWav, tmp_path: Path) -> None:
     seconds = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     pulses = 0.3 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 0.5 < 0.1)
