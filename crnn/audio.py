@@ -338,7 +338,7 @@ class Sound:
     def _checked_blocks(self) -> Iterator[np.ndarray]:
         """The blocks from `start_seconds` on, and a look at the length when they end."""
         n_samples = 0
-        with _explained(self._name), closing(_ahead(self._resampled_blocks())) as blocks:
+        with _explained(self._name), closing(self._ahead(self._resampled_blocks())) as blocks:
             for block in blocks:
                 first, end = (
                     None if seconds is None else round((seconds - self._began_seconds) * self.sample_rate) - n_samples
@@ -350,6 +350,10 @@ class Sound:
                     yield np.ascontiguousarray(heard)
             if self._end_seconds is None:
                 self._check_length(self._began_seconds + n_samples / self.sample_rate)
+
+    def _ahead(self, items: Iterator[T]) -> Iterator[T]:
+        """As `_ahead`, but of passages, which are over before threads for them would pay."""
+        return items if self._passages else _ahead(items)
 
     def _check_length(self, seconds: float) -> None:
         if self._is_left:
@@ -390,7 +394,7 @@ class Sound:
 
     def _resampled_blocks(self) -> Iterator[np.ndarray]:
         n_channels = 0
-        with closing(_ahead(self._batches())) as batches:
+        with closing(self._ahead(self._batches())) as batches:
             for kind, same_kind in groupby(batches, key=itemgetter(0)):
                 if not _LOWEST_RATE_HZ <= kind.rate_hz <= _HIGHEST_RATE_HZ:
                     raise _Fault(

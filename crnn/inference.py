@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import nan
 from os import PathLike
 
@@ -225,11 +226,12 @@ class GenreClassifier:
         return Recording(log_mel, sounding_frames(log_mel), peaks, seconds, seconds, tuple(lengths))
 
     def _windows(self, recording: "Recording") -> tuple[Plan, np.ndarray]:
-        """The windows of what sounds, and the frames (n, 2) where they begin and end; each passage is a window."""
+        """The windows of what sounds, and the frames (n, 2) where they begin and end."""
         config, log_mel = self.model.config, recording.log_mel
         frames = recording.sounds.nonzero()[:, 0]
         if recording.starts_seconds:
-            parts = [part for part in frames.split(recording.sounding_lengths()) if len(part) >= config.min_frames]
+            parts = joined(frames.split(recording.sounding_lengths()), config.window_frames)
+            parts = [part for part in parts if len(part) >= config.min_frames]
             plan = Plan([int(part[0]) for part in parts], [log_mel[:, part].to(self.device) for part in parts])
             return plan, np.array([(part[0], part[-1] + 1) for part in parts]).reshape(-1, 2)
         if not len(frames):
@@ -285,6 +287,16 @@ class GenreClassifier:
         return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top
 
 
+def joined(passages: Sequence[Tensor], window_frames: int) -> list[Tensor]:
+    """The frames (n,) of passages, those that are shorter than a window one behind the other in one as long.
+
+    So a model hears as much at once as it was trained on: of less it is less sure, and more often than of a whole song.
+    """
+    n_windows = max(1, min(len(passages), sum(map(len, passages)) // window_frames))
+    edges = [len(passages) * number // n_windows for number in range(n_windows + 1)]
+    return [torch.cat(passages[start:end]) for start, end in pairwise(edges)]
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """What is heard of a song before a model is asked: all of it, or passages one behind the other."""
@@ -307,7 +319,7 @@ class Recording:
         if not self.starts_seconds:
             return edges_frames / FRAMES_PER_SECOND
         firsts = np.cumsum((0, *self.lengths_frames[:-1]))
-        part = np.searchsorted(firsts, edges_frames[:, :1], side="right") - 1
+        part = np.searchsorted(firsts, edges_frames - (0, 1), side="right") - 1  # of the last frame, not behind it
         return np.array(self.starts_seconds)[part] + (edges_frames - firsts[part]) / FRAMES_PER_SECOND
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from crnn.audio import SAMPLE_RATE, AudioError, load_audio
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio
 from crnn.checkpoint import CheckpointError, Origin
 from crnn.features import FRAMES_PER_SECOND, LogMel
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
@@ -133,6 +133,19 @@ def test_all_of_a_long_set_is_heard(
     assert set(tops[prediction.starts_seconds > 301]) == {second}
     assert prediction.verdict == second
     assert prediction.probabilities[first] == pytest.approx(0.25, abs=0.05)
+
+
+def test_short_passages_are_heard_in_windows_as_long_as_the_model_knows(
+    tiny_model: CRNN, tone: Tone, tmp_path: Path, write_wav: Callable[[Path, np.ndarray], Path]
+) -> None:
+    """Two seconds: the four passages of a second each are two windows."""
+    song = write_wav(tmp_path / "song.wav", tone(40))
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song, Passages(4, 1.0))
+    np.testing.assert_allclose(prediction.starts_seconds, [5 - 0.5, 25 - 0.5], atol=0.1)
+    np.testing.assert_allclose(prediction.ends_seconds, [15 + 0.5, 35 + 0.5], atol=0.1)
+    with torch.no_grad():
+        logits = tiny_model(torch.stack(torch.from_numpy(prediction.log_mel).chunk(2, dim=1)))
+    np.testing.assert_allclose(prediction.timeline, logits.softmax(dim=-1).numpy(), atol=1e-5)
 
 
 def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:

@@ -84,7 +84,7 @@ def add_hearing(parser: argparse.ArgumentParser, precision: str) -> None:
         "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
     )
     parts = hearing.add_mutually_exclusive_group()
-    parts.add_argument("--quick", action="store_true", help="hear three passages of 5 s, spread over each song")
+    parts.add_argument("--quick", action="store_true", help="hear four passages of 4 s, spread over each song")
     parts.add_argument(
         "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
     )

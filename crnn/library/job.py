@@ -17,7 +17,7 @@ from crnn.decoding import Decoders
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.network.devices import best_device
 
-QUICK = Passages(3, 5.0)
+QUICK = Passages(4, 4.0)
 PASSAGE_SECONDS = 10.0  # of `--seconds`, as many as there is time for
 GPU_SONGS = 16  # that it hears at once, at most
 STALL_SECONDS = 120.0  # that a disk may take to wake up, and a network to answer

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from crnn.library.undo import Undo
 
 DESCRIPTION = (
-    "Write the genres of songs into their files (mp3, flac, ogg, opus, m4a, wav, aiff), where the model is sure and no "
-    "genre stands yet. Sound, other tags and pictures stay as they are; genre-crnn untag takes all of it back."
+    "Write the genres of songs into their files (mp3, flac, ogg, opus, m4a, wav, aiff, wma, ape, wv, mpc, tak, tta, "
+    "dsf), where the model is sure and no genre stands yet. Sound, other tags and pictures stay as they are; "
+    "genre-crnn untag takes all of it back."
 )
 
 TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")

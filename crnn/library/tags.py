@@ -1,33 +1,49 @@
 """The genre in the metadata of sound files, by mutagen: where it stands, and how it is put there beside all else."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import BinaryIO, ClassVar
 
 import mutagen
 from mutagen.aiff import AIFF
-from mutagen.apev2 import APENoHeaderError, APEv2
+from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
+from mutagen.asf import ASF, ASFUnicodeAttribute
+from mutagen.dsf import DSF
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TCON, ID3NoHeaderError
 from mutagen.id3 import delete as delete_id3
+from mutagen.monkeysaudio import MonkeysAudio
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4
+from mutagen.musepack import Musepack
 from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
 from mutagen.oggspeex import OggSpeex
 from mutagen.oggvorbis import OggVorbis
+from mutagen.tak import TAK
+from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
+from mutagen.wavpack import WavPack
 
-SUFFIXES = frozenset(".aif .aifc .aiff .flac .m4a .m4b .m4r .mp3 .mp4 .oga .ogg .opus .spx .wav .wave".split())  # noqa: SIM905
+SUFFIXES = frozenset(
+    ".aif .aifc .aiff .ape .asf .dsf .flac .m4a .m4b .m4r .mp3 .mp4 .mpc .oga .ogg .opus .spx .tak .tta "  # noqa: SIM905
+    ".wav .wave .wma .wv".split()
+)
 ID3V1_NAMES = tuple(TCON.GENRES)  # with the players' additions, the standard names of genres
 ID3V1_BYTES, TAIL_BYTES = 128, 512
 NO_GENRE = 255  # of ID3v1
 ATOM = "\xa9gen"
+ATTRIBUTE = "WM/Genre"  # of ASF
+APE_MAGIC, APE_EDGE_BYTES = b"APETAGEX", 32  # of its header and its footer
+DSF_HEAD_BYTES = 28  # the last 16 are the size of the file and the place of its tag
 LARGEST_INFO = 2**20  # bytes of a RIFF chunk of names
 
 # What models call genres, as far as no standard name has the same letters.
 USUAL_NAMES = {"rnb": "R&B", "randb": "R&B", "dnb": "Drum & Bass", "drumandbass": "Drum & Bass", "edm": "EDM"}
+
+NAMED = "mp3, flac, ogg, opus, m4a, wav, aiff, wma, ape, wv, mpc, tak, tta and dsf"
 
 Places = dict[str, list]  # where in a file a genre stands, and what is there, ready for JSON; without what is not there
 
@@ -172,6 +188,49 @@ class RiffId3(Id3):
         return replace(genre, names=genre.names or (self.info,), elsewhere="LIST chunk") if self.info else genre
 
 
+class Dsf(Id3):
+    """The same at the end of a DSF file, whose header says where."""
+
+    def load(self, file: BinaryIO) -> None:
+        super().load(file)
+        size = file.seek(0, 2)
+        file.seek(DSF_HEAD_BYTES - 8)
+        place = int.from_bytes(file.read(8), "little") or size
+        if self.tag is not None and place + self.tag.size < size:
+            raise TagError("something follows its tag and would be lost, so it stays as it is")
+        self.span = DSF_HEAD_BYTES, place
+
+    def _delete(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.file.delete(file)
+        size = file.seek(0, 2)  # which mutagen leaves as it was
+        file.seek(DSF_HEAD_BYTES - 16)
+        file.write(size.to_bytes(8, "little"))
+
+
+class Id3v1:
+    """The tag that some files end with; its last byte is the genre."""
+
+    def __init__(self, tail: bytes) -> None:
+        tail = tail[-ID3V1_BYTES:]
+        self.tag = tail if tail.startswith(b"TAG") and len(tail) == ID3V1_BYTES else b""
+
+    def beside(self, genre: Genre) -> Genre:
+        """What a file says of its genre with this, too; other tags have longer names."""
+        if not self.tag or (number := self.tag[-1]) == NO_GENRE:
+            return genre
+        name = ID3V1_NAMES[number] if number < len(ID3V1_NAMES) else str(number)
+        return replace(genre, names=genre.names or (name,), places=genre.places | {"ID3v1": [number]})
+
+    def places_of(self, name: str) -> Places:
+        """As of `Tags`."""
+        return {"ID3v1": [ID3V1_NAMES.index(name)]} if self.tag and name in ID3V1_NAMES else {}
+
+    def holding(self, places: Places) -> bytes:
+        """The tag with these places."""
+        return self.tag[:-1] + bytes(places.get("ID3v1", [NO_GENRE])) if self.tag else b""
+
+
 class Mp3(Id3):
     """ID3v2 at the beginning of an mp3, ID3v1 at its end, maybe APEv2 before that."""
 
@@ -184,8 +243,8 @@ class Mp3(Id3):
         self.head_bytes = _head_bytes(file)
         file.seek(max(self.size - TAIL_BYTES, self.head_bytes))
         self.tail = file.read()
-        self.has_id3v1 = self.tail[-ID3V1_BYTES:].startswith(b"TAG") and len(self.tail) >= ID3V1_BYTES
-        self.span = self.head_bytes, self.size - self.has_id3v1  # the genre is ID3v1's last byte
+        self.id3v1 = Id3v1(self.tail)
+        self.span = self.head_bytes, self.size - bool(self.id3v1.tag)  # whose last byte is the genre
 
     def _read(self, file: BinaryIO, **options: object) -> ID3 | None:
         file.seek(0)
@@ -195,21 +254,15 @@ class Mp3(Id3):
             return None
 
     def genre(self) -> Genre:
-        genre = super().genre()
-        if self.has_id3v1 and (number := self.tail[-1]) != NO_GENRE:
-            name = ID3V1_NAMES[number] if number < len(ID3V1_NAMES) else str(number)
-            genre = replace(genre, names=genre.names or (name,), places=genre.places | {"ID3v1": [number]})
+        genre = self.id3v1.beside(super().genre())
         return replace(genre, names=genre.names or (self.ape,), elsewhere="APE tag") if self.ape else genre
 
     def places_of(self, name: str) -> Places:
-        places = super().places_of(name)
-        return places | {"ID3v1": [ID3V1_NAMES.index(name)]} if self.has_id3v1 and name in ID3V1_NAMES else places
+        return super().places_of(name) | self.id3v1.places_of(name)
 
     def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
         super().write(file, places, needs_tag)
-        tail = bytearray(self.tail)  # mutagen would make ID3v1 anew
-        if self.has_id3v1:
-            tail[-1:] = bytes(places.get("ID3v1", [NO_GENRE]))
+        tail = self.tail.removesuffix(self.id3v1.tag) + self.id3v1.holding(places)  # mutagen would make it anew
         file.truncate(self.size - self.head_bytes + _head_bytes(file))
         file.seek(-len(tail), 2)
         file.write(tail)
@@ -224,12 +277,101 @@ class Mp3(Id3):
         return not unknown and frames == self._id3v1_frames()
 
     def _id3v1_frames(self) -> dict:
-        read = self._read(BytesIO(self.tail[-ID3V1_BYTES:])) if self.has_id3v1 else None
+        read = self._read(BytesIO(self.id3v1.tag)) if self.id3v1.tag else None
         return {} if read is None else _frames(read)
 
     def _delete(self, file: BinaryIO) -> None:
         file.seek(0)
         delete_id3(file, delete_v1=False, delete_v2=True)
+
+
+class Ape(Tags):
+    """APEv2 at the end of a file, maybe ID3v1 behind it; mutagen would drop that."""
+
+    def load(self, file: BinaryIO) -> None:
+        self.tag = _ape(file)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - ID3V1_BYTES))
+        self.id3v1 = Id3v1(file.read())
+        end = size - len(self.id3v1.tag)
+        self.n_items, n_bytes = _ape_size(file, end)
+        if (self.tag is None) != (not n_bytes):
+            raise TagError("its APE tag is not where it should be, so that it stays as it is")
+        self.span = 0, end - n_bytes
+
+    def _key(self) -> str | None:
+        return next((key for key in self.tag or () if _is_genre(key)), None)
+
+    def genre(self) -> Genre:
+        key, genre = self._key(), Genre((), {}, self.tag is not None)
+        if key is not None:
+            if not isinstance(self.tag[key], APETextValue):
+                raise TagError("its genre is no text, so that it stays as it is")
+            texts = [*self.tag[key]]
+            names = tuple(text.strip() for text in texts if text.strip())
+            genre = replace(genre, names=names, places={"APEv2": [key, *texts]})
+        return self.id3v1.beside(genre)
+
+    def places_of(self, name: str) -> Places:
+        return {"APEv2": [self._key() or "Genre", name]} | self.id3v1.places_of(name)
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:
+        tag = APEv2() if self.tag is None else self.tag
+        if (there := self._key()) is not None:
+            del tag[there]
+        for key, *texts in [places["APEv2"]] if "APEv2" in places else []:
+            tag[key] = APETextValue("\0".join(texts), 0)
+        file.truncate(self.span[1])
+        if tag or (needs_tag and self.tag is not None):
+            file.seek(0)
+            tag.save(file)
+        file.seek(0, 2)
+        file.write(self.id3v1.holding(places))
+
+    def others(self) -> tuple:
+        """With how many items there are, as mutagen reads one of several with the same name."""
+        items = [(key, value.kind, value.value) for key, value in (self.tag or {}).items() if not _is_genre(key)]
+        return self.n_items - (self._key() is not None), sorted(items), self.id3v1.tag[:-1]
+
+
+def tta_tags(kind: type, file: BinaryIO) -> Tags:
+    """True Audio files have ID3 or APEv2; those with neither get ID3."""
+    return Mp3(kind, file) if _ape(file) is None or _head_bytes(file) else Ape(kind, file)
+
+
+class Attributes(Tags):
+    """The attributes of an ASF file, such as wma."""
+
+    demuxer = "asf"
+
+    def load(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.file = self.kind(file)
+
+    def genre(self) -> Genre:
+        found = [value for key, value in [*self.file.tags] if key == ATTRIBUTE]
+        if not all(isinstance(value, ASFUnicodeAttribute) for value in found):
+            raise TagError("its genre is no text, so that it stays as it is")
+        names = tuple(value.value.strip() for value in found if value.value.strip())
+        values = [[value.value, value.language, value.stream] for value in found]
+        return Genre(names, {ATTRIBUTE: values} if values else {}, True)
+
+    def places_of(self, name: str) -> Places:
+        return {ATTRIBUTE: [[name, None, None]]}
+
+    def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:  # noqa: ARG002 - there always is one
+        others = [(key, value) for key, value in [*self.file.tags] if key != ATTRIBUTE]
+        wanted = [
+            (ATTRIBUTE, ASFUnicodeAttribute(text, language=language, stream=stream))
+            for text, language, stream in places.get(ATTRIBUTE, [])
+        ]
+        self.file.tags[:] = others + wanted
+        file.seek(0)
+        self.file.save(file)
+
+    def others(self) -> object:
+        pairs = [(key, value) for key, value in [*self.file.tags] if key != ATTRIBUTE]
+        return sorted((key, value.TYPE, repr(value)) for key, value in pairs)
 
 
 class Comments(Tags):
@@ -318,7 +460,7 @@ class Atoms(Tags):
         return {} if tags is None else {key: repr(value) for key, value in tags.items() if key != ATOM}
 
 
-KINDS: dict[type, type[Tags]] = {
+KINDS: dict[type, Callable[[type, BinaryIO], Tags]] = {
     MP3: Mp3,
     FLAC: Flac,
     OggVorbis: Comments,
@@ -328,6 +470,13 @@ KINDS: dict[type, type[Tags]] = {
     MP4: Atoms,
     WAVE: RiffId3,
     AIFF: Id3,
+    DSF: Dsf,
+    TrueAudio: tta_tags,
+    WavPack: Ape,
+    MonkeysAudio: Ape,
+    Musepack: Ape,
+    TAK: Ape,
+    ASF: Attributes,
 }
 
 
@@ -335,7 +484,7 @@ def tags_of(file: BinaryIO) -> Tags:
     """The tags of an open file. Raises TagError if there is no place for them, and whatever mutagen does."""
     found = mutagen.File(file, options=list(KINDS))
     if found is None:
-        raise TagError("tags are written to mp3, flac, ogg, opus, m4a, wav and aiff files, of which this is none")
+        raise TagError(f"tags are written to {NAMED} files, of which this is none")
     return KINDS[type(found)](type(found), file)
 
 
@@ -360,12 +509,26 @@ def _head_bytes(file: BinaryIO) -> int:
     return 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
 
 
-def _ape_genre(file: BinaryIO) -> str:
+def _ape(file: BinaryIO) -> APEv2 | None:
     file.seek(0)
     try:
-        return str(APEv2(file).get("Genre", ""))
+        return APEv2(file)
     except APENoHeaderError:
-        return ""
+        return None
+
+
+def _ape_genre(file: BinaryIO) -> str:
+    return str((_ape(file) or {}).get("Genre", ""))
+
+
+def _ape_size(file: BinaryIO, end: int) -> tuple[int, int]:
+    """How many items the APE tag that ends there has, and how many bytes with header and footer; 0 without one."""
+    file.seek(max(0, end - APE_EDGE_BYTES))
+    footer = file.read(APE_EDGE_BYTES)
+    if not footer.startswith(APE_MAGIC):
+        return 0, 0
+    _, n_bytes, n_items, flags = (int.from_bytes(footer[at : at + 4], "little") for at in range(8, 24, 4))
+    return n_items, n_bytes + APE_EDGE_BYTES * (flags >> 31)
 
 
 def _info_genre(file: BinaryIO) -> str:

@@ -463,8 +463,10 @@ class CRNN(
             steps += [[member[part] for member in song] for part in plan.slices] + [next(alone) for _ in plan.alone]
         heard: list[tuple[Tensor, Tensor]] = [()] * len(steps)
         for numbers in _alike([len(window[0]) for window in steps], batch_size):
-            per_member = [torch.stack(of) for of in zip(*(steps[number] for number in numbers), strict=True)]
-            logits, vectors = self.outputs(per_member)
+            per_member = [torch.stack(of).float() for of in zip(*(steps[number] for number in numbers), strict=True)]
+            # In float32 always: to convert weights anew for each of so small products takes longer than they do.
+            with torch.autocast(per_member[0].device.type, enabled=False):
+                logits, vectors = self.outputs(per_member)
             embeddings = torch.cat(vectors, dim=-1).float()
             for number, *of_window in zip(numbers, mean_logits(logits), embeddings, strict=True):
                 heard[number] = of_window

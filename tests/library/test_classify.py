@@ -140,10 +140,10 @@ def test_passages(
     assert main([str(tmp_path / "music"), "--quick", "--out", str(tmp_path / "q.jsonl"), *options]) == 0
     rows = {Path(row["path"]).name: row for row in map(json.loads, (tmp_path / "q.jsonl").read_text().splitlines())}
     spans = [(window["start_seconds"], window["end_seconds"]) for window in rows["long.wav"]["timeline"]]
-    assert [start for start, _ in spans] == pytest.approx([40 / 6 - 2.5, 20 - 2.5, 200 / 6 - 2.5], abs=0.05)
-    assert all(end - start == pytest.approx(5, abs=0.1) for start, end in spans)
+    assert [start for start, _ in spans] == pytest.approx([5 - 2, 15 - 2, 25 - 2, 35 - 2], abs=0.05)
+    assert all(end - start == pytest.approx(4, abs=0.1) for start, end in spans)
     assert rows["long.wav"]["duration_seconds"] == pytest.approx(40)
-    assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == "3 passages of 5 s"
+    assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == "4 passages of 4 s"
     whole = GenreClassifier.from_pretrained(model).predict(tmp_path / "music" / "short.wav")
     assert rows["short.wav"]["probabilities"] == pytest.approx(whole.probabilities, abs=1e-4)
     assert classify.hearing_of(parsed("--seconds", "25")).passages == (2, 12.5)

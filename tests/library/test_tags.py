@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -11,7 +12,8 @@ import mutagen
 import numpy as np
 import pytest
 import torch
-from mutagen.apev2 import APEv2
+from mutagen.apev2 import APEBinaryValue, APEv2
+from mutagen.asf import ASF, ASFByteArrayAttribute, ASFUnicodeAttribute
 from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, COMM, ID3, PRIV, TCON, TIT2, TXXX, TYER
 from mutagen.mp4 import MP4, MP4Cover
@@ -34,15 +36,29 @@ CODECS = {  # by suffix: encoder, its rate, the muxer if the suffix does not say
     ".m4a": ("aac", 44_100, "ipod"),
     ".wav": ("pcm_s16le", 44_100, None),
     ".aiff": ("pcm_s16be", 44_100, None),
+    ".wma": ("wmav2", 44_100, "asf"),
+    ".wv": ("wavpack", 44_100, None),
+    ".tta": ("tta", 44_100, None),
 }
+DSD_RATE = 2_822_400
 
 
 def write_song(path: Path, tags: bool = True) -> Path:
     """Two seconds of stereo noise in the format that the suffix says, with a title."""
+    if path.suffix == ".dsf":
+        path.write_bytes(dsf())
+        if tags:
+            song = mutagen.File(path)
+            song.add_tags()
+            for frame in (TIT2(encoding=3, text="A title"), COMM(encoding=3, lang="eng", desc="", text="So it is")):
+                song.tags.add(frame)
+            song.save()
+        return path
     codec, rate, muxer = CODECS[path.suffix]
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 2 * rate)).astype(np.float32)
     with av.open(str(path), "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=rate, layout="stereo", options={"strict": "experimental"})
+        options = {"strict": "experimental"}
+        stream = container.add_stream(codec, rate=rate, layout="stereo", bit_rate=128_000, options=options)
         if tags:
             container.metadata.update({"title": "A title", "artist": "Ärzte", "comment": "So it is"})
         frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
@@ -52,6 +68,26 @@ def write_song(path: Path, tags: bool = True) -> Path:
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
     return path
+
+
+def dsf() -> bytes:
+    """A tenth of a second in stereo, whose blocks of 4096 bytes are a channel's."""
+    n_blocks = DSD_RATE // 8 // 10 // 4_096 + 1
+    data = np.random.default_rng(0).bytes(2 * 4_096 * n_blocks)
+    form = [1, 0, 2, 2, DSD_RATE, 1]
+    head = b"fmt " + (52).to_bytes(8, "little") + b"".join(number.to_bytes(4, "little") for number in form)
+    head += (8 * 4_096 * n_blocks).to_bytes(8, "little") + (4_096).to_bytes(4, "little") + bytes(4)
+    content = head + b"data" + (12 + len(data)).to_bytes(8, "little") + data
+    sizes = [28, 28 + len(content), 0]  # of itself, of the file, the place of a tag
+    return b"DSD " + b"".join(number.to_bytes(8, "little") for number in sizes) + content
+
+
+# The least that says what they are, of formats that FFmpeg does not write; sound is any bytes.
+HEADS = {
+    ".ape": b"MAC " + (3_990).to_bytes(2, "little") + bytes(50) + b"\0\x20\1\0\0\1\0\0\2\0\0\0\x10\0\2\0\x44\xac\0\0",
+    ".mpc": b"MP+\x07" + bytes([9, 0, 0, 0]) + bytes(24),
+    ".tak": b"tBaK" + b"\x01\x0d\0\0" + bytes(13) + bytes(4),
+}
 
 
 def heard(path: Path) -> tuple[list[bytes], np.ndarray]:
@@ -91,7 +127,7 @@ def take_back(change: Change) -> None:
 
 
 @pytest.mark.parametrize("tags", [True, False])
-@pytest.mark.parametrize("suffix", CODECS)
+@pytest.mark.parametrize("suffix", [*CODECS, ".dsf"])
 def test_a_genre_is_written_beside_all_else_and_taken_back(tmp_path: Path, suffix: str, tags: bool) -> None:
     song = write_song(tmp_path / f"song{suffix}", tags)
     packets, samples = heard(song)
@@ -110,7 +146,95 @@ def test_a_genre_is_written_beside_all_else_and_taken_back(tmp_path: Path, suffi
     assert [path.name for path in tmp_path.iterdir()] == [song.name]
 
 
-@pytest.mark.parametrize("suffix", [".mp3", ".wav", ".aiff"])
+@pytest.mark.parametrize("id3v1", [b"", b"TAG" + b"Another title".ljust(124, b"\0") + b"\xff"])
+@pytest.mark.parametrize("suffix", HEADS)
+def test_an_ape_tag_is_written_between_sound_and_id3v1(tmp_path: Path, suffix: str, id3v1: bytes) -> None:
+    song, sound = tmp_path / f"song{suffix}", HEADS[suffix] + np.random.default_rng(0).bytes(5_000)
+    song.write_bytes(sound + id3v1)
+    change = write_noted(song, "Jazz")
+    now = song.read_bytes()
+    assert now.startswith(sound + b"APETAGEX")
+    assert now.endswith(id3v1 and id3v1[:-1] + b"\x08")  # 8 is Jazz
+    take_back(change)
+    assert song.read_bytes() == sound + id3v1
+    tag = APEv2()
+    tag["TITLE"], tag["Artist"], tag["genre"] = "Ein Titel", ["One", "Ärzte"], ["Swing", "Bop"]
+    tag["Cover Art (Front)"] = APEBinaryValue(b"cover.png\0" + PICTURE)
+    song.write_bytes(sound)
+    tag.save(song)
+    before = dict(APEv2(song))
+    song.write_bytes(song.read_bytes() + id3v1)
+    assert read_genre(song).names == ("Swing", "Bop")
+    change = write_noted(song, "Jazz")
+    assert dict(APEv2(song)) == before | {"genre": "Jazz"}
+    assert song.read_bytes().endswith(id3v1 and id3v1[:-1] + b"\x08")
+    take_back(change)
+    assert song.read_bytes() == sound + _ape_bytes(song) + id3v1
+    assert dict(APEv2(song)) == before
+
+
+def _ape_bytes(path: Path) -> bytes:
+    """What mutagen writes of the tag of a file."""
+    tag, alone = APEv2(path), BytesIO()
+    tag.save(alone)
+    return alone.getvalue()
+
+
+def test_a_genre_in_id3v1_counts_beside_an_ape_tag_that_has_none(tmp_path: Path) -> None:
+    song = tmp_path / "song.mpc"
+    song.write_bytes(HEADS[".mpc"] + bytes(5_000) + b"TAG" + bytes(124) + b"\x11")
+    assert read_genre(song).names == ("Rock",)
+
+
+def test_a_tag_of_ape_with_the_same_name_twice_is_not_touched(tmp_path: Path) -> None:
+    """Of which mutagen would keep one."""
+    song = tmp_path / "song.ape"
+    song.write_bytes(HEADS[".ape"] + bytes(5_000))
+    tag = APEv2()
+    tag["Artist"], tag["Brtist"] = "One", "Two"
+    tag.save(song)
+    before = song.read_bytes().replace(b"Brtist", b"ARTIST")
+    song.write_bytes(before)
+    with pytest.raises(TagError, match="would be lost"):
+        write_genre(song, "Jazz")
+    assert song.read_bytes() == before
+
+
+def test_attributes_of_asf_stay(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.wma")
+    file = ASF(song)
+    file["WM/Genre"] = ["Swing", "Bop"]
+    file["WM/Picture"] = [ASFByteArrayAttribute(b"\x03" + PICTURE)]
+    file["WM/TrackNumber"] = [3]
+    file["IsCompilation"] = [True]
+    file["WM/Mood"] = [ASFUnicodeAttribute("ruhig", language=0, stream=1)]
+    file.save()
+    before = _attributes(song)
+    assert read_genre(song).names == ("Swing", "Bop")
+    change = write_noted(song, "Jazz")
+    others = [row for row in before if row[0] != "WM/Genre"]
+    assert _attributes(song) == sorted([*others, ("WM/Genre", "'Jazz'", None, None)], key=str)
+    take_back(change)
+    assert _attributes(song) == before
+
+
+def _attributes(path: Path) -> list[tuple]:
+    rows = [(name, repr(value.value), value.language, value.stream) for name, value in [*ASF(path).tags]]
+    return sorted(rows, key=str)
+
+
+def test_where_true_audio_has_an_ape_tag_the_genre_goes_there(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.tta")
+    assert APEv2(song)["Title"] == "A title"
+    write_genre(song, "Jazz")
+    assert APEv2(song)["Genre"] == "Jazz"
+    assert not _head(song)
+    APEv2(song).delete()
+    write_genre(song, "Rock")
+    assert ID3(song)["TCON"].text == ["Rock"]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".wav", ".aiff", ".dsf"])
 def test_where_no_tag_was_not_a_byte_stays(tmp_path: Path, suffix: str) -> None:
     song = write_song(tmp_path / f"song{suffix}", tags=False)
     if suffix == ".mp3":

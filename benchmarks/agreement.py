@@ -1,0 +1,97 @@
+"""How often passages have the whole song's verdict: `python benchmarks/agreement.py FEATURES [--songs N] [--model M]`.
+
+FEATURES is a feature file. Each of its clips becomes a song of a minute, of shuffled parts that last 4 to 12 s, as in
+`library.py`: nothing is decoded, so that many songs can be asked. Printed are the share with the verdict of the whole,
+that with the same most probable genre, and how many songs are answered at all. The more of the clips the model was not
+trained on, the more this says.
+"""
+
+import argparse
+import os
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands have it, before PyTorch is imported
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the project is not installed as a package
+
+from crnn import GenreClassifier  # noqa: E402
+from crnn.audio import Passages  # noqa: E402
+from crnn.features import FRAMES_PER_SECOND, Features, n_frames_of, sounding_frames, stand_on_level  # noqa: E402
+from crnn.inference import UNSURE, Recording  # noqa: E402
+from crnn.library.job import QUICK  # noqa: E402
+
+SONG_SECONDS = 60.0
+
+
+def song_of(log_mel: torch.Tensor, seed: int) -> torch.Tensor:
+    """A log-mel (128, frames) of a minute, of parts of a clip's."""
+    random_, parts, length = random.Random(seed), [], 0
+    while length < n_frames_of(SONG_SECONDS):
+        part = n_frames_of(random_.uniform(4, 12))
+        start = random_.randrange(max(1, log_mel.shape[1] - part))
+        parts.append(log_mel[:, start : start + part])
+        length += parts[-1].shape[1]
+    return torch.cat(parts, dim=1)[:, : n_frames_of(SONG_SECONDS)]
+
+
+def recording_of(parts: list[torch.Tensor], starts_seconds: tuple[float, ...] = ()) -> Recording:
+    """What is heard of a song: these log-mels (128, frames), on one level."""
+    log_mel = stand_on_level(torch.cat(parts, dim=1))
+    lengths = tuple(part.shape[1] for part in parts)
+    heard_seconds = log_mel.shape[1] / FRAMES_PER_SECOND
+    return Recording(
+        log_mel, sounding_frames(log_mel), np.zeros(1), SONG_SECONDS, heard_seconds, lengths, starts_seconds
+    )
+
+
+def passages_of(song: torch.Tensor, passages: Passages) -> Recording:
+    """As `crnn.audio.open_audio` takes them."""
+    middles = [(number + 0.5) * SONG_SECONDS / passages.count for number in range(passages.count)]
+    starts = tuple(middle - passages.seconds / 2 for middle in middles)
+    length = n_frames_of(passages.seconds) + 1
+    return recording_of([song[:, n_frames_of(start) :][:, :length] for start in starts], starts)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("features", type=Path)
+    parser.add_argument("--songs", type=int, help="so many of them by chance (default: all)")
+    parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
+    parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 3x5")
+    args = parser.parse_args()
+    ways = {"quick": QUICK}
+    for text in args.passages:
+        count, seconds = text.split("x")
+        ways[text] = Passages(int(count), float(seconds))
+    classifier = GenreClassifier.from_pretrained(args.model, precision="fastest")
+    features = Features.load(args.features)
+    numbers = list(range(len(features)))
+    random.Random(0).shuffle(numbers)
+    counts: Counter[tuple[str, str]] = Counter()
+    numbers = numbers[: args.songs]
+    for number in numbers:
+        log_mel = stand_on_level(features.decibels(number))
+        song = song_of(log_mel[:, sounding_frames(log_mel)], number)
+        whole, *parts = classifier.answer([recording_of([song]), *(passages_of(song, part) for part in ways.values())])
+        counts["thorough", "answered"] += whole.verdict != UNSURE
+        for name, part in zip(ways, parts, strict=True):
+            counts[name, "verdict"] += part.verdict == whole.verdict
+            counts[name, "genre"] += next(iter(part.probabilities), "") == next(iter(whole.probabilities), "")
+            counts[name, "answered"] += part.verdict != UNSURE
+    print(f"{len(numbers)} songs\n{'':10} same verdict   same genre   answered")
+    print(f"{'thorough':10} {'':12} {'':12} {counts['thorough', 'answered'] / len(numbers):10.1%}")
+    for name in ways:
+        verdict, genre, answered = (counts[name, what] / len(numbers) for what in ("verdict", "genre", "answered"))
+        print(f"{name:10} {verdict:12.1%} {genre:12.1%} {answered:10.1%}")
+
+
+if __name__ == "__main__":
+    main()
