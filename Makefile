@@ -1,5 +1,6 @@
 # `make app` opens the page, `make test` runs every check, `make torture` breaks sound files by the thousand and tries them,
-# `make fuzz` looks for worse ones by what they reach, `make screenshots` takes pictures of the page; each prepares .venv first where it is missing or out of date.
+# `make fuzz` looks for worse ones by what they reach, `make screenshots` takes pictures of the page; each prepares .venv
+# first where it is missing or out of date.
 
 VENV := .venv
 BIN := $(VENV)/bin
