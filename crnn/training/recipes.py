@@ -128,7 +128,7 @@ RECIPES = {
         training=TrainingConfig(
             epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.8, copies=4
         ),
-        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8, reverberation=0.3, distortion=0.3),
+        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
         network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
     "scratch": Recipe(
