@@ -131,9 +131,9 @@ def test_pretrained_weights_rest_as_long_as_in_one(tmp_path: Path) -> None:
 
 
 def test_what_stops_them_is_said_once(tmp_path: Path) -> None:
-    both = pair("--features", str(tmp_path / "nowhere.npz"), "--device", "cpu")
-    error = "".join(process.communicate(timeout=300)[1] for process in both)
-    assert all(process.returncode for process in both)
+    with launch("--features", str(tmp_path / "nowhere.npz"), "--device", "cpu") as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode != 0
     assert error.count("train.py: There is no feature file") == 1
     assert "[rank" not in error
 
