@@ -91,7 +91,8 @@ class Tags:
 
     def load(self, file: BinaryIO) -> None:
         """Read them."""
-        raise NotImplementedError
+        file.seek(0)
+        self.file = self.kind(file)
 
     def genre(self) -> Genre:
         """What they say of the genre."""
@@ -344,12 +345,8 @@ class Attributes(Tags):
 
     demuxer = "asf"
 
-    def load(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self.file = self.kind(file)
-
     def genre(self) -> Genre:
-        found = [value for key, value in [*self.file.tags] if key == ATTRIBUTE]
+        found = [value for _, value in self._pairs(of_genre=True)]
         if not all(isinstance(value, ASFUnicodeAttribute) for value in found):
             raise TagError("its genre is no text, so that it stays as it is")
         names = tuple(value.value.strip() for value in found if value.value.strip())
@@ -360,28 +357,25 @@ class Attributes(Tags):
         return {ATTRIBUTE: [[name, None, None]]}
 
     def write(self, file: BinaryIO, places: Places, needs_tag: bool = True) -> None:  # noqa: ARG002 - there always is one
-        others = [(key, value) for key, value in [*self.file.tags] if key != ATTRIBUTE]
         wanted = [
             (ATTRIBUTE, ASFUnicodeAttribute(text, language=language, stream=stream))
             for text, language, stream in places.get(ATTRIBUTE, [])
         ]
-        self.file.tags[:] = others + wanted
+        self.file.tags[:] = self._pairs() + wanted
         file.seek(0)
         self.file.save(file)
 
     def others(self) -> object:
-        pairs = [(key, value) for key, value in [*self.file.tags] if key != ATTRIBUTE]
-        return sorted((key, value.TYPE, repr(value)) for key, value in pairs)
+        return sorted((key, value.TYPE, repr(value)) for key, value in self._pairs())
+
+    def _pairs(self, of_genre: bool = False) -> list[tuple]:
+        return [(key, value) for key, value in [*self.file.tags] if (key == ATTRIBUTE) == of_genre]
 
 
 class Comments(Tags):
     """Vorbis comments, in an Ogg file of any codec."""
 
     demuxer = "ogg"
-
-    def load(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self.file = self.kind(file)
 
     def _pairs(self) -> list[tuple[str, str]]:
         return [] if self.file.tags is None else [(key, value) for key, value in list(self.file.tags)]
@@ -431,10 +425,6 @@ class Atoms(Tags):
     """The list of atoms of an MP4 file."""
 
     demuxer = "mov"
-
-    def load(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self.file = self.kind(file)
 
     def genre(self) -> Genre:
         texts = [] if self.file.tags is None else self.file.tags.get(ATOM, [])
