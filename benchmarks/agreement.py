@@ -53,8 +53,7 @@ def recording_of(parts: list[torch.Tensor], starts_seconds: tuple[float, ...] = 
 
 def passages_of(song: torch.Tensor, passages: Passages) -> Recording:
     """As `crnn.audio.open_audio` takes them."""
-    middles = [(number + 0.5) * SONG_SECONDS / passages.count for number in range(passages.count)]
-    starts = tuple(middle - passages.seconds / 2 for middle in middles)
+    starts = passages.starts_seconds(SONG_SECONDS)
     length = n_frames_of(passages.seconds) + 1
     return recording_of([song[:, n_frames_of(start) :][:, :length] for start in starts], starts)
 

@@ -122,6 +122,11 @@ class Passages(NamedTuple):
     count: int
     seconds: float  # of each
 
+    def starts_seconds(self, duration_seconds: float) -> tuple[float, ...]:
+        """Where they begin, about the middles of as many equal parts of a song that lasts so long."""
+        middles = ((number + 0.5) * duration_seconds / self.count for number in range(self.count))
+        return tuple(middle - self.seconds / 2 for middle in middles)
+
 
 @contextmanager
 def open_audio(
@@ -321,13 +326,11 @@ class Sound:
         self._container = _open_container(self._file)
 
     def _passage_blocks(self, passages: Passages) -> Iterator[np.ndarray]:
-        """Passages about the middles of as many equal parts of the song."""
+        """The passages of a song that is long enough, a block each."""
         duration_seconds = _duration_seconds(self._container, self._stream)
         if duration_seconds > _MUCH_LONGER * passages.count * passages.seconds:
-            for number in range(passages.count):
-                middle_seconds = (number + 0.5) * duration_seconds / passages.count
-                self._start_seconds = middle_seconds - passages.seconds / 2
-                self._end_seconds = self._start_seconds + passages.seconds
+            for start_seconds in passages.starts_seconds(duration_seconds):
+                self._start_seconds, self._end_seconds = start_seconds, start_seconds + passages.seconds
                 self._began_seconds = 0.0
                 blocks = list(self._checked_blocks())
                 if blocks and sum(block.shape[1] for block in blocks) >= MIN_SECONDS * self.sample_rate:
