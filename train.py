@@ -26,13 +26,14 @@ from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
-from crnn.data.extraction import extract_features, n_cores
+from crnn.data.extraction import extract_features
 from crnn.data.gtzan import Dataset, has_heard, make_dataset
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import genre_of, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import whole_file
+from crnn.machine import n_cores
 from crnn.network.devices import is_here
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable
 from crnn.training.card import answered_of_left_out

@@ -7,7 +7,6 @@ what a cold command takes to start. CPU seconds are those of all processes; othe
 """
 
 import argparse
-import os
 import random
 import resource
 import subprocess
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn.audio import SUFFIXES, Passages, open_audio  # noqa: E402
 from crnn.library.job import QUICK, File, Hearing, at_work, hear, side_by_side  # noqa: E402
+from crnn.machine import n_cores  # noqa: E402
 from crnn.walk import Walk  # noqa: E402
 
 EXAMPLES = sorted(path for path in (ROOT / "assets" / "examples").iterdir() if path.suffix in SUFFIXES)
@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--songs", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=n_cores())
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 4x5")
     args = parser.parse_args()

@@ -32,9 +32,9 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from benchmarks import latency, library  # noqa: E402
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import SAMPLE_RATE, load_audio  # noqa: E402
-from crnn.data.extraction import n_cores  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.library.job import QUICK, File, Hearing  # noqa: E402
+from crnn.machine import n_cores  # noqa: E402
 from crnn.network.devices import best_precision  # noqa: E402
 
 CLIP_SECONDS, SONG_SECONDS, HOUR_SECONDS = 30, 240, 3_600

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from benchmarks.torture.corpus import Case, case, whole  # noqa: E402
 from crnn.audio import AudioError, Opener, open_audio  # noqa: E402
 from crnn.decoding import Decoders  # noqa: E402
+from crnn.machine import n_cores  # noqa: E402
 from crnn.walk import is_song  # noqa: E402
 
 SECONDS, MEGABYTES = 10.0, 1_000
@@ -326,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=450.0, help="for each way")
-    parser.add_argument("--at-once", type=int, default=len(os.sched_getaffinity(0)), help="ways")
+    parser.add_argument("--at-once", type=int, default=n_cores(), help="ways")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     args = parser.parse_args(argv)
     made: list = []

@@ -19,6 +19,7 @@ from crnn.audio import AudioError, open_audio
 from crnn.data.workers import started
 from crnn.features import FEATURE_SETTINGS, FLOOR_DB, DatasetError, Features, LogMel, n_frames_of, to_levels
 from crnn.files import whole_file
+from crnn.machine import n_cores
 
 EXCERPT_SECONDS = 60.0  # of a longer song, its middle, so that a collection of songs fits into memory
 MOST_SECONDS = 300.0  # for one file; a quarter of an hour of music takes about ten
@@ -59,11 +60,6 @@ def extract_features(
     if not done:
         raise DatasetError("None of the files could be decoded.")
     return Features.from_levels([levels[track] for track in done], done)
-
-
-def n_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from crnn.machine import n_cores
 from crnn.terminal import INTERRUPTED, complain, printable
 
 if TYPE_CHECKING:
@@ -215,11 +216,6 @@ def check_device(name: str | None) -> None:
 
     if name and not is_here(name):
         raise argparse.ArgumentTypeError(f"There is no device {name} here: try cpu.")
-
-
-def n_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def listed(by_null: bool) -> list[str]:

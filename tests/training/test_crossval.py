@@ -20,8 +20,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 TRACKS = [f"{genre}.{number:05}" for genre in ("blues", "metal") for number in (29, 30, 31, 32, 33, 34)]
-CHANGES = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8", "window_frames=60"]
-NETWORK = ["--members", "1", "--set", *CHANGES]
+NETWORK = ["channels=4,8", "mel_pools=8,4", "time_pools=4,2", "recurrent_size=8", "window_frames=60"]
 ARTISTS = {track: f"{track[:5]} artist {int(track[-2:]) // 2}" for track in TRACKS}
 
 
@@ -43,7 +42,8 @@ def data(tmp_path: Path) -> list[str]:
 def options(data: list[str], out: Path) -> list[str]:
     return [
         *("cross-validate", *data, "--config", "scratch", "--out", str(out)),
-        *("--groups", "artist", "--folds", "2", "--epochs", "2", "--batch-size", "4", *NETWORK),
+        *("--groups", "artist", "--folds", "2", "--epochs", "2", "--batch-size", "4"),
+        *("--members", "1", "--set", *NETWORK),
     ]
 
 
