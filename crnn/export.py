@@ -138,23 +138,21 @@ class Graph(nn.Module):
         torch._check(n_frames > 0)
         size, step = config.window_frames, config.step_frames
         song = heard[:, torch.arange(torch.sym_max(n_frames, size)) % kept.sum()]  # as `repeat_to` does
-        last = song.shape[1] - size
-        # Not -(-a // b) as elsewhere: ONNX rounds towards zero.
+        n_steps = (song.shape[1] + step - 1) // step  # not -(-a // b) as elsewhere: ONNX rounds towards zero
+        song = song[:, song.shape[1] - 1 - (song.shape[1] - 1 - torch.arange(n_steps * step)).abs()]  # mirrored
+        last = n_steps - size // step
         hop_steps = (torch.sym_max(config.hop_frames, n_frames // MOST_WINDOWS) + step - 1) // step
         # A number of its own for PyTorch, which would get lost in the formula.
-        n_windows = torch.scalar_tensor(last // (hop_steps * step) + 1, dtype=torch.int64).item()
+        n_windows = torch.scalar_tensor((last + hop_steps - 1) // hop_steps + 1, dtype=torch.int64).item()
         torch._check(n_windows >= 1)
-        starts = torch.arange(n_windows) * hop_steps
+        starts = (torch.arange(n_windows) * hop_steps).clamp(max=last)
         rows = starts[:, None] + torch.arange(size // step)
         of_classifiers, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
         logits = mean_logits(of_classifiers)
-        # A short song is this window alone; of a long one it is the last, where whole steps do not reach the end.
-        tail = self.model(song[None, :, last:])
-        logits = torch.cat([logits, tail])
+        logits = torch.cat([logits, self.model(song[None, :, :size])])  # all that a short song is
         shares = (logits / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
-        has_tail = ~is_long[:1] | (starts[-1:] * step < last)
-        counts = torch.cat([is_long, has_tail]).float()
+        counts = torch.cat([is_long, ~is_long[:1]]).float()
         weights = counts / counts.sum()
         return weights @ shares * sounds.any(), weights @ energy(logits)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
-from crnn.network.published import Published, PublishedStem
+from crnn.network.published import Published, PublishedStem, pooled
 
 # What it was trained on: 96 Slaney mel bands to 6 kHz, 46.9 frames a second, 40 of our decibels standardised.
 BANDS = 96
@@ -50,7 +50,7 @@ class ChoiStem(PublishedStem):
         given = [self.spectrogram(log_mel).unsqueeze(1)]
         for conv, bands, frames in zip(self.convs, BAND_POOLS, TIME_POOLS, strict=True):
             # ELU is increasing, so that it may wait until pooling has left fewer numbers.
-            given.append(F.elu(F.max_pool2d(conv(given[-1]), (bands, frames))))
+            given.append(F.elu(pooled(conv, given[-1], (bands, frames))))
         return given[1:]
 
     def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ MOST_CHARACTERS = 64  # of a genre's name
 UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
-STRETCH_PIECES = 2  # adjoining ones, of which a stem that gives steps hears more than one at once
+STRETCH_PIECES = 4  # adjoining ones, of which a stem that gives steps hears so many at once
 NOTHING_STRANGE = -1_000.0  # an energy that no song is below
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
@@ -436,18 +437,16 @@ class CRNN(
         """The windows of a log-mel (128, frames), `config.window_frames` long and about `hop_frames` apart.
 
         Where they overlap, the convolutions are computed once over the song, so that at its edges a window hears its
-        neighbours rather than nothing.
+        neighbours rather than nothing. The last one ends with a step that may not be whole.
         """
         size, step = self.config.window_frames, self.config.step_frames
         if hop_frames >= size or log_mel.shape[-1] <= size:
             batch, starts = windows(log_mel, size, hop_frames)
             return Plan(starts, list(batch))
-        last = log_mel.shape[-1] - size
-        starts = list(range(0, last + 1, -(-hop_frames // step) * step))
-        slices = [slice(start // step, start // step + size // step) for start in starts]
-        if starts[-1] == last:
-            return Plan(starts, [], log_mel, slices)
-        return Plan([*starts, last], [log_mel[:, last:]], log_mel, slices)  # whole steps do not reach the end
+        last = -(-log_mel.shape[-1] // step) - size // step
+        starts = [*range(0, last, -(-hop_frames // step)), last]  # in steps
+        slices = [slice(start, start + size // step) for start in starts]
+        return Plan([start * step for start in starts], [], log_mel, slices)
 
     def hear(self, plans: Sequence["Plan"], batch_size: int = 16, pieces_at_once: int = 1) -> list["Windows"]:
         """What it makes of the windows of several songs, whose log-mels are on the model's device.
@@ -478,19 +477,21 @@ class CRNN(
 
         Last, where the summaries read them, the channels of the stem, (steps, channels). A song goes through the
         convolutions in pieces as long as a window, each with some of what is before and behind it, to spare memory:
-        what they give is in the near cache of a processor. A stem that gives steps hears two adjoining ones together
-        where it may. A GPU takes many pieces at once.
+        what they give is in the near cache of a processor. A stem that gives steps hears adjoining ones together
+        where it may. A GPU takes many pieces at once. A last step that is not whole is filled up with what is before
+        it, mirrored.
         """
         step = self.config.step_frames
         stretches, plans, kept = [], [], [[] for _ in log_mels]
         for log_mel, of_song in zip(log_mels, kept, strict=True):
-            pieces = self._pieces(log_mel.shape[-1] // step)
+            pieces = self._pieces(-(-log_mel.shape[-1] // step))
             n_pieces = STRETCH_PIECES if self.stem.groups else 1
             for first in range(0, len(pieces), n_pieces):
                 together = pieces[first : first + n_pieces]
                 start, end = together[0].heard_from, together[-1].heard_to
                 of_song.append(len(stretches))
-                stretches.append(log_mel[:, start * step : end * step])
+                stretch = log_mel[:, start * step : end * step]
+                stretches.append(F.pad(stretch, (0, (end - start) * step - stretch.shape[-1]), mode="reflect"))
                 plans.append(tuple(Piece(*(place - start for place in piece)) for piece in together))
         given: list[list[Tensor]] = [[] for _ in stretches]
         for numbers in _alike(plans, max(1, pieces_at_once // STRETCH_PIECES)):

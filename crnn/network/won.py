@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Maps, Weights
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
-from crnn.network.published import Published, PublishedStem
+from crnn.network.published import Published, PublishedStem, pooled
 
 # What it was trained on: 96 HTK mel bands to 8 kHz without area normalisation, 62.5 frames a second, decibels.
 BANDS = 96
@@ -64,7 +64,7 @@ class WonStem(PublishedStem):
         """What each block gives, (batch, channels, bands, frames)."""
         given = [self.spectrogram(log_mel).unsqueeze(1)]
         for conv, pool in zip(self.convs, POOLS, strict=True):
-            given.append(F.max_pool2d(conv(given[-1]), pool).relu())
+            given.append(pooled(conv, given[-1], pool).relu())
         return given[1:]
 
     def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:

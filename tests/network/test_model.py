@@ -289,32 +289,32 @@ def test_fronts_that_are_learned_from_a_random_start_stay_as_they_are() -> None:
 @pytest.mark.parametrize("length", [51, 52, 53, 61, 62, 95, 96, 97, 98, 99, 100, 101, 102, 400, 401])
 @pytest.mark.parametrize("size", [48, 50])
 def test_windows_cover_a_song_to_its_end(size: int, length: int) -> None:
-    """A quarter of a window apart, from its first frame; the last one ends with the song."""
+    """A quarter of a window apart, from its first frame; the last one ends with the step that the song ends in."""
     model = alive("small", window_frames=size)
     with torch.inference_mode():
         logits, starts = model.window_logits(-80 * torch.rand(N_MELS, length))
     assert logits.shape == (len(starts), 3)
     assert starts[0] == 0
     assert all(0 < later - earlier <= 12 for earlier, later in pairwise(starts))
-    assert starts[-1] + size == length
+    assert length <= starts[-1] + 48 < length + 4
 
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
-    """The convolutions are computed once over the song; a last window that is out of step is computed alone."""
+    """The convolutions are computed once over the song; a last step that is not whole hears what was, backwards."""
     model = alive("small", members=members)
     log_mel = -80 * torch.rand(N_MELS, 102)
     with torch.inference_mode():
         logits, starts = model.window_logits(log_mel)
-        assert starts == [0, 12, 24, 36, 48, 54]
-        songs = model.steps(model.stem_of(log_mel[None, :, :100]))
+        assert starts == [0, 12, 24, 36, 48, 56]
+        filled = torch.cat([log_mel, log_mel[:, [100, 99]]], dim=-1)
+        songs = model.steps(model.stem_of(filled[None]))
         by_hand = []
-        for start in starts[:-1]:
+        for start in starts:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
             of_members = torch.stack([member(part) for member, part in zip(model.members, cut, strict=True)])
             of_any = of_members.mean(0).logsumexp(-1, keepdim=True)
             by_hand.append(of_members.softmax(-1).mean(0).log() + of_any)
-        by_hand.append(model(log_mel[None, :, 54:]))
     torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
 
 

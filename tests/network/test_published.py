@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
-from crnn.network import won
+from crnn.network import published, won
 from crnn.network.choi import ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 from crnn.network.model import CRNNConfig
-from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem
+from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem, pooled
 from crnn.network.won import WonStem
 
 STEMS: dict[str, type[PublishedStem]] = {"choi": ChoiStem, "mn04": EfficientATStem, "won": WonStem}
@@ -351,3 +351,18 @@ def test_windows_at_once_change_nothing(name: str) -> None:
     stem = fitted(name, windows)
     with torch.inference_mode():
         torch.testing.assert_close(stem(windows), stem.channels(windows), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", [(2, 2), (2, 4), (3, 3), (4, 1)])
+@pytest.mark.parametrize("frames", [24, 61, 65])
+def test_a_large_map_is_pooled_in_parts_that_make_the_whole(
+    pool: tuple[int, int], frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    conv, given = nn.Conv2d(3, 5, 3, padding=1), torch.randn(2, 3, 12, frames)
+    whole = pooled(conv, given, pool)
+    torch.testing.assert_close(whole, nn.functional.max_pool2d(conv(given), pool), atol=0, rtol=0)
+    monkeypatch.setattr(published, "FRESH_CELLS", 0)
+    for at_once in (1, 7, 20):
+        monkeypatch.setattr(published, "NEAR_CELLS", 2 * 5 * 12 * at_once)
+        torch.testing.assert_close(pooled(conv, given, pool), whole, atol=1e-5, rtol=0)
