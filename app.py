@@ -5,7 +5,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
 from crnn.web.turns import FairQueue, Told
-from crnn.web.uploads import ANSWERED_SECONDS, Uploads
+from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
 
 ROOT = Path(__file__).parent
 PARTS = ROOT / "assets" / "page"
@@ -62,6 +62,13 @@ RECORDING = {  # what the recorder has to know
     "passage_seconds": 10,  # that it asks about while it goes on
     "most_seconds": MAX_SECONDS,
     "most_bytes": MAX_BYTES - 1_024,
+}
+TABS = {
+    "listen": "Listen",
+    "songs": "Your songs",
+    "inside": "How it works",
+    "model": "The model",
+    "programs": "For developers",
 }
 SAVE_BASE64 = gr.processing_utils.save_base64_to_cache
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
@@ -111,15 +118,17 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
         states = gr.State(None), gr.State(None), gr.State(Visit())
         with gr.Tabs(selected="listen", elem_id="tabs") as tabs:
             shared = Shared(*states, song_input(), songs_table(), tabs)
-            with gr.Tab(text("Listen"), id="listen", elem_id="listen-tab"):
+            tab = {name: gr.Tab(text(title), id=name, elem_id=f"{name}-tab") for name, title in TABS.items()}
+            with tab["listen"]:
                 hear = listen_tab(happens, shared)
-            with gr.Tab(text("Your songs"), id="songs", elem_id="songs-tab"):
+            with tab["songs"]:
                 songs_tab(happens, shared)
-            with gr.Tab(text("How it works"), id="inside", elem_id="inside-tab") as tab:
-                inside_tab(happens, shared, tab)
-            with gr.Tab(text("The model"), id="model", elem_id="model-tab") as tab:
-                model_tab(happens, shared, tab, hear, choice)
-            with gr.Tab(text("For developers"), id="programs", elem_id="programs-tab"):
+            with tab["inside"]:
+                elsewhere = [other.select for other in tab.values() if other is not tab["inside"]]
+                inside_tab(happens, shared, tab["inside"].select, elsewhere)
+            with tab["model"]:
+                model_tab(happens, shared, tab["model"], hear, choice)
+            with tab["programs"]:
                 programs_tab(happens)
         gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
     demo.queue(api_open=False)  # or programs could pass by the queue
@@ -206,7 +215,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
     view = gr.HTML("", overlay="", **component("song"), elem_id="view")
     reasons, stop_why = reasons_section(happens, shared, view)
-    features, stop_sound = sound_section(happens, shared)
+    stop_sound = sound_section(happens, shared)
 
     recorder.passage(
         happens.overhear,
@@ -226,9 +235,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         **SONG,
         **PRIVATE,
     }
-    heard = shared.song.change(**hear)
-    heard.then(None, js="() => window.songs.reveal()", **PRIVATE)
-    heard.then(**features)
+    shared.song.change(**hear).then(None, js="() => window.songs.reveal()", **PRIVATE)
     return hear
 
 
@@ -252,24 +259,33 @@ def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HT
     return reasons, stop_why
 
 
-def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
-    """The audio features, computed while the section is open. Returns how, for an event, and the button to stop it."""
+def sound_section(happens: Page, shared: Shared) -> gr.Button:
+    """The audio features, computed while the section is open. Returns the button to stop it."""
     with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
         figures = gr.HTML("", elem_id="sound-figures")
         stop = stop_button("stop-sound")
-    is_open, shown = gr.State(False), gr.State(None)
-    features = {
-        "fn": happens.sound,
-        "inputs": [shared.heard, is_open, shown, shared.visit],
-        "outputs": [figures, shown, stop],
-        "show_progress": "minimal",
-        "concurrency_limit": VISITORS,
-        **PRIVATE,
-    }
-    section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
-    section.collapse(lambda: False, None, is_open, **PRIVATE)
+    draw_while_open(happens.sound, shared, [section.expand], [section.collapse], figures, stop)
     stop.click(partial(happens.stop, "sound"), shared.visit, stop, **PRIVATE)
-    return features, stop
+    return stop
+
+
+def draw_while_open(
+    draw: Callable, shared: Shared, opened: list[Callable], closed: list[Callable], figures: gr.HTML, stop: gr.Button
+) -> None:
+    """Have figures drawn when they are opened, and anew where the page comes to be about another song meanwhile."""
+    is_open, shown = gr.State(False), gr.State(None)
+    gr.on(opened, lambda: True, None, is_open, **PRIVATE)
+    gr.on(closed, lambda: False, None, is_open, **PRIVATE)
+    gr.on(
+        [is_open.change, shared.heard.change],
+        draw,
+        [shared.heard, is_open, shown, shared.visit],
+        [figures, shown, stop],
+        show_progress="minimal",
+        trigger_mode="multiple",  # the next song does not wait for the figures of the last one
+        concurrency_limit=VISITORS,
+        **PRIVATE,
+    )
 
 
 def stop_button(name: str) -> gr.Button:
@@ -320,20 +336,12 @@ def songs_tab(happens: Page, shared: Shared) -> None:
     shared.table.select(happens.open_again, shared.visit, [shared.song, shared.tabs, status], **PRIVATE)
 
 
-def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
+def inside_tab(happens: Page, shared: Shared, opened: Callable, elsewhere: list[Callable]) -> None:
     """The way from the visitor's song to its genre."""
     gr.HTML(page.hint("The way from your song to its genre, in pictures of the passage it is surest about."))
     figures = gr.HTML("", elem_id="inside-figures")
     stop = stop_button("stop-inside")
-    shown = gr.State(None)
-    tab.select(
-        happens.inside,
-        [shared.heard, shown, shared.visit],
-        [figures, shown, stop],
-        show_progress="minimal",
-        concurrency_limit=VISITORS,
-        **PRIVATE,
-    )
+    draw_while_open(happens.inside, shared, [opened], elsewhere, figures, stop)
     stop.click(partial(happens.stop, "inside"), shared.visit, stop, **PRIVATE)
 
 
@@ -469,7 +477,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     please_zerogpu()
     ask_oneself_directly()
     try:
-        with decoding() as opener:
+        with own_folder(), decoding() as opener:
             classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener)
             build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
     except (CheckpointError, OSError) as error:

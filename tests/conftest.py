@@ -20,6 +20,7 @@ from crnn.checkpoint import MODEL_VARIABLE, save
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import n_frames_of
 from crnn.network.model import CRNN, CRNNConfig
+from crnn.web.uploads import own_folder
 
 # With the weights that others published, for the tests that hold their true files against something.
 PRETRAINED_FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or Path(__file__).parents[2] / "shared" / "pretrained")
@@ -44,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_thread() -> None:
     """Tiny models on one core each: on busy machines, more threads mostly wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_uploads() -> Iterator[None]:
+    """The songs that the pages of this worker are sent are none of another's."""
+    with own_folder():
+        yield
 
 
 @pytest.fixture(autouse=True)

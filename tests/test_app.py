@@ -49,13 +49,7 @@ PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
 VIEWPORT = {"width": 1280, "height": 900}
 PATIENCE_MS = 60_000  # for a machine that is busy with other things
 ROOT = Path(app.__file__).parent
-TABS = {
-    "listen": "Listen",
-    "songs": "Your songs",
-    "inside": "How it works",
-    "model": "The model",
-    "programs": "For developers",
-}
+TABS = app.TABS
 
 
 class Listener(GenreClassifier):
@@ -963,6 +957,20 @@ def test_way_to_the_answer_is_drawn_from_the_song(page_, songs, classifier):
     go(page_, "inside")
     expect(page_.locator("#inside-figures h2")).to_have_text([step.title for step in plots.STEPS])
     expect(page_.locator("#inside-figures svg")).to_have_count(len(plots.STEPS))
+
+
+def test_way_to_the_answer_follows_the_song_that_is_still_being_heard(page_, songs, classifier):
+    figures = page_.locator("#inside-figures")
+    classifier.may_answer.clear()
+    upload(page_, songs["tone"])
+    go(page_, "inside")
+    expect(figures).to_have_text("Choose a song first.")
+    classifier.may_answer.set()
+    expect(figures.locator("figure")).to_have_count(len(plots.STEPS))
+    go(page_, "listen")
+    upload_next(page_, songs["silence"])
+    go(page_, "inside")
+    expect(figures).to_contain_text("There is no music")
 
 
 def test_model_is_described(page_, classifier):

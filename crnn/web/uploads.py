@@ -1,11 +1,42 @@
 """Visitors' songs on the disk: they go when nobody needs them any more."""
 
+import os
+import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+from filelock import FileLock, Timeout
+
+FOLDER_VARIABLE = "GRADIO_TEMP_DIR"
+OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
+LOCK_FILE = "in-use"
 
 ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, for who sent the same one meanwhile
+
+
+@contextmanager
+def own_folder() -> Iterator[None]:
+    """Have Gradio keep uploads in a new folder, in that which the environment names or among the temporary ones.
+
+    Another page would give equal songs the same path and delete them when it needs them no more. The folder goes with
+    the page; that of a page which was killed goes when the next one starts. Raises OSError.
+    """
+    place = Path(os.environ.get(FOLDER_VARIABLE) or gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    for left in place.glob(f"{OF_PAGES}*/{LOCK_FILE}"):
+        with suppress(OSError, Timeout), FileLock(left, blocking=False):
+            shutil.rmtree(left.parent)
+    before = os.environ.get(FOLDER_VARIABLE)
+    with TemporaryDirectory(prefix=OF_PAGES, dir=place) as folder, FileLock(Path(folder) / LOCK_FILE):
+        os.environ[FOLDER_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(FOLDER_VARIABLE)
+            os.environ |= {FOLDER_VARIABLE: before} if before else {}
 
 
 class Uploads:

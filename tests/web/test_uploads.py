@@ -1,0 +1,60 @@
+"""The folder that a page has for its visitors' songs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from crnn.web.uploads import FOLDER_VARIABLE, LOCK_FILE, OF_PAGES, own_folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the environment wants uploads to be; it is not there yet."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
+
+
+def named() -> Path:
+    return Path(os.environ[FOLDER_VARIABLE])
+
+
+def test_pages_have_a_folder_each_that_goes_with_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_folder():
+        first = named()
+        (first / "song.mp3").write_bytes(b"")
+        monkeypatch.setenv(FOLDER_VARIABLE, str(place))  # as another process has it
+        with own_folder():
+            second = named()
+            assert {folder for folder in place.iterdir() if folder.is_dir()} == {first, second}
+        assert named() == place
+        assert not second.exists()
+        assert (first / "song.mp3").exists()
+    assert not any(place.iterdir())
+
+
+def test_what_a_killed_page_left_goes_when_the_next_one_starts(place: Path) -> None:
+    left = place / f"{OF_PAGES}left"
+    (left / "hash").mkdir(parents=True)
+    (left / "hash" / "song.mp3").write_bytes(b"")
+    (left / LOCK_FILE).write_bytes(b"")
+    others = place / "hash"
+    others.mkdir()
+    with own_folder():
+        assert not left.exists()
+        assert others.exists()
+
+
+def test_without_a_wish_it_is_among_the_temporary_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with own_folder():
+        assert named().parent == tmp_path
+    assert FOLDER_VARIABLE not in os.environ
+
+
+def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(OSError, match="file"), own_folder():
+        pass
