@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, to_decibels
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, hz_of_band, to_decibels
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
 LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (70, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.4 kHz
 LIMIT_DB = (1.0, 30.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone
 REVERBERATION_SECONDS = (0.3, 2.0)  # in which a sound in a room fades by 60 dB
-REVERBERATION_DB = (-20.0, -3.0)  # of the room against the sound itself
+REVERBERATION_DB = (-15.0, 3.0)  # of the room against the sound itself: from an arm's length to the other wall
+REVERBERATION_FRAMES = 48  # 2 s
+ECHO_HZ = 18.0  # bins of the spectrogram further apart hear other sums of the echoes
+LASTING_ECHOES = 0.2  # the share of their power that is the same at all times
 DISTORTION_DB = (-45.0, -15.0)  # of the noise that follows the music, against the loudest cell of each frame
+BINS = tuple(max(1.0, (hz_of_band(band + 0.5) - hz_of_band(band - 0.5)) / ECHO_HZ) for band in range(N_MELS))
 MASK_BANDS = 16  # at most, in one mask
 MASK_SHARE = 0.12  # of the window's frames at most, in one mask
 
@@ -120,18 +124,26 @@ class Augmenter:
         return torch.maximum(log_mel + dose * (curve + gain), FLOOR_DB + dose * (noise - FLOOR_DB))
 
     def _reverberate(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """Every sound fades in a straight line of decibels, as in a room (Sabine), and hides what is softer."""
+        """Every sound fades in a straight line of decibels, as in a room (Sabine), and its echoes interfere with it.
+
+        A sound of the power p in a room of the power r gives |sqrt(p) + sqrt(r) z|^2, where a part of z is the same at
+        all times. What lasts is as loud as it was before.
+        """
         batch, _, n_frames = log_mel.shape
-        fade_db = (
-            60.0
-            / FRAMES_PER_SECOND
-            / _uniform(log_mel, batch, 1, 1, low=REVERBERATION_SECONDS[0], high=REVERBERATION_SECONDS[1])
-        )
-        faded = fade_db * torch.arange(n_frames, device=log_mel.device)
-        room = (log_mel + faded).cummax(dim=2).values - faded
-        room = room + _uniform(log_mel, batch, 1, 1, low=REVERBERATION_DB[0], high=REVERBERATION_DB[1])
+        seconds = _uniform(log_mel, batch, 1, low=REVERBERATION_SECONDS[0], high=REVERBERATION_SECONDS[1])
+        ratio = 10 ** (0.1 * _uniform(log_mel, batch, 1, 1, low=REVERBERATION_DB[0], high=REVERBERATION_DB[1]))
+        frame = torch.arange(REVERBERATION_FRAMES - 1, -1, -1, device=log_mel.device)
+        echoes = 10 ** (-6.0 / FRAMES_PER_SECOND / seconds * frame)  # (batch, frames), the last is the sound itself
+        echoes = echoes / echoes.sum(dim=1, keepdim=True)
+        power = 10 ** (0.1 * log_mel)
+        before = F.pad(power.transpose(0, 1), (REVERBERATION_FRAMES - 1, 0))  # (n_mels, batch, frames)
+        room = ratio * F.conv1d(before, echoes[:, None], groups=batch).transpose(0, 1)
+        lasting, passing = (_interference(log_mel, n) for n in (1, n_frames))
+        z = LASTING_ECHOES**0.5 * lasting + (1 - LASTING_ECHOES) ** 0.5 * passing
+        heard = power + 2 * (power * room).sqrt() * z[0] + room * _power_of(z)
+        heard = 10 * torch.log10(heard.clamp_min(10 ** (0.1 * FLOOR_DB)) / (1 + ratio))
         is_in_room = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.reverberation
-        return torch.where(is_in_room, torch.maximum(log_mel, room), log_mel)
+        return torch.where(is_in_room, heard, log_mel)
 
     def _distort(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """What clipping and codecs add is broad noise, the louder the louder the music is."""
@@ -182,3 +194,17 @@ def mixed(alpha: float, *batches: Tensor) -> list[Tensor]:
 
 def _uniform(like: Tensor, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
     return torch.empty(shape, device=like.device).uniform_(low, high)
+
+
+def _interference(like: Tensor, n_frames: int) -> Tensor:
+    """Sums of many independent waves in each band of log-mels (batch, n_mels, frames), of unit power in each bin.
+
+    Real and imaginary part of the mean over a band's bins: (2, batch, n_mels, n_frames), Gaussian (Schroeder 1962).
+    """
+    bins = torch.tensor(BINS, device=like.device)[:, None]
+    return torch.randn(2, *like.shape[:2], n_frames, device=like.device) / (2 * bins) ** 0.5
+
+
+def _power_of(waves: Tensor) -> Tensor:
+    """The mean power over the bins of each band of what `_interference` gives, without its first dimension."""
+    return 1 - 1 / torch.tensor(BINS, device=waves.device)[:, None] + waves.square().sum(dim=0)
