@@ -478,7 +478,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ask_oneself_directly()
     try:
         with own_folder(), decoding() as opener:
-            classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener)
+            classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
             build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)

@@ -124,8 +124,8 @@ class GenreClassifier:
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
         self.device, self.precision = torch.device(device), precision
-        if precision == "fastest":
-            self.precision = best_precision(model.config.front)
+        chosen = best_precision(model.config.front) if precision == "fastest" else precision
+        self._is_in_bfloat16 = chosen == "bfloat16"
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
         self.strange_below = model.config.strange_below if unsure_below is None else NOTHING_STRANGE
         self.model = model.arranged().to(self.device)
@@ -193,7 +193,7 @@ class GenreClassifier:
         pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
         parted = [self._windows(recording) for recording in recordings]
         plans = [plan for plan, _ in parted if plan.starts]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_in_bfloat16):
             given = iter(self.model.hear(plans, self.batch_size, pieces_at_once))
         return [
             self._prediction(recording, next(given) if plan.starts else None, frames)

@@ -11,8 +11,9 @@ from crnn.inference import GenreClassifier
 GOLDEN = json.loads(FILE.read_text("utf-8"))
 
 # Python, the versions of the libraries and the processor's instructions move them by 1e-6. This leaves room for other
-# decoders, and is less than computing in bfloat16 (1e-3 and 1e-2) or another resampler (6e-2 and 7e-3) does.
+# decoders, and is less than another resampler (6e-2 and 7e-3) does.
 TOLERANCE = 1e-3
+TOLERANCE_IN_BFLOAT16 = 2e-2  # 217 songs of other collections moved by 1.4e-2 at most
 
 
 def test_there_is_one_of_each() -> None:
@@ -20,10 +21,11 @@ def test_there_is_one_of_each() -> None:
     assert len(CLIPS) == 5
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", TOLERANCE), ("bfloat16", TOLERANCE_IN_BFLOAT16)])
 @pytest.mark.parametrize("name", GOLDEN)
-def test_the_answers_stay(name: str) -> None:
-    given = answers(GenreClassifier.from_pretrained(name))
+def test_the_answers_stay(name: str, precision: str, tolerance: float) -> None:
+    given = answers(GenreClassifier.from_pretrained(name, precision=precision))
     assert given.keys() == GOLDEN[name].keys()
     for clip, expected in GOLDEN[name].items():
-        assert given[clip]["probabilities"] == pytest.approx(expected["probabilities"], abs=TOLERANCE, rel=0), clip
+        assert given[clip]["probabilities"] == pytest.approx(expected["probabilities"], abs=tolerance, rel=0), clip
         assert given[clip]["verdict"] == expected["verdict"], clip

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_songs(parser)
     parser.add_argument("--watch", action="store_true", help="when all are heard, wait for new and changed ones")
-    add_hearing(parser, "with --out the fastest, which moves probabilities by about 0.01, else float32")
+    add_hearing(parser)
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
@@ -78,8 +78,8 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_hearing(parser: argparse.ArgumentParser, precision: str) -> None:
-    """How they are heard, for `passages_of` and others; `precision` is what its default is, in words."""
+def add_hearing(parser: argparse.ArgumentParser) -> None:
+    """How they are heard, for `passages_of` and others."""
     hearing = parser.add_argument_group("how to hear")
     hearing.add_argument(
         "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
@@ -93,8 +93,9 @@ def add_hearing(parser: argparse.ArgumentParser, precision: str) -> None:
     hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     hearing.add_argument(
         "--precision",
+        default="fastest",
         choices=("float32", "bfloat16", "fastest"),
-        help=f"of the network (default: {precision})",
+        help="of the network (default: the fastest, which moves probabilities by some 0.01)",
     )
 
 
@@ -181,7 +182,7 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
         args.model,
         passages_of(args),
         args.device,
-        args.precision or ("fastest" if args.out else "float32"),
+        args.precision,
         args.threshold,
         args.top,
         args.timeline,

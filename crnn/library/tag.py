@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to note what was there (default: %(default)s)",
     )
-    add_hearing(parser, "the fastest, which moves probabilities by about 0.01")
+    add_hearing(parser)
 
 
 def _renaming(text: str) -> tuple[str, str]:
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.retag import UndoError  # noqa: PLC0415
     from crnn.library.undo import Undo  # noqa: PLC0415
 
-    hearing = Hearing(args.model, passages_of(args), args.device, args.precision or "fastest")
+    hearing = Hearing(args.model, passages_of(args), args.device, args.precision)
     jobs, report = args.jobs or n_cores(), Report(args)
     walk = report.walk(named_songs(args))
     try:

@@ -78,7 +78,7 @@ class Joined(FrontKind):
         self.fields = frozenset().union(*(part.fields for part in parts))
         self.memory_format = self.parts[0].memory_format
         self.stored_in = self.parts[0].stored_in
-        self.fast_in_bfloat16_on_cpu = all(part.fast_in_bfloat16_on_cpu for part in parts)
+        self.fast_in_bfloat16_on_cpu = any(part.fast_in_bfloat16_on_cpu for part in parts)
         self.notice = "\n".join(part.notice for part in parts)
 
     def stem(self) -> JoinedStem:

@@ -75,11 +75,11 @@ class PublishedStem(Stem):
 def pooled(conv: nn.Conv2d, given: Tensor, pool: tuple[int, int]) -> Tensor:
     """A convolution 3 x 3 of (batch, inputs, bands, frames), padded, and max pooling of what it gives.
 
-    On a CPU a large map is made and pooled a stretch of time after the other.
+    On a CPU a large map is made and pooled a stretch of time after the other, unless a hook has to see all of it.
     """
     batch, _, n_bands, n_frames = given.shape
     of_frame = batch * conv.out_channels * n_bands
-    if given.device.type != "cpu" or of_frame * n_frames <= FRESH_CELLS:
+    if given.device.type != "cpu" or of_frame * n_frames <= FRESH_CELLS or conv._forward_hooks:
         return F.max_pool2d(conv(given), pool)
     padded = F.pad(given, (1, 1))
     n_pooled, at_once = n_frames // pool[1], max(NEAR_CELLS // of_frame // pool[1], 1)
@@ -108,8 +108,10 @@ class Bottleneck(Front):
         self.linear.fit(stem.transpose(1, 2).flatten(0, 1))
 
     def forward(self, stem: Tensor) -> Tensor:
-        """(batch, inputs, steps) to (batch, steps, out_features)."""
-        return self.dropout(self.linear(stem.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)
+        """(batch, inputs, steps) to (batch, steps, out_features); on a CPU in float32, as it costs little."""
+        with torch.autocast("cpu", enabled=False):
+            steps = self.linear(stem.float().transpose(1, 2))
+        return self.dropout(steps.transpose(1, 2)).transpose(1, 2)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """The components."""

@@ -122,7 +122,7 @@ class Page:
 
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
-        draw = partial(page.sound_figures, opener=self.classifier.opener)
+        draw = partial(page.sound_figures, opener=self.classifier.opener, precision=self.classifier.precision)
         yield from self._one_by_one("sound", heard, is_open, shown, visit, draw)
 
     def inside(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
@@ -221,7 +221,8 @@ class Page:
         if not name.strip():
             return own, "", *self.about(own)
         try:
-            own = GenreClassifier(*load_public(name), opener=self.classifier.opener)
+            host = self.classifier
+            own = GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision)
         except CheckpointError as error:
             return own, page.fault(error), *self.about(own)
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)

@@ -353,6 +353,27 @@ def test_windows_at_once_change_nothing(name: str) -> None:
         torch.testing.assert_close(stem(windows), stem.channels(windows), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", STEMS)
+def test_maps_in_parts_have_the_normalisations_of_whole_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fitted(name, music())
+    monkeypatch.setattr(published, "FRESH_CELLS", 0)
+    parted = fitted(name, music())
+    with torch.no_grad():
+        torch.testing.assert_close(parted(music()), whole(music()), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_on_a_cpu_nets_of_few_layers_alone_compute_in_bfloat16(name: str) -> None:
+    stem = fitted(name, music())
+    with torch.no_grad():
+        exact = stem(music())
+        with torch.autocast("cpu", torch.bfloat16):
+            given = stem(music())
+    assert given.dtype == (torch.bfloat16 if FRONTS[name].fast_in_bfloat16_on_cpu else torch.float32)
+    torch.testing.assert_close(given.float(), exact, atol=0.05 * exact.abs().max().item(), rtol=0)
+    assert torch.equal(given, exact) == (name == "mn04")
+
+
 @pytest.mark.parametrize("pool", [(2, 2), (2, 4), (3, 3), (4, 1)])
 @pytest.mark.parametrize("frames", [24, 61, 65])
 def test_a_large_map_is_pooled_in_parts_that_make_the_whole(
