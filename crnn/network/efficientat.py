@@ -72,7 +72,7 @@ class InvertedResidual(nn.Module):
         self.depthwise = nn.Conv2d(expanded, expanded, kernel, stride, kernel // 2, groups=expanded)
         self.excite = SqueezeExcitation(expanded, squeezed) if squeezed else nn.Identity()
         self.project = nn.Conv2d(expanded, outputs, 1)
-        self.activation = F.relu if number <= RELU_BLOCKS else F.hardswish
+        self.activation = torch.relu_ if number <= RELU_BLOCKS else F.hardswish  # where maps are large, in place
         self.is_residual = stride == 1 and inputs == outputs
 
     def forward(self, maps: Tensor) -> Tensor:
