@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -23,7 +24,7 @@ from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
 from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
-from crnn.terminal import leave
+from crnn.terminal import INTERRUPTED, leave
 from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
@@ -473,6 +474,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
     args = parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops a container wants uploads to go, too
     keep_memory_together()
     please_zerogpu()
     ask_oneself_directly()
@@ -483,6 +485,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

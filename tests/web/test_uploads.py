@@ -1,10 +1,14 @@
 """The folder that a page has for its visitors' songs."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from crnn.bundle import ROOT
+from crnn.terminal import INTERRUPTED
 from crnn.web.uploads import FOLDER_VARIABLE, LOCK_FILE, OF_PAGES, own_folder
 
 
@@ -58,3 +62,18 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(OSError, match="file"), own_folder():
         pass
+
+
+@pytest.mark.processes
+def test_a_page_that_is_told_to_end_leaves_nothing(place: Path, model: Path) -> None:
+    """As a container is: by SIGTERM."""
+    page = subprocess.Popen(
+        [sys.executable, ROOT / "app.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    printed = next(line for line in page.stdout if "Running on" in line)
+    assert len([*place.glob(f"{OF_PAGES}*/{LOCK_FILE}")]) == 1
+    page.terminate()
+    printed += page.communicate(timeout=60)[0]
+    assert page.returncode in (0, INTERRUPTED)
+    assert "Traceback" not in printed
+    assert not [*place.glob(f"{OF_PAGES}*")]
