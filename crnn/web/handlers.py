@@ -122,7 +122,7 @@ class Page:
 
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
-        draw = partial(page.sound_figures, opener=self.classifier.opener, precision=self.classifier.precision)
+        draw = partial(page.sound_figures, opener=self.classifier.opener)
         yield from self._one_by_one("sound", heard, is_open, shown, visit, draw)
 
     def inside(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
