@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -125,8 +125,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
             with tab["songs"]:
                 songs_tab(happens, shared)
             with tab["inside"]:
-                elsewhere = [other.select for other in tab.values() if other is not tab["inside"]]
-                inside_tab(happens, shared, tab["inside"].select, elsewhere)
+                inside_tab(happens, shared, tab["inside"])
             with tab["model"]:
                 model_tab(happens, shared, tab["model"], hear, choice)
             with tab["programs"]:
@@ -216,7 +215,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
     view = gr.HTML("", overlay="", **component("song"), elem_id="view")
     reasons, stop_why = reasons_section(happens, shared, view)
-    stop_sound = sound_section(happens, shared)
+    features, stop_sound = sound_section(happens, shared)
 
     recorder.passage(
         happens.overhear,
@@ -236,7 +235,9 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
         **SONG,
         **PRIVATE,
     }
-    shared.song.change(**hear).then(None, js="() => window.songs.reveal()", **PRIVATE)
+    heard = shared.song.change(**hear)
+    heard.then(None, js="() => (window.songs.reveal(), window.songs.follow())", **PRIVATE)
+    heard.then(**features)
     return hear
 
 
@@ -260,33 +261,24 @@ def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HT
     return reasons, stop_why
 
 
-def sound_section(happens: Page, shared: Shared) -> gr.Button:
-    """The audio features, computed while the section is open. Returns the button to stop it."""
+def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
+    """The audio features, computed while the section is open. Returns how, for an event, and the button to stop it."""
     with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
         figures = gr.HTML("", elem_id="sound-figures")
         stop = stop_button("stop-sound")
-    draw_while_open(happens.sound, shared, [section.expand], [section.collapse], figures, stop)
-    stop.click(partial(happens.stop, "sound"), shared.visit, stop, **PRIVATE)
-    return stop
-
-
-def draw_while_open(
-    draw: Callable, shared: Shared, opened: list[Callable], closed: list[Callable], figures: gr.HTML, stop: gr.Button
-) -> None:
-    """Have figures drawn when they are opened, and anew where the page comes to be about another song meanwhile."""
     is_open, shown = gr.State(False), gr.State(None)
-    gr.on(opened, lambda: True, None, is_open, **PRIVATE)
-    gr.on(closed, lambda: False, None, is_open, **PRIVATE)
-    gr.on(
-        [is_open.change, shared.heard.change],
-        draw,
-        [shared.heard, is_open, shown, shared.visit],
-        [figures, shown, stop],
-        show_progress="minimal",
-        trigger_mode="multiple",  # the next song does not wait for the figures of the last one
-        concurrency_limit=VISITORS,
+    features = {
+        "fn": happens.sound,
+        "inputs": [shared.heard, is_open, shown, shared.visit],
+        "outputs": [figures, shown, stop],
+        "show_progress": "minimal",
+        "concurrency_limit": VISITORS,
         **PRIVATE,
-    )
+    }
+    section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
+    section.collapse(lambda: False, None, is_open, **PRIVATE)
+    stop.click(partial(happens.stop, "sound"), shared.visit, stop, **PRIVATE)
+    return features, stop
 
 
 def stop_button(name: str) -> gr.Button:
@@ -337,12 +329,23 @@ def songs_tab(happens: Page, shared: Shared) -> None:
     shared.table.select(happens.open_again, shared.visit, [shared.song, shared.tabs, status], **PRIVATE)
 
 
-def inside_tab(happens: Page, shared: Shared, opened: Callable, elsewhere: list[Callable]) -> None:
+def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     """The way from the visitor's song to its genre."""
     gr.HTML(page.hint("The way from your song to its genre, in pictures of the passage it is surest about."))
     figures = gr.HTML("", elem_id="inside-figures")
     stop = stop_button("stop-inside")
-    draw_while_open(happens.inside, shared, [opened], elsewhere, figures, stop)
+    shown = gr.State(None)
+    again = gr.Button(visible="hidden", elem_id="inside-again")  # for a song that came late, by the page's script
+    gr.on(
+        [tab.select, again.click],
+        happens.inside,
+        [shared.heard, shown, shared.visit],
+        [figures, shown, stop],
+        show_progress="minimal",
+        trigger_mode="multiple",  # the next song does not wait for the figures of the last one
+        concurrency_limit=VISITORS,
+        **PRIVATE,
+    )
     stop.click(partial(happens.stop, "inside"), shared.visit, stop, **PRIVATE)
 
 

@@ -199,7 +199,10 @@
     const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
     told.scrollIntoView({block: 'nearest', behavior});
   };
-  window.songs = {clear, hand, reveal};
+  const follow = () => {  // whoever looks at how it works while a song is heard sees it of that song
+    if (document.getElementById('inside-figures')?.offsetParent) document.getElementById('inside-again').click();
+  };
+  window.songs = {clear, follow, hand, reveal};
   document.addEventListener('paste', event => {
     const pasted = [...event.clipboardData?.files ?? []];
     if (!pasted.length) return;

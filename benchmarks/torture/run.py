@@ -306,10 +306,11 @@ def tiny_model(folder: Path) -> Path:
 
 def count_connections(server: socket, made: list) -> None:
     """Note who connects to an address that only playlists know."""
-    while True:
-        connection, peer = server.accept()
-        made.append(peer)
-        connection.close()
+    with suppress(OSError):  # it is closed in the end
+        while True:
+            connection, peer = server.accept()
+            made.append(peer)
+            connection.close()
 
 
 WAYS: dict[str, Callable[[Corpus], Result]] = {

@@ -122,29 +122,28 @@ class Page:
 
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
-        draw = partial(page.sound_figures, opener=self.classifier.opener)
-        yield from self._one_by_one("sound", heard, is_open, shown, visit, draw)
+        if is_open:
+            opener = self.classifier.opener
+            yield from self._one_by_one("sound", heard, shown, visit, partial(page.sound_figures, opener=opener))
+        else:
+            yield UNCHANGED
 
-    def inside(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
+    def inside(self, heard: Heard | None, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
 
         def draw(path: str) -> Iterator[str]:
             return page.inside_figures(heard.classifier.model, path, heard.prediction, self.classifier.opener)
 
-        yield from self._one_by_one("inside", heard, is_open, shown, visit, draw)
+        yield from self._one_by_one("inside", heard, shown, visit, draw)
 
     @staticmethod
     def _one_by_one(
         work: str,
         heard: Heard | None,
-        is_open: bool,
         shown: tuple | None,
         visit: Visit,
         draw: Callable[[str], Iterator[str]],
     ) -> Iterator[tuple]:
-        if not is_open:
-            yield UNCHANGED
-            return
         if heard is None:
             yield page.hint("Choose a song first."), None, gr.update(visible=False)
             return
