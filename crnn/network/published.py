@@ -86,7 +86,7 @@ def pooled(conv: nn.Conv2d, given: Tensor, pool: tuple[int, int]) -> Tensor:
     parts = []
     for first in range(0, n_pooled, at_once):
         start, end = (pool[1] * place for place in (first, min(first + at_once, n_pooled)))
-        # In place of one of a single channel PyTorch takes its layout for another.
+        # Said outright, as a spectrogram, of one channel, has both layouts, and pooling is slow in the other.
         stretch = padded[..., start : end + 2].contiguous(memory_format=torch.channels_last)
         parts.append(F.max_pool2d(F.conv2d(stretch, conv.weight, conv.bias, padding=(1, 0)), pool))
     return torch.cat(parts, dim=-1)

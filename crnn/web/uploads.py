@@ -24,12 +24,12 @@ def own_folder() -> Iterator[None]:
     Another page would give equal songs the same path and delete them when it needs them no more. The folder goes with
     the page; that of a page which was killed goes when the next one starts. Raises OSError.
     """
-    place = Path(os.environ.get(FOLDER_VARIABLE) or gettempdir())
+    before = os.environ.get(FOLDER_VARIABLE)
+    place = Path(before or gettempdir())
     place.mkdir(parents=True, exist_ok=True)
     for left in place.glob(f"{OF_PAGES}*/{LOCK_FILE}"):
         with suppress(OSError, Timeout), FileLock(left, blocking=False):
             shutil.rmtree(left.parent)
-    before = os.environ.get(FOLDER_VARIABLE)
     with TemporaryDirectory(prefix=OF_PAGES, dir=place) as folder, FileLock(Path(folder) / LOCK_FILE):
         os.environ[FOLDER_VARIABLE] = folder
         try:
