@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 SOUND_SECONDS = 10
 SOUND_RMS = 0.1  # of full scale, -20 dB
 VOICES = ("en-us", "en-us+f3", "en-gb-scotland+m3", "en-gb+f2", "de+m2", "fr-fr+f4", "es+m5", "it+f1")
+WITHOUT_VOICES = "skipped: espeak-ng is not installed"
 SPOKEN = (
     "Good evening, and welcome to the programme. Tonight we talk about the weather of the coming week, about the new "
     "railway bridge across the river, and about a library that lends out garden tools. The bridge will open in spring, "
@@ -149,12 +151,40 @@ def shaken(waveform: np.ndarray, hz: float) -> np.ndarray:
     return peaking_at(waveform, -6) + rumble.astype(np.float32)
 
 
+def crackling(waveform: np.ndarray, clicks_per_second: float = 20) -> np.ndarray:
+    """The sound at full scale with clicks of up to a millisecond and up to 0.7 of that."""
+    rng = np.random.default_rng(0)
+    crackle = np.zeros(len(waveform), np.float32)
+    for start in rng.integers(len(waveform), size=round(clicks_per_second * len(waveform) / SAMPLE_RATE)):
+        crackle[start : start + rng.integers(2, 20)] += rng.uniform(-0.7, 0.7)
+    return peaking_at(waveform, 0) + crackle
+
+
+def levelled(waveform: np.ndarray, seconds: float) -> np.ndarray:
+    """What an automatic gain that follows the power of so many seconds makes of a sound."""
+    follow = butter(1, 1 / (2 * np.pi * seconds), fs=SAMPLE_RATE, output="sos")
+    return peaking_at(waveform / np.sqrt(sosfilt(follow, np.square(waveform)) + 1e-8), 0).astype(np.float32)
+
+
+def swelling(waveform: np.ndarray, hz: float) -> np.ndarray:
+    """The sound between silence and itself, so often a second."""
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * hz * np.arange(len(waveform)) / SAMPLE_RATE)
+    return waveform * swell.astype(np.float32)
+
+
+def under(waveform: np.ndarray, other: np.ndarray, db: float) -> np.ndarray:
+    """The sound and another one over it, `db` below it in RMS, from its start again where it is shorter."""
+    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-db / 20)
+    return waveform + np.resize(at_level(other, rms), len(waveform))
+
+
 class Condition(NamedTuple):
     """One way in which a song reaches the classifier: a waveform (samples,) at 22 050 Hz to the bytes of a file."""
 
     name: str
     why: str
     to_file: Callable[[np.ndarray], bytes]
+    is_spoken: bool = False  # takes a voice of espeak-ng
 
 
 CLEAN = Condition("clean", "the clip as it is, in 32-bit float", encode)
@@ -183,9 +213,15 @@ CONDITIONS = (
     Condition("clipping, 12 dB", "a recording level far too high", lambda x: encode(clipped(x, 12))),
     Condition("speed +5 %", "a record that turns too fast", lambda x: encode(faster(x, 5))),
     Condition("speed -5 %", "a tired cassette player", lambda x: encode(faster(x, -5))),
+    Condition("crackle", "an old record, 20 clicks a second", lambda x: encode(crackling(x))),
+    Condition("automatic gain", "a dictaphone that follows 20 ms", lambda x: encode(levelled(x, 0.02))),
+    Condition("swelling, 3 Hz", "a fan before the loudspeaker, a vibrato", lambda x: encode(swelling(x, 3))),
+    Condition("crowd, 6 dB below", "a bar", lambda x: encode(under(x, noise_babble(len(x), 0.6), 6))),
+    Condition("voice, 10 dB below", "somebody talks over it", lambda x: encode(under(x, speeches()[0], 10)), True),
 )
 
 
+@cache
 def speeches() -> list[np.ndarray]:
     """Some twenty seconds of each voice, or nothing where espeak-ng and its voices are not installed."""
     try:
@@ -275,10 +311,11 @@ def summarise(genres: Sequence[str], answers: Sequence[Answer], clean: Sequence[
 
 def measure_conditions(classifier: GenreClassifier, clips: dict[str, Path]) -> dict[str, dict[str, float | None]]:
     """The figures of each condition, over the clips by track id."""
-    answers: dict[str, list[Answer]] = {condition.name: [] for condition in CONDITIONS}
+    conditions = [condition for condition in CONDITIONS if speeches() or not condition.is_spoken]
+    answers: dict[str, list[Answer]] = {condition.name: [] for condition in conditions}
     for path in tqdm(clips.values(), unit="clip"):
         waveform = load_audio(path)[0]
-        for condition in CONDITIONS:
+        for condition in conditions:
             answers[condition.name].append(ask(classifier, condition.to_file(waveform)))
     genres = [genre_of(track) for track in clips]
     return {name: summarise(genres, each, answers[CLEAN.name]) for name, each in answers.items()}
@@ -310,7 +347,11 @@ def find_clips(folder: Path, split: str, genres: Sequence[str]) -> dict[str, Pat
 def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, dict]) -> None:
     """Print both tables and the worst fall."""
     print(f"{'condition':20}{'accuracy':>10}{'change, points':>17}{'agrees':>9}{'answered':>10}{'right then':>12}  why")
-    for (name, row), condition in zip(conditions.items(), CONDITIONS, strict=True):
+    for condition in CONDITIONS:
+        name, row = condition.name, conditions.get(condition.name)
+        if row is None:
+            print(f"{name:20}  {WITHOUT_VOICES}")
+            continue
         change = f"{100 * row['change']:+.1f} ± {100 * row['change_error']:.1f}" if condition is not CLEAN else ""
         right = "-" if row["right_of_answered"] is None else f"{row['right_of_answered']:.1%}"
         print(
@@ -321,7 +362,7 @@ def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, 
     for name, row in non_music.items():
         verdicts = ", ".join(f"{verdict} {count}" for verdict, count in row["verdicts"].items())
         highest = "" if row["highest_probability"] is None else f"{row['highest_probability']:.0%}"
-        print(f"{name:24}{highest:>8}  {verdicts or 'skipped: espeak-ng is not installed'}")
+        print(f"{name:24}{highest:>8}  {verdicts or WITHOUT_VOICES}")
     name, worst = min(conditions.items(), key=lambda item: item[1]["change"])
     fall = f"{name}, {100 * worst['change']:+.1f} ± {100 * worst['change_error']:.1f} points"
     print(f"\nWorst fall: {fall if worst['change'] < 0 else 'none'}")

@@ -1,12 +1,14 @@
 """Random changes of log-mels in training: the same music in another key, tempo, room or mix keeps its genre."""
 
 from dataclasses import dataclass, fields
+from math import log, pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, hz_of_band, to_decibels
+from crnn.training.accidents import as_loud, clipped, to_power, voice
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,11 @@ class Augmentation:
     gain_db: float = 6.0  # the level against the loudest cell: quiet passages, long songs
     band_limit: float = 0.3  # share of windows without what small speakers and telephones lose, bass and treble
     reverberation: float = 0.2  # share of windows in a room: phones, halls
-    distortion: float = 0.2  # share of windows with noise that follows the music: clipping, codecs
+    distortion: float = 0.2  # share of windows with noise that follows the music: codecs
+    clipping: float = 0.15  # share of windows recorded at too high a level: phones at concerts, amplifiers
+    voices: float = 0.3  # share of windows over which somebody talks, or many do: living rooms, bars
+    crackle: float = 0.1  # share of windows with clicks: records, bad contacts
+    swell_db: float = 6.0  # how far the level may go up and down, a few times a second or a minute: automatic gain
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
     spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
     mixup: float = 0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders
@@ -37,6 +43,14 @@ REVERBERATION_FRAMES = 48  # 2 s
 ECHO_HZ = 18.0  # bins of the spectrogram further apart hear other sums of the echoes
 LASTING_ECHOES = 0.2  # the share of their power that is the same at all times
 DISTORTION_DB = (-45.0, -15.0)  # of the noise that follows the music, against the loudest cell of each frame
+CLIPPING_DB = (3.0, 21.0)  # of the peak beyond full scale; with phases of chance it is 3 dB higher than in music
+VOICES_DB = (-25.0, -3.0)  # of their mean power against the music's
+CROWD = 7  # voices beside the one
+CROWDS = 0.3  # the share of voices that are in one
+CRACKLE_SHARE = (0.02, 0.5)  # of the frames
+CRACKLE_DB = (-60.0, -15.0)  # of a click, against the loudest cell
+SWELLS_PER_SECOND = (0.1, 6.0)
+NEPERS = log(10) / 10  # of power, a decibel
 BINS = tuple(max(1.0, (hz_of_band(band + 0.5) - hz_of_band(band - 0.5)) / ECHO_HZ) for band in range(N_MELS))
 MASK_BANDS = 16  # at most, in one mask
 MASK_SHARE = 0.12  # of the window's frames at most, in one mask
@@ -113,10 +127,21 @@ class Augmenter:
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
     def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """Room, distortion, band limit, equaliser, gain, noise floor, in that order; nothing falls below the floor."""
+        """What a sound goes through on its way, in that order; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
         dose = dose[:, None, None]
-        log_mel = self._limit(self._distort(self._reverberate(log_mel, dose), dose), dose)
+        on_the_way = {
+            "reverberation": self._reverberate,
+            "voices": self._talk,
+            "swell_db": self._swell,
+            "clipping": self._clip,
+            "crackle": self._crackle,
+            "distortion": self._distort,
+            "band_limit": self._limit,
+        }
+        for name, change in on_the_way.items():
+            if getattr(self.augmentation, name):
+                log_mel = change(log_mel, dose)
         points = self.augmentation.equaliser_db * _uniform(log_mel, batch, 1, 6)
         curve = F.interpolate(points, size=n_mels, mode="linear", align_corners=True).transpose(1, 2)
         gain = self.augmentation.gain_db * _uniform(log_mel, batch, 1, 1)
@@ -145,8 +170,50 @@ class Augmenter:
         is_in_room = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.reverberation
         return torch.where(is_in_room, heard, log_mel)
 
+    def _talk(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """One voice, or a crowd of those that others hear."""
+        batch = len(log_mel)
+        talking = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.voices
+        if not talking.any():
+            return log_mel
+        heard = voice(log_mel)
+        crowd = sum(heard.roll((number, 37 * number), dims=(0, 2)) for number in range(CROWD + 1)) / (CROWD + 1)
+        heard = torch.where(_uniform(log_mel, batch, 1, 1, low=0.0) < CROWDS, crowd, heard)
+        ratio = to_power(_uniform(log_mel, batch, 1, 1, low=VOICES_DB[0], high=VOICES_DB[1]))
+        power = to_power(log_mel)
+        heard = as_loud(power + ratio * power.mean(dim=(1, 2), keepdim=True) * heard, log_mel)
+        return torch.where(talking, heard, log_mel)
+
+    def _swell(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """The level goes up and down."""
+        batch, _, n_frames = log_mel.shape
+        slowest, fastest = (log(rate) for rate in SWELLS_PER_SECOND)
+        rate = torch.exp(_uniform(log_mel, batch, 1, 1, low=slowest, high=fastest))
+        seconds = torch.arange(n_frames, device=log_mel.device) / FRAMES_PER_SECOND
+        swell = torch.sin(2 * pi * (rate * seconds + _uniform(log_mel, batch, 1, 1)))
+        return log_mel + dose * self.augmentation.swell_db * _uniform(log_mel, batch, 1, 1) * swell
+
+    def _clip(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """A recording level that is too high."""
+        chosen = _uniform(log_mel, len(log_mel), low=0.0) < dose[:, 0, 0] * self.augmentation.clipping
+        if not chosen.any():
+            return log_mel
+        loud = log_mel[chosen]
+        drive_db = _uniform(log_mel, len(loud), 1, low=CLIPPING_DB[0], high=CLIPPING_DB[1])
+        return log_mel.index_put((chosen,), clipped(loud, drive_db))
+
+    def _crackle(self, log_mel: Tensor, dose: Tensor) -> Tensor:
+        """Clicks, which have all frequencies."""
+        batch, _, n_frames = log_mel.shape
+        share = _uniform(log_mel, batch, 1, 1, low=CRACKLE_SHARE[0], high=CRACKLE_SHARE[1])
+        share = share * (_uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.crackle)
+        loud = log_mel.amax(dim=(1, 2), keepdim=True)
+        loud = loud + _uniform(log_mel, batch, 1, n_frames, low=CRACKLE_DB[0], high=CRACKLE_DB[1])
+        clicks = _uniform(log_mel, batch, 1, n_frames, low=0.0) < share
+        return torch.where(clicks, torch.logaddexp(log_mel * NEPERS, loud * NEPERS) / NEPERS, log_mel)
+
     def _distort(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """What clipping and codecs add is broad noise, the louder the louder the music is."""
+        """What codecs add is broad noise, the louder the louder the music is."""
         batch = len(log_mel)
         noise = log_mel.amax(dim=1, keepdim=True)
         noise = noise + _uniform(log_mel, batch, 1, 1, low=DISTORTION_DB[0], high=DISTORTION_DB[1])

@@ -126,7 +126,7 @@ RECIPES = {
         front="choi+mn04+won",
         members=3,
         training=TrainingConfig(
-            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.8, copies=4
+            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=6
         ),
         augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
         network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5},
@@ -135,6 +135,6 @@ RECIPES = {
         front="small",
         members=3,
         training=TrainingConfig(epochs=150, batch_size=16, lr=1e-3, ema_decay=0.995),
-        augmentation=Augmentation(band_limit=0.2),
+        augmentation=Augmentation(band_limit=0.2, clipping=0, voices=0, crackle=0, swell_db=0),
     ),
 }

@@ -7,13 +7,20 @@ import pytest
 import torch
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features
-from crnn.training import augment
+from crnn.training import accidents, augment
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Augmentation, Augmenter, ClipStore
 
 WINDOW = 100
 STEP_DB = 80 / 255  # from one of the levels that clips are kept in to the next; -64, -32 and -16 dB are such levels
 TARGETS = torch.eye(4)
-SHARES = ("band_limit", "reverberation", "distortion")  # whose strength says how many windows they change
+SHARES = (
+    "band_limit",
+    "reverberation",
+    "distortion",
+    "clipping",
+    "voices",
+    "crackle",
+)  # whose strength says how many windows they change
 
 
 Draw = Callable[[list[torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -184,8 +191,39 @@ def test_distortion_adds_a_floor_that_follows_the_loudest_cell_of_each_frame() -
     assert -17 < below.max() <= -15 + 1e-3
 
 
-@pytest.mark.parametrize("name", ["reverberation", "distortion"])
-def test_rooms_and_distortion_are_for_a_share_of_the_windows(name: str) -> None:
+def test_a_crackle_is_clicks_of_all_frequencies_and_leaves_the_frames_between() -> None:
+    music = torch.full((N_MELS, WINDOW), -64.0)
+    music[10] = 0
+    batch, _ = only("crackle", 1.0)([music] * 200, torch.eye(200))
+    soft = [band for band in range(N_MELS) if band != 10]
+    rise = (batch + 64)[:, soft]
+    torch.testing.assert_close(rise, rise[:, :1].expand_as(rise), atol=1e-3, rtol=0)
+    share = (rise[:, 0] > 1e-3).float().mean(dim=1)
+    assert share.min() < 0.1
+    assert 0.35 < share.max() < 0.65
+    assert 45 < rise.max() <= 49 + 1e-3  # -15 dB below the loudest cell
+    assert (batch[:, 10].abs() < 0.15).all()
+
+
+def test_a_voice_is_as_loud_against_the_music_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "VOICES_DB", (-10.0, -10.0))
+    monkeypatch.setattr(augment, "as_loud", lambda power, _: 10 * torch.log10(power))
+    monkeypatch.setattr(accidents, "PAUSES", 0.0)
+    batch, _ = only("voices", 1.0)([torch.full((N_MELS, WINDOW), -32.0)] * 50, torch.eye(50))
+    together = (10 ** (0.1 * (batch + 32))).mean(dim=(1, 2))
+    torch.testing.assert_close(together, torch.full((50,), 1.1), atol=0.01, rtol=0)
+
+
+def test_a_level_swells_alike_in_all_bands_by_at_most_what_it_says() -> None:
+    batch, _ = only("swell_db", 6.0)([torch.full((N_MELS, WINDOW), -32.0)] * 100, torch.eye(100))
+    swell = batch + 32
+    torch.testing.assert_close(swell, swell[:, :1].expand_as(swell), atol=1e-4, rtol=0)
+    assert 4 < swell.abs().max() <= 6.2
+    assert swell[:, 0].diff().abs().amax(dim=1).max() > 1  # some a few times a second
+
+
+@pytest.mark.parametrize("name", SHARES[1:])
+def test_accidents_are_for_a_share_of_the_windows(name: str) -> None:
     music = torch.full((N_MELS, WINDOW), FLOOR_DB)
     music[10, ::20] = 0
     plain, _ = augmenter(NO_AUGMENTATION)([music], torch.eye(1))

@@ -1,0 +1,79 @@
+"""Log-mels of accidents against what the same accident makes of a sound."""
+
+import numpy as np
+import pytest
+import torch
+
+from crnn.audio import SAMPLE_RATE
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, LogMel
+from crnn.training import accidents
+from crnn.training.accidents import as_loud, clipped, voice
+
+
+@pytest.fixture(scope="module")
+def music() -> np.ndarray:
+    """Ten seconds of chords that fade, with noise, (samples,)."""
+    rng = np.random.default_rng(0)
+    t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
+    beats = []
+    for _ in range(20):
+        chord = sum(
+            np.sin(2 * np.pi * hz * k * t + rng.uniform(0, 6)) / k
+            for hz in rng.choice([110, 147, 165, 220, 262, 330, 392], 3)
+            for k in range(1, 8)
+        )
+        beats.append((chord + 0.1 * rng.normal(size=len(t))) * np.exp(-t / 0.3))
+    return np.concatenate(beats).astype(np.float32)
+
+
+def log_mel(sound: np.ndarray) -> torch.Tensor:
+    return LogMel()(torch.from_numpy(sound))
+
+
+def rms(decibels: torch.Tensor) -> float:
+    return decibels.square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("drive_db", [12.0, 18.0])
+def test_a_clipped_log_mel_is_near_that_of_the_clipped_sound(music: np.ndarray, drive_db: float) -> None:
+    torch.manual_seed(0)
+    limit = np.abs(music).max() * 10 ** (-0.05 * drive_db)
+    clean, really = log_mel(music), log_mel(np.clip(music, -limit, limit))
+    supposed = clipped(clean[None], torch.tensor([[drive_db]]))[0]
+    assert rms(supposed - really) < 0.6 * rms(clean - really)
+    assert rms(clean - really) > 6
+
+
+def test_what_does_not_reach_full_scale_stays_as_it_is(music: np.ndarray) -> None:
+    clean = log_mel(music)
+    torch.testing.assert_close(clipped(clean[None], torch.tensor([[-1.0]]))[0], clean, atol=0.1, rtol=0)
+
+
+def test_the_loud_frames_stay_as_loud(music: np.ndarray) -> None:
+    clean = log_mel(music)[None]
+    for heard in (clipped(clean, torch.tensor([[20.0]])), as_loud(10 ** (0.1 * clean) * 100, clean)):
+        loud = heard.amax(dim=1).quantile(0.95)
+        torch.testing.assert_close(loud, clean.amax(dim=1).quantile(0.95), atol=1e-3, rtol=0)
+        assert heard.min() >= FLOOR_DB
+
+
+def test_a_voice_has_syllables_harmonics_and_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    like = torch.zeros(16, N_MELS, 480)
+    power = voice(like)
+    assert power.shape == like.shape
+    torch.testing.assert_close(power.mean(dim=(1, 2)), torch.ones(16))
+    silent = power.amax(dim=1) == 0
+    assert 0.1 < silent.float().mean() < 0.4
+    monkeypatch.setattr(accidents, "PAUSES", -1.0)
+    power = voice(like)
+    assert (power > 0).all()
+
+    loudness = 10 * torch.log10(power[:, :60].sum(dim=1))
+    swing = torch.fft.rfft(loudness - loudness.mean(dim=1, keepdim=True)).abs().square().mean(dim=0)
+    hz = torch.fft.rfftfreq(480, 1 / FRAMES_PER_SECOND)
+    assert swing[(hz > 2.5) & (hz < 8)].sum() > 0.5 * swing.sum()
+
+    # Between 100 and 1000 Hz, where bands are narrow, power rises and falls from band to band many times.
+    narrow = 10 * torch.log10(power[:, 4:38, 100])
+    assert ((narrow[:, 1:-1] > narrow[:, :-2] + 1) & (narrow[:, 1:-1] > narrow[:, 2:] + 1)).sum(dim=1).median() >= 3
