@@ -108,10 +108,8 @@ class Bottleneck(Front):
         self.linear.fit(stem.transpose(1, 2).flatten(0, 1))
 
     def forward(self, stem: Tensor) -> Tensor:
-        """(batch, inputs, steps) to (batch, steps, out_features); on a CPU in float32, as it costs little."""
-        with torch.autocast("cpu", enabled=False):
-            steps = self.linear(stem.float().transpose(1, 2))
-        return self.dropout(steps.transpose(1, 2)).transpose(1, 2)
+        """(batch, inputs, steps) to (batch, steps, out_features)."""
+        return self.dropout(self.linear(stem.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """The components."""
