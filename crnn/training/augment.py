@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, hz_of_band, to_decibels
-from crnn.training.accidents import as_loud, clipped, to_power, voice
+from crnn.training.accidents import clipped
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class Augmentation:
     band_limit: float = 0.3  # share of windows without what small speakers and telephones lose, bass and treble
     reverberation: float = 0.2  # share of windows in a room: phones, halls
     distortion: float = 0.2  # share of windows with noise that follows the music: codecs
-    clipping: float = 0.15  # share of windows recorded at too high a level: phones at concerts, amplifiers
-    voices: float = 0.3  # share of windows over which somebody talks, or many do: living rooms, bars
+    clipping: float = 0.2  # share of windows recorded at too high a level: phones at concerts, amplifiers
     crackle: float = 0.1  # share of windows with clicks: records, bad contacts
     swell_db: float = 6.0  # how far the level may go up and down, a few times a second or a minute: automatic gain
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
@@ -44,9 +43,6 @@ ECHO_HZ = 18.0  # bins of the spectrogram further apart hear other sums of the e
 LASTING_ECHOES = 0.2  # the share of their power that is the same at all times
 DISTORTION_DB = (-45.0, -15.0)  # of the noise that follows the music, against the loudest cell of each frame
 CLIPPING_DB = (3.0, 21.0)  # of the peak beyond full scale; with phases of chance it is 3 dB higher than in music
-VOICES_DB = (-25.0, -3.0)  # of their mean power against the music's
-CROWD = 7  # voices beside the one
-CROWDS = 0.3  # the share of voices that are in one
 CRACKLE_SHARE = (0.02, 0.5)  # of the frames
 CRACKLE_DB = (-60.0, -15.0)  # of a click, against the loudest cell
 SWELLS_PER_SECOND = (0.1, 6.0)
@@ -132,7 +128,6 @@ class Augmenter:
         dose = dose[:, None, None]
         on_the_way = {
             "reverberation": self._reverberate,
-            "voices": self._talk,
             "swell_db": self._swell,
             "clipping": self._clip,
             "crackle": self._crackle,
@@ -169,20 +164,6 @@ class Augmenter:
         heard = 10 * torch.log10(heard.clamp_min(10 ** (0.1 * FLOOR_DB)) / (1 + ratio))
         is_in_room = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.reverberation
         return torch.where(is_in_room, heard, log_mel)
-
-    def _talk(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """One voice, or a crowd of those that others hear."""
-        batch = len(log_mel)
-        talking = _uniform(log_mel, batch, 1, 1, low=0.0) < dose * self.augmentation.voices
-        if not talking.any():
-            return log_mel
-        heard = voice(log_mel)
-        crowd = sum(heard.roll((number, 37 * number), dims=(0, 2)) for number in range(CROWD + 1)) / (CROWD + 1)
-        heard = torch.where(_uniform(log_mel, batch, 1, 1, low=0.0) < CROWDS, crowd, heard)
-        ratio = to_power(_uniform(log_mel, batch, 1, 1, low=VOICES_DB[0], high=VOICES_DB[1]))
-        power = to_power(log_mel)
-        heard = as_loud(power + ratio * power.mean(dim=(1, 2), keepdim=True) * heard, log_mel)
-        return torch.where(talking, heard, log_mel)
 
     def _swell(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """The level goes up and down."""

@@ -135,6 +135,6 @@ RECIPES = {
         front="small",
         members=3,
         training=TrainingConfig(epochs=150, batch_size=16, lr=1e-3, ema_decay=0.995),
-        augmentation=Augmentation(band_limit=0.2, clipping=0, voices=0, crackle=0, swell_db=0),
+        augmentation=Augmentation(band_limit=0.2, clipping=0, crackle=0, swell_db=0),
     ),
 }

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from crnn.audio import SAMPLE_RATE
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, LogMel
-from crnn.training import accidents
-from crnn.training.accidents import as_loud, clipped, voice
+from crnn.features import FLOOR_DB, LogMel
+from crnn.training.accidents import as_loud, clipped
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +54,3 @@ def test_the_loud_frames_stay_as_loud(music: np.ndarray) -> None:
         loud = heard.amax(dim=1).quantile(0.95)
         torch.testing.assert_close(loud, clean.amax(dim=1).quantile(0.95), atol=1e-3, rtol=0)
         assert heard.min() >= FLOOR_DB
-
-
-def test_a_voice_has_syllables_harmonics_and_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    like = torch.zeros(16, N_MELS, 480)
-    power = voice(like)
-    assert power.shape == like.shape
-    torch.testing.assert_close(power.mean(dim=(1, 2)), torch.ones(16))
-    silent = power.amax(dim=1) == 0
-    assert 0.1 < silent.float().mean() < 0.4
-    monkeypatch.setattr(accidents, "PAUSES", -1.0)
-    power = voice(like)
-    assert (power > 0).all()
-
-    loudness = 10 * torch.log10(power[:, :60].sum(dim=1))
-    swing = torch.fft.rfft(loudness - loudness.mean(dim=1, keepdim=True)).abs().square().mean(dim=0)
-    hz = torch.fft.rfftfreq(480, 1 / FRAMES_PER_SECOND)
-    assert swing[(hz > 2.5) & (hz < 8)].sum() > 0.5 * swing.sum()
-
-    # Between 100 and 1000 Hz, where bands are narrow, power rises and falls from band to band many times.
-    narrow = 10 * torch.log10(power[:, 4:38, 100])
-    assert ((narrow[:, 1:-1] > narrow[:, :-2] + 1) & (narrow[:, 1:-1] > narrow[:, 2:] + 1)).sum(dim=1).median() >= 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features
-from crnn.training import accidents, augment
+from crnn.training import augment
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Augmentation, Augmenter, ClipStore
 
 WINDOW = 100
@@ -203,15 +203,6 @@ def test_a_crackle_is_clicks_of_all_frequencies_and_leaves_the_frames_between() 
     assert 0.35 < share.max() < 0.65
     assert 45 < rise.max() <= 49 + 1e-3  # -15 dB below the loudest cell
     assert (batch[:, 10].abs() < 0.15).all()
-
-
-def test_a_voice_is_as_loud_against_the_music_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "VOICES_DB", (-10.0, -10.0))
-    monkeypatch.setattr(augment, "as_loud", lambda power, _: 10 * torch.log10(power))
-    monkeypatch.setattr(accidents, "PAUSES", 0.0)
-    batch, _ = only("voices", 1.0)([torch.full((N_MELS, WINDOW), -32.0)] * 50, torch.eye(50))
-    together = (10 ** (0.1 * (batch + 32))).mean(dim=(1, 2))
-    torch.testing.assert_close(together, torch.full((50,), 1.1), atol=0.01, rtol=0)
 
 
 def test_a_level_swells_alike_in_all_bands_by_at_most_what_it_says() -> None:
