@@ -18,7 +18,6 @@ SHARES = (
     "reverberation",
     "distortion",
     "clipping",
-    "voices",
     "crackle",
 )  # whose strength says how many windows they change
 
