@@ -338,6 +338,7 @@ def test_train_is_the_default_command() -> None:
         ["--epochs", "0"],
         ["--lr", "-1"],
         ["--lr", "nan"],
+        ["--lr", "1e38"],
         ["--augment", "everything=1"],
         ["--augment", "mixup=-1"],
         ["--augment", "mixup"],

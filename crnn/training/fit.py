@@ -109,10 +109,7 @@ def progress_bar(trainer: Trainer, n_epochs: int) -> tqdm:
 def run_epoch(trainer: Trainer, number: int, valid: Clips | None, bar: tqdm) -> Epoch:
     """Train and validate for one epoch. Raises TrainingError if the loss is not a number any more."""
     started = time.perf_counter()
-    try:
-        loss, accuracy = trainer.epoch(bar)
-    except OverflowError:  # of a learning rate that float32 cannot hold
-        loss = math.nan
+    loss, accuracy = trainer.epoch(bar)
     if not math.isfinite(loss):
         raise TrainingError(
             f"The loss is not a number in epoch {number}; train anew, into another "

@@ -20,6 +20,7 @@ from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 
+MOST = 1e31  # of any number: float32 holds more, but not what an optimiser makes of it
 COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
 
@@ -341,8 +342,8 @@ def positive(kind: type) -> type:
 
     def number(text: str) -> float:
         value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        if not 0 < value < MOST:
+            raise argparse.ArgumentTypeError(f"{text} is not positive" if not value > 0 else f"{text} is too large")
         return value
 
     return number

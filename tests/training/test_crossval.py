@@ -161,7 +161,7 @@ def test_groups_need_artists(data: list[str], capsys: pytest.CaptureFixture) -> 
 
 def test_a_fold_that_fails_ends_in_a_sentence(data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
-    assert main([*options(data, out), "--lr", "1e38"]) == 2
+    assert main([*options(data, out), "--lr", "1e30", "--batch-size", "2"]) == 2
     error = capfd.readouterr().err
     assert "The loss is not a number in epoch 1; train anew, into another folder, with a smaller" in error
     assert "failed; its reason stands above" in error
