@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, hz_of_band, to_decibels
-from crnn.training.accidents import clipped
+from crnn.training.clipping import clipped
 
 
 @dataclass(frozen=True)
