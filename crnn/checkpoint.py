@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import warnings
 from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -43,7 +44,7 @@ METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 OPTIONAL_FILES = (CARD_FILE, METRICS_FILE, HISTORY_FILE)  # what a model may have beside it, for its page
 MOST_BYTES = {
-    WEIGHTS_FILE: 64_000_000,  # the bundled ones have 3 MB at most
+    WEIGHTS_FILE: 64_000_000,  # the bundled ones have 6 MB at most
     CONFIG_FILE: 100_000,
     CARD_FILE: 200_000,
     METRICS_FILE: 1_000_000,
@@ -54,6 +55,8 @@ MOST_NAME = 200  # characters of a model that a stranger names
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # some come without a file's name
 HUB_ADDRESS = "https://huggingface.co/"
 HUB_TIMEOUT_SECONDS = 4.0  # for the Hub's first answer; its client alone would go on trying for 23 s and more
+
+warnings.filterwarnings("ignore", "Not enough free disk space", UserWarning)  # the error that follows is told
 
 _PART = r"\w[\w.+-]*"  # starts with no dot, so that no path leads upwards
 HUB_ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>{_PART}(?:/{_PART})*))?", re.ASCII)
