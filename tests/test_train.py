@@ -211,7 +211,7 @@ def test_the_recipe_decides_the_network() -> None:
     assert (transfer.front, transfer.members) == ("choi+mn04+won", 3)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.8, 4, True)
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 6, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
