@@ -76,8 +76,7 @@ def room(waveform: np.ndarray) -> np.ndarray:
 
 def with_noise(waveform: np.ndarray, snr_db: float, exponent: float = 0) -> np.ndarray:
     """The sound and noise of that colour, `snr_db` below it in RMS."""
-    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-snr_db / 20)
-    return waveform + np.float32(rms) * coloured_noise(len(waveform), exponent)
+    return under(waveform, coloured_noise(len(waveform), exponent), snr_db)
 
 
 def gain(waveform: np.ndarray, db: float) -> np.ndarray:

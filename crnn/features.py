@@ -63,7 +63,7 @@ class LogMel(nn.Module):
         self.hop_length = hop_length
         self.rumble_filter = butter(6, RUMBLE_HZ, "highpass", fs=SAMPLE_RATE, output="sos")
         self.window = torch.hann_window(N_FFT).numpy()
-        self.filters = melscale_fbanks(N_FFT // 2 + 1, 0.0, F_MAX, N_MELS, SAMPLE_RATE, "slaney", "slaney")
+        self.filters = mel_filters()
         # A bin has a real and an imaginary part, and is in no more than two bands.
         self._filters = csr_array(self.filters.T.numpy().repeat(2, axis=1))
 
@@ -115,6 +115,11 @@ class LogMel(nn.Module):
             squares *= squares
         # The filters are linear, so that channels may be averaged before them.
         return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
+
+
+def mel_filters() -> Tensor:
+    """The share of each bin of the spectrum in each band, (1025, 128)."""
+    return melscale_fbanks(N_FFT // 2 + 1, 0.0, F_MAX, N_MELS, SAMPLE_RATE, "slaney", "slaney")
 
 
 def to_db(power: Tensor) -> Tensor:

@@ -41,11 +41,7 @@ def test_clean_is_the_waveform_itself(tone: Callable[..., np.ndarray]) -> None:
     np.testing.assert_array_equal(through("clean", waveform), waveform)
 
 
-@pytest.mark.parametrize(
-    "condition",
-    [condition for condition in CONDITIONS if not condition.is_spoken],
-    ids=lambda condition: condition.name,
-)
+@pytest.mark.parametrize("condition", UNSPOKEN, ids=lambda condition: condition.name)
 def test_conditions_are_pure_and_repeat(condition: robustness.Condition, tone: Callable[..., np.ndarray]) -> None:
     waveform = tone(2.0)
     before = waveform.copy()

@@ -123,7 +123,7 @@ class Augmenter:
         return F.grid_sample(above_floor, grid, align_corners=False).squeeze(1) + FLOOR_DB
 
     def _colour(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """What a sound goes through on its way, in that order; nothing falls below the floor."""
+        """All that colours a sound on its way, in the order that it is here; nothing falls below the floor."""
         batch, n_mels, _ = log_mel.shape
         dose = dose[:, None, None]
         on_the_way = {

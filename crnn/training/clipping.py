@@ -5,10 +5,8 @@ from math import pi
 
 import torch
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
-from crnn.audio import SAMPLE_RATE
-from crnn.features import F_MAX, FLOOR_DB, HOP_LENGTH, N_FFT, N_MELS
+from crnn.features import FLOOR_DB, HOP_LENGTH, N_FFT, mel_filters, to_db
 
 LOUD_SHARE = 0.95  # of the frames are softer than those whose level is held
 NOTHING = 1e-12  # of power: -120 dB
@@ -36,7 +34,7 @@ def clipped(log_mel: Tensor, drive_db: Tensor) -> Tensor:
     )
     left = (after * before.conj()).real.sum(dim=1) / before.abs().square().sum(dim=1).clamp_min(NOTHING)
     distortion = filters.T @ (after - left[:, None] * before).abs().square()
-    heard = 10 * torch.log10((left[:, None].square() * power + distortion).clamp_min(NOTHING))
+    heard = to_db(left[:, None].square() * power + distortion)
     return (heard + _level(log_mel) - _level(heard)).clamp_min(FLOOR_DB)
 
 
@@ -48,4 +46,4 @@ def _level(log_mel: Tensor) -> Tensor:
 @cache
 def _filters(device: torch.device) -> Tensor:
     """Those of the log-mel, (bins, 128)."""
-    return melscale_fbanks(N_FFT // 2 + 1, 0.0, F_MAX, N_MELS, SAMPLE_RATE, "slaney", "slaney").to(device)
+    return mel_filters().to(device)

@@ -13,13 +13,8 @@ from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Au
 WINDOW = 100
 STEP_DB = 80 / 255  # from one of the levels that clips are kept in to the next; -64, -32 and -16 dB are such levels
 TARGETS = torch.eye(4)
-SHARES = (
-    "band_limit",
-    "reverberation",
-    "distortion",
-    "clipping",
-    "crackle",
-)  # whose strength says how many windows they change
+# Those whose strength says how many windows they change.
+SHARES = ("band_limit", "reverberation", "distortion", "clipping", "crackle")
 
 
 Draw = Callable[[list[torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
