@@ -1,10 +1,11 @@
 """Audio in: any sound or video file, or its bytes, as a stream of blocks of its channels at the model's sample rate."""
 
+import ctypes
 import errno
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -43,6 +44,7 @@ _CONTAINER_OPTIONS = {
 # Of packets that FFmpeg keeps to find the tracks it takes half a kilobyte for each, even of those that hold one byte.
 _PROBED_BYTES, _MOST_PROBED_BYTES = 1_000_000, 5_000_000
 _SMALL_PACKET_BYTES = 64
+_MOST_ALLOCATED_BYTES = 2**28  # by FFmpeg in one piece: it would take, and clear, the 4 GB that a tag says it has
 _KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
 
 # Within 0.1 dB up to 10 kHz, and below -95 dB from 12 kHz on (at 22 050 Hz out).
@@ -77,6 +79,11 @@ _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # Their demuxers take the duration from the header; the others often estimate it from the size of the file.
 _TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
+
+with suppress(AttributeError):  # on Windows the libraries of a module are not looked through
+    _max_alloc = ctypes.CDLL(av._core.__file__).av_max_alloc
+    _max_alloc.argtypes, _max_alloc.restype = [ctypes.c_size_t], None
+    _max_alloc(_MOST_ALLOCATED_BYTES)
 
 T = TypeVar("T")
 Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what opens files elsewhere as it does

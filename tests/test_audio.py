@@ -6,6 +6,8 @@ import os
 import pickle
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import tracemalloc
@@ -18,7 +20,7 @@ import pytest
 import soundfile as sf
 from av.stream import Disposition
 
-from benchmarks.torture.corpus import tiny_matroska_packets, tiny_opus_packets
+from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
 from crnn import audio, foreign
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
 
@@ -559,6 +561,24 @@ def test_one_second_is_enough_and_less_is_not(rate_hz):
 def test_no_samples():
     with pytest.raises(AudioError, match="holds no sound"):
         mono(write(np.zeros(0), 44_100))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("n_bytes", [10**9, 2**32 - 100])
+def test_a_tag_costs_no_memory_for_what_it_claims(tmp_path, n_bytes):
+    file = tmp_path / "tag.wav"
+    file.write_bytes(missing_tag(n_bytes))
+    program = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from crnn.audio import AudioError, load_audio\n"
+        "def peak_kb(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak_kb()\n"
+        "try:\n    load_audio(sys.argv[1])\n"
+        "except AudioError:\n    print(peak_kb() / before)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 3
 
 
 @pytest.mark.parametrize("rate_hz", [1, 1_000, 2_000_000_000])

@@ -242,6 +242,13 @@ def wav_header(n_channels: int, rate_hz: int, n_bytes: int) -> bytes:
     return head + struct.pack("<HH4sI", block % 65_536, 16, b"data", n_bytes)
 
 
+def missing_tag(n_bytes: int) -> bytes:
+    """A wav with a tag that claims so many bytes and has none."""
+    tag = b"INFO" + b"INAM" + struct.pack("<I", n_bytes)
+    listed = b"LIST" + struct.pack("<I", n_bytes + len(tag)) + tag
+    return whole("wav")[:36] + listed
+
+
 def tiny_caf_packets(count: int) -> bytes:
     """A caf whose µ-law samples are packets of their own."""
     description = struct.pack(">d4sIIIII", 8_000.0, b"ulaw", 0, 1, 1, 1, 8)
@@ -406,6 +413,8 @@ def _traps() -> Iterator[tuple[str, tuple[str, bool, Callable[[str, str], bytes]
     )
     yield "a million tiny packets times five, flv", ("flv", either, lambda *_: tiny_flv_packets(5_500_000))
     yield "a million tiny packets, opus", ("opus", either, lambda *_: tiny_opus_packets(1_000_000))
+    for n_bytes in (1_000_000_000, 2**32 - 100):
+        yield f"a tag of {n_bytes} bytes that are not there", ("wav", refused, lambda *_, n=n_bytes: missing_tag(n))
     yield "a cover of 100 MB, mp3", ("mp3", either, lambda *_: id3_picture(100_000_000))
     yield "covers of 100 MB, flac", ("flac", either, lambda *_: flac_pictures(6))
     yield "a cover of 100 MB, m4a", ("m4a", either, lambda *_: mp4_picture(100_000_000))
