@@ -34,8 +34,8 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
-from crnn import checkpoint, foreign, plots
-from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, load_audio
+from crnn import checkpoint, plots
+from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, foreign, load_audio
 from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
 from crnn.inference import GenreClassifier
 from crnn.insight.explain import explain

@@ -21,8 +21,7 @@ import soundfile as sf
 from av.stream import Disposition
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
-from crnn import audio, foreign
-from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
+from crnn.audio import SAMPLE_RATE, AudioError, container, foreign, load_audio, open_audio, track
 
 SAMPLE_FORMATS = {  # of the encoders; else fltp
     "libopus": "flt",
@@ -480,7 +479,7 @@ def test_samples_of_countless_packets_are_not_all_waited_for():
 
 
 def test_heads_of_countless_packets_are_no_sound_that_more_is_decoded_for(monkeypatch):
-    monkeypatch.setattr(audio, "_LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(track, "_LEAST_SECONDS", 60.0)
     file = tiny_matroska_packets(100_000)  # of 20 ms, as a byte with a head of six
     waveform, notices = heard(file)
     assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(60.0, abs=1)
@@ -506,7 +505,7 @@ def test_sound_that_begins_late_in_a_film(tmp_path):
         for part in resampler.resample(frame):
             output.mux(sound.encode(part))
         output.mux(sound.encode(None))
-    assert path.read_bytes().index(b"LAME") > audio._PROBED_BYTES
+    assert path.read_bytes().index(b"LAME") > container._PROBED_BYTES
     assert load_audio(path).shape[1] > 0.9 * len(melody(SAMPLE_RATE))
 
 

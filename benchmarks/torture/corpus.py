@@ -18,8 +18,7 @@ import av
 import numpy as np
 import soundfile
 
-from crnn import foreign
-from crnn.audio import SUFFIXES
+from crnn.audio import SUFFIXES, foreign
 
 KINDS = {  # suffix: muxer, encoder, its sample format, rate
     "wav": ("wav", "pcm_s16le", "s16", 44_100),

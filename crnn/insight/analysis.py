@@ -19,7 +19,7 @@ LOWEST_DBFS = -80.0
 SILENCE_DBFS = -60.0  # under it there is no pitch and no timbre to speak of
 N_MFCC = 13
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
-CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, audio.py filters
+CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, the resampler filters
 
 # Noise and steady tones stay under 0.08; of GTZAN's clips, all of disco is over 0.3, a quarter of classical under 0.1.
 LEAST_PULSE_CLARITY = 0.15

@@ -1,0 +1,129 @@
+"""How large a file says that it is, which FFmpeg does not tell, and how much of it is there."""
+
+import os
+from typing import BinaryIO, Literal, NamedTuple
+
+_UNKNOWN_BYTES = 0x7F00_0000  # recorders that write to a pipe announce this or more in 32 bits
+_MOST_CHUNKS = 1_000
+_MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+SHARE_THAT_MAY_MISS = 0.02
+
+
+def byte_share(file: BinaryIO) -> float:
+    """How much is there of the bytes that a file announces, which FFmpeg does not tell; 1 where it announces none."""
+    n_bytes = _size(file)
+    n_tag_bytes = _id3_bytes(read_at(file, 0, 10))
+    head = read_at(file, n_tag_bytes, 4_096)
+    beginning, size = _announced_data(file, n_tag_bytes, head)
+    share = max(0, n_bytes - beginning) / size if size else 1.0
+    return share if share < 1 - SHARE_THAT_MAY_MISS else 1.0
+
+
+def is_cut_ogg(file: BinaryIO) -> bool:
+    if not read_at(file, _id3_bytes(read_at(file, 0, 10)), 4).startswith(b"OggS"):
+        return False
+    n_bytes = _size(file)
+    return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
+
+
+def read_at(file: BinaryIO, position: int, n_bytes: int) -> bytes:
+    """Bytes from a place of a file that FFmpeg may be reading elsewhere."""
+    before = file.tell()
+    try:
+        file.seek(position)
+        return file.read(n_bytes)
+    finally:
+        file.seek(before)
+
+
+def _announced_data(file: BinaryIO, n_tag_bytes: int, head: bytes) -> tuple[int, int]:
+    """Where the data of a file begin and how many bytes they should have; 0 where this is not said."""
+    chunked = next((chunked for magic, chunked in _CHUNKED.items() if head.startswith(magic)), None)
+    if chunked is not None:
+        return _data_chunk(file, n_tag_bytes, chunked)
+    if (properties := head.find(_ASF_FILE_PROPERTIES)) >= 0:
+        return n_tag_bytes, _number(head, properties + 40, 8, "little")
+    if head.startswith(_MATROSKA) and (segment := head.find(_MATROSKA_SEGMENT)) >= 0:
+        # Its size, in as many bytes, follows a leading 1 bit (RFC 8794).
+        width = 9 - _number(head, segment + 4, 1).bit_length()
+        unknown = (1 << 7 * width) - 1
+        size = _number(head, segment + 4, width) & unknown
+        return n_tag_bytes + segment, size if size < unknown else 0
+    xing = max(head.find(name, 0, 200) for name in (b"Xing", b"Info"))
+    if head.startswith(b"\xff") and xing >= 0 and _number(head, xing + 4, 4) & 3 == 3:  # both the frames and the bytes
+        return n_tag_bytes, _number(head, xing + 12, 4)
+    return 0, 0
+
+
+class _Chunked(NamedTuple):
+    """How a format of chunks writes them: a name, a size and so many bytes."""
+
+    first: int  # where the first one begins
+    name_bytes: int
+    size_bytes: int
+    order: Literal["big", "little"]
+    sizes_with_head: bool = False
+    aligned: int = 1
+    data: tuple[bytes, ...] = (b"data",)
+
+
+_CHUNKED = {
+    b"RIFF": _Chunked(12, 4, 4, "little", aligned=2),
+    b"RF64": _Chunked(12, 4, 4, "little", aligned=2),
+    b"BW64": _Chunked(12, 4, 4, "little", aligned=2),
+    b"riff": _Chunked(40, 16, 8, "little", sizes_with_head=True, aligned=8),  # w64, which has GUIDs as names
+    b"caff": _Chunked(8, 4, 8, "big"),
+    b"DSD ": _Chunked(28, 4, 8, "little", sizes_with_head=True),  # dsf
+    b"FRM8": _Chunked(16, 4, 8, "big", aligned=2, data=(b"DSD ", b"DST ")),
+}
+
+
+def _data_chunk(file: BinaryIO, beginning: int, chunked: _Chunked) -> tuple[int, int]:
+    """Where the data chunk's content begins, and its size; 0 where there is none, or it is not known yet."""
+    position, long_size = beginning + chunked.first, 0
+    head_bytes = chunked.name_bytes + chunked.size_bytes
+    n_bytes = _size(file)
+    for _ in range(_MOST_CHUNKS):
+        if position >= n_bytes:
+            break
+        head = read_at(file, position, head_bytes + 16)
+        name, size = head[:4], _number(head, chunked.name_bytes, chunked.size_bytes, chunked.order)
+        if len(head) < head_bytes:
+            break
+        if name == b"ds64":  # of an RF64, whose own sizes are all ones
+            long_size = _number(head, head_bytes + 8, 8, "little")
+        size = size - head_bytes if chunked.sizes_with_head else size
+        if name in chunked.data or (name == b"LIST" and head[head_bytes : head_bytes + 4] == b"movi"):  # of an avi
+            is_unknown = size >= (_UNKNOWN_BYTES if chunked.size_bytes == 4 else 1 << 62)
+            return position + head_bytes, long_size if is_unknown else size
+        position += head_bytes + size + -size % chunked.aligned
+    return 0, 0
+
+
+def _size(file: BinaryIO) -> int:
+    before = file.tell()
+    try:
+        return file.seek(0, os.SEEK_END)
+    finally:
+        file.seek(before)
+
+
+def _id3_bytes(head: bytes) -> int:
+    """The size of the ID3v2 tag that a file begins with; seven bits a byte."""
+    if not head.startswith(b"ID3"):
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+
+
+def _number(data: bytes, at: int, n_bytes: int, order: Literal["big", "little"] = "big") -> int:
+    return int.from_bytes(data[at : at + n_bytes], order)
+
+
+def _is_cut_page(tail: bytes) -> bool:
+    """Whether the last Ogg page lacks bytes; its 27-byte header ends with the number of segment sizes (RFC 3533)."""
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27:
+        return True
+    n_segments = page[26]
+    return len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments])

@@ -1,0 +1,122 @@
+"""FFmpeg's view of a file: opened without its name, with nothing but the demuxers of sound."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+
+from crnn.audio import foreign
+from crnn.audio.announced import read_at
+from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file
+
+# What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
+# sdp, dash) would make it open the addresses and paths that they name.
+OPTIONS = {
+    "format_whitelist": "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,matroska,mlp,mov,mp3,mpc,"
+    "mpc8,mpeg,mpegts,nistsphere,ogg,oma,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv",
+    "protocol_whitelist": "none",
+}
+# Of packets that FFmpeg keeps to find the tracks it takes half a kilobyte for each, even of those that hold one byte.
+_PROBED_BYTES, _MOST_PROBED_BYTES = 1_000_000, 5_000_000
+_SMALL_PACKET_BYTES = 64
+_MOST_ALLOCATED_BYTES = 2**28  # by FFmpeg in one piece: it would take, and clear, the 4 GB that a tag says it has
+# Their demuxers take the duration from the header; the others often estimate it from the size of the file.
+TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
+
+with suppress(AttributeError):  # on Windows the libraries of a module are not looked through
+    _max_alloc = ctypes.CDLL(av._core.__file__).av_max_alloc
+    _max_alloc.argtypes, _max_alloc.restype = [ctypes.c_size_t], None
+    _max_alloc(_MOST_ALLOCATED_BYTES)
+
+
+def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
+    """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
+    options = OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
+    try:
+        container = _probed(file, options, _PROBED_BYTES)
+        if not container.streams.audio and not _has_small_packets(container):  # a video whose sound begins late
+            container.close()
+            file.seek(0)
+            container = _probed(file, options, _MOST_PROBED_BYTES)
+        return container
+    except av.FFmpegError as error:
+        if error.errno == errno.EINVAL:  # a format outside the whitelist
+            fault = Fault(
+                "{name} is of a kind that is not read here: {formats} files work, and so do videos with sound.",
+                formats=KNOWN_FORMATS,
+            )
+        else:
+            fault = no_sound_file()
+        if read_at(file, 4, 4) == b"ftyp":  # of an mp4, whose index is often at its end
+            fault = missing_end()
+        raise by_name(file, fault) from error
+
+
+def decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.AudioStream]:
+    tracks = container.streams.audio
+    if not tracks:
+        raise by_name(
+            file,
+            Fault(
+                "{name} has no audio track: {formats} files work, and so do videos with sound.", formats=KNOWN_FORMATS
+            ),
+        )
+    head = read_at(file, 0, foreign.HEAD_BYTES)
+    decodable = [track for track in tracks if track.codec_context is not None]
+    for track in decodable:
+        if kind := foreign.protection(head, _codec_tag(track)):
+            raise Fault(foreign.PROTECTED, kind=kind)
+    if not decodable:
+        raise Fault(
+            "{name} is encoded in a way that cannot be decoded here: {formats} files work, and so do videos with "
+            "sound.",
+            formats=KNOWN_FORMATS,
+        )
+    return decodable
+
+
+def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Iterator[av.Packet]:
+    try:
+        yield from container.demux(*tracks)
+    except IndexError:  # PyAV ends so where a file's other tracks showed up late
+        return
+
+
+class _Source:
+    """A file as FFmpeg reads it: without its name, and places that are none are told rather than raised.
+
+    PyAV would print what is raised there.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where it is then, or a negative number."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
+def _probed(file: BinaryIO, options: dict[str, str], n_bytes: int) -> InputContainer:
+    options = options | {"probesize": str(n_bytes)}
+    return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
+
+
+def _has_small_packets(container: InputContainer) -> bool:
+    sizes = [packet.size for packet in islice(packets_of(container, container.streams), 1_000)]
+    return sum(sizes) < _SMALL_PACKET_BYTES * len(sizes)
+
+
+def _codec_tag(track: av.AudioStream) -> str:
+    try:
+        return track.codec_context.codec_tag
+    except UnicodeDecodeError:  # a number, as in a wav
+        return ""

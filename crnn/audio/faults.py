@@ -1,0 +1,79 @@
+"""What is wrong with a sound, and what to know about it, in sentences for the person who chose it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import BinaryIO
+
+import av
+
+from crnn.audio import foreign
+from crnn.audio.announced import read_at
+
+KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
+
+
+class AudioError(ValueError):
+    """A sound that cannot be used, in one sentence for the person who chose the file.
+
+    It is `message` with the `values` in place of its {names}, so that it can be said in other languages.
+    """
+
+    def __init__(self, message: str, **values: object) -> None:
+        super().__init__(message.format(**values))
+        self.message, self.values = message, values
+
+    def __reduce__(self) -> tuple:
+        """How it comes from one process to another."""
+        return partial(type(self), self.message, **self.values), ()
+
+
+class Fault(Exception):  # noqa: N818 - open_audio makes an error of it
+    """What is wrong with a file whose {name} is not known here."""
+
+    def __init__(self, message: str, **values: object) -> None:
+        super().__init__(message)
+        self.message, self.values = message, values
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What to know about an answer, in one sentence: `message` with the `values` in place of its {names}."""
+
+    message: str
+    values: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message.format(**self.values)
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except AudioError:
+        raise
+    except Fault as fault:
+        raise AudioError(fault.message, name=name, **fault.values) from fault.__cause__
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        raise AudioError(
+            "{name} cannot be decoded: it is damaged or incomplete, so fetch or export it again.", name=name
+        ) from error
+
+
+def no_sound_file() -> Fault:
+    return Fault(
+        "{name} is damaged or incomplete, or no sound file at all: {formats} files work, and so do videos with sound.",
+        formats=KNOWN_FORMATS,
+    )
+
+
+def missing_end() -> Fault:
+    return Fault("{name} is damaged or incomplete, its end is missing: fetch or export it again.")
+
+
+def by_name(file: BinaryIO, fault: Fault) -> Fault:
+    """What a file that has this fault is, if that is known, else the fault."""
+    found = foreign.what_it_is(read_at(file, 0, foreign.HEAD_BYTES))
+    return fault if found is None else Fault(found[0], kind=found[1])

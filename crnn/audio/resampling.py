@@ -1,0 +1,107 @@
+"""Decoded frames to blocks of float32 at another rate."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.filter import Graph
+
+# Within 0.1 dB up to 10 kHz, and below -95 dB from 12 kHz on (at 22 050 Hz out).
+_RESAMPLER = "filter_size=64:filter_type=kaiser:kaiser_beta=9:cutoff=0.97:internal_sample_fmt=fltp"
+_LARGEST_SAMPLE = 2.0**32  # float files are sometimes scaled like 32-bit integers; above this a sample is damage
+_BLOCK_SAMPLES = 2**16
+_PULLED_SAMPLES = 2**14  # that pass from FFmpeg to NumPy at once: what fits a cache is faster
+
+
+class Kind(NamedTuple):
+    """What a resampler is made for."""
+
+    sample_format: str
+    layout: str
+    n_channels: int
+    rate_hz: int
+
+
+def resample(batches: Iterable[list[av.AudioFrame]], kind: Kind, to_hz: int) -> Iterator[av.AudioFrame]:
+    """All channels alike in one filter, as frames of float32: planar if `_is_planar`, else interleaved."""
+    sample_format = "fltp" if _is_planar(kind.n_channels) else "flt"
+    graph = Graph()
+    source = graph.add_abuffer(
+        format=kind.sample_format,
+        layout=kind.layout,
+        sample_rate=kind.rate_hz,
+        time_base=Fraction(1, kind.rate_hz),
+    )
+    resampler = graph.add("aresample", f"{to_hz}:out_sample_fmt={sample_format}:{_RESAMPLER}")
+    collector, sink = graph.add("asetnsamples", f"n={_PULLED_SAMPLES}:p=0"), graph.add("abuffersink")
+    graph.link_nodes(source, resampler, collector, sink).configure()
+    for batch in chain(batches, [[None]]):  # None flushes the filter
+        for frame in batch:
+            source.push(frame)
+        while (pulled := _pull(sink)) is not None:
+            yield pulled
+
+
+def join(frames: Iterable[av.AudioFrame], n_channels: int) -> Iterator[np.ndarray]:
+    """Blocks of `_BLOCK_SAMPLES` or some more, shape (channels, samples), and what remains."""
+    collected, n_samples = [], 0
+    for frame in frames:
+        collected.append(frame)
+        n_samples += frame.samples
+        if n_samples >= _BLOCK_SAMPLES:
+            yield _to_block(collected, n_channels, n_samples)
+            collected, n_samples = [], 0
+    if collected:
+        yield _to_block(collected, n_channels, n_samples)
+
+
+def with_channels(block: np.ndarray, n_channels: int) -> np.ndarray:
+    """Channels that are too many are averaged in turn; those that are too few repeat themselves."""
+    if len(block) == n_channels:
+        return block
+    if len(block) < n_channels:
+        return block[np.arange(n_channels) % len(block)]
+    return np.stack([block[channel::n_channels].mean(axis=0) for channel in range(n_channels)])
+
+
+def mend(samples: np.ndarray) -> np.ndarray:
+    """0 in place of NaN, infinity and what is too large to be sound, in place."""
+    if samples.size and not (samples.max() < _LARGEST_SAMPLE and samples.min() > -_LARGEST_SAMPLE):  # NaN, too
+        samples[~(np.abs(samples) < _LARGEST_SAMPLE)] = 0
+    return samples
+
+
+def mend_frame(frame: av.AudioFrame) -> None:
+    """The same before such samples spread in the resampler, for codecs that keep whatever float they are given."""
+    if frame.format.name.startswith(("flt", "dbl")):
+        frame.make_writable()
+        for plane in frame.planes[: frame.layout.nb_channels if frame.format.is_planar else 1]:
+            mend(np.frombuffer(plane, np.float32 if frame.format.name.startswith("flt") else np.float64))
+
+
+def _is_planar(n_channels: int) -> bool:
+    return n_channels < 8  # PyAV counts the planes of more wrongly
+
+
+def _pull(sink: "av.filter.context.FilterContext") -> av.AudioFrame | None:
+    try:
+        return sink.pull()
+    except (av.error.BlockingIOError, av.error.EOFError):  # wants more, or is done
+        return None
+
+
+def _to_block(frames: list[av.AudioFrame], n_channels: int, n_samples: int) -> np.ndarray:
+    block = np.empty((n_channels, n_samples), np.float32)
+    start = 0
+    for frame in frames:
+        piece = block[:, start : start + frame.samples]
+        if _is_planar(n_channels):
+            for channel, plane in zip(piece, frame.planes, strict=True):
+                channel[:] = np.frombuffer(plane, np.float32, frame.samples)
+        else:
+            piece[:] = np.frombuffer(frame.planes[0], np.float32, frame.samples * n_channels).reshape(-1, n_channels).T
+        start += frame.samples
+    return block

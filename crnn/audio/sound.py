@@ -1,0 +1,318 @@
+"""Any sound or video file, or its bytes, as a stream of blocks of its channels at the model's sample rate."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import av
+import numpy as np
+
+from crnn.audio.ahead import ahead
+from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, is_cut_ogg
+from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_end, no_sound_file
+from crnn.audio.resampling import Kind, join, mend, resample, with_channels
+from crnn.audio.track import Track
+
+SAMPLE_RATE = 22_050  # Hz
+MIN_SECONDS = 1.0
+MAX_SECONDS = 15 * 60
+# What to look for in folders, without .ts, which is mostly a program; a single file is tried whatever its name.
+SUFFIXES = frozenset(
+    ".3g2 .3gp .aa3 .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts "  # noqa: SIM905
+    ".dtshd .eac3 .ec3 .f4v .flac .flv .m2ts .m4a .m4b .m4r .m4v .mka .mkv .mlp .mov .mp2 .mp3 .mp4 .mpc "
+    ".mpeg .mpg .mts .oga .ogg .ogv .oma .opus .qoa .ra .rf64 .rm .rmvb .shn .snd .spx .tak .thd .tta "
+    ".vob .voc .w64 .wav .weba .webm .wma .wmv .wv".split()
+)
+
+_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 2_822_400  # of DSD, FFmpeg makes an eighth of its bits a second
+_PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
+_BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
+_SHARE_THAT_IS_NEEDED = 1 / 3
+_MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
+_PADDING_SECONDS = 0.5  # encoders count their delay and padding differently
+_BATCH_SAMPLES = 2**15  # of what passes from the decoder to the resampler at once
+
+T = TypeVar("T")
+Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what opens files elsewhere as it does
+
+
+class Passages(NamedTuple):
+    """That a song is heard in so many passages, spread evenly over it, rather than as a whole."""
+
+    count: int
+    seconds: float  # of each
+
+    def starts_seconds(self, duration_seconds: float) -> tuple[float, ...]:
+        """Where they begin, about the middles of as many equal parts of a song that lasts so long."""
+        middles = ((number + 0.5) * duration_seconds / self.count for number in range(self.count))
+        return tuple(middle - self.seconds / 2 for middle in middles)
+
+
+@contextmanager
+def open_audio(
+    source: str | os.PathLike | bytes,
+    sample_rate: int = SAMPLE_RATE,
+    start_seconds: float = 0.0,
+    passages: Passages | None = None,
+) -> Iterator["Sound"]:
+    """Open a local sound or video file, to decode it block by block in memory that its duration does not change.
+
+    Everything that `container.OPTIONS` lets in is read, at 4 kHz to 2.8 MHz. Of several audio tracks the container's
+    default is heard, or its first, unless it is silent for ten minutes in which another sounds. Integers are scaled
+    to [-1, 1); floats keep their scale, also beyond 1, but NaN and infinity become 0.
+
+    A file says how long it should be in seconds (`container.TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dsf, dff
+    and avi by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and
+    damaged packets, which are skipped, count as missing. If more than 2 % are missing (and of seconds, half a one),
+    `Sound.notices` says so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without
+    that header, live recordings), so that what they hold is used. Of a file that decodes to more than twelve
+    hours, or to an unlikely length for the size of its packets, the beginning is heard, and a notice says so.
+
+    Args:
+        source: the path of a regular file, or the bytes of one; never an address, which is not opened.
+        sample_rate: of the blocks, in Hz.
+        start_seconds: where they begin.
+        passages: decode these alone, one block each. There is none of a song that is hardly longer, or of which it is
+            not known how long it is.
+
+    Raises:
+        AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
+    """
+    with open_file(source) as (file, name), open_sound(file, name, sample_rate, start_seconds, passages) as sound:
+        yield sound
+
+
+@contextmanager
+def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str]]:
+    """What `open_audio` reads, as a file that can be sought in, and what to call it. Raises AudioError."""
+    name = "The audio" if isinstance(source, bytes) else Path(source).name or "This path"
+    with explained(name):
+        file = _open_file(source)
+    with file:
+        yield file, name
+
+
+@contextmanager
+def open_sound(
+    file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
+) -> Iterator["Sound"]:
+    """What `open_audio` gives, from a file that is open. Raises AudioError."""
+    with explained(name):
+        sound = Sound(file, name, sample_rate, start_seconds, passages)
+    try:
+        yield sound
+    finally:
+        sound.close()
+
+
+def load_audio(
+    source: str | os.PathLike | bytes,
+    sample_rate: int = SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+    start_seconds: float = 0.0,
+    opener: Opener = open_audio,
+) -> np.ndarray:
+    """The blocks of `open_audio` joined: a waveform of shape (channels, samples), float32, contiguous and writable.
+
+    It is up to `max_seconds` long; what follows is neither used nor checked. `opener` opens it as `open_audio` does.
+
+    Raises:
+        AudioError: no such file, or one that is no sound, damaged, mostly missing, empty or shorter than 1 s.
+    """
+    max_samples = round(max_seconds * sample_rate)
+    blocks, n_samples = [], 0
+    with opener(source, sample_rate, start_seconds) as sound:
+        for block in sound.blocks():
+            blocks.append(block)
+            n_samples += block.shape[1]
+            if n_samples >= max_samples:
+                blocks[-1] = block[:, : block.shape[1] - (n_samples - max_samples)]
+                break
+    return np.concatenate(blocks, axis=1)
+
+
+class Sound:
+    """A file that `open_audio` has opened.
+
+    Attributes:
+        sample_rate: of the blocks, in Hz.
+        notices: what to know about an answer from it; complete when the blocks have ended.
+        starts_seconds: where each block begins, if they are passages; likewise.
+        duration_seconds: of the song, if the blocks are passages of it.
+    """
+
+    def __init__(
+        self, file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.starts_seconds: tuple[float, ...] = ()
+        self.duration_seconds: float | None = None
+        self._passages, self._end_seconds = passages, None
+        self._file, self._name, self._start_seconds = file, name, start_seconds
+        self._blocks: Iterator[np.ndarray] | None = None
+        self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
+        self._byte_share = byte_share(file)
+        self._is_cut = self._byte_share < 1 or is_cut_ogg(file)
+        self._track = Track(file, is_fast=passages is not None)
+        self.notices = self._track.notices
+        if self._byte_share < _SHARE_THAT_IS_NEEDED:
+            self._track.close()
+            raise missing_end()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The sound from its start, once: blocks of shape (channels, samples), float32, contiguous and writable.
+
+        All have as many channels as the first. They have 2**16 samples, except where a file changes its format and at
+        its end, and are decoded ahead by threads.
+
+        Raises:
+            AudioError: a file that is damaged, mostly missing, empty or shorter than 1 s.
+        """
+        if self._blocks is not None:
+            raise RuntimeError("the blocks of a sound are read once: open it again")
+        self._blocks = self._passage_blocks(self._passages) if self._passages else self._checked_blocks()
+        return self._blocks
+
+    def close(self) -> None:
+        """End the threads that decode."""
+        if self._blocks is not None:
+            self._blocks.close()
+        self._track.close()
+
+    def _passage_blocks(self, passages: Passages) -> Iterator[np.ndarray]:
+        """The passages of a song that is long enough, a block each."""
+        duration_seconds = self._track.duration_seconds
+        if duration_seconds > _MUCH_LONGER * passages.count * passages.seconds:
+            for start_seconds in passages.starts_seconds(duration_seconds):
+                self._start_seconds, self._end_seconds = start_seconds, start_seconds + passages.seconds
+                blocks = list(self._checked_blocks())
+                if blocks and sum(block.shape[1] for block in blocks) >= MIN_SECONDS * self.sample_rate:
+                    self.starts_seconds += (self._start_seconds,)
+                    self.duration_seconds = duration_seconds
+                    yield np.concatenate(blocks, axis=1)
+
+    def _checked_blocks(self) -> Iterator[np.ndarray]:
+        """The blocks from `start_seconds` on, and a look at the length when they end."""
+        n_samples = 0
+        with explained(self._name), closing(self._ahead(self._resampled_blocks())) as blocks:
+            for block in blocks:
+                first, end = (
+                    None
+                    if seconds is None
+                    else round((seconds - self._track.began_seconds) * self.sample_rate) - n_samples
+                    for seconds in (self._start_seconds, self._end_seconds)
+                )
+                n_samples += block.shape[1]
+                heard = block[:, max(0, first) : None if end is None else max(0, end)]
+                if heard.shape[1]:
+                    yield np.ascontiguousarray(heard)
+            if self._end_seconds is None:
+                self._check_length(self._track.began_seconds + n_samples / self.sample_rate)
+
+    def _ahead(self, items: Iterator[T]) -> Iterator[T]:
+        """As `ahead`, but of passages, which are over before threads for them would pay."""
+        return items if self._passages else ahead(items)
+
+    def _check_length(self, seconds: float) -> None:
+        track = self._track
+        if track.is_left:
+            if seconds - self._start_seconds < MIN_SECONDS:
+                raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
+            time = f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
+            self.notices += (
+                Notice(
+                    "Only its first {time} minutes are heard: of a file like this, no more is decoded.", {"time": time}
+                ),
+            )
+            return
+        share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
+        if _is_too_short(seconds, track.promised_seconds):
+            share = min(share, seconds / track.promised_seconds)
+        is_cut = self._is_cut or track.is_cut
+        is_incomplete = is_cut or share < 1 - SHARE_THAT_MAY_MISS
+        if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
+            raise by_name(self._file, no_sound_file())
+        if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):
+            raise by_name(self._file, missing_end())
+        if seconds == 0:
+            raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
+        if round(seconds, 2) < MIN_SECONDS or seconds - self._start_seconds < 1 / self.sample_rate:
+            raise Fault(
+                "{name} lasts only {seconds} s: at least {least} s is needed.",
+                seconds=f"{seconds:.2f}",
+                least=f"{self._start_seconds + MIN_SECONDS:g}",
+            )
+        if is_incomplete:
+            is_cut = is_cut or _is_too_short(self._ended_seconds, track.promised_seconds)
+            values = {"seconds": f"{seconds:.0f}"}
+            self.notices += (
+                Notice("Its end is missing: this answer is from the {seconds} s that are there.", values)
+                if is_cut
+                else Notice("Some of it is damaged: this answer is from the {seconds} s that can be read.", values),
+            )
+
+    def _resampled_blocks(self) -> Iterator[np.ndarray]:
+        n_channels = 0
+        with closing(self._ahead(self._batches())) as batches:
+            for kind, same_kind in groupby(batches, key=itemgetter(0)):
+                if not _LOWEST_RATE_HZ <= kind.rate_hz <= _HIGHEST_RATE_HZ:
+                    raise Fault(
+                        "{name} claims a sample rate of {rate} Hz: 8 000 to 192 000 Hz work.", rate=kind.rate_hz
+                    )
+                n_channels = n_channels or kind.n_channels
+                pieces = resample((frames for _, frames in same_kind), kind, self.sample_rate)
+                for block in join(pieces, kind.n_channels):
+                    yield with_channels(mend(block), n_channels)
+
+    def _batches(self) -> Iterator[tuple[Kind, list[av.AudioFrame]]]:
+        """Frames of one kind, some at a time: a file may change its rate and its channels on the way."""
+        batch, batch_kind, n_samples = [], None, 0
+        track = self._track
+        preroll_seconds = _BRIEF_PREROLL_SECONDS if self._passages else _PREROLL_SECONDS
+        for frame in track.frames(self._start_seconds, preroll_seconds):
+            if self._end_seconds is not None and (track.seconds_of(frame) or 0.0) > self._end_seconds:
+                break
+            kind = Kind(frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+            if batch and (kind != batch_kind or n_samples >= _BATCH_SAMPLES):
+                yield batch_kind, batch
+                batch, n_samples = [], 0
+            batch_kind = kind
+            batch.append(frame)
+            n_samples += frame.samples
+        if batch:
+            self._ended_seconds = (track.seconds_of(batch[-1]) or 0) + batch[-1].samples / batch_kind.rate_hz
+            yield batch_kind, batch
+
+
+def _open_file(source: str | os.PathLike | bytes) -> BinaryIO:
+    file = io.BytesIO(source) if isinstance(source, bytes) else _open_path(Path(source))
+    if not file.read(1):
+        file.close()
+        raise Fault("{name} is empty (0 bytes): record, fetch or export it again.")
+    file.seek(0)
+    return file
+
+
+def _open_path(path: Path) -> BinaryIO:
+    name = path.name or "This path"
+    try:
+        if not path.exists():
+            raise AudioError(
+                "{name} was not found: give the path of a file on this computer, not an address.", name=name
+            )
+        if not path.is_file():
+            raise AudioError("{name} is a directory or a device: give the path of one sound file.", name=name)
+        return path.open("rb")
+    except OSError as error:
+        raise AudioError(
+            "{name} cannot be opened ({why}): check the path and your right to read it.", name=name, why=error.strerror
+        ) from error
+
+
+def _is_too_short(seconds: float, promised_seconds: float) -> bool:
+    return promised_seconds - seconds > max(_PADDING_SECONDS, SHARE_THAT_MAY_MISS * promised_seconds)

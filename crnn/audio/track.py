@@ -1,0 +1,217 @@
+"""The audio track of a file that is heard, and its frames from any place on, as many as may be decoded."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
+from crnn.audio.faults import Notice
+from crnn.audio.resampling import mend_frame
+
+_SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
+_SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
+# As much is decoded of a file as packets with this many bytes for a second may hold, yet half an hour of any and no
+# more than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
+# The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
+_FEWEST_BYTES_A_SECOND = 2_000
+_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 43_200.0
+_SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
+_PACKET_SECONDS = 0.02
+
+
+class Track:
+    """The default of the tracks that can be decoded, or the first that sounds.
+
+    Attributes:
+        notices: which one it is, where there are several.
+        began_seconds: where decoding did, which is before the place that was asked for.
+        n_packets, n_damaged: how many were read, and could not be decoded.
+        is_cut: whether the file ended where it should not.
+        is_left: whether it is so much that the rest is not decoded.
+    """
+
+    def __init__(self, file: BinaryIO, is_fast: bool = False) -> None:
+        """Open a file. `is_fast`: places may be guessed. Raises Fault if nothing in it can be decoded."""
+        self.notices: tuple[Notice, ...] = ()
+        self.began_seconds = 0.0
+        self.n_packets = self.n_damaged = 0
+        self.is_cut = self.is_left = False
+        self._file = file
+        self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
+        self.container = open_container(file, is_fast)
+        try:
+            self.stream = self._choose()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close what FFmpeg has open; the file stays."""
+        self.container.close()
+
+    def frames(self, start_seconds: float, preroll_seconds: float) -> Iterator[av.AudioFrame]:
+        """From `preroll_seconds` before a place if the format can be entered there, else from the beginning."""
+        self.began_seconds = 0.0
+        target_seconds = start_seconds - preroll_seconds
+        if target_seconds > 0:
+            beginning = self.stream.start_time or 0
+            frames = self._decoded()
+            try:
+                self.container.seek(beginning + int(target_seconds / self.stream.time_base), stream=self.stream)
+                first = next(frames, None)
+            except (av.FFmpegError, OverflowError):
+                first = None
+            began_seconds = None if first is None else self.seconds_of(first)
+            if began_seconds is not None and 0 <= began_seconds <= start_seconds:
+                self.began_seconds = began_seconds
+                return chain([first], frames)
+            self._enter_anew()
+        return self._decoded()
+
+    def seconds_of(self, frame: av.AudioFrame) -> float | None:
+        """When a frame begins, counted from the beginning of the track."""
+        if frame.time is None:
+            return None
+        return frame.time - float((self.stream.start_time or 0) * self.stream.time_base)
+
+    @property
+    def promised_seconds(self) -> float:
+        """The duration in the file's header; 0 where there is none, and FFmpeg's is often an estimate."""
+        if self.container.format.name.split(",")[0] in TIMED_FORMATS and self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        return 0.0
+
+    @property
+    def duration_seconds(self) -> float:
+        """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        return (self.container.duration or 0) / av.time_base
+
+    def _choose(self) -> av.AudioStream:
+        tracks = decodable_tracks(self.container, self._file)
+        best = self.container.streams.best("audio")
+        tracks.sort(key=lambda track: best is None or track.index != best.index)
+        if len(tracks) == 1:
+            return tracks[0]
+        indices = [track.index for track in tracks]
+        index = self._first_that_sounds(tracks)
+        self._spent_seconds, self._spent_bytes = 0.0, 0
+        self._reopen()
+        tracks = self.container.streams.audio
+        chosen = self.container.streams[indices[0] if index is None else index]
+        values = {
+            "count": len(tracks),
+            "track": _describe_track(tracks.index(chosen) + 1, chosen.metadata),
+        }
+        if index in (None, indices[0]):
+            self.notices += (Notice("Of its {count} audio tracks, this answer is for track {track}.", values),)
+        else:
+            values["silent"] = str([track.index for track in tracks].index(indices[0]) + 1)
+            self.notices += (
+                Notice(
+                    "Of its {count} audio tracks, this answer is for track {track}: track {silent} is silent.", values
+                ),
+            )
+        return chosen
+
+    def _first_that_sounds(self, tracks: list[av.AudioStream]) -> int | None:
+        """The index of the first of `tracks` that sounds within `_SECONDS_TO_SOUND`; None if none does."""
+        indices = [track.index for track in tracks]
+        sounding = set()
+        try:
+            for packet in packets_of(self.container, tracks):
+                index = packet.stream.index
+                if packet.pts is not None and packet.pts * packet.time_base > _SECONDS_TO_SOUND:
+                    break
+                if self._is_spent():
+                    break
+                if index in sounding:
+                    continue
+                try:
+                    frames = self._decode(packet)
+                except av.FFmpegError:
+                    continue
+                if any(_peak(frame) > _SOUNDING for frame in frames):
+                    sounding.add(index)
+                    if index == indices[0]:
+                        break
+        except av.FFmpegError:  # what follows is heard, or not, when it is decoded
+            pass
+        return next((index for index in indices if index in sounding), None)
+
+    def _reopen(self) -> None:
+        self.container.close()
+        self._file.seek(0)
+        self.container = open_container(self._file)
+
+    def _enter_anew(self) -> None:
+        """From the beginning, as if nothing had been decoded."""
+        index = self.stream.index
+        self._reopen()
+        self.stream = self.container.streams[index]
+        self.n_packets = self.n_damaged = 0
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        takes_any_float = self.stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))
+        packets = packets_of(self.container, [self.stream])
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                self.is_cut = True
+                return
+            if packet is None:
+                return
+            if self._is_spent():
+                self.is_left = True
+                return
+            self.n_packets += 1
+            try:
+                frames = self._decode(packet)
+            except av.FFmpegError:
+                self.n_damaged += 1
+                continue
+            for frame in frames:
+                if takes_any_float:
+                    mend_frame(frame)
+                yield frame
+
+    def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
+        """The frames of a packet, which use up what may be spent."""
+        spent_seconds = 0.0
+        try:
+            frames = packet.decode()
+            for frame in frames:
+                n_samples = frame.samples * frame.layout.nb_channels
+                spent_seconds += max(frame.samples / max(frame.sample_rate, 1), n_samples / _SAMPLES_A_SECOND)
+            return frames
+        finally:
+            self._spent_seconds += max(spent_seconds, _PACKET_SECONDS)
+            self._spent_bytes += packet.size
+
+    def _is_spent(self) -> bool:
+        """Whether as much has been decoded as may be."""
+        allowed_seconds = max(_LEAST_SECONDS, self._spent_bytes / _FEWEST_BYTES_A_SECOND)
+        return self._spent_seconds > min(allowed_seconds, _MOST_SECONDS)
+
+
+def _peak(frame: av.AudioFrame) -> float:
+    """The largest sample, as a share of full scale."""
+    samples = frame.to_ndarray()
+    if samples.dtype.kind == "f":
+        return float(np.nan_to_num(np.abs(samples)).max(initial=0))
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    return (
+        float(np.abs(samples.astype(np.float64) - (scale if samples.dtype.kind == "u" else 0)).max(initial=0)) / scale
+    )
+
+
+def _describe_track(number: int, tags: dict[str, str]) -> str:
+    """As "2", or "2 (eng, Director's comment)"."""
+    words = [tags[key] for key in ("language", "title", "handler_name") if tags.get(key)]
+    words = [word for word in words if word not in ("und", "SoundHandler")]
+    return f"{number} ({', '.join(words)})" if words else str(number)
