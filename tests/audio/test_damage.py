@@ -1,0 +1,147 @@
+"""What is cut or damaged is heard as far as it goes, and refused where that is too little."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sounds import (
+    EVERY_KIND,
+    WITHOUT_LENGTH,
+    delay_and_match,
+    encode,
+    heard,
+    long_song,
+    melody,
+    mono,
+    patch,
+    refusal,
+    song,
+)
+
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio
+
+WITH_LENGTH = [kind for kind in EVERY_KIND if kind not in {*WITHOUT_LENGTH, "m4a in fragments"}]
+INDEX_AT_THE_END = {"alac m4a", "m4a", "m4b", "3gp", "mp4 video"}  # and without it, nothing can be decoded
+
+
+@pytest.mark.parametrize("kind", WITH_LENGTH)
+def test_little_of_a_file_is_refused(kind):
+    file = long_song(kind)
+    assert "damaged or incomplete" in refusal(file[: int(0.02 * len(file))])
+    if "ogg" not in kind and "opus" not in kind:  # which do not say how long they should be
+        assert "damaged or incomplete, its end is missing" in refusal(file[: int(0.2 * len(file))])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("kind", [kind for kind in WITH_LENGTH if kind not in INDEX_AT_THE_END])
+def test_most_of_a_file_is_heard(kind, share):
+    file = long_song(kind)
+    waveform, notices = heard(file[: int(share * len(file))])
+    seconds = waveform.shape[1] / SAMPLE_RATE
+    assert seconds == pytest.approx(12 * share, abs=2)  # a page or a packet can be seconds
+    assert notices == [f"Its end is missing: this answer is from the {seconds:.0f} s that are there."]
+    start = waveform[0, : 4 * SAMPLE_RATE]
+    assert delay_and_match(start, melody(SAMPLE_RATE, 4))[1] > 0.98
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_a_whole_file_has_no_notices(kind):
+    assert heard(song(kind))[1] == heard(long_song(kind))[1] == []
+
+
+@pytest.mark.parametrize("kind", sorted(INDEX_AT_THE_END))
+def test_without_its_index_a_file_is_refused(kind):
+    file = long_song(kind)
+    assert "its end is missing" in refusal(file[: int(0.95 * len(file))])
+
+
+@pytest.mark.parametrize("kind", sorted(WITHOUT_LENGTH))
+def test_a_cut_that_cannot_be_seen_leaves_the_rest(kind):
+    file = long_song(kind)
+    assert mono(file[: len(file) // 2]).size / SAMPLE_RATE == pytest.approx(6, abs=1)
+
+
+def test_a_cut_beyond_the_limit_does_not_matter():
+    file = long_song("flac 16 bit")
+    assert mono(file[: len(file) // 2], max_seconds=2).size == 2 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("size", [0, 0x7F00_0000, 0x7FFF_F000, 0xFFFF_FFFF])
+def test_a_wav_recorded_through_a_pipe_has_no_size(size):
+    file = song("wav 16 bit")
+    size_bytes = struct.pack("<I", size)
+    waveform, notices = heard(patch(patch(file, 4, size_bytes), file.index(b"data") + 4, size_bytes))
+    assert (waveform.shape[1], notices) == (2 * SAMPLE_RATE, [])
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "wav float", "wav extensible"])
+def test_only_the_data_of_a_wav_says_whether_it_is_cut(kind):
+    file = song(kind)
+    waveform, notices = heard(patch(file, 4, struct.pack("<I", 3 * len(file))))
+    assert (waveform.shape[1], notices) == (2 * SAMPLE_RATE, [])
+    chunk = b"junk" + struct.pack("<I", 3_001) + bytes(3_002)
+    with_chunk = file[:12] + chunk + file[12:]
+    assert heard(with_chunk)[1] == []
+    assert heard(with_chunk[: -len(file) // 10])[1] != []
+
+
+def test_a_flac_recorded_through_a_pipe_has_no_length():
+    file = song("flac 16 bit")
+    assert mono(patch(file, 21, bytes([file[21] & 0xF0]), bytes(4))).size == 2 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("write_xing", ["0", "1"])
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_a_variable_bit_rate_is_no_cut(loud_first, write_xing):
+    """Without the header FFmpeg estimates the length from the bit rate of the beginning, far from the truth."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 44_100).astype(np.float32)
+    samples = np.concatenate([noise, 0 * noise, 0 * noise] if loud_first else [0 * noise, 0 * noise, noise])
+    variable = {"global_quality": "354", "flags": "+qscale"}
+    file = encode("mp3", "libmp3lame", samples, 44_100, encoder=variable, write_xing=write_xing)
+    assert mono(file).size / SAMPLE_RATE == pytest.approx(9, abs=0.1)
+
+
+@pytest.mark.parametrize("tail", [b"TAG" + bytes(125), b"\xff\xf1" + bytes(range(256)) * 8])
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_what_other_programs_append_is_ignored(kind, tail):
+    assert mono(song(kind) + tail).size / SAMPLE_RATE == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["wav 16 bit", "mp3", "flac 16 bit", "ogg vorbis", "m4a for the web", "aac", "wma"])
+def test_a_few_damaged_bytes_are_survived(kind):
+    file = long_song(kind)
+    waveform = mono(patch(file, len(file) // 2, bytes(range(200))))
+    assert 8 * SAMPLE_RATE < waveform.size < 12.1 * SAMPLE_RATE  # a page of ogg can be seconds
+    assert delay_and_match(waveform[: 4 * SAMPLE_RATE], melody(SAMPLE_RATE, 4))[1] > 0.98
+
+
+@pytest.mark.parametrize("kind", ["flac 16 bit", "alac m4a", "m4a", "m4a for the web"])
+def test_a_file_with_a_hole_is_heard_around_it(kind):
+    file = long_song(kind)
+    waveform, notices = heard(patch(file, len(file) // 4, bytes(len(file) // 2)))
+    seconds = waveform.shape[1] / SAMPLE_RATE
+    assert notices == [f"Some of it is damaged: this answer is from the {seconds:.0f} s that can be read."]
+    assert "damaged or incomplete" in refusal(patch(file, len(file) // 10, bytes(len(file) * 8 // 10)))
+
+
+def waveform_or_message(path: Path) -> np.ndarray | str:
+    try:
+        return load_audio(path)
+    except AudioError as error:
+        return str(error)
+
+
+def test_broken_files_never_fail_in_another_way(tmp_path, capfd):
+    """Files of random damage give a waveform or an AudioError, and FFmpeg's own words stay off the terminal."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "broken.mp3"
+    for kind in EVERY_KIND:
+        file = song(kind)
+        for n_bytes in (1, 12, 60, 500, len(file)):
+            broken = np.frombuffer(file[:n_bytes], np.uint8).copy()
+            broken[random.integers(0, n_bytes, 5)] = random.integers(0, 256, 5)
+            path.write_bytes(broken.tobytes())
+            outcome = waveform_or_message(path)
+            assert outcome.startswith("broken.mp3 ") if isinstance(outcome, str) else np.isfinite(outcome).all()
+    assert capfd.readouterr() == ("", "")

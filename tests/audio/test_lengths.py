@@ -1,0 +1,164 @@
+"""How much of a file is heard, from where, and in how much memory."""
+
+import subprocess
+import sys
+import threading
+import tracemalloc
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from sounds import EVERY_KIND, delay_and_match, heard, long_song, melody, mono, refusal, wav_header, write
+
+from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
+from crnn.audio import SAMPLE_RATE, AudioError, container, load_audio, open_audio, track
+
+
+def test_a_longer_file_is_read_up_to_the_limit():
+    file = write(melody(44_100, 5), 44_100)
+    waveform = mono(file, max_seconds=2)
+    assert waveform.size == 2 * SAMPLE_RATE
+    np.testing.assert_array_equal(waveform, mono(file)[: waveform.size])
+
+
+def test_memory_follows_the_blocks_and_not_the_file():
+    file = write(np.zeros((20 * 60 * 8_000, 2), np.int16), 8_000, "FLAC")
+    n_samples = 0
+    tracemalloc.start()
+    try:
+        with open_audio(file) as sound:
+            for block in sound.blocks():
+                n_samples += block.shape[1]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        waveform = load_audio(file, max_seconds=10)
+        peak_of_ten_seconds = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert n_samples == 20 * 60 * SAMPLE_RATE
+    assert peak_bytes < 8 * 2 * 2**16 * 4
+    assert waveform.shape[1] == 10 * SAMPLE_RATE
+    assert peak_of_ten_seconds < 4 * waveform.nbytes
+
+
+def test_a_small_file_of_hours_is_heard_for_half_an_hour():
+    file = write(np.zeros(3 * 3_600 * 4_000, np.int16), 4_000, "FLAC")
+    assert len(file) < 1_800_000
+    waveform, notices = heard(file, sample_rate=4_000)
+    assert 0 <= waveform.shape[1] / 4_000 - 1_800 < 10
+    assert notices == ["Only its first 30:00 minutes are heard: of a file like this, no more is decoded."]
+
+
+def test_samples_of_countless_packets_are_not_all_waited_for():
+    waveform, notices = heard(tiny_opus_packets(200_000))  # of 2.5 ms
+    assert 90_000 <= waveform.shape[1] / SAMPLE_RATE / 0.0025 < 91_000
+    assert "are heard: of a file like this, no more is decoded." in notices[0]
+
+
+def test_heads_of_countless_packets_are_no_sound_that_more_is_decoded_for(monkeypatch):
+    monkeypatch.setattr(track, "_LEAST_SECONDS", 60.0)
+    file = tiny_matroska_packets(100_000)  # of 20 ms, as a byte with a head of six
+    waveform, notices = heard(file)
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(60.0, abs=1)
+    assert len(file) / 2_000 > 300
+    assert "no more is decoded" in notices[0]
+
+
+def test_sound_that_begins_late_in_a_film(tmp_path):
+    path = tmp_path / "late.flv"  # whose head does not tell its tracks
+    with av.open(path, "w") as output:
+        picture, sound = output.add_stream("flv", rate=25), output.add_stream("libmp3lame", rate=44_100, layout="mono")
+        picture.width, picture.height, picture.pix_fmt, picture.bit_rate = 320, 240, "yuv420p", 10_000_000
+        rng = np.random.default_rng(0)
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (360, 320), np.uint8), "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(picture.encode(frame))
+        output.mux(picture.encode(None))
+        samples = (8_000 * melody(44_100)).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = 44_100, Fraction(1, 44_100), 44_100
+        resampler = av.AudioResampler("s16p", "mono", 44_100, frame_size=sound.codec_context.frame_size)
+        for part in resampler.resample(frame):
+            output.mux(sound.encode(part))
+        output.mux(sound.encode(None))
+    assert path.read_bytes().index(b"LAME") > container._PROBED_BYTES
+    assert load_audio(path).shape[1] > 0.9 * len(melody(SAMPLE_RATE))
+
+
+def test_blocks_are_large_and_alike():
+    with open_audio(write(np.stack([melody(44_100, 12)] * 2, axis=1), 44_100)) as sound:
+        blocks = list(sound.blocks())
+    assert [block.shape for block in blocks[:-1]] == [(2, 2**16)] * (len(blocks) - 1)
+    assert sum(block.shape[1] for block in blocks) == 12 * SAMPLE_RATE
+    assert all(block.dtype == np.float32 and block.flags.c_contiguous and block.flags.writeable for block in blocks)
+
+
+def listen_badly():
+    with open_audio(long_song("mp3")) as sound:
+        for _ in sound.blocks():
+            raise ValueError("an error of who listens stays one")
+
+
+def test_who_stops_listening_leaves_no_thread():
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="an error of who listens stays one"):
+        listen_badly()
+    with open_audio(long_song("mp3")):
+        pass
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("start_seconds", [0.5, 6.25])
+def test_a_passage(kind, start_seconds):
+    file = long_song(kind)
+    start = round(start_seconds * SAMPLE_RATE)
+    whole, passage = mono(file), mono(file, max_seconds=3, start_seconds=start_seconds)
+    assert passage.size == 3 * SAMPLE_RATE
+    delay_seconds, match, level = delay_and_match(passage, whole[start : start + passage.size])
+    assert delay_seconds == pytest.approx(0, abs=0.1 if kind == "wma" else 0.01)  # by the file's own clock
+    assert match > 0.95  # resampled half a sample apart at most
+    assert level == pytest.approx(1, abs=0.02)
+    assert mono(file, start_seconds=start_seconds).size / SAMPLE_RATE == pytest.approx(12 - start_seconds, abs=0.1)
+
+
+def test_a_passage_after_the_end():
+    assert "lasts only 12.00 s: at least 31 s is needed" in refusal(long_song("wav 16 bit"), start_seconds=30)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100])
+def test_one_second_is_enough_and_less_is_not(rate_hz):
+    assert mono(write(melody(rate_hz, 1), rate_hz)).size == SAMPLE_RATE
+    with pytest.raises(AudioError, match=r"lasts only 0\.95 s: at least 1 s is needed"):
+        mono(write(melody(rate_hz, 0.95), rate_hz))
+
+
+def test_no_samples():
+    with pytest.raises(AudioError, match="holds no sound"):
+        mono(write(np.zeros(0), 44_100))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("n_bytes", [10**9, 2**32 - 100])
+def test_a_tag_costs_no_memory_for_what_it_claims(tmp_path, n_bytes):
+    file = tmp_path / "tag.wav"
+    file.write_bytes(missing_tag(n_bytes))
+    program = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from crnn.audio import AudioError, load_audio\n"
+        "def peak_kb(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak_kb()\n"
+        "try:\n    load_audio(sys.argv[1])\n"
+        "except AudioError:\n    print(peak_kb() / before)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 3
+
+
+@pytest.mark.parametrize("rate_hz", [1, 1_000, 2_000_000_000])
+def test_absurd_rates_are_refused_before_they_cost_memory(rate_hz):
+    with pytest.raises(AudioError, match=f"sample rate of {rate_hz} Hz"):
+        mono(wav_header(rate_hz, 1, 200_000) + bytes(200_000))
