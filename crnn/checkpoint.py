@@ -31,8 +31,9 @@ from torch import Tensor
 from crnn.bundle import ASSETS
 from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.hub import SILENT, why_unreached
+from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
-from crnn.network.model import CONFIG_VERSION, CRNN, CRNNConfig
+from crnn.network.model import CRNN
 
 BUNDLED = ASSETS / "models"
 DEFAULT_MODEL = "crnn-transfer"

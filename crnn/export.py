@@ -26,7 +26,8 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE
 from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
-from crnn.network.model import CONTEXT_SECONDS, energy, mean_logits
+from crnn.network.layers import energy, mean_logits
+from crnn.network.model import CONTEXT_SECONDS
 
 BLOCK = 128  # samples that the high-pass computes at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample

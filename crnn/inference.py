@@ -13,8 +13,10 @@ from torch import Tensor
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
 from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
+from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
-from crnn.network.model import CRNN, NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS, Plan, Windows, energy
+from crnn.network.layers import energy
+from crnn.network.model import CRNN, Plan, Windows
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
@@ -46,7 +48,9 @@ class Prediction:
     duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
     heard_seconds: float | None = None  # of the song, where these are passages
-    energy: float = nan  # how much in it speaks for any genre at all, of `crnn.network.model.energy`: mean over windows
+    energy: float = (
+        nan  # how much in it speaks for any genre at all, of `crnn.network.layers.energy`: mean over windows
+    )
     lacks_energy: bool = False  # whether that is less than the model's border asks for
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 

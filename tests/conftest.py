@@ -19,7 +19,8 @@ from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import MODEL_VARIABLE, save
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import n_frames_of
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.web.uploads import own_folder
 
 # With the weights that others published, for the tests that hold their true files against something.

@@ -39,7 +39,8 @@ from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, foreign, load_audio
 from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
 from crnn.inference import GenreClassifier
 from crnn.insight.explain import explain
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.web import handlers, page
 from crnn.web.background import Stopped
 from crnn.web.songs import Visit

@@ -15,7 +15,8 @@ from crnn.checkpoint import Origin, save
 from crnn.export import FACTS_FILE, HighPass, MelPower
 from crnn.features import LogMel, n_frames_of
 from crnn.inference import GenreClassifier
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 
 Tone = Callable[..., np.ndarray]
 SECONDS = (1, 1.7, 2, 2.2, 3.1, 5.03, 9, 31, 70)  # about a window, two pieces, more windows than MOST_WINDOWS

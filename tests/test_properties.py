@@ -29,7 +29,8 @@ from crnn.features import (
     without_silence,
 )
 from crnn.inference import GenreClassifier
-from crnn.network.model import CRNN, NO_MUSIC, UNSURE, CRNNConfig
+from crnn.network.config import NO_MUSIC, UNSURE, CRNNConfig
+from crnn.network.model import CRNN
 
 settings.register_profile("here", max_examples=25, deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")

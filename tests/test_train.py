@@ -28,7 +28,8 @@ from crnn.data import download
 from crnn.data.gtzan import FAULT_FILTERED
 from crnn.data.names import genre_of
 from crnn.features import N_MELS, SAMPLE_RATE, Features
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED
 from crnn.training import runs
 from crnn.training.card import PARTS

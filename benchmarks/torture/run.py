@@ -297,7 +297,8 @@ def _when_it_answers(connect, process: subprocess.Popen):
 def tiny_model(folder: Path) -> Path:
     """A model with random weights: the files are what is tried."""
     from crnn.checkpoint import save  # noqa: PLC0415 (PyTorch takes seconds)
-    from crnn.network.model import CRNN, CRNNConfig  # noqa: PLC0415
+    from crnn.network.config import CRNNConfig  # noqa: PLC0415
+    from crnn.network.model import CRNN  # noqa: PLC0415
 
     sizes = {"channels": (4, 6), "mel_pools": (4, 8), "time_pools": (2, 4), "recurrent_size": 5, "window_frames": 48}
     save(CRNN(CRNNConfig(genres=("rock", "jazz"), **sizes)).eval(), folder, "")

@@ -12,7 +12,8 @@ from crnn.data.copies import copies_of, keep_together
 from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
 from crnn.data.splits import about_artists, about_copies, random_split, without_copies
 from crnn.features import DatasetError, Features, n_frames_of
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 
 PARTS = ("train", "valid", "test")
 NEEDED = ("train", "valid")  # the parts that training cannot do without

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from torchaudio.datasets import gtzan
 
 from crnn.features import DatasetError
-from crnn.network.model import MOST_CHARACTERS, VERDICTS
+from crnn.network.config import MOST_CHARACTERS, VERDICTS
 
 GENRES = tuple(gtzan.gtzan_genres)
 GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")

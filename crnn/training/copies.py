@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crnn.network.model import CRNNConfig
+from crnn.network.config import CRNNConfig
 from crnn.training.augment import Augmentation, Augmenter, ClipStore, mixed
 
 Hear = Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # log-mel (batch, 128, frames) in dB to what a stem gives

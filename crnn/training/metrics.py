@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.network.model import NOTHING_STRANGE, CRNNConfig, energy
+from crnn.network.config import NOTHING_STRANGE, CRNNConfig
+from crnn.network.layers import energy
 
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %

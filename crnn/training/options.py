@@ -13,7 +13,8 @@ from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.network.devices import best_device, best_precision, is_here
 from crnn.network.fronts import FRONTS, front_of
-from crnn.network.model import CRNN, POOLING, RECURRENT
+from crnn.network.layers import POOLING, RECURRENT
+from crnn.network.model import CRNN
 from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe

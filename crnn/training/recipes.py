@@ -12,7 +12,8 @@ import torch
 from crnn.checkpoint import CheckpointError, read, save
 from crnn.data.weights import find_weights
 from crnn.features import DatasetError
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
 from crnn.training.trainer import TrainingConfig
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from crnn.data.clips import Clips
 from crnn.features import Features, windows
-from crnn.network.model import CRNN, mean_logits
+from crnn.network.layers import mean_logits
+from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.metrics import mean_probabilities

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND
 from crnn.insight.explain import BAND_EDGES, Explanation, explain
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 
 WINDOW = 50  # frames
 GENRES = ("rock", "jazz", "disco")

@@ -12,8 +12,9 @@ from crnn import plots
 from crnn.audio import SAMPLE_RATE
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of
 from crnn.insight.inside import trace
+from crnn.network.config import CRNNConfig
 from crnn.network.front import Maps
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.model import CRNN
 from crnn.plots import inside
 
 STEPS = {step.key: step for step in plots.STEPS}

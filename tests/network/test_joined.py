@@ -13,9 +13,10 @@ import train
 from crnn.checkpoint import CheckpointError, read, save
 from crnn.features import FRAMES_PER_SECOND, N_MELS
 from crnn.insight.inside import trace
+from crnn.network.config import CRNNConfig
 from crnn.network.front import Cost
 from crnn.network.fronts import FRONTS, front_of
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.model import CRNN
 
 CONFIG = CRNNConfig(
     genres=("a", "b", "c"), recurrent_size=5, window_frames=48, channels=(4, 6), mel_pools=(4, 8), time_pools=(3, 4)

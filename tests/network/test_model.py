@@ -12,22 +12,21 @@ import pytest
 import torch
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
-from crnn.network import model as module
+from crnn.network import layers
+from crnn.network.config import CRNNConfig
 from crnn.network.front import middles
-from crnn.network.model import (
-    CRNN,
-    FITTED_AT_ONCE,
+from crnn.network.layers import (
     POOLING,
     RECURRENT,
     AttentionMeanPool,
     AttentionPool,
-    CRNNConfig,
     MeanPool,
     Summary,
     energy,
     mean_logits,
     moments,
 )
+from crnn.network.model import CRNN, FITTED_AT_ONCE
 
 CONFIG = CRNNConfig(
     genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
@@ -202,9 +201,10 @@ def test_every_variant_answers(front: str, recurrent: str, pooling: str) -> None
 def test_a_new_layer_is_a_class_and_a_line_as_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = re.search(r"^    class Rnn.*?^    RECURRENT = .*?$", readme, re.MULTILINE | re.DOTALL)[0]
-    monkeypatch.setattr(module, "RECURRENT", RECURRENT)  # and back
-    exec(dedent(code), vars(module))
-    assert module.RECURRENT.keys() > RECURRENT.keys()
+    written = dict(vars(layers))
+    exec(dedent(code), written)
+    assert written["RECURRENT"].keys() > RECURRENT.keys()
+    monkeypatch.setitem(RECURRENT, "rnn", written["RECURRENT"]["rnn"])
     model = CRNN(replace(CONFIG, recurrent="rnn")).eval()
     assert isinstance(model.members[0].recurrent.rnn, torch.nn.RNN)
     assert model(torch.zeros(2, N_MELS, 48)).shape == (2, 3)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.network import published, won
 from crnn.network.choi import ChoiStem
+from crnn.network.config import CRNNConfig
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
-from crnn.network.model import CRNNConfig
 from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem, pooled
 from crnn.network.won import WonStem
 

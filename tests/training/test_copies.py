@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.training.augment import NO_AUGMENTATION, Augmentation, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.trainer import Trainer

@@ -12,7 +12,8 @@ import torch
 
 from crnn.data.clips import Clips
 from crnn.features import FLOOR_DB, N_MELS, Features
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.training.augment import NO_AUGMENTATION, Augmentation
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit

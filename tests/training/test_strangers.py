@@ -12,7 +12,8 @@ import torch
 
 from crnn.checkpoint import load_checkpoint
 from crnn.features import N_MELS, Features
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.training.crossval import Answers, read_answers
 from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError

@@ -19,7 +19,8 @@ from mcp.client.streamable_http import streamablehttp_client
 import app
 from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
-from crnn.network.model import CRNN, CRNNConfig
+from crnn.network.config import CRNNConfig
+from crnn.network.model import CRNN
 from crnn.web import gate
 
 MARKUP = "<img src=x onerror=alert(1)>"

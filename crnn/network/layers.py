@@ -1,0 +1,147 @@
+"""What stands behind the convolutions: layers over time, poolings, the summary, and the mean of several networks."""
+
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+
+class Gru(nn.Module):
+    """A bidirectional GRU over time (Cho et al. 2014)."""
+
+    gates = 3
+    directions = ("forwards", "backwards")  # what its features are, in equal parts
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.gru(steps)[0]
+
+
+class Lstm(nn.Module):
+    """A bidirectional LSTM over time (Hochreiter and Schmidhuber 1997)."""
+
+    gates = 4
+    directions = ("forwards", "backwards")
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden_size, batch_first=True, bidirectional=True)
+        self.out_features = 2 * hidden_size
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, steps, 2 * hidden_size)."""
+        return self.lstm(steps)[0]
+
+
+class NoMemory(nn.Module):
+    """No recurrent layer, to see what one is worth: each step stays as it is."""
+
+    gates = 0
+    directions = ("without a recurrent layer",)
+
+    def __init__(self, inputs: int, _: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) as they are."""
+        return steps
+
+
+# Layers over time, made from the number of their inputs and of their hidden units.
+RECURRENT = {"gru": Gru, "lstm": Lstm, "none": NoMemory}
+
+
+class MeanPool(nn.Module):
+    """The mean over time: what goes on throughout."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """How much each of the steps (batch, steps, inputs) counts, (batch, steps, 1) with sum 1: all alike."""
+        return torch.full_like(steps[..., :1], 1 / steps.shape[1])
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return steps.mean(dim=1)
+
+
+class AttentionPool(nn.Module):
+    """A mean over time weighted by learned attention: what stands out.
+
+    Attention as in Bahdanau et al. 2015, with one learned query.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(inputs, 1)
+        self.out_features = inputs
+
+    def weights(self, steps: Tensor) -> Tensor:
+        """The attention that each of the steps (batch, steps, inputs) gets, (batch, steps, 1) with sum 1."""
+        return self.score(steps).softmax(dim=1)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, inputs)."""
+        return (self.weights(steps) * steps).sum(dim=1)
+
+
+class AttentionMeanPool(AttentionPool):
+    """The mean over time beside a mean weighted by attention: what goes on throughout, and what stands out."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs)
+        self.out_features = 2 * inputs
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(batch, steps, inputs) to (batch, 2 * inputs)."""
+        return torch.cat([steps.mean(dim=1), super().forward(steps)], dim=-1)
+
+
+# Poolings over time, made from the number of their inputs.
+POOLING = {"attention+mean": AttentionMeanPool, "attention": AttentionPool, "mean": MeanPool}
+
+
+class Summary(nn.Module):
+    """What a window holds whatever its order: its `moments`, or components of them, through a linear layer."""
+
+    def __init__(self, inputs: int, out_features: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(inputs, out_features)
+        self.out_features = out_features
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """(batch, inputs) to (batch, out_features)."""
+        return self.linear(self.dropout(moments)).relu()
+
+
+def moments(steps: Tensor) -> Tensor:
+    """Mean and maximum over time: (batch, steps, channels) to (batch, 2 * channels)."""
+    return torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=-1)
+
+
+def mean_logits(of_members: Tensor) -> Tensor:
+    """Logits (members, batch, n_genres) to those of the mean of their probabilities, (batch, n_genres).
+
+    Their `energy` is that of the mean of the members' logits, so that those of a single member stay as they are.
+    """
+    of_members = of_members.float()
+    return of_members.log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members)) + energy(of_members.mean(0))[:, None]
+
+
+def energy(logits: Tensor) -> Tensor:
+    """How much in a window speaks for any genre at all: logits (batch, n_genres) to (batch,).
+
+    It is low for what is like nothing that a model was trained on, where probabilities may still be high (W. Liu,
+    X. Wang, J. Owens, Y. Li, "Energy-based out-of-distribution detection", NeurIPS 2020, arXiv:2010.03759; there with
+    the other sign).
+    """
+    return logits.logsumexp(dim=-1)
