@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from crnn.arguments import positive, share
 from crnn.machine import n_cores
 from crnn.terminal import INTERRUPTED, complain, printable
 
@@ -102,27 +103,6 @@ def add_hearing(parser: argparse.ArgumentParser) -> None:
 def suffixes(text: str) -> frozenset[str]:
     """mp3,flac or .mp3,.flac."""
     return frozenset(f".{part.strip().lstrip('.').lower()}" for part in text.split(",") if part.strip(" ."))
-
-
-def positive(kind: type) -> type:
-    """Positive numbers, for argparse."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    number.__name__ = f"positive {kind.__name__}"
-    return number
-
-
-def share(text: str) -> float:
-    """From 0 to 1, for argparse."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
-from crnn.library.classify import Report, add_hearing, add_songs, named_songs, passages_of, share
+from crnn.library.classify import Report, add_hearing, add_songs, named_songs, passages_of
 from crnn.library.rows import LibraryError, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable

@@ -2,26 +2,26 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from crnn.arguments import count, positive, share
 from crnn.data.gtzan import SPLITS
 from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.network.devices import best_device, best_precision, is_here
+from crnn.network.devices import best_device, best_precision
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.layers import POOLING, RECURRENT
 from crnn.network.model import CRNN
-from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
+from crnn.training.values import describe, device, front, network_field, strength
 
-MOST = 1e31  # of any number: float32 holds more, but not what an optimiser makes of it
 COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
 
@@ -338,41 +338,6 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
     parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
 
 
-def positive(kind: type) -> type:
-    """An argparse type that accepts only positive numbers."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < MOST:
-            raise argparse.ArgumentTypeError(f"{text} is not positive" if not value > 0 else f"{text} is too large")
-        return value
-
-    return number
-
-
-def count(text: str) -> int:
-    """An argparse type for a whole number from 0 up."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def share(text: str) -> float:
-    """An argparse type for a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
-    return value
-
-
-def device(text: str) -> str:
-    """An argparse type for a device that is there."""
-    if not is_here(text):
-        raise argparse.ArgumentTypeError(f"there is no device {text} here")
-    return text
-
-
 def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
     """Arguments without `--device`, and the last device that they name."""
     rest, named, given = [], None, iter(argv)
@@ -383,60 +348,6 @@ def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
         else:
             rest.append(argument)
     return rest, named
-
-
-def describe(augmentation: Augmentation) -> str:
-    """An augmentation as the command line takes it."""
-    return " ".join(f"{name}={value:g}" for name, value in asdict(augmentation).items())
-
-
-def strength(text: str) -> tuple[str, float]:
-    """An argparse type for `mixup=0.3`: the name and the strength of an augmentation."""
-    name, _, value = text.partition("=")
-    if name not in AUGMENTATIONS:
-        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
-    number = number_of(type(getattr(Augmentation(), name)), name, value)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"the strength of {name} is not 0 or more")
-    return name, number
-
-
-def front(text: str) -> str:
-    """An argparse type for the name of a front, or of several."""
-    try:
-        front_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
-def network_field(text: str) -> tuple[str, Any]:
-    """An argparse type for `channels=16,48,96,192`: the name and the value of a field of CRNNConfig."""
-    name, _, value = text.partition("=")
-    if name not in NETWORK:
-        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
-    kind = type(NETWORK[name])
-    if kind is tuple:
-        return name, tuple(number_of(int, name, part) for part in value.split(","))
-    if kind is bool:
-        return name, truth_of(name, value)
-    return name, number_of(kind, name, value)
-
-
-def truth_of(name: str, text: str) -> bool:
-    """What `text` says as a yes or a no."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{name} takes true or false, not {text!r}")
-    return text.lower() == "true"
-
-
-def number_of(kind: type, name: str, text: str) -> Any:
-    """What `text` says as a value of `name`, of some kind."""
-    try:
-        return kind(text)
-    except ValueError as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error
 
 
 def config_of(args: argparse.Namespace, base: Base | None = None) -> str:

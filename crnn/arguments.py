@@ -1,0 +1,34 @@
+"""Numbers as options of every command take them, for argparse."""
+
+import argparse
+
+MOST = 1e31  # of any number: float32 holds more, but not what a sum or an optimiser makes of it
+
+
+def positive(kind: type) -> type:
+    """An argparse type for positive numbers."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < MOST:
+            raise argparse.ArgumentTypeError(f"{text} is not positive" if not value > 0 else f"{text} is too large")
+        return value
+
+    number.__name__ = f"positive {kind.__name__}"  # which argparse says of what is no number at all
+    return number
+
+
+def count(text: str) -> int:
+    """An argparse type for a whole number from 0 up."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type for a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    return value

@@ -1,0 +1,72 @@
+"""Values of the training command's options, as argparse takes them: each raises ArgumentTypeError with a sentence."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from crnn.arguments import MOST
+from crnn.network.devices import is_here
+from crnn.network.fronts import front_of
+from crnn.training.augment import AUGMENTATIONS, Augmentation
+from crnn.training.recipes import NETWORK
+
+
+def device(text: str) -> str:
+    """An argparse type for a device that is there."""
+    if not is_here(text):
+        raise argparse.ArgumentTypeError(f"there is no device {text} here")
+    return text
+
+
+def describe(augmentation: Augmentation) -> str:
+    """An augmentation as the command line takes it."""
+    return " ".join(f"{name}={value:g}" for name, value in asdict(augmentation).items())
+
+
+def strength(text: str) -> tuple[str, float]:
+    """An argparse type for `mixup=0.3`: the name and the strength of an augmentation."""
+    name, _, value = text.partition("=")
+    if name not in AUGMENTATIONS:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
+    number = number_of(type(getattr(Augmentation(), name)), name, value)
+    if not 0 <= number < MOST:
+        raise argparse.ArgumentTypeError(f"the strength of {name} is {'too large' if number > 0 else 'not 0 or more'}")
+    return name, number
+
+
+def front(text: str) -> str:
+    """An argparse type for the name of a front, or of several."""
+    try:
+        front_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def network_field(text: str) -> tuple[str, Any]:
+    """An argparse type for `channels=16,48,96,192`: the name and the value of a field of CRNNConfig."""
+    name, _, value = text.partition("=")
+    if name not in NETWORK:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
+    kind = type(NETWORK[name])
+    if kind is tuple:
+        return name, tuple(number_of(int, name, part) for part in value.split(","))
+    if kind is bool:
+        return name, truth_of(name, value)
+    return name, number_of(kind, name, value)
+
+
+def truth_of(name: str, text: str) -> bool:
+    """What `text` says as a yes or a no."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{name} takes true or false, not {text!r}")
+    return text.lower() == "true"
+
+
+def number_of(kind: type, name: str, text: str) -> Any:
+    """What `text` says as a value of `name`, of some kind."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error
