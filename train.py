@@ -1,7 +1,7 @@
 """Train and measure: `python train.py` reproduces the bundled model.
 
 `evaluate` and `cross-validate` measure, `compare` sets runs side by side, `push` publishes, `export` writes a model for
-other programs; `--help` lists the options.
+other programs; `COMMAND --help` lists the options.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def about(artists: Sequence[str | None] | None) -> str:
 
 def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str | None] | None:
     """The artist of each clip that is known, if the options say that artists stay together."""
-    if groups_of(args) == "none":
+    if groups_of(args) == "none" or (groups_of(args) == "genre" and not args.artists):
         return None
     if not args.artists:
         raise DatasetError("To group by artist, give --artists, a CSV with the columns track_id and artist.")

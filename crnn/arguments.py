@@ -2,7 +2,7 @@
 
 import argparse
 
-MOST = 1e31  # of any number: float32 holds more, but not what a sum or an optimiser makes of it
+MOST = 1e31  # of what computing is done with: float32 holds more, but not what a sum or an optimiser makes of it
 
 
 def positive(kind: type) -> type:

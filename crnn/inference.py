@@ -46,7 +46,7 @@ class Prediction:
     sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
     duration_seconds: float  # of the song
-    embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,), see below
+    embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,)
     heard_seconds: float | None = None  # of the song, where these are passages
     energy: float = (
         nan  # how much in it speaks for any genre at all, of `crnn.network.layers.energy`: mean over windows

@@ -29,7 +29,7 @@ class AudioError(ValueError):
         return partial(type(self), self.message, **self.values), ()
 
 
-class Fault(Exception):  # noqa: N818 - open_audio makes an error of it
+class Fault(Exception):  # noqa: N818 - `explained` makes an error of it
     """What is wrong with a file whose {name} is not known here."""
 
     def __init__(self, message: str, **values: object) -> None:

@@ -1,4 +1,4 @@
-"""Any sound or video file, or its bytes, as a stream of blocks of its channels at the model's sample rate."""
+"""A file opened, from any place on or in passages, and a look at whether as much was there as it says."""
 
 import io
 import os
@@ -262,7 +262,7 @@ class Sound:
             for kind, same_kind in groupby(batches, key=itemgetter(0)):
                 if not _LOWEST_RATE_HZ <= kind.rate_hz <= _HIGHEST_RATE_HZ:
                     raise Fault(
-                        "{name} claims a sample rate of {rate} Hz: 8 000 to 192 000 Hz work.", rate=kind.rate_hz
+                        "{name} claims a sample rate of {rate} Hz: 4 000 to 2 822 400 Hz work.", rate=kind.rate_hz
                     )
                 n_channels = n_channels or kind.n_channels
                 pieces = resample((frames for _, frames in same_kind), kind, self.sample_rate)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crnn.arguments import positive
 from crnn.files import whole_file
 from crnn.library.rows import LibraryError, read_rows
 from crnn.terminal import complain, printable
@@ -69,18 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in", dest="table", type=Path, required=True, metavar="TABLE", help="csv, jsonl or parquet with embeddings"
     )
-    parser.add_argument("--top", type=_count, default=10, metavar="K", help="how many songs (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=positive(int), default=10, metavar="K", help="how many songs (default: %(default)s)"
+    )
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist, SONG first")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
         "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"this takes a number from 1 on, not {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

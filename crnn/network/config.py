@@ -7,9 +7,10 @@ from crnn.network.fronts import front_of
 from crnn.network.layers import POOLING, RECURRENT
 
 CONFIG_VERSION = 2
+UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
+NOTHING_STRANGE = -1_000.0  # an energy that no song is below
 
-# What a configuration may ask for: a stranger's may not take the memory and the time of everybody else. The bundled
-# models stay far below.
+# What a configuration may ask for: a stranger's may not take the memory and the time of everybody else.
 MOST = {
     "members": 16,
     "channels": 1_024,
@@ -23,8 +24,6 @@ MOST = {
 MOST_BLOCKS = 12
 MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
-UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
-NOTHING_STRANGE = -1_000.0  # an energy that no song is below
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 8.2 million, crnn-scratch 0.4
 

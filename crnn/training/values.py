@@ -1,4 +1,4 @@
-"""Values of the training command's options, as argparse takes them: each raises ArgumentTypeError with a sentence."""
+"""Values of the training command's options, for argparse: what cannot be one is refused in a sentence."""
 
 import argparse
 from dataclasses import asdict
@@ -28,7 +28,7 @@ def strength(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     if name not in AUGMENTATIONS:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
-    number = number_of(type(getattr(Augmentation(), name)), name, value)
+    number = _number_of(type(getattr(Augmentation(), name)), name, value)
     if not 0 <= number < MOST:
         raise argparse.ArgumentTypeError(f"the strength of {name} is {'too large' if number > 0 else 'not 0 or more'}")
     return name, number
@@ -50,20 +50,20 @@ def network_field(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
     kind = type(NETWORK[name])
     if kind is tuple:
-        return name, tuple(number_of(int, name, part) for part in value.split(","))
+        return name, tuple(_number_of(int, name, part) for part in value.split(","))
     if kind is bool:
-        return name, truth_of(name, value)
-    return name, number_of(kind, name, value)
+        return name, _truth_of(name, value)
+    return name, _number_of(kind, name, value)
 
 
-def truth_of(name: str, text: str) -> bool:
+def _truth_of(name: str, text: str) -> bool:
     """What `text` says as a yes or a no."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{name} takes true or false, not {text!r}")
     return text.lower() == "true"
 
 
-def number_of(kind: type, name: str, text: str) -> Any:
+def _number_of(kind: type, name: str, text: str) -> Any:
     """What `text` says as a value of `name`, of some kind."""
     try:
         return kind(text)
