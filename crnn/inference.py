@@ -33,7 +33,7 @@ class Prediction:
 
     The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
     windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of
-    others have other axes. `crnn-transfer` has 3 members with 384 features each, 1152; `crnn-scratch` has 256.
+    others have other axes. `crnn-transfer` has 6 members with 384 features each, `crnn-scratch` 3 with 256.
     """
 
     verdict: str  # a genre, UNSURE or NO_MUSIC
@@ -48,9 +48,7 @@ class Prediction:
     duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,)
     heard_seconds: float | None = None  # of the song, where these are passages
-    energy: float = (
-        nan  # how much in it speaks for any genre at all, of `crnn.network.layers.energy`: mean over windows
-    )
+    energy: float = nan  # how much in it speaks for any genre at all, of `network.layers.energy`: mean over windows
     lacks_energy: bool = False  # whether that is less than the model's border asks for
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 

@@ -703,10 +703,10 @@ def test_the_recipe_is_that_of_the_front(features: list[str], base: Path) -> Non
     recipe = train.recipe_of(args, train.load_base(args))
     assert recipe.training.epochs == RECIPES["scratch"].training.epochs
     assert recipe.augmentation == RECIPES["scratch"].augmentation
-    args = parse_args(["--init", "crnn-transfer", "--members", "3"])
+    args = parse_args(["--init", "crnn-transfer", "--members", "6"])
     recipe = train.recipe_of(args, train.load_base(args))
     assert recipe.training.epochs == RECIPES["transfer"].training.epochs
-    assert recipe.members == 3
+    assert recipe.members == 6
 
 
 def test_a_fine_tuning_goes_on_without_its_base(
