@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return leave_broken_pipe()
+    except OSError as error:
+        complain(f"{error.filename or 'A file'} cannot be read or written ({error.strerror or error}).")
+        return 2
     return 0
 
 
@@ -101,9 +104,12 @@ def complain(message: object) -> None:
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
     if sys.argv[0] == f"{PROGRAM} train":  # as the installed command calls it
-        return shlex.join([*sys.argv[0].split(), *argv])
-    several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched())]
-    typed = shlex.join([*(several if n_launched() > 1 else ["python"]), "train.py", *argv])
+        program = sys.argv[0].split()
+    elif n_launched() > 1:
+        program = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched()), "train.py"]
+    else:
+        program = ["python", "train.py"]
+    typed = shlex.join([*program, *argv])
     return typed.encode(errors="backslashreplace").decode()  # names of files need not be text, what is written has to
 
 
@@ -294,7 +300,8 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
     device = without_device(given)[1] or then
     before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
     here = {"out": before.out, "resume": None, "device": before.device}
-    if {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
+    is_elsewhere = args.out not in (None, before.out)
+    if is_elsewhere or {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
         raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
     before.resume = run
     return before, argv
@@ -353,8 +360,9 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     """Fit a model's temperature and its border of "unsure" to what cross-validations say."""
     try:
         figures = calibrate(args.model, args.validations, args.unknown, args.risk, command)
-    except OSError as error:
-        raise TrainingError(f"{error.filename or args.model} cannot be written ({error.strerror}).") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise TrainingError(f"{args.model} cannot be written ({why}); it stays as it was.") from error
     known, unknown = figures["known"], figures["unknown"]
     print(
         f"temperature {figures['temperature']:.3f}; unsure below {figures['unsure_below']:.1%}, strange below an "

@@ -1,6 +1,7 @@
 """Numbers as options of every command take them, for argparse."""
 
 import argparse
+import sys
 
 MOST = 1e31  # of what computing is done with: float32 holds more, but not what a sum or an optimiser makes of it
 
@@ -10,7 +11,7 @@ def positive(kind: type) -> type:
 
     def number(text: str) -> float:
         value = kind(text)
-        if not 0 < value < MOST:
+        if not 0 < value < (sys.maxsize if kind is int else MOST):
             raise argparse.ArgumentTypeError(f"{text} is not positive" if not value > 0 else f"{text} is too large")
         return value
 
@@ -21,8 +22,16 @@ def positive(kind: type) -> type:
 def count(text: str) -> int:
     """An argparse type for a whole number from 0 up."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
+    if not 0 <= value < sys.maxsize:
+        raise argparse.ArgumentTypeError(f"{text} is {'negative' if value < 0 else 'too large'}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type for what starts generators of random numbers, NumPy's among them."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {2**32 - 1}")
     return value
 
 

@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, get_args, get_origin
 
@@ -157,10 +158,11 @@ def bundled_origin(name: str, notice: str | None = None) -> Origin:
     return Origin(f"{name} (bundled)", notice, folder=folder, card=optional_text(folder, CARD_FILE))
 
 
-def hub_origin(folder: Path, repo: str, name: str, notice: str | None = None) -> Origin:
-    """Where a Hub model comes from, and from its cache if there is a notice; its folder has the name of its commit."""
-    place = "Hub, cached" if notice else "Hub"
-    return Origin(f"{name} ({place})", notice, repo, folder.name, folder, optional_text(folder, CARD_FILE))
+def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:
+    """Where a Hub model comes from, alike from the Hub and its cache; its folder has the name of its commit."""
+    return Origin(
+        f"{repo}@{folder.name[:7]} (Hub)", notice, repo, folder.name, folder, optional_text(folder, CARD_FILE)
+    )
 
 
 def optional_text(folder: Path, file: str) -> str:
@@ -191,7 +193,7 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         if folder is None:
             commit = ask_commit(repo, revision, token)
             folder = fetch(repo, commit if public else revision, commit, token)
-        return folder, hub_origin(folder, repo, f"{repo}@{folder.name[:7]}")
+        return folder, hub_origin(folder, repo)
     except CheckpointError:
         raise
     except (RepositoryNotFoundError, HFValidationError) as error:  # or private, or gated: the Hub does not tell
@@ -215,7 +217,7 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         folder = cached(repo, revision)
         if folder is None:
             raise CheckpointError(f"{trouble(error)}, and {wanted} has not been downloaded before.") from error
-        return folder, hub_origin(folder, repo, wanted, f"{trouble(error)}; this is the copy of {wanted} kept here.")
+        return folder, hub_origin(folder, repo, f"{trouble(error)}; this is the copy of {wanted} kept here.")
 
 
 def trouble(error: Exception, place: str | None = None) -> str:
@@ -402,9 +404,17 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def save(model: CRNN, folder: Path, card: str) -> None:
-    """Write config.json, model.safetensors and the model card README.md into `folder`."""
+    """Write config.json, model.safetensors and the model card README.md into `folder`.
+
+    Each takes its place when all are written, so that a full disk leaves a model that is there as it was. Raises
+    OSError or SafetensorError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
     stored = deepcopy(model).to(front_of(model.config.front).stored_in, memory_format=torch.contiguous_format)
-    stored.save_pretrained(folder, config=model.config)
-    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else
+    with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        whole = Path(name)
+        (whole / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")  # paths need not be text
+        stored.save_pretrained(whole, config=model.config)
+        (whole / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else
+        for file in (CARD_FILE, WEIGHTS_FILE, CONFIG_FILE):
+            (whole / file).replace(folder / file)

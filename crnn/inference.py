@@ -52,15 +52,15 @@ class Prediction:
     lacks_energy: bool = False  # whether that is less than the model's border asks for
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
-    def summary(self) -> str:
-        """The answer in one line: the genre, its probability and the runners-up."""
+    def summary(self, most: int = 3) -> str:
+        """The answer in one line: the genre, its probability and the runners-up, `most` of them in all."""
         if self.verdict == NO_MUSIC:
             return "no music: the recording is silent"
-        first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:3]
+        first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
             why = ", like nothing it knows" if self.is_strange else ""
             return f"unsure{why}: {', '.join([first, *runners_up])}"
-        return f"{first}, then {', '.join(runners_up)}"
+        return f"{first}, then {', '.join(runners_up)}" if runners_up else first
 
     @property
     def is_strange(self) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from crnn.audio import SUFFIXES
 
+TWICE = "folders that are named or linked twice"
+
 
 def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
     """Whether a file in a folder is a song by its name; hidden ones are none."""
@@ -40,10 +42,10 @@ class Walk:
             if not is_folder(path):
                 yield path
                 continue
-            song = None
+            before, song = self.passed_over[TWICE], None
             for song in self._below(path):
                 yield song
-            if song is None:
+            if song is None and self.passed_over[TWICE] == before:  # else its songs were there already
                 self.empty.append(path)
 
     def _below(self, root: Path) -> Iterator[Path]:
@@ -71,7 +73,7 @@ class Walk:
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in self._entered:
-                self.passed_over["folders that are linked twice"] += 1
+                self.passed_over[TWICE] += 1
                 return
             self._entered.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:

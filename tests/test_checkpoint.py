@@ -616,7 +616,7 @@ def test_the_cached_copy_serves_when_the_hub_is_down(
     if revision == "@commit":  # cannot have changed, so it is as good as new
         assert (origin.name, origin.notice) == (f"{REPO}@{commit[:7]} (Hub)", None)
     else:
-        assert origin.name == f"{source} (Hub, cached)"
+        assert origin.name == f"{REPO}@{commit[:7]} (Hub)"
         assert origin.notice == f"The Hub does not answer; this is the copy of {source} kept here."
 
 
@@ -701,12 +701,12 @@ def test_a_login_page_is_not_taken_for_the_hub(hub: HubServer, folder: Path, tin
     hub.is_portal = True
     assert refusal(REPO) == f"The Hub does not answer, and {REPO} has not been downloaded before."
     hub.is_portal = False
-    hub.push(REPO, folder)
+    commit = hub.push(REPO, folder)
     load_checkpoint(REPO)
     hub.is_portal = True
     model, origin = load_checkpoint(REPO)
     assert_same(model, tiny_model)
-    assert origin.name == f"{REPO} (Hub, cached)"
+    assert origin.name == f"{REPO}@{commit[:7]} (Hub)"
 
 
 def test_offline_mode_uses_the_cache(
@@ -1046,3 +1046,23 @@ def test_what_strangers_are_told_of_their_models(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
     assert public_refusal(REPO).startswith("The cache cannot be written")
+
+
+def test_a_full_disk_leaves_the_model_that_is_there(
+    folder: Path, tiny_model: CRNN, other_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: CRNN, place: Path, **more: object) -> None:
+        (Path(place) / "config.json").write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = load_checkpoint(other_folder)[0]
+    monkeypatch.setattr(CRNN, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(other, folder, card="# Another\n")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_card_may_name_paths_that_are_no_text(tiny_model: CRNN, tmp_path: Path) -> None:
+    save(tiny_model, tmp_path, card=os.fsdecode(b"caf\xe9\n"))
+    assert (tmp_path / "README.md").read_text("utf-8") == "caf\\udce9\n"

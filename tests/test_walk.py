@@ -37,7 +37,7 @@ def test_all_songs_once_links_last(music: Path) -> None:
     assert walk.passed_over == {
         "hidden": 2,
         "links that lead nowhere, or devices": 2,
-        "folders that are linked twice": 2,
+        "folders that are named or linked twice": 2,
     }
     assert walk.empty == walk.problems == []
     assert walk.summary().startswith("2 with names that are not those of sounds (.jpg 1, without suffix 1), 2 hidden")
@@ -88,3 +88,11 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("x/a.MP3", True), ("a.m4b", True), ("._a.mp3", False), ("mp3", False)])
 def test_a_name(name: str, expected: bool) -> None:
     assert is_song(name) == expected
+
+
+def test_a_folder_that_is_named_beside_its_own_is_not_empty(music: Path) -> None:
+    once = len(list(Walk([music])))
+    for paths in ([music, music / "a"], [music / "a", music], [music, music]):
+        walk = Walk(paths)
+        assert len(list(walk)) == once
+        assert walk.empty == []

@@ -169,6 +169,9 @@ def _extract_one(front_end: LogMel, path: Path, place: Path) -> str | OSError | 
     content = io.BytesIO()  # NumPy's own writer does not say why a file cannot be written
     most = n_frames_of(EXCERPT_SECONDS)
     start = max(0, log_mel.shape[-1] - most) // 2
+    sounding = np.flatnonzero((log_mel > FLOOR_DB).any(axis=0))
+    if not ((start <= sounding) & (sounding < start + most)).any():  # a silence before a hidden song
+        start = max(0, int(sounding[len(sounding) // 2]) - most // 2)
     try:
         np.save(content, to_levels(log_mel[:, start : start + most]))
         with whole_file(place) as file:

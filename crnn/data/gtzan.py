@@ -57,10 +57,12 @@ class Dataset:
         return Counter(map(genre_of, self.features.track_id[self.splits[part]].tolist()))
 
     def check_trainable(self) -> None:
-        """Raises DatasetError if the training part lacks a genre, which no model could learn from it."""
+        """Raises DatasetError if the training part lacks a genre, or if there is a single clip to measure on."""
         counts = self.counts("train")
         if missing := ", ".join(genre for genre in self.genres if not counts[genre]):
             raise DatasetError(f"The training part of the {self.protocol} has no clip of {missing}; split otherwise.")
+        if len(self.splits["valid"]) == 1:
+            raise DatasetError("There is a single clip to validate on, which makes no figures: take two or more.")
 
     def without(self, part: str) -> "Dataset":
         """The same data with a part of it laid aside."""

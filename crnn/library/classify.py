@@ -119,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
 
         return cluster.run(args, typed(args), hearing_of(args))
+    if args.json and args.out:
+        complain("--json prints the answers and --out writes them: leave out one of both.")
+        return 2
     args.out = None if args.out is None else Path(args.out)
     named = named_songs(args)
     report = Report(args)
@@ -127,13 +130,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_device(args.device)
         walk = report.walk(named)
-        with at_work(hearing, map(File.of, walk), jobs) as (classifier, files):
+        with at_work(hearing, map(File.of, walk), jobs, args.watch) as (classifier, files):
             if classifier.origin.notice:
                 complain(classifier.origin.notice)
             with Output(args, hearing, classifier) as output:
                 work(output, report, files, jobs)
                 report.walked(walk)
                 while args.watch:
+                    output.flush()
                     time.sleep(WATCH_SECONDS)
                     walk = report.walk(named)
                     work(output, report, filter(is_settled, map(File.of, walk)), jobs)
@@ -244,6 +248,11 @@ class Output:
         if self.table is not None:
             self.table.close()
 
+    def flush(self) -> None:
+        """Leave nothing that is heard in memory alone. Raises OSError."""
+        if self.table is not None:
+            self.table.flush()
+
     def has(self, file: "File") -> bool:
         """Whether it is there already."""
         if self.table is None or file in self._seen:
@@ -264,7 +273,7 @@ class Output:
         if self._as_json:
             print(json.dumps(self._object(file, answer)), flush=True)
         else:
-            print(printable(f"{file.path}: {answer.summary()}"), flush=True)
+            print(printable(f"{file.path}: {answer.summary(self.hearing.top or 3)}"), flush=True)
 
     def _object(self, file: "File", answer: "Prediction") -> dict:
         given = {"path": str(file.path), **answer.as_dict()}

@@ -10,7 +10,8 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +62,10 @@ def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
     import ray  # noqa: PLC0415 (an optional package that takes a second)
     from tqdm import tqdm  # noqa: PLC0415
 
-    classifier = hearing.classifier()
-    found = list(found_at(songs, args.extensions or SUFFIXES, args.recursive))
+    classifier = replace(hearing, device="cpu").classifier()
+    found, problems = found_at(songs, args.extensions or SUFFIXES, args.recursive)
+    for problem in problems:
+        complain(problem)
     before = answered(args.out)
     files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
@@ -86,7 +89,7 @@ def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
             f"{counts['heard'] - counts['failed']} songs heard, {counts['failed']} failed, "
             f"{counts['before']} were there before: {args.out}"
         )
-    return 0 if found and not counts["failed"] else 1
+    return 0 if found and not counts["failed"] and not problems else 1
 
 
 def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None) -> Iterator[dict]:
@@ -139,15 +142,12 @@ def is_address(path: str) -> bool:
     return "://" in path
 
 
-def found_at(songs: Iterable[str], suffixes: Collection[str], recursive: bool = True) -> Iterator[File]:
-    """The songs at paths, which all workers must see, and at addresses. Raises OSError."""
-    for song in songs:
-        if is_address(song):
-            yield from _found_in_store(song, suffixes)
-        else:
-            yield from (
-                File.of(path)._replace(path=str(path)) for path in Walk([Path(song).absolute()], recursive, suffixes)
-            )
+def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = True) -> tuple[list[File], list[str]]:
+    """The songs at addresses and at paths, which all workers must see, and sentences about folders. Raises OSError."""
+    walk = Walk([Path(song).absolute() for song in songs if not is_address(song)], recursive, suffixes)
+    found = [file for song in songs if is_address(song) for file in _found_in_store(song, suffixes)]
+    found += [File.of(path)._replace(path=str(path)) for path in walk]
+    return found, [*walk.problems, *(f"{folder}: there are no audio files in this folder." for folder in walk.empty)]
 
 
 def _found_in_store(address: str, suffixes: Collection[str]) -> Iterator[File]:

@@ -57,10 +57,11 @@ class Hearing:
 
     @property
     def heard(self) -> str:
-        """How much of each song, in words."""
+        """How much of each song, in words, and from which border on it is answered, if not from the model's own."""
+        border = "" if self.threshold is None else f", unsure below {self.threshold:g}"
         if self.passages is None:
-            return "all of it"
-        return f"{self.passages.count} passages of {self.passages.seconds:g} s"
+            return f"all of it{border}"
+        return f"{self.passages.count} passages of {self.passages.seconds:g} s{border}"
 
     def classifier(self, opener: Callable = open_audio) -> GenreClassifier:
         """The model, ready for songs. Raises CheckpointError."""
@@ -106,17 +107,20 @@ Answer = tuple[File, Prediction | AudioError]
 
 
 @contextmanager
-def at_work(hearing: Hearing, files: Iterable[File], jobs: int) -> Iterator[tuple[GenreClassifier, Iterator[File]]]:
+def at_work(
+    hearing: Hearing, files: Iterable[File], jobs: int, are_more_to_come: bool = False
+) -> Iterator[tuple[GenreClassifier, Iterator[File]]]:
     """The model with what several songs at once need: processes that decode, a thread for each song.
 
-    Gives the files back, as the first have to be known. A single one is decoded here and gets all cores.
+    Gives the files back, as the first have to be known. A single one is decoded here and gets all cores, unless
+    `are_more_to_come`.
     """
     files = iter(files)
     first = list(islice(files, 2))
     before = torch.get_num_threads()
     with ExitStack() as stack:
         opener = open_audio
-        if len(first) > 1:
+        if len(first) > 1 or are_more_to_come:
             if os.name == "posix":
                 opener = stack.enter_context(Decoders(jobs, STALL_SECONDS)).open_audio
             torch.set_num_threads(1)  # else they wait for each other

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def _check(names: object, needed: Sequence[str]) -> None:
     for name in needed:
         if name not in names:
             raise KeyError(name)
+
+
+def absolute(path: str | os.PathLike) -> str:
+    """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
+    return os.path.abspath(path).encode("utf-8", "backslashreplace").decode()  # noqa: PTH100
 
 
 READERS = {".csv": _of_csv, ".jsonl": _of_jsonl, ".parquet": _of_parquet}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import positive
 from crnn.files import whole_file
-from crnn.library.rows import LibraryError, read_rows
+from crnn.library.rows import LibraryError, absolute, read_rows
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class Library:
 
     def index(self, song: Path) -> int | None:
         """Where a song is in it."""
-        wanted = os.path.abspath(song)  # noqa: PTH100 - links stay
         if str(song) in self.paths:
             return self.paths.index(str(song))
-        return next((n for n, path in enumerate(self.paths) if os.path.abspath(path) == wanted), None)  # noqa: PTH100
+        wanted = absolute(song)
+        return next((n for n, path in enumerate(self.paths) if absolute(path) == wanted), None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ class Columns:
         self.more = ("timeline",) * timeline + ("embedding",) * embeddings
         ranks = range(1, min(top or 0, len(self.genres)) + 1)
         self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
+        self.n_shares = len(ranks) or len(self.genres)
         self.shares = self.shares if top else [f"probability_of_{genre}" for genre in self.genres]
         first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability")
         self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
@@ -94,6 +95,9 @@ class Table(ABC):
         """Add a row, in place of an earlier one of the same path."""
         self._append(row)
         self._note(row)
+
+    def flush(self) -> None:  # noqa: B027 - most write each row at once
+        """Write what waits to be written."""
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
@@ -209,7 +213,10 @@ class JsonTable(LinesTable):
                     raise TableError(
                         f"Line {number} of {self.path} is not one of this program: give another --out."
                     ) from error
-                if not row["error"] and {"timeline", "embedding"} & row.keys() != set(self.columns.more):
+                is_whole = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
+                if not row["error"] and (
+                    {"timeline", "embedding"} & row.keys() != set(self.columns.more) or not is_whole
+                ):
                     raise self._other_columns()
                 yield row
 
@@ -259,7 +266,7 @@ class ParquetTable(Table):
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last, and no folder beside it."""
-        self._write_part()
+        self.flush()
         self._is_done = self._is_done and not any(self._parts.iterdir()) and self.path.exists()
         super().close()
         shutil.rmtree(self._parts)
@@ -269,9 +276,10 @@ class ParquetTable(Table):
     def _append(self, row: dict) -> None:
         self._waiting.append(parquet_cells(self.columns.flat(row)))
         if len(self._waiting) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
-            self._write_part()
+            self.flush()
 
-    def _write_part(self) -> None:
+    def flush(self) -> None:
+        """Write what waits to be written."""
         if self._waiting:
             number = 1 + max((int(part.stem) for part in self._parts.glob("*.parquet")), default=0)
             self._write(self._parts / f"{number:06}.parquet", self._waiting)

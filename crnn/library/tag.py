@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
-from crnn.library.classify import Report, add_hearing, add_songs, named_songs, passages_of
-from crnn.library.rows import LibraryError, read_rows
+from crnn.library.classify import Report, add_hearing, add_songs, check_device, named_songs, passages_of
+from crnn.library.rows import LibraryError, absolute, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable
 
@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     jobs, report = args.jobs or n_cores(), Report(args)
     walk = report.walk(named_songs(args))
     try:
+        check_device(args.device)
         undo = None if args.dry_run else Undo(args.undo)
         tagger = Tagger(args, undo)
         try:
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             tagger.summarise()
             if undo:
                 undo.close()
-    except (UndoError, LibraryError) as error:
+    except (UndoError, LibraryError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
     return 1 if tagger.n_failed or walk.problems or walk.empty else 0
@@ -142,7 +143,11 @@ class Tagger:
         from crnn.library.retag import read_genre  # noqa: PLC0415
         from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
 
+        seen = set()
         for path in paths:
+            if path in seen:  # named twice
+                continue
+            seen.add(path)
             if (suffix := path.suffix.lower()) not in SUFFIXES:
                 self.left[f"whose tags cannot be written ({suffix})"] += 1
                 continue
@@ -167,11 +172,11 @@ class Tagger:
         rows = {}
         for row in read_rows(table, TABLE_COLUMNS, needed=TABLE_COLUMNS):
             try:
-                rows[row["path"]] = row | {"probability": float(row["probability"] or 0)}
+                rows[absolute(row["path"])] = row | {"probability": float(row["probability"] or 0)}
             except ValueError as error:
                 raise LibraryError(f"{table} is damaged, or no table of genre-crnn.") from error
         for file in self.without_genre(paths):
-            row = rows.get(str(file.path))
+            row = rows.get(absolute(file.path))
             if row is None or row["genre"] is None:
                 self.left["that the table has no answer for"] += 1
             elif (str(row["size_bytes"]), str(row["modified_ns"])) != (str(file.size_bytes), str(file.modified_ns)):

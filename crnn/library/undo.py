@@ -30,6 +30,8 @@ class Undo:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if path.exists() and not path.is_file():
+                raise UndoError(f"{path} is no file, so that nothing could be taken back: --undo names another.")
             self._file = path.open("ab")
         except OSError as error:
             raise UndoError(
@@ -54,8 +56,8 @@ class Undo:
             self.path.unlink()
 
 
-def read_changes(path: Path) -> tuple[list[Change], int]:
-    """The changes in an undo file, and how many lines are none. Raises UndoError.
+def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
+    """The changes in an undo file, and the lines that are none. Raises UndoError.
 
     The last line may be cut off by a crash: then its change was not made.
     """
@@ -63,7 +65,7 @@ def read_changes(path: Path) -> tuple[list[Change], int]:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UndoError(f"The undo file {path} cannot be read ({error.strerror}).") from error
-    changes, n_others = [], 0
+    changes, others = [], []
     for number, line in enumerate(lines, start=1):
         try:
             change = Change(**json.loads(line))
@@ -71,14 +73,15 @@ def read_changes(path: Path) -> tuple[list[Change], int]:
                 raise TypeError("of another kind")
             changes.append(change)
         except (ValueError, TypeError):
-            n_others += number < len(lines)
-    return changes, n_others
+            others += [line] if number < len(lines) else []
+    return changes, others
 
 
-def keep_changes(path: Path, changes: Sequence[Change]) -> None:
-    """Leave only these changes in an undo file, which goes if there are none."""
-    if not changes:
+def keep_changes(path: Path, changes: Sequence[Change], others: Sequence[bytes] = ()) -> None:
+    """Leave only these changes in an undo file, and what are none; it goes if there is nothing."""
+    if not changes and not others:
         path.unlink()
         return
     with whole_file(path) as file:
+        file.writelines(line + b"\n" for line in others)
         file.writelines(json.dumps(asdict(change)).encode() + b"\n" for change in changes)

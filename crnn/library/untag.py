@@ -28,12 +28,15 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.undo import keep_changes, read_changes  # noqa: PLC0415
 
     try:
-        changes, n_others = read_changes(args.undo)
+        changes, others = read_changes(args.undo)
     except UndoError as error:
         complain(error)
         return 2
-    if n_others:
-        complain(f"{args.undo}: {n_others} of its lines are no changes of genre-crnn tag, and are passed over.")
+    if not changes:
+        complain(f"{args.undo} holds no changes: give the file that genre-crnn tag named.")
+        return 2
+    if others:
+        complain(f"{args.undo}: {len(others)} of its lines are no changes of genre-crnn tag, and are passed over.")
     failed, done, seen = set(), set(), set()
     try:
         for number in reversed(range(len(changes))):
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             seen.add(change.path)
             print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
     finally:
-        if not args.dry_run and (done or not changes):
-            keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done])
+        if done and not args.dry_run:
+            keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done], others)
         complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
     return 1 if failed else 0

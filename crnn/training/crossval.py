@@ -47,7 +47,11 @@ def fold_indices(
         kind = "clips" if groups is None else "groups"
         raise TrainingError(f"The number of folds must be 2 to {fewest}, the {kind} of the smallest genre.")
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, names))
+    folds = list(splitter.split(labels, labels, names))
+    for number, (train, held_out) in enumerate(folds, start=1):
+        if len(held_out) < 2 or len(np.unique(labels[train])) < len(np.unique(labels)):
+            raise TrainingError(f"Fold {number} would lack a genre to learn, or clips to ask: take fewer --folds.")
+    return folds
 
 
 class Fold(NamedTuple):
@@ -127,8 +131,8 @@ def leave_genres_out(
 
 def read_answers(folder: Path) -> list[Answers]:
     """What the folds of a finished cross-validation in `folder` said. Raises TrainingError if there is none."""
-    folds = sorted(folder.glob("fold-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
     try:
+        folds = sorted(folder.glob("fold-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
         if not folds or not (folder / METRICS_FILE).is_file():
             raise ValueError
         return [_read(path) for path in folds]

@@ -13,9 +13,13 @@ from crnn.training.metrics import Calibration, is_answered, mean_probabilities, 
 
 @torch.inference_mode()
 def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
-    """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes."""
+    """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes.
+
+    Of a clip that is silent, which serving would not answer, those of silence.
+    """
     model.arranged()
-    return [model.window_logits(without_silence(log_mel))[0] for log_mel in clips.log_mels()]
+    heard = ((log_mel, without_silence(log_mel)) for log_mel in clips.log_mels())
+    return [model.window_logits(sounds if sounds.shape[1] else log_mel)[0] for log_mel, sounds in heard]
 
 
 def calibrated(model: CRNN, calibration: Calibration) -> CRNN:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from crnn.arguments import count, positive, share
+from crnn.arguments import count, positive, seed, share
 from crnn.data.gtzan import SPLITS
 from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
@@ -147,7 +147,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     add_schedule_options(parser)
     add_network_options(parser)
-    parser.add_argument("--seed", type=int, default=0, help="fixes everything that is random (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="fixes everything that is random (default: %(default)s)")
     parser.add_argument(
         "--augment",
         nargs="+",

@@ -33,6 +33,7 @@ def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: flo
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
     answers = list(chain.from_iterable(map(read_answers, validations)))
     record["calibration"] = figures = fit(model, answers, share, risk) | {"command": command}
+    record.pop("test", None)  # figures of the earlier borders
     save(model, folder, model_card(model, record))
     (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return figures

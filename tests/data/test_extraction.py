@@ -184,3 +184,12 @@ def test_silence_is_no_clip_of_any_genre(tmp_path: Path) -> None:
     features = extract_features(tracks, tmp_path / "cache", notices.append)
     assert features.track_id.tolist() == ["a/a"]
     assert notices == ["Left out b/b: b.wav is silent."]
+
+
+def test_a_silence_in_the_middle_is_not_what_is_kept(tmp_path: Path) -> None:
+    """As before a hidden song at the end of an album."""
+    silent = np.zeros(100 * SAMPLE_RATE)
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([noise, silent, noise[:SAMPLE_RATE]]), SAMPLE_RATE)
+    features = extract_features({"a/a": tmp_path / "a.wav"}, tmp_path / "cache")
+    assert features.decibels(0).max() > -10

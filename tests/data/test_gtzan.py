@@ -246,3 +246,9 @@ def test_a_genre_that_cannot_be_learned_is_named() -> None:
     make_dataset(features_of(*tracks)).check_trainable()
     with pytest.raises(DatasetError, match=r"fault-filtered split of GTZAN has no clip of blues, .*; split otherwise"):
         make_dataset(features_of(*tracks), "fault-filtered").check_trainable()
+
+
+def test_a_single_clip_measures_nothing() -> None:
+    tracks = [*FAULT_FILTERED["train"], FAULT_FILTERED["valid"][0]]
+    with pytest.raises(DatasetError, match="a single clip to validate on"):
+        make_dataset(features_of(*tracks), "fault-filtered").check_trainable()

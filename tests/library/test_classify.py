@@ -89,6 +89,21 @@ def test_the_same_command_goes_on(
     assert heard == []
 
 
+def test_another_border_is_another_answer(model: Path, music: Path, tmp_path: Path) -> None:
+    out = tmp_path / "genres.jsonl"
+    for border in ("0", "1"):
+        main([str(music / "c.wav"), "--out", str(out), "--threshold", border])
+        row = json.loads(out.read_text("utf-8"))
+        assert (row["genre"] == "unsure") == (border == "1")
+
+
+def test_answers_are_printed_or_written(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(music / "c.wav"), "--json", "--out", "genres.csv"]) == 2
+    assert "leave out one of both" in capfd.readouterr().err
+    assert main([str(music / "c.wav"), "--top", "1"]) == 0
+    assert capfd.readouterr().out.count("%") == 1
+
+
 def test_only_some_of_it(model: Path, music: Path, tmp_path: Path) -> None:
     """The options of the table and of the walk."""
     out = tmp_path / "genres.csv"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -650,5 +651,44 @@ def test_untag_leaves_what_others_changed_and_survives_a_cut_off_line(
     write_genre(music / "old.flac", "Disco")
     assert main(["untag", str(undo)]) == 0
     assert genres() == BEFORE
-    undo.write_text("{}\nno json\n[]\n")
+
+
+@pytest.mark.parametrize("content", [b"{}\nno json\n[]\n", b"ID3 and more", b""])
+def test_untag_deletes_no_file_of_others(
+    content: bytes, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = Path("song.mp3")
+    other.write_bytes(content)
+    assert main(["untag", str(other)]) == 2
+    assert "holds no changes" in capfd.readouterr().err
+    assert other.read_bytes() == content
+    assert genres() == BEFORE
+
+
+def test_lines_of_others_stay_in_the_undo_file(music: Path) -> None:
+    undo = Path("undo.jsonl")
+    undo.write_text("a note\n")
+    assert main(["tag", "--overwrite", "--undo", str(undo), str(music)]) == 1
     assert main(["untag", str(undo)]) == 0
+    assert undo.read_text() == "a note\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such devices")
+def test_what_is_no_file_is_no_undo_file(music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("undo")
+    assert main(["tag", "--undo", "undo", str(music)]) == 2
+    assert "undo is no file" in capfd.readouterr().err
+    assert Path("undo").exists()
+
+
+def test_a_song_that_is_named_twice_is_tagged_once(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    song = str(next(music.glob("*.flac")))
+    assert main(["tag", "--overwrite", song, song, str(music)]) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_said(music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["tag", "--device", "banana", str(music)]) == 2
+    assert "There is no device banana here" in capfd.readouterr().err

@@ -64,6 +64,14 @@ def test_no_artist_is_on_both_sides() -> None:
         assert np.bincount(labels[held_out]).min() > 0
 
 
+def test_folds_that_nothing_can_be_learned_from_are_refused() -> None:
+    labels, artists = np.repeat([0, 1], 4), ["a", "b", "b", "a", "c", "c", "a", "c"]  # a and c come into one fold
+    with pytest.raises(TrainingError, match="would lack a genre to learn"):
+        fold_indices(labels, artists, 2, seed=0)
+    with pytest.raises(TrainingError, match="or clips to ask"):
+        fold_indices(np.zeros(2, int), None, 2, seed=0)
+
+
 @pytest.mark.parametrize("n_folds", [1, 3])
 def test_more_folds_than_groups_are_refused(n_folds: int) -> None:
     labels, artists = np.repeat([0, 1], 4), ["a", "a", "b", "b", "c", "d", "e", "f"]
