@@ -121,13 +121,13 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
             shared = Shared(*states, song_input(), songs_table(), tabs)
             tab = {name: gr.Tab(text(title), id=name, elem_id=f"{name}-tab") for name, title in TABS.items()}
             with tab["listen"]:
-                hear = listen_tab(happens, shared)
+                hear, features = listen_tab(happens, shared)
             with tab["songs"]:
                 songs_tab(happens, shared)
             with tab["inside"]:
                 inside_tab(happens, shared, tab["inside"])
             with tab["model"]:
-                model_tab(happens, shared, tab["model"], hear, choice)
+                model_tab(happens, shared, tab["model"], hear, features, choice)
             with tab["programs"]:
                 programs_tab(happens)
         gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
@@ -204,8 +204,11 @@ def songs_table() -> gr.HTML:
     return gr.HTML("", **component("songs"), render=False, elem_id="songs")
 
 
-def listen_tab(happens: Page, shared: Shared) -> dict:
-    """One song: the answer, the drawing, the reasons, the audio features. Returns how a song is heard, for `gr.on`."""
+def listen_tab(happens: Page, shared: Shared) -> tuple[dict, dict]:
+    """One song: the answer, the drawing, the reasons, the audio features.
+
+    Returns how a song is heard and how its features are computed, for `gr.on`.
+    """
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
             shared.song.render()
@@ -238,7 +241,7 @@ def listen_tab(happens: Page, shared: Shared) -> dict:
     heard = shared.song.change(**hear)
     heard.then(None, js="() => (window.songs.reveal(), window.songs.follow())", **PRIVATE)
     heard.then(**features)
-    return hear
+    return hear, features
 
 
 def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HTML, gr.Button]:
@@ -272,6 +275,7 @@ def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
         "inputs": [shared.heard, is_open, shown, shared.visit],
         "outputs": [figures, shown, stop],
         "show_progress": "minimal",
+        "trigger_mode": "multiple",  # the next song does not wait for the figures of the last one
         "concurrency_limit": VISITORS,
         **PRIVATE,
     }
@@ -349,7 +353,7 @@ def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     stop.click(partial(happens.stop, "inside"), shared.visit, stop, **PRIVATE)
 
 
-def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bool) -> None:
+def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, features: dict, choice: bool) -> None:
     """The model behind the answers, and another one to try."""
     facts = gr.HTML("", elem_id="facts")
     if choice:
@@ -375,16 +379,18 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, choice: bo
     if choice:
         tried = {
             "fn": happens.try_model,
-            "inputs": [name, shared.own],
+            "inputs": name,
             "outputs": [shared.own, told, *seen],
             "show_progress_on": told,
             **PRIVATE,
         }
-        gr.on([name.submit, use.click], **tried).then(**hear)
-        bundled.load_input_event.then(**tried).then(**hear)
-        back.click(lambda: (None, "", ""), None, [shared.own, told, name], **PRIVATE).then(
-            happens.about, shared.own, seen, **PRIVATE
-        ).then(**hear)
+        returned = back.click(lambda: (None, "", ""), None, [shared.own, told, name], **PRIVATE)
+        for event in (
+            gr.on([name.submit, use.click], **tried),
+            bundled.load_input_event.then(**tried),
+            returned.then(happens.about, shared.own, seen, **PRIVATE),
+        ):
+            event.then(**hear).then(**features)
 
 
 def programs_tab(happens: Page) -> None:
@@ -407,7 +413,7 @@ def launch_options() -> dict:
         font_mono=["ui-monospace", "monospace"],
     )
     translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
-    given = f"const TRANSLATIONS = {translations}, MOST_BYTES = {MAX_BYTES};\n"
+    given = f"const TRANSLATIONS = {translations}, TABS = {json.dumps([*TABS.values()])}, MOST_BYTES = {MAX_BYTES};\n"
     script = given + part("common.js") + part("page.js")
     return {
         "theme": theme.set(body_text_color_subdued="*neutral_500"),  # its own grey is too light to read

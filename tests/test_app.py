@@ -506,6 +506,18 @@ def test_another_song_ends_a_recording(page_, songs, classifier):
     expect(page_.locator("#songs tbody tr")).to_have_count(1)
 
 
+def test_song_that_the_browser_cannot_play_ends_a_recording(page_, songs, classifier, tmp_path):
+    upload(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#answer .passing .verdict")).to_be_visible()  # that the last song went did not end it
+    path = encoded(tmp_path / "song.aiff", "pcm_s16be", tone(220, 10))
+    upload(page_, path)
+    expect_answer_to(path, page_, classifier)
+    expect_idle(page_)
+    page_.faults.clear()
+
+
 @pytest.mark.parametrize("samples", [None, 7, "?", "AAA", base64.b64encode(bytes(3)).decode(), "A" * 2**23])
 def test_passage_that_is_none_changes_nothing(classifier, samples):
     event = gr.EventData(None, {"number": 1, "samples": samples})
@@ -783,6 +795,45 @@ def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, m
     assert png.startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def endless_sound(monkeypatch):
+    """The figures of the first song never come to an end; later songs have one figure each, with their number."""
+    begun, may_end = [], Event()
+
+    def figures(path, opener):
+        begun.append(path)
+        yield f"<figure>song {len(begun)}</figure>"
+        if len(begun) == 1:
+            assert may_end.wait(60)
+            yield "<figure>the rest</figure>"
+
+    monkeypatch.setattr(page, "sound_figures", figures)
+    yield
+    may_end.set()
+
+
+@pytest.mark.usefixtures("endless_sound")
+def test_audio_features_of_the_next_song_do_not_wait_for_those_of_the_last(page_, songs, classifier):
+    page_.get_by_role("button", name="More about the sound").click()
+    expect(page_.locator("#sound-figures")).to_contain_text("Choose a song first.")
+    upload(page_, songs["tone"])
+    expect(page_.locator("#sound-figures figure")).to_have_text("song 1")
+    upload_next(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+    expect(page_.locator("#sound-figures figure")).to_have_text("song 2")
+
+
+@pytest.mark.usefixtures("endless_sound")
+def test_audio_features_are_drawn_to_the_end_for_another_model(page_, songs, classifier):
+    upload(page_, songs["tone"])
+    expect_answer_to(songs["tone"], page_, classifier)
+    page_.get_by_role("button", name="More about the sound").click()
+    expect(page_.locator("#sound-figures figure")).to_have_text("song 1")
+    go(page_, "model")
+    page_.locator("#bundled").get_by_text("crnn-scratch").click()
+    expect(page_.locator("#sound-figures figure")).to_have_text("song 2")
+
+
 # Many songs
 
 
@@ -829,6 +880,35 @@ def test_file_that_is_too_large_is_left_out_of_many(page_, songs, tmp_path):
     expect(page_.locator("#songs tbody th")).to_have_text(["noise.wav", "tone.wav"])
     page_.set_input_files("#folder input[type=file]", songs["tone"].parent)
     expect(page_.locator("#songs .fault")).to_be_hidden()
+
+
+def test_file_that_is_too_large_is_left_out_of_many_that_are_dropped(page_, songs):
+    go(page_, "songs")
+    page_.evaluate(
+        """([code, length]) => {
+            const data = new DataTransfer(), field = document.querySelector("#files button");
+            const bytes = Uint8Array.from(atob(code), sign => sign.charCodeAt(0));
+            data.items.add(new File([bytes], "tone.wav", {type: "audio/wav"}));
+            data.items.add(new File([new ArrayBuffer(length)], "large.wav", {type: "audio/wav"}));
+            for (const kind of ["dragenter", "dragover", "drop"])
+                field.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
+        }""",
+        [base64.b64encode(songs["tone"].read_bytes()).decode(), app.MAX_BYTES + 1],
+    )
+    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    expect(page_.locator("#songs tbody th")).to_have_text(["tone.wav"])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 1 of 1.")
+
+
+def test_keyboard_stays_on_its_song_when_others_come(page_, songs):
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", songs["tone"])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 1 of 1.")
+    song = page_.get_by_role("button", name="tone.wav", exact=True).and_(page_.locator("tbody button"))
+    song.focus()
+    page_.set_input_files("#folder input[type=file]", songs["tone"].parent)
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 3 of 4.")
+    expect(song).to_be_focused()
 
 
 def test_song_of_the_visit_is_opened_again(page_, songs, classifier):
@@ -1104,6 +1184,23 @@ def test_news_are_told_to_those_who_listen_to_the_page(page_, songs, classifier)
     expect(news).to_contain_text(re.compile("in tests"))
 
 
+def test_next_song_with_the_same_answer_is_news(page_, songs, classifier, tmp_path):
+    news, verdict = page_.locator("#announcer"), plain(page.verdict(classifier.predict(songs["tone"])))
+    upload(page_, songs["tone"])
+    expect(news).to_contain_text(verdict)
+    clear(page_)
+    expect(news).to_be_empty()
+    upload(page_, shutil.copy(songs["tone"], tmp_path / "same.wav"))
+    expect(news).to_contain_text(verdict)
+    told = """() => new Promise(resolve => {
+        new MutationObserver(() => resolve(true)).observe(document.querySelector("#announcer"), {childList: true});
+        const answer = document.querySelector("#answer .whole");
+        answer.replaceWith(answer.cloneNode(true));
+        setTimeout(() => resolve(false), 2000);
+    })"""
+    assert page_.evaluate(told)  # though no other answer stood there between
+
+
 def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs):
     upload(page_, songs["tone"])
     expect(page_.locator("#view image")).to_have_count(1)
@@ -1163,6 +1260,16 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     expect(page_.locator("h1")).to_have_text(words["Which genre is this?"])
     page_.select_option("#language", "en")
     expect(page_.locator("h1")).to_have_text("Which genre is this?")
+
+
+def test_visitor_from_taiwan_can_leave_chinese_and_tabs_keep_their_names(browser, url):
+    with opened(browser, url, locale="zh-TW") as tab:
+        expect(tab.locator("#language")).to_have_value("zh-CN")
+        for code in ("en", "de", "zh-CN", "en"):
+            tab.select_option("#language", code)
+            words = app.TRANSLATIONS.get(code.split("-")[0], {})
+            for name, title in TABS.items():
+                expect(tab.locator(f"#{name}-tab-button")).to_have_text(words.get(title, title))
 
 
 @pytest.mark.usefixtures("compiled")

@@ -1,5 +1,5 @@
 // What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs.
-// TRANSLATIONS, by language and English text, and MOST_BYTES of an upload stand before it.
+// TRANSLATIONS, by language and English text, the English TABS, and MOST_BYTES of an upload stand before it.
 (() => {
   // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
   // which Gradio keeps, when it appears or the language changes.
@@ -13,11 +13,8 @@
     if (words && !Object.hasOwn(words, message)) console.error(`"${message}" is not translated`);
     return words?.[message] ?? message;
   };
-  const original = text => {  // of a text in any of the languages
-    for (const words of Object.values(TRANSLATIONS))
-      for (const [message, translated] of Object.entries(words)) if (translated === text) return message;
-    return text;
-  };
+  const original = text =>  // of a tab in any of the languages: other texts may be the same in one of them
+    TABS.find(tab => Object.values(TRANSLATIONS).some(words => words[tab] === text)) ?? text;
   const sayAll = root => {
     if (!(root instanceof Element)) return;
     const all = selector => [...(root.matches(selector) ? [root] : []), ...root.querySelectorAll(selector)];
@@ -69,8 +66,8 @@
   };
   const settle = () => {
     const select = document.querySelector('#language');
-    const lang = document.documentElement.lang;
-    const option = [...select?.options ?? []].find(({value}) => value === lang || value.split('-')[0] === lang);
+    const primary = lang => lang.split('-')[0], spoken = primary(document.documentElement.lang);
+    const option = [...select?.options ?? []].find(({value}) => primary(value) === spoken);
     if (select && select.value !== (option?.value ?? 'en')) select.value = option?.value ?? 'en';
     document.querySelector('#theme')?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
   };
@@ -80,11 +77,13 @@
   const said = new Map();
   const announce = () => {
     for (const selector of NEWS) {
-      const node = document.querySelector(selector);
+      const node = document.querySelector(selector), before = said.get(selector);
       const words = [...node?.querySelectorAll('.verdict, .hint') ?? []].slice(0, 2).map(part => part.textContent.trim()).join('. ');
-      if (said.get(selector) === words) continue;
-      said.set(selector, words);
-      if (words) put(document.querySelector('#announcer'), words);
+      if (before?.node === node && before.words === words) continue;
+      said.set(selector, {node, words});
+      const announcer = document.querySelector('#announcer');
+      if (words) announcer.replaceChildren(words);  // the same words of the next song are news, too
+      else if (before && announcer?.textContent === before.words) announcer.replaceChildren();
     }
   };
 
@@ -180,17 +179,16 @@
   // A song that is recorded, or pasted or dropped anywhere, goes where a chosen file would go; several go to the list.
   // A song that is in the way there is closed first.
   const clear = () => document.querySelector('#song .icon-button-wrapper button')?.click();
-  const hand = (songs, tries = 10) => {
-    const isOne = songs.length === 1;
-    document.querySelector(isOne ? '#listen-tab-button' : '#songs-tab-button')?.click();
-    const input = document.querySelector(`${isOne ? '#song' : '#files'} input[type=file]`);
+  const hand = (songs, field = songs.length === 1 ? '#song' : '#files', tries = 10) => {
+    document.querySelector(field === '#song' ? '#listen-tab-button' : '#songs-tab-button')?.click();
+    const input = document.querySelector(`${field} input[type=file]`);
     if (input) {
       input.files = files(songs);
       input.dispatchEvent(new Event('change', {bubbles: true}));
       return;
     }
-    if (isOne) clear();
-    if (tries) setTimeout(() => hand(songs, tries - 1), 200);
+    if (field === '#song') clear();
+    if (tries) setTimeout(() => hand(songs, field, tries - 1), 200);
   };
   // On a small screen the answer comes below its edge.
   const reveal = () => {
@@ -209,13 +207,16 @@
     event.preventDefault();
     hand(pasted);
   });
-  // What lies over Gradio's own fields of many files is theirs; the rest would make the browser leave the page.
+  // Folders over Gradio's own fields of many files are theirs; the rest would make the browser leave the page.
+  const hasFolder = ({items}) => [...items].some(item => item.webkitGetAsEntry()?.isDirectory);
   for (const name of ['dragover', 'drop']) {
     document.addEventListener(name, event => {
-      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#files, #folder')) return;
+      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#folder')) return;
       event.preventDefault();
-      if (name === 'drop') event.stopPropagation();
-      if (name === 'drop' && event.dataTransfer.files.length) hand([...event.dataTransfer.files]);
+      const isOfMany = event.target.closest('#files');
+      if (name !== 'drop' || (isOfMany && hasFolder(event.dataTransfer))) return;
+      event.stopPropagation();
+      if (event.dataTransfer.files.length) hand([...event.dataTransfer.files], isOfMany ? '#files' : undefined);
     }, true);
   }
 

@@ -189,7 +189,7 @@ function wavHeader(n, rate) {
 part.microphone.addEventListener('click', () => start('microphone'));
 part.tab.addEventListener('click', () => start('tab'));
 part.stop.addEventListener('click', finish);
-document.addEventListener('loadedmetadata', event => {  // another song has come
+for (const name of ['loadedmetadata', 'error']) document.addEventListener(name, event => {  // another song has come
   if (!element.isConnected || !event.target.closest?.('#song')) return;
   part.fault.hidden = true;
   if (recording) end();

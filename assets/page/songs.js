@@ -59,7 +59,9 @@ function draw() {
     rows.sort((a, b) => (of(a) > of(b)) - (of(a) < of(b)));
     if (order.down) rows.reverse();
   }
+  const had = body.querySelector('button:focus')?.closest('th').id;
   body.replaceChildren(...rows.map(line));
+  if (had) document.getElementById(had)?.querySelector('button')?.focus();
   for (const button of root.querySelectorAll('[data-sort]')) {
     const sorted = button.dataset.sort === order.key;
     button.parentElement.setAttribute('aria-sort', !sorted ? 'none' : order.down ? 'descending' : 'ascending');

@@ -28,6 +28,7 @@ CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
+ABOUT_A_SONG = "why", "sound", "inside"  # kinds of work
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Page:
         if visit.about == asked:
             return (gr.skip(),) * 7
         visit.about = asked
-        visit.stop("why", "sound", "inside")
+        visit.stop(*ABOUT_A_SONG)
         nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         if song is None:
             return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
@@ -72,10 +73,14 @@ class Page:
             with self.cores.share():
                 prediction = classifier.predict(song)
         except AudioError as error:
-            return page.no_answer(error), nothing, "", None, gr.skip(), idle, idle
+            if visit.about != asked:  # another song has come meanwhile
+                return (gr.skip(),) * 7
+            visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
+            return page.no_answer(_reason(song, error)), nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
-        if visit.about != asked:  # another song has come meanwhile
-            return (gr.skip(),) * 7
+        if visit.about != asked:
+            return *(gr.skip(),) * 4, table_of(visit), gr.skip(), gr.skip()
+        visit.stop(*ABOUT_A_SONG)
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name
         other = own and own.origin.name
@@ -92,7 +97,8 @@ class Page:
         except AudioError:  # the next one comes in seconds
             return gr.skip(), json.dumps({"number": event.number})
         colour = genre_colours(prediction.genres).get(prediction.verdict)
-        told = page.passing(prediction) if visit.about == about else gr.skip()  # a song has come meanwhile
+        has_song = visit.about != about or (about and about[0])  # it may have come meanwhile
+        told = gr.skip() if has_song else page.passing(prediction)
         return told, json.dumps({"number": event.number, "colour": colour})
 
     def why(
@@ -161,8 +167,8 @@ class Page:
                     return
                 parts.append(figure)
                 yield page.figures(parts), None, gr.update(visible=True)
-        except AudioError:  # its time on the server is over
-            yield page.hint(NO_LONGER), None, gr.update(visible=False)
+        except AudioError as error:
+            yield page.fault(_reason(heard.path, error)), None, gr.update(visible=False)
             return
         yield gr.skip(), heard.key, gr.update(visible=False)
 
@@ -173,29 +179,37 @@ class Page:
         visit: Visit,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[tuple]:
-        """Several songs have come: table, what happens, stop button."""
+        """Several songs have come; those answered before keep their answers: table, what happens, stop button."""
         if not files:
             yield UNCHANGED
             return
         classifier, token = own or self.classifier, visit.latest("many")
         songs = [file for file in files if len(files) == 1 or is_song(file)]
-        n_heard = 0
+        n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
+            self.shown(song)
+            if visit.has_answer(song, classifier.origin.name):
+                n_heard += 1
+                continue
             progress((number, len(songs)), desc=Path(song).name)
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
-            self.shown(song)
             try:
                 with self.cores.share(is_of_many=True):
                     row = Row.of(song, classifier.origin.name, classifier.predict(song))
             except AudioError as error:
-                row = Row(song, classifier.origin.name, fault=(error.message, error.values))
+                reason = _reason(song, error)
+                row = Row(song, classifier.origin.name, fault=(reason.message, reason.values))
             if not visit.is_latest("many", token):
                 yield UNCHANGED
                 return
-            visit.add(row)
+            has_dropped |= visit.add(row)
             n_heard += not row.fault
             yield table_of(visit, with_files=False), gr.skip(), gr.skip()
         done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
+        if has_dropped:
+            done += " " + page.hint(
+                "Only the newest {most} answers are kept; older ones are gone.", most=visit.MOST_ROWS
+            )
         if others := len(files) - len(songs):
             done += " " + page.hint("Files left out, as their names are not those of sounds: {others}.", others=others)
         yield table_of(visit), done, gr.update(visible=False)
@@ -215,15 +229,15 @@ class Page:
             return gr.skip(), gr.skip(), page.hint(NO_LONGER)
         return row.path, gr.Tabs(selected="listen"), ""
 
-    def try_model(self, name: str, own: GenreClassifier | None) -> tuple:
+    def try_model(self, name: str) -> tuple:
         """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
         if not name.strip():
-            return own, "", *self.about(own)
+            return gr.skip(), "", *UNCHANGED
         try:
             host = self.classifier
             own = GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision)
         except CheckpointError as error:
-            return own, page.fault(error), *self.about(own)
+            return gr.skip(), page.fault(error), *UNCHANGED
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
 
     def about(self, own: GenreClassifier | None) -> tuple:
@@ -274,6 +288,11 @@ class Page:
                 self.answered(song)
             answers.append({"song": Path(song).name, **answer})
         return answers
+
+
+def _reason(song: str, error: AudioError) -> AudioError:
+    """Why a song could not be heard; if its time on the server is over, its path would mean nothing to a visitor."""
+    return error if Path(song).is_file() else AudioError(NO_LONGER)
 
 
 def _passage(code: str) -> np.ndarray:

@@ -79,15 +79,21 @@ class Visit:
         self.about: tuple | None = None  # the song and the classifier that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
-    def add(self, row: Row) -> None:
-        """Put a row on top."""
+    def add(self, row: Row) -> bool:
+        """Put a row on top. Returns whether the oldest one had to go."""
         with self._changing:
-            self.rows = added(self.rows, row)[: self.MOST_ROWS]
+            rows = added(self.rows, row)
+            self.rows = rows[: self.MOST_ROWS]
             self.places = places_of(self.rows, self.places)
+        return len(rows) > self.MOST_ROWS
 
     def row(self, id: str) -> Row | None:  # noqa: A002
         """The row with this id."""
         return next((row for row in self.rows if row.id == id), None)
+
+    def has_answer(self, path: str, model: str) -> bool:
+        """Whether this model's answer to a song is in a row."""
+        return any((row.path, row.model, row.fault) == (path, model, None) for row in self.rows)
 
     def start(self, work: str) -> object:
         """Work of a kind begins, and what went on of it ends; what it gives back is for `is_latest`."""

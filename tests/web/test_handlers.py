@@ -1,0 +1,189 @@
+"""What the handlers answer when songs and models come and go while others are heard, and when files are gone."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from crnn.audio import SAMPLE_RATE, AudioError
+from crnn.checkpoint import CheckpointError, Origin
+from crnn.inference import GenreClassifier, Prediction
+from crnn.network.model import CRNN
+from crnn.web import handlers
+from crnn.web.handlers import NO_LONGER, Heard, Page
+from crnn.web.songs import Visit
+
+ABOUT = "why", "sound", "inside"  # kinds of work that are about one song
+
+
+class Listener(GenreClassifier):
+    """Notes the songs that it is asked about; `meanwhile` happens while it hears one."""
+
+    def __init__(self, model: CRNN) -> None:
+        super().__init__(model, Origin("tiny"))
+        self.asked: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def predict(self, song: str) -> Prediction:
+        self.asked.append(song)
+        self.meanwhile()
+        return super().predict(song)
+
+
+@pytest.fixture
+def listener(tiny_model: CRNN) -> Listener:
+    return Listener(tiny_model)
+
+
+@pytest.fixture
+def happens(listener: Listener) -> Page:
+    return Page(listener)
+
+
+@pytest.fixture
+def songs(tmp_path: Path, tone: Callable, write_wav: Callable) -> list[str]:
+    return [
+        str(write_wav(tmp_path / f"{name}.wav", tone(1.5, hz))) for name, hz in (("a", 220), ("b", 440), ("c", 880))
+    ]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """A file that is no sound."""
+    (tmp_path / "text.mp3").write_text("These are words, not music.")
+    return str(tmp_path / "text.mp3")
+
+
+def table(value: str) -> dict[str, dict]:
+    """The rows of the table, by the names of the songs."""
+    return {row["song"]: row for row in json.loads(value)["rows"]}
+
+
+def test_a_late_error_of_a_song_that_was_left_changes_nothing(happens: Page, listener: Listener, text: str) -> None:
+    visit = Visit()
+    listener.meanwhile = lambda: setattr(visit, "about", ("another.mp3", listener))
+    assert happens.hear(text, None, visit) == (gr.skip(),) * 7
+
+
+def test_a_song_that_was_left_before_its_answer_is_in_the_table(
+    happens: Page, listener: Listener, songs: list[str]
+) -> None:
+    visit = Visit()
+    listener.meanwhile = lambda: setattr(visit, "about", (None, listener))
+    *before, rows, _, _ = outputs = happens.hear(songs[0], None, visit)
+    assert [*before, *outputs[5:]] == [gr.skip()] * 6
+    assert table(rows).keys() == {"a.wav"}
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_what_is_begun_of_the_last_song_while_the_next_is_heard_ends_with_the_answer(
+    happens: Page, listener: Listener, songs: list[str], text: str, is_sound: bool
+) -> None:
+    visit, tokens = Visit(), {}
+    listener.meanwhile = lambda: tokens.update({work: visit.start(work) for work in ABOUT})
+    happens.hear(songs[0] if is_sound else text, None, visit)
+    assert tokens.keys() == set(ABOUT)
+    assert not [work for work, token in tokens.items() if visit.is_latest(work, token)]
+
+
+@pytest.mark.parametrize(("song", "is_told"), [(None, True), ("song.mp3", False)])
+def test_a_passage_is_answered_only_while_no_song_is_there(
+    happens: Page, listener: Listener, song: str | None, is_told: bool
+) -> None:
+    visit = Visit()
+    visit.about = song, listener
+    samples = base64.b64encode(np.full(3 * SAMPLE_RATE, 9_000, "<i2").tobytes()).decode()
+    answer, told = happens.overhear(gr.EventData(None, {"number": 1, "samples": samples}), None, visit)
+    assert (answer != gr.skip()) == is_told
+    assert json.loads(told)["number"] == 1
+
+
+def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict], str]:
+    """What the table and the status are after several songs have come."""
+    *_, (rows, status, _) = happens.hear_many(songs, None, visit, lambda *_, **__: None)
+    return table(rows), status
+
+
+def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: Listener, songs: list[str]) -> None:
+    visit = Visit()
+    many(happens, visit, songs[:2])
+    Path(songs[0]).unlink()  # its hour is over
+    rows, status = many(happens, visit, songs)
+    assert listener.asked == songs
+    assert "Songs heard: 3 of 3." in status
+    assert [name for name, row in rows.items() if "error" in row] == []
+    rows, status = many(happens, visit, songs)
+    assert (listener.asked, len(rows)) == (songs, 3)
+    assert "Songs heard: 3 of 3." in status
+
+
+def test_a_song_without_answer_and_another_model_are_tried_again(
+    happens: Page, listener: Listener, songs: list[str], text: str, tiny_model: CRNN
+) -> None:
+    visit = Visit()
+    for _ in range(2):
+        many(happens, visit, [songs[0], text])
+    assert listener.asked == [songs[0], text, text]
+    own = Listener(tiny_model)
+    own.origin = Origin("another")
+    list(happens.hear_many([songs[0]], own, visit, lambda *_, **__: None))
+    assert own.asked == [songs[0]]
+
+
+@pytest.mark.parametrize(("most", "is_said"), [(2, True), (3, False)])
+def test_answers_that_do_not_fit_into_the_table_are_named(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, most: int, is_said: bool
+) -> None:
+    monkeypatch.setattr(Visit, "MOST_ROWS", most)
+    rows, status = many(happens, Visit(), songs)
+    assert len(rows) == most
+    assert (f"Only the newest {most} answers are kept" in status) == is_said
+
+
+def gone(path: str) -> str:
+    """The path of a song that was deleted."""
+    return str(Path(path).with_name("gone.wav"))
+
+
+def test_a_song_that_is_gone_is_said_to_be_no_longer_there(happens: Page, songs: list[str], text: str) -> None:
+    answer, *_ = happens.hear(gone(songs[0]), None, Visit())
+    assert NO_LONGER in answer
+    answer, *_ = happens.hear(text, None, Visit())
+    assert "text.mp3" in answer
+    assert NO_LONGER not in answer
+    rows, _ = many(happens, Visit(), [gone(songs[0])])
+    assert rows["gone.wav"]["error"] == {"message": NO_LONGER, "values": {}}
+
+
+@pytest.mark.parametrize("work", ["sound", "inside"])
+def test_figures_that_fail_say_why(
+    happens: Page, listener: Listener, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    def fails(*_: object, **__: object) -> Iterator[str]:
+        raise AudioError("The decoder of {name} was killed.", name="a.wav")
+        yield
+
+    monkeypatch.setattr(handlers.page, f"{work}_figures", fails)
+    prediction = listener.predict(songs[0])
+    for path, said in ((songs[0], "The decoder of a.wav was killed."), (gone(songs[0]), NO_LONGER)):
+        given = [Heard(path, prediction, listener), *([True] if work == "sound" else []), None, Visit()]
+        [(figures, shown, _)] = getattr(happens, work)(*given)
+        assert said in figures
+        assert shown is None
+
+
+@pytest.mark.parametrize("name", ["", "someone/missing"])
+def test_a_model_that_cannot_be_had_undoes_nothing(happens: Page, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The visitor may have gone back to the default while it was looked for."""
+
+    def missing(_: str) -> None:
+        raise CheckpointError("There is no such model.")
+
+    monkeypatch.setattr(handlers, "load_public", missing)
+    own, told, *seen = happens.try_model(name)
+    assert [own, *seen] == [gr.skip()] * 4
+    assert ("There is no such model." in told) == bool(name)
