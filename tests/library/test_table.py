@@ -136,6 +136,15 @@ def test_a_name_that_is_no_text(kind: str, tmp_path: Path) -> None:
 
 
 @KINDS
+def test_what_waits_can_be_written_at_once(kind: str, tmp_path: Path) -> None:
+    table = open_table(tmp_path / f"genres.{kind}", COLUMNS)
+    table.write(row("a.mp3"))
+    table.flush()
+    assert any(path.stat().st_size for path in tmp_path.rglob(f"*.{kind}") if path.is_file())
+    table.close()
+
+
+@KINDS
 def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"genres.{kind}"
     table = open_table(path, COLUMNS)

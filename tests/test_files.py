@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from crnn.files import whole_file
+
+
+def write(path: Path, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def test_what_fails_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a"
+    write(path, b"one")
+    with pytest.raises(RuntimeError), whole_file(path) as file:
+        file.write(b"two")
+        raise RuntimeError
+    assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [("a", b"one")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    write(tmp_path / "link", b"one")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there").read_bytes() == b"one"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such pipes")
+def test_a_pipe_stays_one(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write(pipe, b"one")
+    reader.join()
+    assert read == [b"one"]
+    assert pipe.is_fifo()
