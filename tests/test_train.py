@@ -340,6 +340,10 @@ def test_train_is_the_default_command() -> None:
         ["--lr", "-1"],
         ["--lr", "nan"],
         ["--lr", "1e38"],
+        ["--seed", "-1"],
+        ["--seed", "4294967296"],
+        ["--batch-size", "99999999999999999999"],
+        ["--augment", "mixup=1e39"],
         ["--augment", "everything=1"],
         ["--augment", "mixup=-1"],
         ["--augment", "mixup"],
@@ -695,6 +699,13 @@ def test_fine_tuning_keeps_the_network_and_tells_where_it_comes_from(
     assert f"it started from {base} (folder)" in card
     assert "have heard its parts train.\n" in card
     assert ModelCard(card).data.base_model is None
+
+
+def test_a_file_in_the_way_is_said(features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "taken").touch()
+    for command in (["train"], ["cross-validate"]):
+        assert main([*command, *features[:2], "--config", "scratch", "--out", str(tmp_path / "taken")]) == 2
+        assert "taken" in capsys.readouterr().err
 
 
 def test_the_recipe_is_that_of_the_front(features: list[str], base: Path) -> None:
