@@ -35,7 +35,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import whole_file
 from crnn.machine import n_cores
 from crnn.network.devices import is_here
-from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable
+from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable, valid
 from crnn.training.card import answered_of_left_out
 from crnn.training.compare import differences, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
@@ -109,8 +109,7 @@ def command_of(argv: Sequence[str]) -> str:
         program = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched()), "train.py"]
     else:
         program = ["python", "train.py"]
-    typed = shlex.join([*program, *argv])
-    return typed.encode(errors="backslashreplace").decode()  # names of files need not be text, what is written has to
+    return valid(shlex.join([*program, *argv]))  # names of files need not be text, what is written has to
 
 
 def load_dataset(args: argparse.Namespace) -> Dataset:

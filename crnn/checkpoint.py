@@ -46,7 +46,7 @@ METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 OPTIONAL_FILES = (CARD_FILE, METRICS_FILE, HISTORY_FILE)  # what a model may have beside it, for its page
 MOST_BYTES = {
-    WEIGHTS_FILE: 64_000_000,  # the bundled ones have 6 MB at most
+    WEIGHTS_FILE: 64_000_000,  # the bundled ones have 8 MB at most
     CONFIG_FILE: 100_000,
     CARD_FILE: 200_000,
     METRICS_FILE: 1_000_000,

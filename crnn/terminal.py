@@ -13,6 +13,11 @@ def printable(text: object) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
 
 
+def valid(text: str) -> str:
+    """Text that every file can hold: bytes of a name that are none become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def complain(message: object) -> None:
     """Tell the person, on standard error."""
     print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)

@@ -92,6 +92,10 @@ class Walk:
             return True
         return False
 
+    def faults(self) -> list[str]:
+        """Sentences about folders that cannot be read or have no song."""
+        return [*self.problems, *(f"{folder}: there are no audio files in this folder." for folder in self.empty)]
+
     def summary(self) -> str:
         """What was passed over, as a part of a sentence; empty if nothing was."""
         parts = []

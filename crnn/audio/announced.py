@@ -21,6 +21,7 @@ def byte_share(file: BinaryIO) -> float:
 
 
 def is_cut_ogg(file: BinaryIO) -> bool:
+    """Whether it is an ogg whose last page lacks bytes."""
     if not read_at(file, _id3_bytes(read_at(file, 0, 10)), 4).startswith(b"OggS"):
         return False
     n_bytes = _size(file)

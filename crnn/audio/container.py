@@ -59,6 +59,7 @@ def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
 
 
 def decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.AudioStream]:
+    """The audio tracks whose codecs are known. Raises Fault if there is none, or what protects one."""
     tracks = container.streams.audio
     if not tracks:
         raise by_name(
@@ -82,6 +83,7 @@ def decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.Audio
 
 
 def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Iterator[av.Packet]:
+    """The packets of some tracks, in the order of the file. Raises FFmpegError."""
     try:
         yield from container.demux(*tracks)
     except IndexError:  # PyAV ends so where a file's other tracks showed up late

@@ -50,6 +50,7 @@ class Notice:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a file inside is an AudioError that calls it by its name."""
     try:
         yield
     except AudioError:
@@ -63,6 +64,7 @@ def explained(name: str) -> Iterator[None]:
 
 
 def no_sound_file() -> Fault:
+    """What FFmpeg takes for none of its formats."""
     return Fault(
         "{name} is damaged or incomplete, or no sound file at all: {formats} files work, and so do videos with sound.",
         formats=KNOWN_FORMATS,
@@ -70,6 +72,7 @@ def no_sound_file() -> Fault:
 
 
 def missing_end() -> Fault:
+    """Too little is there of what a file announces."""
     return Fault("{name} is damaged or incomplete, its end is missing: fetch or export it again.")
 
 

@@ -108,10 +108,10 @@ class Track:
             "track": _describe_track(tracks.index(chosen) + 1, chosen.metadata),
         }
         if index in (None, indices[0]):
-            self.notices += (Notice("Of its {count} audio tracks, this answer is for track {track}.", values),)
+            self.notices = (Notice("Of its {count} audio tracks, this answer is for track {track}.", values),)
         else:
             values["silent"] = str([track.index for track in tracks].index(indices[0]) + 1)
-            self.notices += (
+            self.notices = (
                 Notice(
                     "Of its {count} audio tracks, this answer is for track {track}: track {silent} is silent.", values
                 ),

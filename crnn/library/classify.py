@@ -337,12 +337,9 @@ class Report:
     def walked(self, walk: "Walk") -> None:
         """What was in the folders beside songs; from now on they are watched, if at all."""
         self._is_watching = True
-        for problem in walk.problems:
+        for fault in walk.faults():
             self._counts["failed folders"] += 1
-            complain(problem)
-        for folder in walk.empty:
-            self._counts["empty"] += 1
-            complain(f"{folder}: there are no audio files in this folder.")
+            complain(fault)
         if (passed_over := walk.summary()) and not self._args.quiet:
             complain(f"passed over: {passed_over}.")
 
@@ -359,7 +356,5 @@ class Report:
     def status(self) -> int:
         """0 if there were songs and nothing failed."""
         counts = self._counts
-        is_good = counts["heard"] + counts["before"] and not (
-            counts["failed"] or counts["failed folders"] or counts["empty"]
-        )
+        is_good = counts["heard"] + counts["before"] and not (counts["failed"] or counts["failed folders"])
         return 0 if is_good else 1

@@ -147,7 +147,7 @@ def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = 
     walk = Walk([Path(song).absolute() for song in songs if not is_address(song)], recursive, suffixes)
     found = [file for song in songs if is_address(song) for file in _found_in_store(song, suffixes)]
     found += [File.of(path)._replace(path=str(path)) for path in walk]
-    return found, [*walk.problems, *(f"{folder}: there are no audio files in this folder." for folder in walk.empty)]
+    return found, walk.faults()
 
 
 def _found_in_store(address: str, suffixes: Collection[str]) -> Iterator[File]:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from crnn.terminal import valid
+
 
 class LibraryError(ValueError):
     """A table or a playlist that cannot be had; the message is one sentence."""
@@ -82,7 +84,7 @@ def _check(names: object, needed: Sequence[str]) -> None:
 
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
-    return os.path.abspath(path).encode("utf-8", "backslashreplace").decode()  # noqa: PTH100
+    return valid(os.path.abspath(path))  # noqa: PTH100
 
 
 READERS = {".csv": _of_csv, ".jsonl": _of_jsonl, ".parquet": _of_parquet}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import whole_file
+from crnn.terminal import valid
 
 if TYPE_CHECKING:
     import pyarrow
@@ -213,10 +214,9 @@ class JsonTable(LinesTable):
                     raise TableError(
                         f"Line {number} of {self.path} is not one of this program: give another --out."
                     ) from error
-                is_whole = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
-                if not row["error"] and (
-                    {"timeline", "embedding"} & row.keys() != set(self.columns.more) or not is_whole
-                ):
+                has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
+                has_more = {"timeline", "embedding"} & row.keys() == set(self.columns.more)
+                if not row["error"] and not (has_shares and has_more):
                     raise self._other_columns()
                 yield row
 
@@ -323,7 +323,7 @@ def schema_of(columns: Columns) -> "pyarrow.Schema":
 
 def parquet_cells(cells: dict) -> dict:
     """Text that parquet can hold: valid UTF-8, and JSON for what has parts."""
-    cells = {name: _text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+    cells = {name: valid(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
     return cells | {"timeline": json.dumps(cells["timeline"])} if cells.get("timeline") is not None else cells
 
 
@@ -369,13 +369,9 @@ def _lock(file: int | None, path: Path) -> None:
         return
 
 
-def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def digest(*values: object) -> int:
-    text = "\0".join(map(str, values)).encode("utf-8", "backslashreplace")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+    text = valid("\0".join(map(str, values)))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def key_of(row: dict) -> int:

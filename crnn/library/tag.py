@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     except (UndoError, LibraryError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
-    return 1 if tagger.n_failed or walk.problems or walk.empty else 0
+    return 1 if tagger.n_failed or walk.faults() else 0
 
 
 class Tagger:

@@ -77,7 +77,7 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
     return changes, others
 
 
-def keep_changes(path: Path, changes: Sequence[Change], others: Sequence[bytes] = ()) -> None:
+def keep_changes(path: Path, changes: Sequence[Change], others: Sequence[bytes]) -> None:
     """Leave only these changes in an undo file, and what are none; it goes if there is nothing."""
     if not changes and not others:
         path.unlink()
