@@ -169,12 +169,16 @@ class Graph(nn.Module):
             start = (first - context).clamp(min=0).clamp(max=n_steps - length)
             heard = log_mel[None, :, start * step + torch.arange(length * step)]
             kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
-            return tuple(steps[0, kept] for steps in self.model.steps_and_channels(self.model.stem_of(heard)))
+            if self.model.stem.groups:
+                convolved = self.model.stem.convolved(heard)
+                return tuple(net[0].T[kept] for net in (convolved if isinstance(convolved, tuple) else (convolved,)))
+            return tuple(steps[0, kept] for steps in self.model.steps(self.model.stem_of(heard)))
 
         _, parts = scan(
             lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)
         )
-        return [steps.flatten(0, 1)[:n_steps] for steps in parts]
+        parts = [steps.flatten(0, 1)[:n_steps] for steps in parts]
+        return self.model.remembered([steps.T[None] for steps in parts], scan) if self.model.stem.groups else parts
 
 
 @contextmanager

@@ -49,3 +49,16 @@ def read_line(values, positions):
     return np.stack([np.interp(positions, np.arange(values.shape[-1]), row) for row in flat]).reshape(
         *values.shape[:-1], len(positions)
     )
+
+
+def gru(steps, inputs, bias, gates, candidate):
+    """Keras 1's GRU, (batch, time, features) to its states: hard sigmoids, the state is reset before the product."""
+    hidden = candidate.shape[0]
+    state, states = np.zeros((len(steps), hidden)), []
+    for step in steps.transpose(1, 0, 2):
+        given = step @ inputs.T + bias
+        both = np.clip(0.2 * (given[:, : 2 * hidden] + state @ gates.T) + 0.5, 0, 1)
+        update, reset = both[:, :hidden], both[:, hidden:]
+        state = update * state + (1 - update) * np.tanh(given[:, 2 * hidden :] + (reset * state) @ candidate.T)
+        states.append(state)
+    return np.stack(states, axis=1)

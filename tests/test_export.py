@@ -12,8 +12,8 @@ from scipy.signal import sosfilt, sosfilt_zi
 import train
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import Origin, save
-from crnn.export import FACTS_FILE, HighPass, MelPower
-from crnn.features import LogMel, n_frames_of
+from crnn.export import FACTS_FILE, Graph, HighPass, MelPower
+from crnn.features import N_MELS, LogMel, n_frames_of
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
@@ -134,6 +134,32 @@ def test_the_mel_power_is_that_of_the_front_end() -> None:
     padded = torch.nn.functional.pad(noise, (1_024, 1_024))
     expected = torch.from_numpy(front_end.power(padded.numpy()))
     torch.testing.assert_close(MelPower(front_end)(noise), expected, rtol=1e-4, atol=0)
+
+
+def test_recurrent_layers_of_a_front_follow_a_song_through_all_pieces() -> None:
+    """In the graph a loop goes through the pieces of a song, and another through its steps."""
+    config = CRNNConfig(
+        genres=("rock", "jazz"),
+        front="choi-crnn",
+        bottleneck=5,
+        recurrent_size=4,
+        summary=True,
+        summary_channels=True,
+        summary_components=7,
+        window_frames=96,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CRNN(config).eval()
+        model.fit([-80 * torch.rand(N_MELS, 200) for _ in range(4)])
+        song = -80 * torch.rand(N_MELS, 12 * 31)
+    with torch.inference_mode():
+        expected = model.songs_steps([song])[0]
+    with torch.no_grad():
+        given = Graph(GenreClassifier(model, Origin("tiny"))).song_steps(song)
+    for mine, theirs in zip(given, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+        assert theirs.std() > 0.1
 
 
 def test_exporting_leaves_the_model_as_it_was(classifier: GenreClassifier, files: tuple[Path, Path]) -> None:

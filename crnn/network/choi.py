@@ -1,18 +1,20 @@
-"""The convolutions of Choi's CRNN, trained on 50 tags of 244 000 songs, fed with our log-mel.
+"""Choi's CRNN, trained on 50 tags of 244 000 songs, fed with our log-mel: its convolutions, and its recurrent layers.
 
 K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural networks for music classification",
 ICASSP 2017, arXiv:1609.04243. The weights are those of keunwoochoi/music-auto_tagging-keras, under the MIT licence.
 """
 
+from contextlib import nullcontext
 from math import prod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Maps, Weights
+from crnn.network.front import Maps, Recurrence, Weights, through_time
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
 from crnn.network.published import Published, PublishedStem, pooled
 
@@ -27,13 +29,15 @@ GAIN, OFFSET = 1.49, -0.07  # the middle of its first normalisation, which has o
 CHANNELS = (64, 128, 128, 128)
 BAND_POOLS = (2, 3, 4, 4)
 TIME_POOLS = (2, 3, 4, 1)  # the last was 4
+STEPS_AT_ONCE = 4  # so that its recurrent layers have four of ours together
+UNITS = 32  # of each of its recurrent layers
 
 
 class ChoiStem(PublishedStem):
     """Four blocks of 3 x 3 convolution, ELU and max pooling; the last has one band left."""
 
     eps = 1e-5
-    blocks_channels = CHANNELS[-1:]
+    nets_channels: ClassVar = (CHANNELS[-1:],)
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +88,74 @@ class ChoiStem(PublishedStem):
         return norms
 
 
+class FormerGru(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014, arXiv:1406.1078) as Keras 1 had it, which PyTorch's is not.
+
+    Its gates are hard sigmoids, and the state is reset before it is multiplied rather than behind it.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(inputs, 3 * units)  # to the update gate, the reset gate and the candidate
+        self.gates = nn.Linear(units, 2 * units, bias=False)
+        self.candidate = nn.Linear(units, units, bias=False)
+
+    def forward(self, steps: Tensor, over: Recurrence) -> Tensor:
+        """(time, batch, inputs) to the states (time, batch, units)."""
+        given = self.inputs(steps)
+        return over(self.step, given.new_zeros(given.shape[1], self.candidate.in_features), given)[1]
+
+    def step(self, state: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, twice: it is what is given, too."""
+        of_gates, of_candidate = given.tensor_split([self.gates.out_features], dim=-1)
+        update, reset = F.hardtanh(0.2 * (of_gates + self.gates(state)) + 0.5, 0.0, 1.0).chunk(2, dim=-1)
+        state = torch.lerp(torch.tanh(of_candidate + self.candidate(reset * state)), state, update)
+        return state, state.clone()
+
+
+class ChoiCrnnStem(ChoiStem):
+    """The same, followed by the published recurrent layers: what they remember of a song stands beside each step."""
+
+    nets_channels: ClassVar = (CHANNELS[-1:], (UNITS,))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.ModuleList(FormerGru(n, UNITS) for n in (CHANNELS[-1], UNITS))
+
+    def remembered(self, convolved: Tensor, over: Recurrence = through_time) -> Tensor:
+        """(batch, 128, steps) to (batch, 160, steps)."""
+        n_steps = convolved.shape[-1]
+        places = torch.arange((n_steps + STEPS_AT_ONCE - 1) // STEPS_AT_ONCE)[:, None] * STEPS_AT_ONCE
+        together = (places + torch.arange(STEPS_AT_ONCE)).clamp(max=n_steps - 1)
+        device = convolved.device.type
+        is_on = torch.is_autocast_enabled(device)  # else none: a program of torch.export has no loop within one
+        with torch.autocast(device, enabled=False) if is_on else nullcontext():
+            states = convolved.float()[..., together].amax(dim=-1).permute(2, 0, 1)
+            for layer in self.recurrent:
+                states = layer(states, over)
+        of_steps = states.permute(1, 2, 0)[..., torch.arange(n_steps) // STEPS_AT_ONCE]
+        return torch.cat([convolved, of_steps.to(convolved.dtype)], dim=1)
+
+    def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
+        """The second and the last block, and the states of the last recurrent layer."""
+        states = self(log_mel[:1])[0, CHANNELS[-1] :, None].float()
+        return *super().maps(log_mel), Maps("Choi, recurrent", states.numpy(), STEP_FRAMES / FRAMES_PER_SECOND)
+
+    def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+        """Fill in the recurrent layers, too."""
+        import h5py  # noqa: PLC0415 (as above)
+
+        with h5py.File(path) as file:
+            for number, layer in enumerate(self.recurrent, start=1):
+                name = f"gru{number}"
+                arrays = {key: torch.from_numpy(array[:].T) for key, array in file[name].items()}
+                layer.inputs.weight.copy_(torch.cat([arrays[f"{name}_W_{gate}:0"] for gate in "zrh"]))
+                layer.inputs.bias.copy_(torch.cat([arrays[f"{name}_b_{gate}:0"] for gate in "zrh"]))
+                layer.gates.weight.copy_(torch.cat([arrays[f"{name}_U_{gate}:0"] for gate in "zr"]))
+                layer.candidate.weight.copy_(arrays[f"{name}_U_h:0"])
+        return super().read(path)
+
+
 class Choi(Published):
     """Choi's convolutions, which hear nothing above 6 kHz."""
 
@@ -100,3 +172,10 @@ Convolutions of K. Choi's CRNN, pretrained on tags of 244,000 songs of the Milli
 M. Sandler and K. Cho, "Convolutional recurrent neural networks for music classification", 2017; MIT licence, copyright
 2016 Keunwoo Choi), trained further on the clips below.
 """
+
+
+class ChoiCrnn(Choi):
+    """All of Choi's CRNN but its last layer."""
+
+    net = ChoiCrnnStem
+    notice = Choi.notice.replace("Convolutions", "Convolutions and recurrent layers")

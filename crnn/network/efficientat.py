@@ -86,7 +86,7 @@ class EfficientATStem(PublishedStem):
     """mn04's convolutions; of some blocks each channel's mean over bands, by mean and maximum over a step."""
 
     eps = 1e-3
-    blocks_channels = 2 * (*(BLOCKS[number - 1][2] for number in HEARD[:-1]), LAST_CHANNELS)
+    nets_channels = (2 * (*(BLOCKS[number - 1][2] for number in HEARD[:-1]), LAST_CHANNELS),)
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,15 +100,15 @@ class EfficientATStem(PublishedStem):
         )
         self.last = nn.Conv2d(outputs[-1], LAST_CHANNELS, 1)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def convolved(self, log_mel: Tensor) -> Tensor:
         """As elsewhere, but in float32 on a CPU: with that many layers in bfloat16, probabilities move by 0.05."""
         with torch.autocast("cpu", enabled=False):
-            return super().forward(log_mel)
+            return super().convolved(log_mel)
 
     def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> Tensor:
         """As elsewhere, but each piece alone: squeeze-and-excitation hears all that there is."""
         heard = [stretch[..., STEP_FRAMES * start : STEP_FRAMES * end] for start, end, *_ in pieces]
-        given = zip(self(torch.cat(heard)).chunk(len(pieces)), pieces, strict=True)
+        given = zip(self.convolved(torch.cat(heard)).chunk(len(pieces)), pieces, strict=True)
         return torch.cat([steps[..., first - start : end - start] for steps, (start, _, first, end) in given], dim=-1)
 
     def channels(self, log_mel: Tensor) -> Tensor:

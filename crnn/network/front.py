@@ -69,18 +69,43 @@ class Piece(NamedTuple):
     kept_to: int
 
 
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a recurrent layer: state and input to state and output
+Recurrence = Callable[[Step, Tensor, Tensor], tuple[Tensor, Tensor]]  # through_time, or another way to the same
+
+
+def through_time(step: Step, state: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The last state and all outputs (time, ...) of a recurrent step over inputs (time, ...): PyTorch's `scan`."""
+    outputs = []
+    for given in inputs:
+        state, output = step(state, given)
+        outputs.append(output)
+    return state, torch.stack(outputs)
+
+
 class Stem(nn.Module):
     """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
 
     out_features: int | tuple[int, ...]  # the size of axis 1 of what it gives; of each part, where it gives several
     groups: tuple[tuple[int, ...], ...] = ()  # of a net that gives steps, the channels of its blocks; a tuple a net
 
+    def convolved(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What its convolutions give, which hear no more of a song than a second or two around a step."""
+        return self(log_mel)
+
     def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> Tensor | tuple[Tensor, ...]:
         """The steps that adjoining pieces keep of log-mels (batch, 128, frames) in dB, of a stem that gives steps.
 
-        Where a step hears no more than its neighbours, what two pieces hear is computed once.
+        Where a step hears no more than its neighbours, what two pieces hear is computed once. What it remembers of all
+        that was before is not among them: see `remembered`.
         """
-        return self(stretch)[..., pieces[0].kept_from : pieces[-1].kept_to]
+        return self.convolved(stretch)[..., pieces[0].kept_from : pieces[-1].kept_to]
+
+    def remembered(self, convolved: Tensor, over: Recurrence = through_time) -> Tensor | tuple[Tensor, ...]:  # noqa: ARG002
+        """What it gives in the end of what its convolutions gave of a song from its beginning on.
+
+        A net that was published with recurrent layers follows the song by them. `over` is how they go through time.
+        """
+        return convolved
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""

@@ -1,6 +1,6 @@
 """The fronts that a model may have, by the name that its configuration gives."""
 
-from crnn.network.choi import Choi
+from crnn.network.choi import Choi, ChoiCrnn
 from crnn.network.efficientat import EfficientAT
 from crnn.network.front import FrontKind
 from crnn.network.joined import Joined
@@ -12,6 +12,7 @@ FRONTS: dict[str, FrontKind] = {
     "small": Small(),
     "musicnn": Musicnn(),
     "choi": Choi(),
+    "choi-crnn": ChoiCrnn(),
     "mn04": EfficientAT(),
     "won": Won(),
 }

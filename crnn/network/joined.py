@@ -6,7 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crnn.network.front import Cost, Front, FrontKind, Maps, Piece, Sizes, Stem, Weights
+from crnn.network.front import (
+    Cost,
+    Front,
+    FrontKind,
+    Maps,
+    Piece,
+    Recurrence,
+    Sizes,
+    Stem,
+    Weights,
+    through_time,
+)
 
 
 class JoinedStem(Stem):
@@ -22,9 +33,17 @@ class JoinedStem(Stem):
         """(batch, 128, frames) to one tensor for each front."""
         return tuple(part(log_mel) for part in self.parts)
 
+    def convolved(self, log_mel: Tensor) -> tuple[Tensor, ...]:
+        """Those of each."""
+        return tuple(part.convolved(log_mel) for part in self.parts)
+
     def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> tuple[Tensor, ...]:
         """Those of each."""
         return tuple(part.of_stretch(stretch, pieces) for part in self.parts)
+
+    def remembered(self, convolved: tuple[Tensor, ...], over: Recurrence = through_time) -> tuple[Tensor, ...]:
+        """What each gives."""
+        return tuple(part.remembered(given, over) for part, given in zip(self.parts, convolved, strict=True))
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Each takes what it has to know of the training clips."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crnn.features import N_MELS, n_frames_of, windows
 from crnn.network.config import CRNNConfig
-from crnn.network.front import Components, Front, Piece, Weights, middles
+from crnn.network.front import Components, Front, Piece, Recurrence, Weights, middles, through_time
 from crnn.network.fronts import front_of
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
 
@@ -260,10 +260,21 @@ class CRNN(
                 plans.append(tuple(Piece(*(place - start for place in piece)) for piece in together))
         given: list[list[Tensor]] = [[] for _ in stretches]
         for numbers in _alike(plans, max(1, pieces_at_once // STRETCH_PIECES)):
-            steps = self._of_stretches(torch.stack([stretches[number] for number in numbers]), plans[numbers[0]])
-            for number, *of_stretch in zip(numbers, *steps, strict=True):
+            parts = self._of_stretches(torch.stack([stretches[number] for number in numbers]), plans[numbers[0]])
+            for number, *of_stretch in zip(numbers, *parts, strict=True):
                 given[number] = of_stretch
-        return [[torch.cat(parts) for parts in zip(*(given[n] for n in numbers), strict=True)] for numbers in kept]
+        of_songs = [zip(*(given[number] for number in numbers), strict=True) for numbers in kept]
+        if not self.stem.groups:
+            return [[torch.cat(parts) for parts in song] for song in of_songs]
+        return [self.remembered([torch.cat(parts, dim=-1)[None] for parts in song]) for song in of_songs]
+
+    def remembered(self, convolved: Sequence[Tensor], over: Recurrence = through_time) -> list[Tensor]:
+        """What the convolutions of a song gave, (1, channels, steps) of each net, to what `songs_steps` gives of it.
+
+        `over` is how recurrent layers of the stem go through time.
+        """
+        stem = self.stem.remembered(tuple(convolved) if len(convolved) > 1 else convolved[0], over)
+        return [steps[0] for steps in self.steps_and_channels(stem)]
 
     def _pieces(self, n_steps: int) -> list[Piece]:
         """As long as a window each; all hear as much, but of a song that is shorter."""
@@ -274,12 +285,14 @@ class CRNN(
         return [Piece(start, start + heard, first, min(first + size, n_steps)) for first, start in starts]
 
     def _of_stretches(self, stretches: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
-        """What `steps_and_channels` gives of what pieces of log-mels (batch, 128, frames) keep."""
+        """What pieces of log-mels (batch, 128, frames) keep: steps of each member, or of each net of the stem, if it
+        gives steps, what its convolutions give.
+        """
         if self.stem.groups:
-            return self.steps_and_channels(self.stem.of_stretch(stretches, pieces))
+            convolved = self.stem.of_stretch(stretches, pieces)
+            return [convolved] if isinstance(convolved, Tensor) else list(convolved)
         (piece,) = pieces
-        given = self.steps_and_channels(self.stem_of(stretches))
-        return [steps[:, piece.kept_from : piece.kept_to] for steps in given]
+        return [steps[:, piece.kept_from : piece.kept_to] for steps in self.steps(self.stem_of(stretches))]
 
     def _steps_of(self, log_mels: Sequence[Tensor], at_once: int) -> list[list[Tensor]]:
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""

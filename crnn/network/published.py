@@ -27,16 +27,20 @@ class PublishedStem(Stem):
     so after `load`. All of it is trained further.
     """
 
-    blocks_channels: ClassVar[tuple[int, ...]]  # how many each of the blocks has that it gives
+    nets_channels: ClassVar[tuple[tuple[int, ...], ...]]  # how many each of the blocks has that it gives; see `groups`
     eps: ClassVar[float]  # of its batch normalisations
 
     def __init__(self) -> None:
         super().__init__()
-        self.out_features, self.groups = sum(self.blocks_channels), (self.blocks_channels,)
+        self.out_features, self.groups = sum(map(sum, self.nets_channels)), self.nets_channels
         self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # between `load` and `fit`
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to (batch, out_features, steps)."""
+        return self.remembered(self.convolved(log_mel))
+
+    def convolved(self, log_mel: Tensor) -> Tensor:
+        """The channels of its convolutions, (batch, channels, steps)."""
         if log_mel.device.type != "cpu":
             return self.channels(log_mel)
         return torch.cat([self.channels(part) for part in log_mel.split(CACHED_WINDOWS)])
@@ -147,7 +151,7 @@ class Published(FrontKind):
     def cost(self, config: Sizes) -> Cost:
         """The net, and the linear layer of each step."""
         steps = config.window_frames // STEP_FRAMES
-        member = steps * sum(self.net.blocks_channels) * config.bottleneck
+        member = steps * sum(map(sum, self.net.nets_channels)) * config.bottleneck
         return Cost(steps * self.multiply_adds, member, config.bottleneck)
 
     def load_pretrained(self, stem: PublishedStem, _: Sequence[Front], find: Callable[[Weights], Path]) -> None:

@@ -40,7 +40,7 @@ class WonStem(PublishedStem):
     """Five blocks of 3 x 3 convolution, ReLU and max pooling; of each block the channels' means over bands."""
 
     eps = 1e-5
-    blocks_channels = 2 * CHANNELS
+    nets_channels = (2 * CHANNELS,)
 
     def __init__(self) -> None:
         super().__init__()

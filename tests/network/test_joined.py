@@ -166,7 +166,7 @@ def test_unknown_and_repeated_names_are_refused(name: str, capsys: pytest.Captur
         replace(CONFIG, front=name)
     with pytest.raises(SystemExit):
         train.main(["--front", name])
-    assert "argument --front: front is one of small, musicnn, choi, mn04, won" in capsys.readouterr().err
+    assert "argument --front: front is one of small, musicnn, choi, choi-crnn, mn04, won" in capsys.readouterr().err
 
 
 def test_the_shortest_input_is_that_of_the_one_that_needs_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,7 +318,7 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
     torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("front", ["small", "musicnn", "choi", "won", "musicnn+choi"])
+@pytest.mark.parametrize("front", ["small", "musicnn", "choi", "choi-crnn", "won", "choi-crnn+won", "musicnn+choi"])
 @pytest.mark.parametrize("steps", [14, 20, 37, 61])
 def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) -> None:
     """What a piece has of its neighbours is all that its convolutions hear. (Those of mn04 hear everything.)"""

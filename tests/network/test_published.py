@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
 from crnn.network import published, won
-from crnn.network.choi import ChoiStem
+from crnn.network.choi import ChoiCrnnStem, ChoiStem
 from crnn.network.config import CRNNConfig
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
@@ -18,7 +18,12 @@ from crnn.network.mapping import STEP_FRAMES, fold_norms
 from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem, pooled
 from crnn.network.won import WonStem
 
-STEMS: dict[str, type[PublishedStem]] = {"choi": ChoiStem, "mn04": EfficientATStem, "won": WonStem}
+STEMS: dict[str, type[PublishedStem]] = {
+    "choi": ChoiStem,
+    "choi-crnn": ChoiCrnnStem,
+    "mn04": EfficientATStem,
+    "won": WonStem,
+}
 Norms = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -70,6 +75,19 @@ def plain_choi(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
         maps = plain.conv(maps, p[f"convs.{layer}.weight"], p[f"convs.{layer}.bias"])
         maps = plain.pool(plain.elu(plain.norm(maps, *norms[f"convs.{layer}"], 1e-5)), *size)
     return maps[:, :, 0]
+
+
+def plain_choi_crnn(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
+    """Four steps together, those of the last group as far as there are any; a state for each of the four."""
+    convolved = plain_choi(log_mel, p, norms)
+    n_steps = convolved.shape[-1]
+    states = np.stack([convolved[..., start : start + 4].max(-1) for start in range(0, n_steps, 4)], axis=1)
+    for layer in range(2):
+        arrays = (p[f"recurrent.{layer}.{name}"] for name in ("inputs.weight", "inputs.bias"))
+        states = plain.gru(
+            states, *arrays, p[f"recurrent.{layer}.gates.weight"], p[f"recurrent.{layer}.candidate.weight"]
+        )
+    return np.concatenate([convolved, states.repeat(4, axis=1)[:, :n_steps].transpose(0, 2, 1)], axis=1)
 
 
 def plain_won(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
@@ -134,12 +152,12 @@ def plain_mn04(log_mel: Tensor, p: dict, norms: dict) -> np.ndarray:
     return np.concatenate([threes.mean(-1), threes.max(-1)], axis=1)
 
 
-PLAIN = {"choi": plain_choi, "mn04": plain_mn04, "won": plain_won}
+PLAIN = {"choi": plain_choi, "choi-crnn": plain_choi_crnn, "mn04": plain_mn04, "won": plain_won}
 
 
 def assert_like_plain(name: str, stem: PublishedStem, norms: Norms) -> None:
     """The stem, its normalisations part of its convolutions, beside the plain pass where they are layers."""
-    log_mel = music()
+    log_mel = music(10 * STEP_FRAMES)
     arrays = {key: value.detach().double().numpy().copy() for key, value in stem.named_parameters()}
     numbers = {key: [value.double().numpy() for value in pair] for key, pair in norms.items()}
     expected = PLAIN[name](log_mel, arrays, numbers)
@@ -147,7 +165,7 @@ def assert_like_plain(name: str, stem: PublishedStem, norms: Norms) -> None:
     fold_norms(stem, norms, stem.eps, log_mel.double())
     with torch.inference_mode():
         steps = stem.float()(log_mel).double().numpy()
-    assert steps.shape == expected.shape == (2, stem.out_features, 4)
+    assert steps.shape == expected.shape == (2, stem.out_features, 10)
     assert np.abs(steps - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
     assert (expected.std(axis=(0, 2)) > 1e-3).mean() > 0.5  # the comparison is one of signals, not of zeros
 
@@ -209,7 +227,7 @@ def test_norms_of_layers_that_are_not_there_are_refused(name: str) -> None:
 def test_every_layer_learns(name: str) -> None:
     stem = fitted(name, music())
     assert {id(value) for value in stem.pretrained_parameters()} == {id(value) for value in stem.parameters()}
-    stem(music()).square().sum().backward()
+    stem(music(10 * STEP_FRAMES)).square().sum().backward()
     still = [key for key, value in stem.named_parameters() if value.grad is None or value.grad.abs().sum() == 0]
     assert still == []
 
@@ -224,6 +242,20 @@ def test_steps_in_the_middle_of_a_song_are_those_of_a_window_there(name: str) ->
         of_window = stem(song[..., 10 * STEP_FRAMES : 30 * STEP_FRAMES])
     torch.testing.assert_close(of_song[..., 3:-3], of_window[..., 3:-3], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(of_song[..., :1], of_window[..., :1], atol=1e-2)
+
+
+def test_recurrent_layers_remember_a_song_and_know_nothing_of_what_comes() -> None:
+    """But for the two seconds that they take together."""
+    song = music(40 * STEP_FRAMES, 1)
+    stem = fitted("choi-crnn", song)
+    other_start, other_end = song.clone(), song.clone()
+    other_start[..., : 2 * STEP_FRAMES] = -60
+    other_end[..., 28 * STEP_FRAMES :] = -60
+    with torch.inference_mode():
+        states, after, before = (stem(given)[0, 128:] for given in (song, other_start, other_end))
+    assert (after - states).abs().amax(dim=0)[:16].min() > 1e-4
+    torch.testing.assert_close(before[:, :24], states[:, :24], atol=1e-5, rtol=0)
+    assert (before - states).abs().amax(dim=0)[28:].min() > 1e-4
 
 
 @pytest.mark.parametrize("name", STEMS)
@@ -244,8 +276,8 @@ def test_maps_are_of_the_whole_window(name: str, steps: int) -> None:
     with torch.inference_mode():
         maps = stem.maps(window)
         alone = stem.maps(window[:1])
-    channels = {"choi": [128, 128], "mn04": [16, 384], "won": [128, 64]}[name]
-    bands = {"choi": [16, 1], "mn04": [16, 4], "won": [24, 1]}[name]
+    channels = {"choi": [128, 128], "choi-crnn": [128, 128, 32], "mn04": [16, 384], "won": [128, 64]}[name]
+    bands = {"choi": [16, 1], "choi-crnn": [16, 1, 1], "mn04": [16, 4], "won": [24, 1]}[name]
     assert [part.values.shape[:2] for part in maps] == list(zip(channels, bands, strict=True))
     for part, first in zip(maps, alone, strict=True):
         np.testing.assert_allclose(part.values, first.values, atol=1e-4)
@@ -350,7 +382,7 @@ def test_windows_at_once_change_nothing(name: str) -> None:
     windows = music(batch=5)
     stem = fitted(name, windows)
     with torch.inference_mode():
-        torch.testing.assert_close(stem(windows), stem.channels(windows), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(stem.convolved(windows), stem.channels(windows), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", STEMS)
