@@ -209,10 +209,10 @@ def test_model_of_a_run_is_calibrated_for_its_genres(run: tuple[Path, subprocess
 
 def test_the_recipe_decides_the_network() -> None:
     transfer, scratch = (train.recipe_of(parse_args(options)) for options in ([], ["--config", "scratch"]))
-    assert (transfer.front, transfer.members) == ("choi+mn04+won", 6)
+    assert (transfer.front, transfer.members) == ("choi-crnn+mn04+won", 6)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 10, True)
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 16, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"

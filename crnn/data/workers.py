@@ -24,7 +24,7 @@ def started(target: Callable[..., None], arguments: Sequence[object], preload: S
     """
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
-        ours = [name for name in sys.modules if name.startswith(ROOMS)]
+        ours = [name for name in list(sys.modules) if name.startswith(ROOMS)]  # other threads import meanwhile
         context.set_forkserver_preload([*ours, *preload])
     resource_tracker.ensure_running()  # by itself it would start with the process, and let interrupts through
     with _one_at_a_time:

@@ -159,6 +159,9 @@ class Front(nn.Module):
     def fit(self, stem: Tensor) -> None:
         """Take what it starts from of what the stem gives of the middles of the training clips."""
 
+    def start_like(self, fitted: "Front") -> None:
+        """Take what that of another member took by `fit`: it is the same for all, and takes a while."""
+
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Those that are trained further, slowly and without decay, rather than from a random start."""
         return []

@@ -73,6 +73,11 @@ class JoinedFront(Front):
         for part, given in zip(self.parts, stem, strict=True):
             part.fit(given)
 
+    def start_like(self, fitted: "JoinedFront") -> None:
+        """Each takes what its counterpart took."""
+        for part, other in zip(self.parts, fitted.parts, strict=True):
+            part.start_like(other)
+
     def forward(self, stem: tuple[Tensor, ...]) -> Tensor:
         """What the stems give to steps (batch, steps, out_features)."""
         return torch.cat([part(given) for part, given in zip(self.parts, stem, strict=True)], dim=-1)

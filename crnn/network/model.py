@@ -135,8 +135,10 @@ class CRNN(
     @torch.no_grad()
     def fit_layers(self, stem: Tensor | tuple[Tensor, ...]) -> None:
         """Take what the layers behind the stem have to know from what it gives of windows of the training clips."""
-        for member in self.members:
-            member.front.fit(stem)
+        first, *others = (member.front for member in self.members)
+        first.fit(stem)
+        for front in others:
+            front.start_like(first)
         if self.components:
             self.components.fit(moments(channels_of(stem)), channel_weights(self.stem.groups).repeat(2))
 
@@ -182,6 +184,14 @@ class CRNN(
     def logits_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
         """What the stem gives of windows to the logits as `member_logits` gives them."""
         return self.outputs(self.steps_and_channels(stem))[0]
+
+    def logits_of_each(self, stems: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor:
+        """The same where each member hears something else."""
+        logits = []
+        for member, stem in zip(self.members, stems, strict=True):
+            steps = member.front(stem)
+            logits += member.heads(member.embed(steps, member.recurrent(steps), self.of_channels(stem)))
+        return torch.stack(logits)
 
     def steps(self, stem: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
         """What the stem gives to what each member's recurrent layer reads, (batch, steps, front.out_features)."""

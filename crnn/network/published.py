@@ -111,6 +111,10 @@ class Bottleneck(Front):
         """Take the components of the steps of the clips."""
         self.linear.fit(stem.transpose(1, 2).flatten(0, 1))
 
+    def start_like(self, fitted: "Bottleneck") -> None:
+        """Take its components."""
+        self.linear.load_state_dict(fitted.linear.state_dict())
+
     def forward(self, stem: Tensor) -> Tensor:
         """(batch, inputs, steps) to (batch, steps, out_features)."""
         return self.dropout(self.linear(stem.transpose(1, 2)).transpose(1, 2)).transpose(1, 2)

@@ -56,12 +56,12 @@ class MemberLogits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, given: Tensor | tuple[Tensor, ...], is_heard: bool = False) -> Tensor:
-        """Log-mel (batch, 128, frames) in dB to the logits of each member, (members, batch, n_genres).
+    def forward(self, given: Tensor | Sequence, is_heard: bool = False) -> Tensor:
+        """Log-mel (batch, 128, frames) in dB to the logits of each classifier, (classifiers, batch, n_genres).
 
-        If it `is_heard`, it is what the stem gives of the log-mel.
+        If it `is_heard`, it is what the stem gives of log-mels, others for each member.
         """
-        return self.model.logits_of(given) if is_heard else self.model.member_logits(given)
+        return self.model.logits_of_each(given) if is_heard else self.model.member_logits(given)
 
 
 class MovingAverage:
@@ -237,16 +237,21 @@ class Trainer:
 
     def backward(self, index: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of some clips and outliers; returns their weighted loss and how many clips were right."""
-        draw = self.copies.draw if self.copies else partial(self.augmenter, self.clips)
-        given, targets = draw(index, self.targets[index])
+        targets = self.targets[index]
+        if self.copies:  # of which each member draws its own
+            given, targets = zip(*(self.copies.draw(index, targets) for _ in self.model.members), strict=True)
+        else:
+            given, targets = self.augmenter(self.clips, index, targets)
+            targets = [targets]
         with self.autocast():
-            logits = self.network(given, bool(self.copies)).float()  # (members, batch, n_genres)
+            logits = self.network(given, bool(self.copies)).float()  # (classifiers, batch, n_genres)
+        targets = torch.stack(list(targets)).repeat_interleave(len(logits) // len(targets), dim=0)
         loss = weight * F.cross_entropy(
-            logits.flatten(0, 1), targets.repeat(len(logits), 1), label_smoothing=self.config.label_smoothing
+            logits.flatten(0, 1), targets.flatten(0, 1), label_smoothing=self.config.label_smoothing
         )
         self.accelerator.backward(len(logits) * loss)  # each member learns as if it were alone
-        is_right = logits.mean(0).argmax(1) == targets.argmax(1)
-        return loss.detach(), (is_right & (index < self.n_clips)).sum()
+        shares_right = (logits.argmax(2) == targets.argmax(2)).float().mean(0)
+        return loss.detach(), shares_right[index < self.n_clips].sum()
 
     @torch.inference_mode()
     def validate(self) -> np.ndarray:

@@ -175,3 +175,15 @@ def test_the_shortest_input_is_that_of_the_one_that_needs_most(monkeypatch: pyte
     assert config.min_frames == 30
     with pytest.raises(ValueError, match="24 window_frames are fewer than the 30 of one step"):
         replace(config, window_frames=24)
+
+
+def test_members_start_alike_only_in_what_is_fitted() -> None:
+    torch.manual_seed(0)
+    model = CRNN(replace(CONFIG, front="musicnn+choi", members=2, bottleneck=5)).eval()
+    learned, fitted = ([member.front.parts[number] for member in model.members] for number in (0, 1))
+    before = [[value.clone() for value in part.parameters()] for part in learned]
+    model.fit([-80 * torch.rand(N_MELS, 40) for _ in range(20)])
+    assert all(map(torch.equal, *(part.parameters() for part in fitted)))
+    for part, values in zip(learned, before, strict=True):
+        assert all(map(torch.equal, part.parameters(), values))
+    assert not all(map(torch.equal, *(part.parameters() for part in learned)))

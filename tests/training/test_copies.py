@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from crnn.network.config import CRNNConfig
@@ -101,3 +103,21 @@ def test_validation_from_what_was_heard_is_the_same() -> None:
     assert (trainer.validate() == first).all()
     trainer.valid_heard.clear()
     assert (trainer.validate() == first).all()
+
+
+def test_each_member_draws_copies_of_its_own() -> None:
+    """The loss is the sum of those that each would have alone with what it drew."""
+    torch.manual_seed(0)
+    model = CRNN(replace(TWO_NETS, members=3, dropout=0.0, block_dropout=0.0))
+    config = training(thaw=1.0, copies=2, outlier_share=0.0)
+    trainer = Trainer(model, make_clips(8), config, replace(NO_AUGMENTATION, gain_db=6.0, mixup=1.0))
+    draw, drawn = trainer.copies.draw, []
+    trainer.copies.draw = lambda *arguments: drawn.append(draw(*arguments)) or drawn[-1]
+    loss, _ = trainer.backward(torch.arange(8), 1.0)
+    assert len(drawn) == 3
+    assert not any(torch.equal(one[0], other[0]) for (one, _), (other, _) in pairwise(drawn))
+    losses = []
+    for number, (given, targets) in enumerate(drawn):
+        of_member = model.logits_of(given)[2 * number : 2 * number + 2]
+        losses += [cross_entropy(logits, targets, label_smoothing=config.label_smoothing) for logits in of_member]
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
