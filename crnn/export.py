@@ -116,7 +116,10 @@ class MelPower(nn.Module):
 
 
 class Graph(nn.Module):
-    """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations."""
+    """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations.
+
+    (Of a sound that lasts longer than 20 minutes that hears some windows alone, without what was before.)
+    """
 
     def __init__(self, classifier: GenreClassifier) -> None:
         super().__init__()
@@ -178,7 +181,7 @@ class Graph(nn.Module):
             lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)
         )
         parts = [steps.flatten(0, 1)[:n_steps] for steps in parts]
-        return self.model.remembered([steps.T[None] for steps in parts], scan) if self.model.stem.groups else parts
+        return self.model.remembered([steps.T[None] for steps in parts]) if self.model.stem.groups else parts
 
 
 @contextmanager

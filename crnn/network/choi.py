@@ -4,7 +4,6 @@ K. Choi, G. Fazekas, M. Sandler, K. Cho, "Convolutional recurrent neural network
 ICASSP 2017, arXiv:1609.04243. The weights are those of keunwoochoi/music-auto_tagging-keras, under the MIT licence.
 """
 
-from contextlib import nullcontext
 from math import prod
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Maps, Recurrence, Weights, through_time
+from crnn.network.front import Maps, Weights
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
 from crnn.network.published import Published, PublishedStem, pooled
 
@@ -30,6 +29,7 @@ CHANNELS = (64, 128, 128, 128)
 BAND_POOLS = (2, 3, 4, 4)
 TIME_POOLS = (2, 3, 4, 1)  # the last was 4
 STEPS_AT_ONCE = 4  # so that its recurrent layers have four of ours together
+MEMORY = 16  # of these fours, 32 s: they were trained on 29, and what they remember of more fills up
 UNITS = 32  # of each of its recurrent layers
 
 
@@ -100,21 +100,23 @@ class FormerGru(nn.Module):
         self.gates = nn.Linear(units, 2 * units, bias=False)
         self.candidate = nn.Linear(units, units, bias=False)
 
-    def forward(self, steps: Tensor, over: Recurrence) -> Tensor:
+    def forward(self, steps: Tensor) -> Tensor:
         """(time, batch, inputs) to the states (time, batch, units)."""
         given = self.inputs(steps)
-        return over(self.step, given.new_zeros(given.shape[1], self.candidate.in_features), given)[1]
-
-    def step(self, state: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """The next state, twice: it is what is given, too."""
-        of_gates, of_candidate = given.tensor_split([self.gates.out_features], dim=-1)
-        update, reset = F.hardtanh(0.2 * (of_gates + self.gates(state)) + 0.5, 0.0, 1.0).chunk(2, dim=-1)
-        state = torch.lerp(torch.tanh(of_candidate + self.candidate(reset * state)), state, update)
-        return state, state.clone()
+        state, states = given.new_zeros(given.shape[1], self.candidate.in_features), []
+        for of_gates, of_candidate in zip(*given.tensor_split([self.gates.out_features], dim=-1), strict=True):
+            update, reset = F.hardtanh(0.2 * (of_gates + self.gates(state)) + 0.5, 0.0, 1.0).chunk(2, dim=-1)
+            state = torch.lerp(torch.tanh(of_candidate + self.candidate(reset * state)), state, update)
+            states.append(state)
+        return torch.stack(states)
 
 
 class ChoiCrnnStem(ChoiStem):
-    """The same, followed by the published recurrent layers: what they remember of a song stands beside each step."""
+    """The same, followed by the published recurrent layers: what they remember of a song stands beside each step.
+
+    They begin anew every half MEMORY, one before the step that reads them; so what a step remembers is the last 16 to
+    32 s, or as much as there was.
+    """
 
     nets_channels: ClassVar = (CHANNELS[-1:], (UNITS,))
 
@@ -122,24 +124,22 @@ class ChoiCrnnStem(ChoiStem):
         super().__init__()
         self.recurrent = nn.ModuleList(FormerGru(n, UNITS) for n in (CHANNELS[-1], UNITS))
 
-    def remembered(self, convolved: Tensor, over: Recurrence = through_time) -> Tensor:
+    def remembered(self, convolved: Tensor) -> Tensor:
         """(batch, 128, steps) to (batch, 160, steps)."""
-        n_steps = convolved.shape[-1]
-        places = torch.arange((n_steps + STEPS_AT_ONCE - 1) // STEPS_AT_ONCE)[:, None] * STEPS_AT_ONCE
-        together = (places + torch.arange(STEPS_AT_ONCE)).clamp(max=n_steps - 1)
-        device = convolved.device.type
-        is_on = torch.is_autocast_enabled(device)  # else none: a program of torch.export has no loop within one
-        with torch.autocast(device, enabled=False) if is_on else nullcontext():
-            states = convolved.float()[..., together].amax(dim=-1).permute(2, 0, 1)
+        n_steps, device, half = convolved.shape[-1], convolved.device, MEMORY // 2
+        four = torch.arange(n_steps, device=device) // STEPS_AT_ONCE  # that a step belongs to
+        beginning = (four // half - 1).clamp_min(0)  # number of the one from which on it remembers
+        n_beginnings = (n_steps - 1) // (STEPS_AT_ONCE * half) + 1
+        fours = half * torch.arange(n_beginnings, device=device)[:, None] + torch.arange(MEMORY, device=device)
+        steps = STEPS_AT_ONCE * fours[..., None] + torch.arange(STEPS_AT_ONCE, device=device)
+        with torch.autocast(device.type, enabled=False):
+            together = convolved.float()[..., steps.clamp(max=n_steps - 1)].amax(dim=-1)
+            states = together.permute(3, 0, 2, 1).flatten(1, 2)  # (MEMORY, batch * beginnings, channels)
             for layer in self.recurrent:
-                states = layer(states, over)
-        of_steps = states.permute(1, 2, 0)[..., torch.arange(n_steps) // STEPS_AT_ONCE]
+                states = layer(states)
+        states = states.unflatten(1, (len(convolved), -1)).permute(1, 3, 2, 0).flatten(2)
+        of_steps = states[..., beginning * MEMORY + four - half * beginning]
         return torch.cat([convolved, of_steps.to(convolved.dtype)], dim=1)
-
-    def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
-        """The second and the last block, and the states of the last recurrent layer."""
-        states = self(log_mel[:1])[0, CHANNELS[-1] :, None].float()
-        return *super().maps(log_mel), Maps("Choi, recurrent", states.numpy(), STEP_FRAMES / FRAMES_PER_SECOND)
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         """Fill in the recurrent layers, too."""
@@ -178,4 +178,5 @@ class ChoiCrnn(Choi):
     """All of Choi's CRNN but its last layer."""
 
     net = ChoiCrnnStem
+    remembers = True
     notice = Choi.notice.replace("Convolutions", "Convolutions and recurrent layers")

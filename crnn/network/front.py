@@ -69,19 +69,6 @@ class Piece(NamedTuple):
     kept_to: int
 
 
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a recurrent layer: state and input to state and output
-Recurrence = Callable[[Step, Tensor, Tensor], tuple[Tensor, Tensor]]  # through_time, or another way to the same
-
-
-def through_time(step: Step, state: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The last state and all outputs (time, ...) of a recurrent step over inputs (time, ...): PyTorch's `scan`."""
-    outputs = []
-    for given in inputs:
-        state, output = step(state, given)
-        outputs.append(output)
-    return state, torch.stack(outputs)
-
-
 class Stem(nn.Module):
     """What the members of a model share: log-mel (batch, 128, frames) in dB to what the layers behind it take."""
 
@@ -89,21 +76,20 @@ class Stem(nn.Module):
     groups: tuple[tuple[int, ...], ...] = ()  # of a net that gives steps, the channels of its blocks; a tuple a net
 
     def convolved(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What its convolutions give, which hear no more of a song than a second or two around a step."""
+        """What its convolutions give, of which a song is heard in pieces."""
         return self(log_mel)
 
     def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> Tensor | tuple[Tensor, ...]:
         """The steps that adjoining pieces keep of log-mels (batch, 128, frames) in dB, of a stem that gives steps.
 
-        Where a step hears no more than its neighbours, what two pieces hear is computed once. What it remembers of all
-        that was before is not among them: see `remembered`.
+        Where a step hears no more than its neighbours, what two pieces hear is computed once.
         """
         return self.convolved(stretch)[..., pieces[0].kept_from : pieces[-1].kept_to]
 
-    def remembered(self, convolved: Tensor, over: Recurrence = through_time) -> Tensor | tuple[Tensor, ...]:  # noqa: ARG002
-        """What it gives in the end of what its convolutions gave of a song from its beginning on.
+    def remembered(self, convolved: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What its convolutions gave of all of a song, as much as is heard of it, to what the stem gives of it.
 
-        A net that was published with recurrent layers follows the song by them. `over` is how they go through time.
+        A net that was published with recurrent layers follows the song with them.
         """
         return convolved
 
@@ -188,6 +174,7 @@ class FrontKind(ABC):
     pretrained: Path | None = None  # the safetensors file that it starts from; without one the start is random
     memory_format = torch.contiguous_format  # in which a CPU computes its convolutions fastest
     stored_in = torch.float32  # on disk
+    remembers = False  # whether its stem has recurrent layers, which hear a song in one piece
     fast_in_bfloat16_on_cpu = False  # where the CPU computes in it; a GPU that does so always gains
     notice = ""  # for the model card, in Markdown: where its weights come from, whose they are, under which licence
 

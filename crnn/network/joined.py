@@ -6,18 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crnn.network.front import (
-    Cost,
-    Front,
-    FrontKind,
-    Maps,
-    Piece,
-    Recurrence,
-    Sizes,
-    Stem,
-    Weights,
-    through_time,
-)
+from crnn.network.front import Cost, Front, FrontKind, Maps, Piece, Sizes, Stem, Weights
+from crnn.network.published import Published
 
 
 class JoinedStem(Stem):
@@ -41,9 +31,9 @@ class JoinedStem(Stem):
         """Those of each."""
         return tuple(part.of_stretch(stretch, pieces) for part in self.parts)
 
-    def remembered(self, convolved: tuple[Tensor, ...], over: Recurrence = through_time) -> tuple[Tensor, ...]:
+    def remembered(self, convolved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What each gives."""
-        return tuple(part.remembered(given, over) for part, given in zip(self.parts, convolved, strict=True))
+        return tuple(part.remembered(given) for part, given in zip(self.parts, convolved, strict=True))
 
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Each takes what it has to know of the training clips."""
@@ -95,10 +85,15 @@ class JoinedFront(Front):
 
 
 class Joined(FrontKind):
-    """Several fronts whose steps are of the same length."""
+    """Several fronts whose steps are of the same length.
+
+    Raises ValueError where one follows a whole song, which the others can only hear in pieces.
+    """
 
     def __init__(self, parts: Sequence[FrontKind]) -> None:
         self.parts = tuple(parts)
+        if any(part.remembers for part in parts) and not all(isinstance(part, Published) for part in parts):
+            raise ValueError("a front with recurrent layers is joined with published ones only")
         self.fields = frozenset().union(*(part.fields for part in parts))
         self.memory_format = self.parts[0].memory_format
         self.stored_in = self.parts[0].stored_in

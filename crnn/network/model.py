@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crnn.features import N_MELS, n_frames_of, windows
 from crnn.network.config import CRNNConfig
-from crnn.network.front import Components, Front, Piece, Recurrence, Weights, middles, through_time
+from crnn.network.front import Components, Front, Piece, Weights, middles
 from crnn.network.fronts import front_of
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
 
@@ -254,7 +254,7 @@ class CRNN(
         convolutions in pieces as long as a window, each with some of what is before and behind it, to spare memory:
         what they give is in the near cache of a processor. A stem that gives steps hears adjoining ones together
         where it may. A GPU takes many pieces at once. A last step that is not whole is filled up with what is before
-        it, mirrored.
+        it, mirrored. Recurrent layers of the stem go over all of it.
         """
         step = self.config.step_frames
         stretches, plans, kept = [], [], [[] for _ in log_mels]
@@ -278,12 +278,9 @@ class CRNN(
             return [[torch.cat(parts) for parts in song] for song in of_songs]
         return [self.remembered([torch.cat(parts, dim=-1)[None] for parts in song]) for song in of_songs]
 
-    def remembered(self, convolved: Sequence[Tensor], over: Recurrence = through_time) -> list[Tensor]:
-        """What the convolutions of a song gave, (1, channels, steps) of each net, to what `songs_steps` gives of it.
-
-        `over` is how recurrent layers of the stem go through time.
-        """
-        stem = self.stem.remembered(tuple(convolved) if len(convolved) > 1 else convolved[0], over)
+    def remembered(self, convolved: Sequence[Tensor]) -> list[Tensor]:
+        """What the convolutions of a song gave, (1, channels, steps) of each net, to what `songs_steps` gives of it."""
+        stem = self.stem.remembered(tuple(convolved) if len(convolved) > 1 else convolved[0])
         return [steps[0] for steps in self.steps_and_channels(stem)]
 
     def _pieces(self, n_steps: int) -> list[Piece]:

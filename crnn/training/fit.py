@@ -25,7 +25,7 @@ class Epoch:
     epoch: int
     lr: float
     train_loss: float
-    train_accuracy: float  # on augmented windows
+    train_accuracy: float  # of single classifiers on augmented windows
     valid_loss: float | None  # None where there are no validation clips
     valid_accuracy: float | None  # on clips
     seconds: float

@@ -19,7 +19,7 @@ from crnn.data import download, weights
 from crnn.data.weights import FOLDER_VARIABLE, find_weights
 from crnn.features import N_MELS, DatasetError, Features
 from crnn.network import choi as module
-from crnn.network.choi import Choi, ChoiStem
+from crnn.network.choi import Choi, ChoiCrnnStem, ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.front import Weights
 from crnn.network.published import PublishedStem
@@ -250,7 +250,7 @@ def write_choi(path: Path) -> None:
 def choi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with such a file, which is what Choi's front asks for; it has a few channels only."""
     monkeypatch.setattr(module, "CHANNELS", (4, 4, 4, 4))
-    monkeypatch.setattr(ChoiStem, "blocks_channels", (4,))
+    monkeypatch.setattr(ChoiStem, "nets_channels", ((4,),))
     folder = tmp_path / "nets"
     folder.mkdir()
     path = folder / Choi.file.name
@@ -336,7 +336,7 @@ class Malice:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("stem", [ChoiStem, EfficientATStem, WonStem])
+@pytest.mark.parametrize("stem", [ChoiStem, ChoiCrnnStem, EfficientATStem, WonStem])
 @pytest.mark.parametrize("kind", ["nothing", "text", "cut", "list", "numbers", "strings", "pickle", "folder", "gone"])
 def test_no_file_does_more_than_raise_value_error(stem: type[PublishedStem], kind: str, tmp_path: Path) -> None:
     path = tmp_path / "net"

@@ -245,17 +245,20 @@ def test_steps_in_the_middle_of_a_song_are_those_of_a_window_there(name: str) ->
 
 
 def test_recurrent_layers_remember_a_song_and_know_nothing_of_what_comes() -> None:
-    """But for the two seconds that they take together."""
-    song = music(40 * STEP_FRAMES, 1)
+    """But for the two seconds that they take together; and of what was more than 32 s ago."""
+    song = music(100 * STEP_FRAMES, 1)
     stem = fitted("choi-crnn", song)
     other_start, other_end = song.clone(), song.clone()
     other_start[..., : 2 * STEP_FRAMES] = -60
     other_end[..., 28 * STEP_FRAMES :] = -60
     with torch.inference_mode():
         states, after, before = (stem(given)[0, 128:] for given in (song, other_start, other_end))
+        whole, later = stem(song)[0, 128:], stem(song[..., 32 * STEP_FRAMES :])[0, 128:]
     assert (after - states).abs().amax(dim=0)[:16].min() > 1e-4
+    torch.testing.assert_close(after[:, 64:], states[:, 64:], atol=1e-5, rtol=0)
     torch.testing.assert_close(before[:, :24], states[:, :24], atol=1e-5, rtol=0)
     assert (before - states).abs().amax(dim=0)[28:].min() > 1e-4
+    torch.testing.assert_close(whole[:, 67:96], later[:, 35:64], atol=0.05, rtol=0)  # they start alike, but for edges
 
 
 @pytest.mark.parametrize("name", STEMS)
@@ -276,8 +279,8 @@ def test_maps_are_of_the_whole_window(name: str, steps: int) -> None:
     with torch.inference_mode():
         maps = stem.maps(window)
         alone = stem.maps(window[:1])
-    channels = {"choi": [128, 128], "choi-crnn": [128, 128, 32], "mn04": [16, 384], "won": [128, 64]}[name]
-    bands = {"choi": [16, 1], "choi-crnn": [16, 1, 1], "mn04": [16, 4], "won": [24, 1]}[name]
+    channels = {"choi": [128, 128], "choi-crnn": [128, 128], "mn04": [16, 384], "won": [128, 64]}[name]
+    bands = {"choi": [16, 1], "choi-crnn": [16, 1], "mn04": [16, 4], "won": [24, 1]}[name]
     assert [part.values.shape[:2] for part in maps] == list(zip(channels, bands, strict=True))
     for part, first in zip(maps, alone, strict=True):
         np.testing.assert_allclose(part.values, first.values, atol=1e-4)

@@ -106,7 +106,7 @@ def test_validation_from_what_was_heard_is_the_same() -> None:
 
 
 def test_each_member_draws_copies_of_its_own() -> None:
-    """The loss is the sum of those that each would have alone with what it drew."""
+    """The loss is the mean of those that each would have alone with what it drew."""
     torch.manual_seed(0)
     model = CRNN(replace(TWO_NETS, members=3, dropout=0.0, block_dropout=0.0))
     config = training(thaw=1.0, copies=2, outlier_share=0.0)
