@@ -212,7 +212,7 @@ def test_the_recipe_decides_the_network() -> None:
     assert (transfer.front, transfer.members) == ("choi-crnn+mn04+won", 6)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 16, True)
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 12, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"
@@ -532,6 +532,15 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(
         f"when that is mended, python train.py --resume {stopped} goes on.\n"
     )
     assert (stopped / "unfinished" / "train.pt").read_bytes() == before
+
+
+def test_a_state_that_cannot_be_read_is_not_called_damaged(stopped: Path, capsys: pytest.CaptureFixture) -> None:
+    state = stopped / "unfinished" / "train.pt"
+    state.unlink()
+    state.mkdir()
+    capsys.readouterr()
+    assert main(["--resume", str(stopped)]) == 2
+    assert capsys.readouterr().err.startswith(f"train.py: {state} cannot be read or written (")
 
 
 def test_features_that_are_gone_or_others_are_a_sentence(
