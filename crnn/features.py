@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -41,6 +42,8 @@ HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZ
 SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
 BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident: a knock, a click, a pop
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
+# What NumPy raises of an .npz file that is none, or damaged, and what its arrays do that are others than expected.
+DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
 class DatasetError(ValueError):
@@ -314,12 +317,12 @@ class Features:
                 settings = json.loads(str(arrays["settings"])) if "settings" in arrays else None
                 logmel, floor_db, track_id = arrays["logmel"], arrays["floor_db"], arrays["track_id"]
                 n_frames = arrays["n_frames"] if "n_frames" in arrays else np.full(len(logmel), logmel.shape[-1])
+            features = cls(logmel, floor_db.astype(np.float32), track_id, n_frames.astype(np.int32))
+            problem = features._problem()
         except FileNotFoundError as error:
             raise DatasetError(f"There is no feature file {path}.") from error
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGE) as error:
             raise DatasetError(f"{path} is not a feature file, or it is damaged; make it again.") from error
-        features = cls(logmel, floor_db, track_id, n_frames.astype(np.int32))
-        problem = features._problem()
         if problem:
             raise DatasetError(f"{path} is not a usable feature file: {problem}.")
         if settings is None:

@@ -321,6 +321,37 @@ def test_damaged_feature_file_is_refused(content: bytes, tmp_path: Path) -> None
         Features.load(tmp_path / "f.npz")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_frames": np.array(["many"] * 3)},
+        {"floor_db": np.array(["low"] * 3)},
+        {"track_id": np.array("a/x.wav")},
+        {"track_id": np.array([["a/x.wav"], ["a/y.wav"], ["b/z.wav"]])},
+    ],
+)
+def test_arrays_of_another_kind_are_damage(features: Features, change: dict, tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", **{name: getattr(features, name) for name in ARRAYS} | change)
+    with pytest.raises(DatasetError, match="not a feature file, or it is damaged"):
+        Features.load(tmp_path / "f.npz")
+
+
+def test_flipped_bits_are_damage(features: Features, tmp_path: Path) -> None:
+    features.save(tmp_path / "f.npz")
+    content = bytearray((tmp_path / "f.npz").read_bytes())
+    for place in range(40, 240):
+        content[place] ^= 255
+    (tmp_path / "f.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match="not a feature file, or it is damaged"):
+        Features.load(tmp_path / "f.npz")
+
+
+def test_floors_of_double_precision_become_single(features: Features, tmp_path: Path) -> None:
+    arrays = {name: getattr(features, name) for name in ARRAYS} | {"floor_db": features.floor_db.astype(np.float64)}
+    np.savez(tmp_path / "f.npz", **arrays, settings=json.dumps(FEATURE_SETTINGS))
+    assert Features.load(tmp_path / "f.npz").floor_db.dtype == np.float32
+
+
 def test_feature_file_with_missing_array_or_pickle_is_refused(features: Features, tmp_path: Path) -> None:
     np.savez(tmp_path / "missing.npz", logmel=features.logmel)
     np.savez(tmp_path / "pickle.npz", logmel=np.array([{}]), floor_db=features.floor_db, track_id=features.track_id)

@@ -18,13 +18,19 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     """The artist of each track, None where it is not known, from a table with the columns track_id and artist.
 
     Its separator may be a comma, a semicolon, a tab or a bar, its encoding UTF-8 or UTF-16, with a byte-order mark or
-    without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes.
+    without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes. If an
+    artist's name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all.
 
     Raises DatasetError if the file is missing or has other columns, or knows the artists of less than half of the
     tracks; with "few-artists" in `accepted` one is enough.
     """
     rows = _rows(path, _text(path))
-    artists = {_plain(track): artist.strip() for track, artist in rows if track and artist and artist.strip()}
+    names: dict[str, str] = {}
+    artists = {
+        _plain(track): names.setdefault(_without_case(artist), artist.strip())
+        for track, artist in rows
+        if track and artist and artist.strip()
+    }
     found = [artists.get(_plain(track)) for track in track_ids]
     n_found = sum(artist is not None for artist in found)
     if n_found < (LEAST_SHARE * len(found) if "few-artists" not in accepted else 1):
@@ -86,3 +92,8 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
 def _plain(track: str) -> str:
     """The name of a track whoever wrote it."""
     return unicodedata.normalize("NFC", track.strip().replace("\\", "/")).removeprefix("./")
+
+
+def _without_case(artist: str) -> str:
+    """The name of an artist whoever wrote it."""
+    return " ".join(unicodedata.normalize("NFC", artist.casefold()).split())

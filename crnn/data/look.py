@@ -1,14 +1,25 @@
 """A look at a folder of training data before anything is decoded: what is there, and what would teach nonsense."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
-from crnn.data.names import as_text, check_genres, genre_of, gtzan_name, listed, own_split, part_of_folder
+from crnn.data.names import (
+    GTZAN_TRACK,
+    as_text,
+    check_genres,
+    genre_of,
+    gtzan_name,
+    listed,
+    own_split,
+    part_of_folder,
+)
 from crnn.features import DatasetError
-from crnn.walk import Walk, is_folder, is_song
+from crnn.walk import Walk, is_folder
 
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
 ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens then
@@ -18,6 +29,7 @@ ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens 
     "copies": "of the data's own split, clips to train on stay though there are copies of them in another part",
 }
 MOST_GENRES_SHOWN = 12
+_CUT = re.compile(rf"({GTZAN_TRACK.pattern})\.\d+")  # three seconds of a track, which some copies of GTZAN add
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,8 @@ def look_at(folder: Path) -> Look:
     """Find the audio files in a folder of genre folders, and in the folders inside these.
 
     GTZAN is found wherever it lies in the folder, up to four levels down. Genre folders may lie in folders that are
-    named after the parts of a split, or the other way round. Raises DatasetError if there are no audio files.
+    named after the parts of a split, or the other way round. Raises DatasetError if there are no audio files, or if it
+    is not clear which of several folders is meant.
     """
     if not folder.is_dir():
         raise DatasetError(f"There is no folder {folder}.")
@@ -88,6 +101,8 @@ def look_at(folder: Path) -> Look:
         track = track if is_split else gtzan_name(track) or track
         if track in tracks:  # two names that read alike
             track = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+            numbered = (f"{track} ({number})" for number in count(2))
+            track = next(name for name in chain([track], numbered) if name not in tracks)
         tracks[track] = path
     if not tracks:
         raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
@@ -110,17 +125,33 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _genre_folders(folder: Path) -> Path:
-    """The folder of genre folders, or of a split, that is meant by a folder that may be around it."""
-    outermost = folder
-    for level in ("", "*/", "*/*/", "*/*/*/"):
-        if clip := next(filter(_is_gtzan_clip, sorted(folder.glob(f"{level}*/*.[0-9][0-9][0-9][0-9][0-9].*"))), None):
-            genres = clip.parent.parent
-            return genres.parent if part_of_folder(genres.name) and genres != outermost else genres
-    while inner := next((folder / name for name in LAYOUTS if (folder / name).is_dir()), None):
-        folder = inner
-    return folder
+    """The folder of genre folders, or of a split, that is meant by a folder that may be around it.
+
+    Raises DatasetError if several may be, or if songs lie outside it.
+    """
+    depths = {path: len(path.relative_to(folder).parts) for path in Walk([folder])}
+    clips = [path for path, depth in depths.items() if 2 <= depth <= 5 and _is_gtzan_clip(path)]
+    least = min((depths[clip] for clip in clips), default=0)
+    around = {clip.parent.parent for clip in clips if depths[clip] == least}
+    around = sorted({path.parent if part_of_folder(path.name) and path != folder else path for path in around})
+    if len(around) > 1 and folder not in around:
+        names = [as_text(path.relative_to(folder).as_posix()) for path in around]
+        raise DatasetError(
+            f"{listed(names)} in {folder} all hold genre folders of GTZAN: give one of them, as --data {around[0]}, or "
+            "put their clips together."
+        )
+    found = around[0] if around else folder  # the folder itself sorts first
+    while not around and (inner := next((found / name for name in LAYOUTS if (found / name).is_dir()), None)):
+        found = inner
+    others = (path for path in depths if not path.is_relative_to(found) and not _CUT.fullmatch(path.stem))
+    if other := next(others, None):
+        raise DatasetError(
+            f"{found} holds the genre folders, it seems, but {other} lies outside it: give --data {found}, or take one "
+            "or the other away."
+        )
+    return found
 
 
 def _is_gtzan_clip(path: Path) -> bool:
     """Whether a file is named and placed like one of GTZAN: blues/blues.00000.wav."""
-    return bool(gtzan_name(f"{path.parent.name}/{path.name}")) and is_song(path)
+    return bool(gtzan_name(f"{path.parent.name}/{path.name}"))

@@ -16,6 +16,8 @@ GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")
 
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders of a split by their names
 PARTS |= dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
+PARTS |= dict.fromkeys(("eval", "evaluation", "holdout"), "test")
+_PART = re.compile(rf"({'|'.join(PARTS)})([\W_]*(set|data|split|songs|audio|files))*[\W_\d]*")  # "train_set", "test 2"
 
 # Folders that only spread many files out: 000 to 155, "CD 2", "fold1", the first signs of a hash.
 _NUMBER = re.compile(r"(cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side)?[\s_.-]*\d+")
@@ -39,17 +41,24 @@ def gtzan_name(track_id: str) -> str | None:
 
 def part_of_folder(folder: str) -> str | None:
     """The part of a split that a folder is named after."""
-    return PARTS.get(folder.casefold())
+    found = _PART.fullmatch(folder.casefold())
+    return PARTS[found[1]] if found else None
 
 
 def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
     """The tracks of each part, where folders say it: "train/rock/a.mp3", or "rock/train/a.mp3"; {} where they do not.
 
-    Raises DatasetError if some lie in such folders and others beside them.
+    Raises DatasetError if some lie in such folders and others beside them, or in no genre folder there.
     """
     folders = [track.split("/")[:-1] for track in tracks]
     outer = [part_of_folder(names[0]) if len(names) > 1 else None for names in folders]
     if any(outer) and not all(outer):
+        is_loose = [len(names) == 1 and part_of_folder(names[0]) for names in folders]
+        if loose := [track for track, is_so in zip(tracks, is_loose, strict=True) if is_so]:
+            raise DatasetError(
+                f"{listed(loose)} {_is(loose)} in a part of a split, but in no genre folder there: move it into one, "
+                "as in train/rock, or take it away."
+            )
         of_split = sorted({names[0] for names, part in zip(folders, outer, strict=True) if part})
         others = sorted(
             {names[0] if names else track for names, track in zip(folders, tracks, strict=True)} - {*of_split}
@@ -59,6 +68,13 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
             f"{_is(others)} not: take one or the other away, or rename it."
         )
     inner = [part_of_folder(names[1]) if len(names) > 1 else None for names in folders]
+    if None in inner and len({*inner} - {None}) > 1:  # with one part only, it may be a band
+        of_split = sorted({names[1] for names, part in zip(folders, inner, strict=True) if part})
+        others = sorted(track for track, part in zip(tracks, inner, strict=True) if not part)
+        raise DatasetError(
+            f"{listed(of_split)} in genre folders are named like parts of a split, but {listed(others)} {_is(others)} "
+            "in none of them: move it into one, or take one or the other away."
+        )
     for parts in (outer, inner):
         found = set(parts)
         if None not in found and (len(found) > 1 or (parts is outer and "train" not in found)):
@@ -89,9 +105,9 @@ def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
             f"{listed(parts)} {_is(parts)} named like a part of a split, not like a genre: put folders of genres into "
             "it, as in train/rock, or rename it."
         )
-    if "numbers" not in accepted and _are_numbers([name.casefold() for name in genres]):
+    if "numbers" not in accepted and (numbers := _numbers(genres)):
         raise DatasetError(
-            f"The folders are numbers, {listed(genres)}, and no genres: sort the clips into folders that are named "
+            f"The folders are numbers, {listed(numbers)}, and no genres: sort the clips into folders that are named "
             "after genres, or give --accept numbers if these are their names."
         )
     for name in genres:
@@ -113,9 +129,14 @@ def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
         raise DatasetError(f"{listed(alike)} are spellings of one genre{how}: put them into one folder, or rename one.")
 
 
-def _are_numbers(names: Sequence[str]) -> bool:
+def _numbers(genres: Sequence[str]) -> Sequence[str]:
+    """The names that are numbers, if these are so many that the folders are none of genres."""
+    names = [name.casefold() for name in genres]
     are_hashes = all(map(_HASH.fullmatch, names)) and any(map(str.isdigit, "".join(names)))
-    return all(map(_NUMBER.fullmatch, names)) or (are_hashes and len(set(map(len, names))) == 1)
+    if are_hashes and len(set(map(len, names))) == 1:
+        return genres
+    numbers = [name for name in genres if _NUMBER.fullmatch(name.casefold())]
+    return numbers if len(numbers) == len(genres) or len(numbers) > max(2, len(genres) / 2) else []
 
 
 def spelling(name: str) -> str:

@@ -11,7 +11,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from crnn.checkpoint import METRICS_FILE
 from crnn.data.clips import Clips
 from crnn.data.workers import started
-from crnn.features import DatasetError
+from crnn.features import DAMAGE, DatasetError
 from crnn.files import whole_file
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
@@ -130,13 +129,16 @@ def leave_genres_out(
 
 
 def read_answers(folder: Path) -> list[Answers]:
-    """What the folds of a finished cross-validation in `folder` said. Raises TrainingError if there is none."""
+    """What the folds of a finished cross-validation in `folder` said.
+
+    Raises TrainingError if there is none, or one of its files is damaged.
+    """
     try:
         folds = sorted(folder.glob("fold-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
         if not folds or not (folder / METRICS_FILE).is_file():
             raise ValueError
         return [_read(path) for path in folds]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise TrainingError(
             f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
         ) from error
@@ -250,8 +252,11 @@ def _run_fold(
         path.with_suffix(".pt").unlink(missing_ok=True)
     except KeyboardInterrupt:  # the parent says so
         raise SystemExit(1) from None
-    except (DatasetError, TrainingError, OSError) as error:
+    except (DatasetError, TrainingError) as error:
         raise SystemExit(f"Fold {number + 1}: {error}") from None
+    except OSError as error:
+        place, reason = error.filename or path, error.strerror or error
+        raise SystemExit(f"Fold {number + 1}: {place} cannot be read or written ({reason}).") from None
 
 
 def _summary(clips: Clips, genres: tuple[str, ...], folds: Sequence[Fold], answers: Sequence[Answers]) -> dict:
@@ -267,10 +272,18 @@ def _summary(clips: Clips, genres: tuple[str, ...], folds: Sequence[Fold], answe
 
 
 def _read(path: Path) -> Answers:
-    """Raises what NumPy does of a file that is none, and KeyError."""
-    with np.load(path) as file:
-        logits = torch.from_numpy(file["logits"]).split(file["windows"].tolist())
-        return Answers(tuple(file["genres"].tolist()), file["truths"].tolist(), list(logits), float(file["seconds"]))
+    """What the model of a fold said. Raises TrainingError if its file is damaged, and OSError."""
+    try:
+        with np.load(path) as file:
+            logits = torch.from_numpy(file["logits"]).split(file["windows"].tolist())
+            genres, truths = tuple(file["genres"].tolist()), file["truths"].tolist()
+            if len(truths) != len(logits) or any(clip.shape[1:] != (len(genres),) for clip in logits):
+                raise ValueError("its arrays do not fit each other")
+            return Answers(genres, truths, list(logits), float(file["seconds"]))
+    except (OSError, *DAMAGE) as error:
+        if isinstance(error, OSError) and error.filename:  # without a name it is of a place outside the file
+            raise
+        raise TrainingError(f"{path} is damaged: delete it, and train.py cross-validate makes it anew.") from error
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -286,11 +299,14 @@ def _claim(folder: Path, settings: dict) -> None:
     """Note in `folder` what its folds are of. Raises TrainingError if they are of something else."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS_FILE
-    text = json.dumps(settings, indent=2) + "\n"
+    content = (json.dumps(settings, indent=2) + "\n").encode()
+    before = path.read_bytes() if path.is_file() else None
     try:
-        others = differences(json.loads(path.read_text(encoding="utf-8")), json.loads(text)) if path.is_file() else ()
+        others = () if before is None else differences(json.loads(before), json.loads(content))
     except ValueError:
         others = [(SETTINGS_FILE, "")]
     if any(name not in MACHINE for name, _ in others):
         raise TrainingError(f"{folder} holds folds of other clips or settings; give another --out.")
-    path.write_text(text, encoding="utf-8")
+    if content != before:
+        with whole_file(path) as file:
+            file.write(content)

@@ -12,6 +12,11 @@ from torch import Tensor
 from crnn.files import whole_file
 from crnn.network.devices import is_here
 
+# What PyTorch raises of a file that is none, or damaged.
+DAMAGE = (
+    *(EOFError, pickle.UnpicklingError),
+    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError),
+)
 MACHINE = ("device", "precision")  # settings on which the result hardly depends: a training may go on with others
 
 
@@ -33,14 +38,14 @@ def write_state(path: Path, settings: dict, state: dict) -> None:
 def read_state(path: Path, settings: dict, notice: Callable[[str], None] = lambda _: None) -> dict | None:
     """The state that was saved there, or None if there is none yet; `notice` is told if it is of another device.
 
-    Raises TrainingError if it cannot be read or is of another training.
+    Raises TrainingError if it is damaged or of another training, and OSError if it cannot be read.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state.pop("settings")
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
     found = list(differences(saved, settings))
     if others := ", ".join(text for name, text in found if name not in MACHINE):

@@ -1,13 +1,15 @@
 """From which borders on a model may answer strangers, some of whose songs are of no genre that it knows."""
 
 import json
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from crnn.checkpoint import METRICS_FILE, load_checkpoint, save
+from crnn.checkpoint import METRICS_FILE, read, save
+from crnn.files import whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.crossval import Answers, read_answers
@@ -26,16 +28,24 @@ def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: flo
     not of this model's genres, lack known or unknown clips, or the model's folder was not made by `train.py`, and
     OSError if it cannot be written.
     """
-    model, _ = load_checkpoint(folder)
+    model = read(folder, str(folder))  # and no bundled model of that name
     try:
         record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
     answers = list(chain.from_iterable(map(read_answers, validations)))
-    record["calibration"] = figures = fit(model, answers, share, risk) | {"command": command}
-    record.pop("test", None)  # figures of the earlier borders
-    save(model, folder, model_card(model, record))
-    (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    figures = fit(model, answers, share, risk) | {"command": command}
+    try:
+        record["calibration"] = figures
+        record.pop("test", None)  # figures of the earlier borders
+        card = model_card(model, record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise TrainingError(f"The {METRICS_FILE} of {folder} is not what train.py writes: train anew.") from error
+    with whole_file(folder / METRICS_FILE) as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())  # a full disk is to be known before the model changes
+        save(model, folder, card)
     return figures
 
 

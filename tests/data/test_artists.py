@@ -62,6 +62,14 @@ def test_what_is_wrong_with_a_table(content: bytes, message: str, tmp_path: Path
         read_artists(tmp_path / "artists.csv", TRACKS)
 
 
+def test_ways_to_write_a_name_are_one_artist(tmp_path: Path) -> None:
+    names = ["Beyoncé", "The Beatles", "Beyonce\u0301", "the  beatles ", "Beyonce"]
+    tracks = [f"pop/{number}.wav" for number in range(5)]
+    rows = [("track_id", "artist"), *zip(tracks, names, strict=True)]
+    (tmp_path / "artists.csv").write_text(table(rows=rows), encoding="utf-8")
+    assert read_artists(tmp_path / "artists.csv", tracks) == [*names[:2], *names[:2], "Beyonce"]
+
+
 def test_few_artists_can_be_accepted_but_not_none(tmp_path: Path) -> None:
     (tmp_path / "artists.csv").write_text("track_id,artist\njazz/a.wav,Cem\nrock/x.wav,\n")
     assert read_artists(tmp_path / "artists.csv", TRACKS, ["few-artists"]) == [None, None, "Cem"]

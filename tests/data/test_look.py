@@ -51,6 +51,10 @@ def test_linked_genres_are_found(tmp_path: Path) -> None:
         (["train/rock/1.mp3", "train/jazz/1.mp3"], {}),  # a folder around it all
         (["rock/Train/Drops of Jupiter.mp3", "rock/Queen/1.mp3", "jazz/1.mp3"], {}),  # a band
         (["rock/1.mp3", "jazz/1.mp3"], {}),
+        (["train_set/rock/1.mp3", "Test-Songs 2/rock/1.mp3"], {"train": 1, "test": 1}),
+        (["training_split/rock/1.mp3", "holdout/rock/1.mp3", "eval/jazz/1.mp3"], {"train": 1, "test": 2}),
+        (["rock/train data/1.mp3", "jazz/valset/1.mp3"], {"train": 1, "valid": 1}),
+        (["rock/Training Wheels/1.mp3", "jazz/Testament/1.mp3"], {}),
     ],
 )
 def test_folders_of_a_split(names: list[str], parts: dict[str, int], tmp_path: Path) -> None:
@@ -82,6 +86,18 @@ def test_a_split_of_gtzan_keeps_both_parts(tmp_path: Path) -> None:
             ["train/rock/1.mp3", "test/rock/1.mp3", "more/rock/1.mp3"],
             "'test' and 'train' are named like a part .* 'more'",
         ),
+        (
+            ["train/rock/1.mp3", "test/rock/1.mp3", "train/intro.mp3"],
+            "'train/intro.mp3' is in a part of a split, but in no genre folder there",
+        ),
+        (
+            ["rock/train/1.mp3", "rock/test/1.mp3", "jazz/train/1.mp3", "jazz/test/1.mp3", "jazz/new song.mp3"],
+            "'test' and 'train' in genre folders are named like parts .* 'jazz/new song.mp3' is in none",
+        ),
+        (
+            ["rock/train/1.mp3", "rock/test/1.mp3", "jazz/1.mp3", "jazz/2.mp3"],
+            "'jazz/1.mp3' and 'jazz/2.mp3' are in none",
+        ),
         (["train/1.mp3", "test/1.mp3"], "'test' and 'train' are named like a part of a split, not like a genre"),
         (["archive/rock/1.mp3", "archive/jazz/1.mp3"], "give --data .*archive"),
         (["rock/1.mp3", "Unsure/1.mp3"], "No genre can be called 'Unsure': the answer 'unsure'"),
@@ -108,6 +124,8 @@ def test_names_that_would_teach_nonsense(names: list[str], message: str, tmp_pat
         (["1980s", "1990s"], False),
         (["dub", "edm"], False),
         (["000", "rock"], False),
+        ([*(f"{number:03}" for number in range(155)), "rock"], True),
+        (["1", "2", "3", "rock", "jazz", "pop"], False),
         (["U2", "B52"], False),
     ],
 )
@@ -118,6 +136,25 @@ def test_numbered_folders_are_no_genres(genres: Sequence[str], are_numbers: bool
     else:
         check_genres(genres)
     check_genres(genres, ["numbers"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["folk/1.wav", "rock/1.wav", "old/gtzan/blues/blues.00000.wav"], "gtzan holds .*folk.1.wav lies outside it"),
+        (["fold1/blues/blues.00000.wav", "fold2/blues/blues.00001.wav"], r"'fold1' and 'fold2' in .* --data .*fold1, "),
+        (["a/blues/blues.00000.wav", "b/c/blues/blues.00001.wav"], "b.c.blues.blues.00001.wav lies outside"),
+        (["genres/rock/1.wav", "jazz/1.wav"], "genres holds the genre folders, it seems, but .*jazz.1.wav lies"),
+    ],
+)
+def test_folders_that_may_not_be_all_are_refused(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        look_at(fill(tmp_path, *names))
+
+
+def test_clips_named_as_those_of_gtzan_may_lie_deep_in_a_genre(tmp_path: Path) -> None:
+    names = ["blues/blues.00000.wav", "blues/x/blues/blues.00001.wav", "rock/1.wav", ".trash/blues/blues.00000.wav"]
+    assert sorted(find_tracks(fill(tmp_path, *names))) == ["blues.00000", "blues.00001", "rock/1.wav"]
 
 
 def test_a_genre_without_clips_stops_it_unless_that_is_accepted(tmp_path: Path) -> None:
@@ -153,3 +190,12 @@ def test_names_that_are_no_utf8_are_read_as_text(tmp_path: Path) -> None:
     assert sorted(os.fsencode(path.relative_to(tmp_path)) for path in tracks.values()) == sorted(names)
     "".join(tracks).encode()
     assert as_text(os.fsdecode(b"caf\xe9")) == "café"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_no_song_takes_the_place_of_one_whose_name_reads_alike(tmp_path: Path) -> None:
+    (tmp_path / "rock").mkdir()
+    paths = [tmp_path / "rock" / os.fsdecode(name) for name in (b"\x80.mp3", "€.mp3".encode())]
+    for path in paths:
+        path.touch()
+    assert list(find_tracks(tmp_path).items()) == [("rock/€.mp3", paths[0]), ("rock/€.mp3 (2)", paths[1])]

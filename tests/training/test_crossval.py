@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from crnn.features import N_MELS, Features
-from crnn.training.crossval import fold_indices
+from crnn.training.crossval import fold_indices, read_answers
 from crnn.training.state import TrainingError
 from train import main
 
@@ -175,3 +175,35 @@ def test_a_fold_that_fails_ends_in_a_sentence(data: list[str], tmp_path: Path, c
     assert "failed; its reason stands above" in error
     assert "Traceback" not in error
     assert not list(out.glob("fold-*"))
+
+
+@pytest.mark.parametrize("windows", [None, [1, 2], [2, 2, 2]])
+def test_a_damaged_fold_is_named(
+    windows: list[int] | None, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """No bytes at all, windows that are not those of the logits, clips whose genre is not told."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for number in (1, 2):
+        (out / f"fold-{number}.npz").touch()
+        if windows:
+            logits = np.zeros((6, 2), np.float32)
+            np.savez(out / f"fold-{number}.npz", logits=logits, windows=windows, genres="ab", truths="ab", seconds=1.0)
+    assert main(options(data, out)) == 2
+    sentence = f"{out / 'fold-1.npz'} is damaged: delete it, and train.py cross-validate makes it anew."
+    assert capsys.readouterr().err.splitlines()[-1] == f"train.py: {sentence}"
+    (out / "metrics.json").touch()
+    with pytest.raises(TrainingError, match="is damaged: delete it"):
+        read_answers(out)
+
+    settings = (out / "settings.json").stat()
+    assert main(options(data, out)) == 2
+    assert (out / "settings.json").stat().st_mtime_ns == settings.st_mtime_ns
+
+
+def test_a_state_that_cannot_be_read_is_said(data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    (tmp_path / "out" / "fold-1.pt").mkdir(parents=True)
+    assert main([*options(data, tmp_path / "out"), "--jobs", "1"]) == 2
+    error = capfd.readouterr().err
+    assert f"Fold 1: {tmp_path / 'out' / 'fold-1.pt'} cannot be read or written (" in error
+    assert "Traceback" not in error

@@ -60,6 +60,18 @@ def test_a_damaged_file_is_refused(path: Path, keep: int) -> None:
         read_state(path, SETTINGS)
 
 
+@pytest.mark.parametrize("content", [[SETTINGS], torch.zeros(3)])
+def test_a_state_of_another_kind_is_damaged(path: Path, content: object) -> None:
+    torch.save(content, path)
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_state(path, SETTINGS)
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises((IsADirectoryError, PermissionError)):
+        read_state(tmp_path, SETTINGS)
+
+
 class Thief:
     """An object that runs a command when it is unpickled."""
 

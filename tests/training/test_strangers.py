@@ -1,6 +1,8 @@
 """Genres left out, and the border of "unsure" that comes from them."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import soundfile
 import torch
 
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import load_checkpoint
+from crnn.checkpoint import load_checkpoint, read, save
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.crossval import Answers, read_answers
@@ -107,15 +109,30 @@ def write(folder: Path, folds: list[Answers]) -> Path:
     return folder
 
 
-def test_calibrate_writes_model_card_and_record(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(ROOT / "assets" / "models" / "crnn-scratch", folder)
-    weights = (folder / "model.safetensors").read_bytes()
-    genres = load_checkpoint(folder)[0].config.genres
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the bundled model."""
+    return Path(shutil.copytree(ROOT / "assets" / "models" / "crnn-scratch", tmp_path / "crnn-scratch"))
+
+
+@pytest.fixture
+def validations(folder: Path, tmp_path: Path) -> list[str]:
+    """Cross-validations that speak for its calibration."""
+    genres = read(folder, "").config.genres
     known = write(tmp_path / "known", [answers(genres, list(genres) * 20, [8.0] * 100 + [2.0] * 100, wrong=10)])
     left_out = [answers((*genres[:n], *genres[n + 1 :]), [genres[n]] * 5, [4.0] * 5) for n in range(10)]
-    unknown = write(tmp_path / "unknown", left_out)
-    assert main(["calibrate", "--model", str(folder), str(known), str(unknown)]) == 0
+    return [str(known), str(write(tmp_path / "unknown", left_out))]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_calibrate_writes_model_card_and_record(
+    folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
     assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in capsys.readouterr().out
     record = json.loads((folder / "metrics.json").read_text())
     config = load_checkpoint(folder)[0].config
@@ -128,8 +145,45 @@ def test_calibrate_writes_model_card_and_record(tmp_path: Path, capsys: pytest.C
     assert main(["calibrate", "--model", str(folder), str(tmp_path)]) == 2
     assert "holds no finished cross-validation" in capsys.readouterr().err
     (folder / "metrics.json").unlink()
-    assert main(["calibrate", "--model", str(folder), str(known), str(unknown)]) == 2
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
     assert "has no metrics.json" in capsys.readouterr().err
+
+
+def test_a_folder_with_the_name_of_a_bundled_model_is_itself(
+    folder: Path, validations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read(folder, "")
+    with torch.no_grad():
+        next(model.parameters()).zero_()
+    save(model, folder, card="")
+    weights = (folder / "model.safetensors").read_bytes()
+    monkeypatch.chdir(folder.parent)
+    assert main(["calibrate", "--model", f"./{folder.name}", *validations]) == 0
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_full_disk_leaves_the_model_as_it_was(
+    folder: Path, validations: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = contents(folder)
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
+    assert "(No space left on device); it stays as it was." in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("record", ["[]", "{}"])
+def test_a_record_of_something_else_is_a_sentence(
+    record: str, folder: Path, validations: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "metrics.json").write_text(record)
+    before = contents(folder)
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
+    assert "is not what train.py writes" in capsys.readouterr().err
+    assert contents(folder) == before
 
 
 @pytest.mark.processes
