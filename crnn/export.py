@@ -153,7 +153,8 @@ class Graph(nn.Module):
         rows = starts[:, None] + torch.arange(size // step)
         of_classifiers, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
         logits = mean_logits(of_classifiers)
-        logits = torch.cat([logits, self.model(song[None, :, :size])])  # all that a short song is
+        stem = self.model.stem.alone(song[None, :, :size])  # all that a short song is
+        logits = torch.cat([logits, mean_logits(self.model.logits_of(stem))])
         shares = (logits / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
         counts = torch.cat([is_long, ~is_long[:1]]).float()

@@ -141,6 +141,11 @@ class ChoiCrnnStem(ChoiStem):
         of_steps = states[..., beginning * MEMORY + four - half * beginning]
         return torch.cat([convolved, of_steps.to(convolved.dtype)], dim=1)
 
+    def alone(self, log_mel: Tensor) -> Tensor:
+        """(batch, 128, frames) in dB to (batch, 160, steps)."""
+        convolved = self.convolved(log_mel)
+        return self.remembered(torch.cat([convolved, convolved], dim=-1))[..., convolved.shape[-1] :]
+
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         """Fill in the recurrent layers, too."""
         import h5py  # noqa: PLC0415 (as above)

@@ -93,6 +93,13 @@ class Stem(nn.Module):
         """
         return convolved
 
+    def alone(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What it gives of log-mels (batch, 128, frames) in dB of which nothing before is known.
+
+        Recurrent layers have heard each once already, as they have other music of a song in the middle of it.
+        """
+        return self(log_mel)
+
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""
 

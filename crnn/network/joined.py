@@ -27,6 +27,10 @@ class JoinedStem(Stem):
         """Those of each."""
         return tuple(part.convolved(log_mel) for part in self.parts)
 
+    def alone(self, log_mel: Tensor) -> tuple[Tensor, ...]:
+        """Those of each."""
+        return tuple(part.alone(log_mel) for part in self.parts)
+
     def of_stretch(self, stretch: Tensor, pieces: Sequence[Piece]) -> tuple[Tensor, ...]:
         """Those of each."""
         return tuple(part.of_stretch(stretch, pieces) for part in self.parts)

@@ -177,9 +177,13 @@ class CRNN(
 
     def stem_of(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Log-mel as in `forward` to what the stem gives."""
+        return self.stem(self.checked(log_mel))
+
+    def checked(self, log_mel: Tensor) -> Tensor:
+        """Itself. Raises ValueError if its shape is not as in `forward`."""
         if log_mel.ndim != 3 or log_mel.shape[1] != N_MELS or log_mel.shape[2] < self.config.min_frames:
             raise ValueError(f"log_mel must be (batch, {N_MELS}, a second of frames), not {tuple(log_mel.shape)}")
-        return self.stem(log_mel)
+        return log_mel
 
     def logits_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
         """What the stem gives of windows to the logits as `member_logits` gives them."""
@@ -305,7 +309,7 @@ class CRNN(
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
         given: list[list[Tensor]] = [[] for _ in log_mels]
         for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
-            stem = self.stem_of(torch.stack([log_mels[number] for number in numbers]))
+            stem = self.stem.alone(self.checked(torch.stack([log_mels[number] for number in numbers])))
             per_member = self.steps_and_channels(stem)
             for number, *steps in zip(numbers, *per_member, strict=True):
                 given[number] = steps

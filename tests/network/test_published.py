@@ -422,3 +422,14 @@ def test_a_large_map_is_pooled_in_parts_that_make_the_whole(
     for at_once in (1, 7, 20):
         monkeypatch.setattr(published, "NEAR_CELLS", 2 * 5 * 12 * at_once)
         torch.testing.assert_close(pooled(conv, given, pool), whole, atol=1e-5, rtol=0)
+
+
+def test_what_is_heard_alone_is_remembered_as_if_heard_before() -> None:
+    stem = fitted("choi-crnn", music())
+    window = music(20 * STEP_FRAMES)
+    with torch.inference_mode():
+        alone, once = stem.alone(window), stem(window)
+        twice = stem.remembered(stem.convolved(window).repeat(1, 1, 2))[..., 20:]
+    torch.testing.assert_close(alone[:, :128], once[:, :128])
+    torch.testing.assert_close(alone, twice)
+    assert (alone - once)[:, 128:].abs().amax(dim=(0, 1)).min() > 1e-4
