@@ -8,7 +8,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.terminal import INTERRUPTED, PROGRAM, complain, leave, leave_broken_pipe
+from crnn.terminal import INTERRUPTED, PROGRAM, complain, explain, leave, leave_broken_pipe
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
+    except OSError as error:
+        return explain(error)
     except ValueError as error:
         if type(error).__name__ != "CheckpointError":  # whose module takes long to import
             raise

@@ -209,6 +209,7 @@ class _Worker:
                 stdin=its_end,
                 stdout=subprocess.DEVNULL,
                 env=_ENVIRONMENT | libraries,
+                start_new_session=True,  # Ctrl-C is for whoever started it
             )
 
 

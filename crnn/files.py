@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
 import os
 from collections.abc import Iterator
@@ -30,3 +30,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def lock(file: int) -> bool:
+    """Lock an open file until it is closed; False if another process has it. Where there are no locks, none has."""
+    try:
+        import fcntl  # noqa: PLC0415 (Unix alone has it)
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True

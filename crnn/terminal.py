@@ -23,6 +23,17 @@ def complain(message: object) -> None:
     print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
 
 
+def explain(error: OSError) -> int:
+    """Tell of a disk or a file that does not do what it should; the exit status."""
+    where = "" if error.filename is None else f" ({error.filename})"
+    complain(f"This cannot go on: {error.strerror or error}{where}.")
+    try:
+        sys.stdout.flush()
+    except OSError:  # it is standard output itself
+        leave_broken_pipe()
+    return 2
+
+
 def leave_broken_pipe() -> int:
     """The exit status for a reader of standard output that has gone; nor may the flush at exit find out."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -226,6 +226,10 @@ def test_workers_end_with_whoever_started_them(song: Callable) -> None:
         time.sleep(0.05)
 
 
+def test_an_interrupt_from_the_terminal_is_not_for_workers(decoders: Decoders) -> None:
+    assert os.getsid(pid_of(decoders)) == pid_of(decoders) != os.getsid(0)
+
+
 def test_a_classifier_that_decodes_elsewhere_answers_the_same(
     decoders: Decoders, tiny_model: CRNN, song: Callable
 ) -> None:

@@ -202,6 +202,16 @@ def test_a_reader_that_leaves_early(
     assert capfd.readouterr() == ("", "")  # and closing the pipe, which flushes it, has raised nothing
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_disk_behind_standard_output(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main([str(songs["low"])]) == 2
+    assert capfd.readouterr() == ("", "genre-crnn: This cannot go on: No space left on device.\n")
+
+
 def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dict[str, Path], tmp_path: Path) -> None:
     """On a terminal that knows ASCII only."""
     save(tiny_model, tmp_path / "model", card="")

@@ -69,6 +69,7 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "songs",
         nargs="+",
+        type=_name,
         metavar="SONG",
         help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
     )
@@ -77,6 +78,12 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
     )
+
+
+def _name(text: str) -> str:
+    if not text:  # as of a variable that is not set; as a path it would be the folder where one is
+        raise argparse.ArgumentTypeError("this takes the name of a song or a folder, not an empty one")
+    return text
 
 
 def add_hearing(parser: argparse.ArgumentParser) -> None:

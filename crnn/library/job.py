@@ -14,7 +14,7 @@ import torch
 
 from crnn.audio import AudioError, Passages, open_audio
 from crnn.decoding import Decoders
-from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
+from crnn.inference import NO_MUSIC, GenreClassifier, Prediction, Recording
 from crnn.network.devices import best_device
 
 QUICK = Passages(4, 4.0)
@@ -144,16 +144,28 @@ def hear(
         except AudioError as error:
             return error
         except Exception as error:  # what no one has thought of may not end the work of a night
-            return AudioError("{name} cannot be heard: {why}", name=file.path.name, why=repr(error))
+            return _unforeseen(file, error)
 
     for finished in side_by_side(files, listen, jobs, in_order):
-        recordings = [result for _, result in finished if not isinstance(result, AudioError | Prediction)]
-        given = iter([])
-        if recordings:
-            parts = range(0, len(recordings), GPU_SONGS)
-            given = chain.from_iterable(classifier.answer(recordings[first : first + GPU_SONGS]) for first in parts)
+        recorded = [one for one in finished if not isinstance(one[1], AudioError | Prediction)]
+        parts = range(0, len(recorded), GPU_SONGS)
+        given = chain.from_iterable(_answers(classifier, recorded[first : first + GPU_SONGS]) for first in parts)
         for file, result in finished:
             yield file, (result if isinstance(result, AudioError | Prediction) else next(given))
+
+
+def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]) -> list[Prediction | AudioError]:
+    """The answers to songs together, or to each alone where that fails, as on a GPU that has no room for them."""
+    try:
+        return classifier.answer([recording for _, recording in recorded])
+    except Exception as error:
+        if len(recorded) == 1:
+            return [_unforeseen(recorded[0][0], error)]
+    return [answer for one in recorded for answer in _answers(classifier, [one])]  # the failed one's memory is free
+
+
+def _unforeseen(file: File, error: Exception) -> AudioError:
+    return AudioError("{name} cannot be heard: {why}", name=file.path.name, why=repr(error))
 
 
 def side_by_side(

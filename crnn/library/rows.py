@@ -16,6 +16,7 @@ class LibraryError(ValueError):
 def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """These columns of each row, None where there is nothing; an embedding is a sequence of numbers.
 
+    `genres`, which is no column, has those that are known of the model: with a column of probabilities, or in the row.
     Of csv, numbers come as text. Raises LibraryError, also if there is no column that is `needed`.
     """
     if path.suffix.lower() not in READERS:
@@ -38,12 +39,13 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
     try:
         names = pq.ParquetDataset(path).schema.names
         _check(names, needed)
+        genres = _genres(names)
         table = pq.read_table(path, columns=[name for name in columns if name in names])
         for batch in table.to_batches():
             values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
             vectors = batch["embedding"] if "embedding" in batch.schema.names else []
             for number in range(len(batch)):
-                row = {name: column[number] for name, column in values.items()}
+                row = {name: column[number] for name, column in values.items()} | {"genres": genres}
                 if len(vectors) and vectors[number].is_valid:
                     row["embedding"] = vectors[number].values.to_numpy()
                 yield {name: row.get(name) for name in columns}
@@ -58,6 +60,7 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
     with path.open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
+            row["genres"] = list(row.get("probabilities") or {})
             row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
             if not row.get("error"):
                 _check(row, needed)
@@ -69,11 +72,19 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         _check(rows.fieldnames or (), needed)
+        genres = _genres(rows.fieldnames or ())
         for row in rows:
             cells = {name: row.get(name) or None for name in columns}
             if cells.get("embedding"):
                 cells["embedding"] = json.loads(cells["embedding"])
+            if "genres" in cells:
+                cells["genres"] = genres
             yield cells
+
+
+def _genres(columns: Sequence[str]) -> list[str]:
+    start = "probability_of_"
+    return [name.removeprefix(start) for name in columns if name.startswith(start)]
 
 
 def _check(names: object, needed: Sequence[str]) -> None:

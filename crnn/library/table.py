@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.files import whole_file
+from crnn.files import lock, whole_file
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -357,16 +357,8 @@ def _end_with_a_line(path: Path) -> None:
 
 def _lock(file: int | None, path: Path) -> None:
     """Raises TableError if another process writes to the table."""
-    try:
-        import fcntl  # noqa: PLC0415 (Unix alone has it)
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise TableError(f"Another process writes to {path} just now.") from error
-    except OSError:  # a file system without locks
-        return
+    if not lock(file):
+        raise TableError(f"Another process writes to {path} just now.")
 
 
 def digest(*values: object) -> int:

@@ -169,12 +169,17 @@ class Tagger:
 
     def tag_from(self, table: Path, paths: Iterable[Path]) -> None:
         """Write the genres that a table has for songs that are still as they were then. Raises LibraryError."""
-        rows = {}
-        for row in read_rows(table, TABLE_COLUMNS, needed=TABLE_COLUMNS):
+        from crnn.inference import NO_MUSIC, UNSURE  # noqa: PLC0415
+
+        rows, genres = {}, set()
+        for row in read_rows(table, (*TABLE_COLUMNS, "genres"), needed=TABLE_COLUMNS):
+            genres.update(row["genres"], [row["genre"]] if row["genre"] else [])
             try:
                 rows[absolute(row["path"])] = row | {"probability": float(row["probability"] or 0)}
             except ValueError as error:
                 raise LibraryError(f"{table} is damaged, or no table of genre-crnn.") from error
+        if genres := sorted(genres - {UNSURE, NO_MUSIC}):
+            self.check(genres)
         for file in self.without_genre(paths):
             row = rows.get(absolute(file.path))
             if row is None or row["genre"] is None:
@@ -237,8 +242,8 @@ class Tagger:
         with suppress(OSError):  # as writing will find, too
             n_links = path.stat().st_nlink
         write_genre(path, name, self.args.keep_times, there, note, only_try=self.undo is None)
-        print(printable(f"{path}: {', '.join(there) or 'no genre'} → {name} ({share:.0%})"), flush=True)
         self.written[name] += 1
+        print(printable(f"{path}: {', '.join(there) or 'no genre'} → {name} ({share:.0%})"), flush=True)
         if n_links > 1 and self.undo:
             complain(f"{path}: of its {n_links} names (hard links), the others keep the file as it was.")
 

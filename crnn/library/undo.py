@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crnn.files import whole_file
+from crnn.files import lock, whole_file
 from crnn.library.retag import UndoError
 from crnn.library.tags import Places
 
@@ -25,14 +26,22 @@ class Change:
 
 
 class Undo:
-    """An undo file to add to. Raises UndoError where it cannot be written."""
+    """An undo file to add to. Raises UndoError where it cannot be written, or is none, or another command has it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             if path.exists() and not path.is_file():
                 raise UndoError(f"{path} is no file, so that nothing could be taken back: --undo names another.")
-            self._file = path.open("ab")
+            path.open("ab").close()  # for there to be one that can be locked
+            with ExitStack() as opened:
+                opened.enter_context(alone_with(path))
+                self._file = opened.enter_context(path.open("ab"))
+                if (there := path.read_bytes()) and not read_changes(path)[0]:
+                    raise UndoError(f"{path} is there and holds no changes of genre-crnn tag: --undo names another.")
+                if there and not there.endswith(b"\n"):  # what a crash has cut off, to which no change is added
+                    self._file.write(b"\n")
+                self._opened = opened.pop_all()
         except OSError as error:
             raise UndoError(
                 f"The undo file {path} cannot be written ({error.strerror}): --undo names another."
@@ -51,9 +60,27 @@ class Undo:
 
     def close(self) -> None:
         """End; a file without changes goes."""
-        self._file.close()
-        if not self.path.stat().st_size:
-            self.path.unlink()
+        with self._opened, suppress(OSError):  # of which `add` has told
+            self._file.close()
+            if not self.path.stat().st_size:
+                self.path.unlink()
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Keep other commands from an undo file that is there. Raises UndoError, also where one has it."""
+    if os.name != "posix":  # there an open file could not be taken away
+        yield
+        return
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb")).fileno()
+            is_ours = lock(file) and os.path.samestat(os.fstat(file), path.stat())  # else it was replaced meanwhile
+        except OSError as error:
+            raise UndoError(f"The undo file {path} cannot be read ({error.strerror}).") from error
+        if not is_ours:
+            raise UndoError(f"Another command has the undo file {path} just now: wait until it is done.")
+        yield
 
 
 def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:

@@ -23,15 +23,23 @@ def run(args: argparse.Namespace) -> int:
 
     What is done is taken out of the undo file.
     """
-    from crnn.library.retag import UndoError, restore_genre  # noqa: PLC0415 (after --help, which has no use for it)
-    from crnn.library.tags import TagError  # noqa: PLC0415
-    from crnn.library.undo import keep_changes, read_changes  # noqa: PLC0415
+    from crnn.library.retag import UndoError  # noqa: PLC0415 (after --help, which has no use for it)
+    from crnn.library.undo import alone_with  # noqa: PLC0415
 
     try:
-        changes, others = read_changes(args.undo)
+        with alone_with(args.undo):
+            return _take_back(args)
     except UndoError as error:
         complain(error)
         return 2
+
+
+def _take_back(args: argparse.Namespace) -> int:
+    from crnn.library.retag import restore_genre  # noqa: PLC0415
+    from crnn.library.tags import TagError  # noqa: PLC0415
+    from crnn.library.undo import keep_changes, read_changes  # noqa: PLC0415
+
+    changes, others = read_changes(args.undo)
     if not changes:
         complain(f"{args.undo} holds no changes: give the file that genre-crnn tag named.")
         return 2
@@ -55,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             seen.add(change.path)
             print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
     finally:
+        complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
         if done and not args.dry_run:
             keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done], others)
-        complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
     return 1 if failed else 0

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from crnn.__main__ import main
-from crnn.audio import SAMPLE_RATE
+from crnn.audio import SAMPLE_RATE, AudioError
 from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.library import classify, job
@@ -172,6 +172,14 @@ def parsed(*options: str) -> argparse.Namespace:
     return parser.parse_args(["song", *options])
 
 
+@pytest.mark.parametrize("command", [[], ["tag", "--overwrite"]])
+def test_an_empty_name_is_not_the_folder_where_one_is(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "song.wav", ""])
+    assert caught.value.code == 2
+    assert "this takes the name of a song or a folder, not an empty one" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options",
     [["--top", "0"], ["--threshold", "1.5"], ["--seconds", "-3"], ["--seconds", "inf"], ["--quick", "--seconds", "3"]],
@@ -321,6 +329,22 @@ def test_what_no_one_has_thought_of_costs_one_song(
     out, err = capfd.readouterr()
     assert out.startswith(f"{music / 'c.wav'}: ")
     assert err == f"genre-crnn: {music / 'a.wav'}: a.wav cannot be heard: ZeroDivisionError('by zero')\n"
+
+
+def test_a_song_for_which_a_gpu_has_no_room_costs_itself_alone() -> None:
+    def answer(recordings: list[str]) -> list[AudioError]:
+        if "long.wav" in recordings:
+            raise RuntimeError("CUDA out of memory")
+        return [AudioError(f"heard {name}") for name in recordings]
+
+    gpu = SimpleNamespace(listen=lambda path, _: path.name, answer=answer, device=SimpleNamespace(type="cuda"))
+    files = [job.File(Path(name)) for name in ("a.wav", "long.wav", "b.wav")]
+    said = {file.path.name: str(answer) for file, answer in job.hear(files, gpu, None, 1)}
+    assert said == {
+        "a.wav": "heard a.wav",
+        "long.wav": "long.wav cannot be heard: RuntimeError('CUDA out of memory')",
+        "b.wav": "heard b.wav",
+    }
 
 
 def test_several_songs_at_once_have_the_answers_of_each(tiny_model: CRNN, music: Path) -> None:

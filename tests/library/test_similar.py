@@ -156,7 +156,7 @@ def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.Ca
     for name in names:
         (music / name).touch()
     songs = [(str(music / name), seconds) for name, seconds in zip(names, [61.6, None, 3.0], strict=True)]
-    write_playlist(lists / "like.m3u8", [*songs, (str(music / "gone.mp3"), 1.0)])
+    write_playlist(lists / "like.m3u8", [*songs, (str(music / "gone.mp3"), 1.0), ("x" * 5_000, 1.0)])
     text = (lists / "like.m3u8").read_bytes().decode("utf-8")
     assert text == "#EXTM3U\n#EXTINF:62,Männer sind\n../music/Ärzte/Männer sind.mp3\n#EXTINF:-1,#1\n../music/#1.mp3\n"
     assert all((lists / line).is_file() for line in text.splitlines() if not line.startswith("#"))

@@ -24,7 +24,7 @@ from crnn.__main__ import main
 from crnn.checkpoint import MODEL_VARIABLE, save
 from crnn.library.retag import read_genre, restore_genre, write_genre
 from crnn.library.tags import TagError, usual_name
-from crnn.library.undo import Change
+from crnn.library.undo import Change, Undo, read_changes
 from crnn.network.model import CRNN
 
 PICTURE = bytes(range(256)) * 5
@@ -614,6 +614,58 @@ def test_genres_are_taken_from_a_table_for_songs_that_are_as_they_were(
     assert "missing.csv cannot be read" in capfd.readouterr().err
 
 
+def test_a_name_for_a_genre_that_a_table_lacks_is_refused(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    song = music / "old.flac"
+    row = {"path": str(song), "size_bytes": song.stat().st_size, "modified_ns": song.stat().st_mtime_ns}
+    row |= {"genre": "jazz", "probability": 0.97, "probability_of_jazz": 0.97, "probability_of_metal": 0.03}
+    Path("genres.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    lines = row | {"probabilities": {"jazz": 0.97, "metal": 0.03}}
+    Path("genres.jsonl").write_text(json.dumps(lines) + "\n")
+    for table in ("genres.csv", "genres.jsonl"):
+        assert main(["tag", "--from", table, "--name", "Metal=", "--overwrite", str(song)]) == 2
+        assert "knows no genre 'Metal'; it knows jazz, metal." in capfd.readouterr().err
+        assert genres() == BEFORE
+        assert main(["tag", "--from", table, "--name", "metal=", "--dry-run", "--overwrite", str(song)]) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_disk_is_one_sentence(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """For what is printed; for the undo file, after which nothing is written."""
+    open_file = Path.open
+
+    def open_full(path: Path, mode: str = "r", *more: object, **options: object) -> object:
+        return open_file(Path("/dev/full") if mode == "ab" else path, mode, *more, **options)
+
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main(["tag", str(music / "album" / "new.mp3")]) == 2
+    err = capfd.readouterr().err
+    assert "This cannot go on: No space left on device." in err
+    assert "Written: 1 (1 Disco)" in err
+    monkeypatch.setattr(Path, "open", open_full)
+    assert main(["tag", "--overwrite", str(music / "old.flac")]) == 2
+    assert "cannot be written (No space left on device): nothing more is." in capfd.readouterr().err
+    assert genres() == BEFORE | {"new.mp3": ("Disco",)}
+
+
+def test_an_undo_file_that_cannot_be_replaced_is_told(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    assert main(["tag", "--undo", "undo.jsonl", str(music)]) == 1
+    monkeypatch.setattr("crnn.library.undo.keep_changes", refuse)
+    assert main(["untag", "undo.jsonl"]) == 2
+    err = capfd.readouterr().err
+    assert "Taken back: 1 of 1." in err
+    assert "This cannot go on: Permission denied (undo.jsonl)." in err
+
+
 def test_files_that_cannot_be_written_are_told_and_the_rest_goes_on(
     music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -667,10 +719,48 @@ def test_untag_deletes_no_file_of_others(
 
 def test_lines_of_others_stay_in_the_undo_file(music: Path) -> None:
     undo = Path("undo.jsonl")
-    undo.write_text("a note\n")
+    assert main(["tag", "--undo", str(undo), str(music)]) == 1
+    undo.write_text("a note\n" + undo.read_text())
     assert main(["tag", "--overwrite", "--undo", str(undo), str(music)]) == 1
     assert main(["untag", str(undo)]) == 0
     assert undo.read_text() == "a note\n"
+
+
+def test_a_cut_off_line_spoils_no_later_change(music: Path, genres: Callable[[], dict]) -> None:
+    undo = Path("undo.jsonl")
+    assert main(["tag", "--undo", str(undo), str(music)]) == 1
+    with undo.open("a") as file:
+        file.write('{"path": "/cut')
+    assert main(["tag", "--overwrite", "--undo", str(undo), str(music)]) == 1
+    assert len(read_changes(undo)[0]) == 3
+    assert main(["untag", str(undo)]) == 0
+    assert genres() == BEFORE
+
+
+def test_a_song_is_no_undo_file(music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]) -> None:
+    song = music / "old.flac"
+    content = song.read_bytes()
+    assert main(["tag", "--undo", str(song), str(music / "other.flac")]) == 2
+    assert "old.flac is there and holds no changes of genre-crnn tag" in capfd.readouterr().err
+    assert song.read_bytes() == content
+    assert genres() == BEFORE
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files are not locked there")
+def test_two_commands_do_not_share_an_undo_file(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("undo.jsonl")
+    undo = Undo(path)
+    undo.add(Change("/a.mp3", "Jazz", {}, {}, True))
+    for command in (["tag", "--overwrite", "--undo", str(path), str(music)], ["untag", str(path)]):
+        assert main(command) == 2
+        assert "Another command has the undo file undo.jsonl just now" in capfd.readouterr().err
+    undo.close()
+    assert genres() == BEFORE
+    assert list(Path().iterdir()) == [path]
+    assert main(["tag", "--undo", str(path), str(music)]) == 1
+    assert len(read_changes(path)[0]) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such devices")
