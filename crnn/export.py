@@ -26,6 +26,7 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE
 from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
+from crnn.network.front import nets_of
 from crnn.network.layers import energy, mean_logits
 from crnn.network.model import CONTEXT_SECONDS
 
@@ -174,8 +175,7 @@ class Graph(nn.Module):
             heard = log_mel[None, :, start * step + torch.arange(length * step)]
             kept = (first - start + torch.arange(piece)).clamp(max=length - 1)
             if self.model.stem.groups:
-                convolved = self.model.stem.convolved(heard)
-                return tuple(net[0].T[kept] for net in (convolved if isinstance(convolved, tuple) else (convolved,)))
+                return tuple(net[0].T[kept] for net in nets_of(self.model.stem.convolved(heard)))
             return tuple(steps[0, kept] for steps in self.model.steps(self.model.stem_of(heard)))
 
         _, parts = scan(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from crnn.terminal import valid
 
+PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
+
 
 class LibraryError(ValueError):
     """A table or a playlist that cannot be had; the message is one sentence."""
@@ -83,8 +85,7 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
 
 
 def _genres(columns: Sequence[str]) -> list[str]:
-    start = "probability_of_"
-    return [name.removeprefix(start) for name in columns if name.startswith(start)]
+    return [name.removeprefix(PROBABILITY_OF) for name in columns if name.startswith(PROBABILITY_OF)]
 
 
 def _check(names: object, needed: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import lock, whole_file
+from crnn.library.rows import PROBABILITY_OF
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Columns:
         ranks = range(1, min(top or 0, len(self.genres)) + 1)
         self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
         self.n_shares = len(ranks) or len(self.genres)
-        self.shares = self.shares if top else [f"probability_of_{genre}" for genre in self.genres]
+        self.shares = self.shares if top else [PROBABILITY_OF + genre for genre in self.genres]
         first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability")
         self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
 
@@ -51,7 +52,7 @@ class Columns:
             cells = [cell for pair in shares.items() for cell in pair]
             given = dict(zip(self.shares, cells, strict=False))
         else:
-            given = {f"probability_of_{genre}": share for genre, share in shares.items()}
+            given = {PROBABILITY_OF + genre: share for genre, share in shares.items()}
         given["probability"] = next(iter(shares.values()), None)
         given["notices"] = " ".join(row["notices"]) or None
         return {name: given[name] if name in given else row.get(name) for name in self.names}

@@ -112,6 +112,16 @@ class Stem(nn.Module):
         return ()
 
 
+def nets_of(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a stem gives, of each of its nets."""
+    return given if isinstance(given, tuple) else (given,)
+
+
+def as_given(nets: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """That of each net as a stem gives it: one tensor of one, a tuple of several."""
+    return tuple(nets) if len(nets) > 1 else nets[0]
+
+
 class Components(nn.Linear):
     """Many channels that are much alike to few: their principal components, a start from which it is trained further.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crnn.features import N_MELS, n_frames_of, windows
 from crnn.network.config import CRNNConfig
-from crnn.network.front import Components, Front, Piece, Weights, middles
+from crnn.network.front import Components, Front, Piece, Weights, as_given, middles, nets_of
 from crnn.network.fronts import front_of
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
 
@@ -284,7 +284,7 @@ class CRNN(
 
     def remembered(self, convolved: Sequence[Tensor]) -> list[Tensor]:
         """What the convolutions of a song gave, (1, channels, steps) of each net, to what `songs_steps` gives of it."""
-        stem = self.stem.remembered(tuple(convolved) if len(convolved) > 1 else convolved[0])
+        stem = self.stem.remembered(as_given(convolved))
         return [steps[0] for steps in self.steps_and_channels(stem)]
 
     def _pieces(self, n_steps: int) -> list[Piece]:
@@ -300,8 +300,7 @@ class CRNN(
         gives steps, what its convolutions give.
         """
         if self.stem.groups:
-            convolved = self.stem.of_stretch(stretches, pieces)
-            return [convolved] if isinstance(convolved, Tensor) else list(convolved)
+            return list(nets_of(self.stem.of_stretch(stretches, pieces)))
         (piece,) = pieces
         return [steps[:, piece.kept_from : piece.kept_to] for steps in self.steps(self.stem_of(stretches))]
 
@@ -372,6 +371,4 @@ def channels_of(stem: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 def as_one(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:
     """What a stem gave of several batches as if of one."""
-    if isinstance(batches[0], Tensor):
-        return torch.cat(list(batches))
-    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+    return as_given([torch.cat(parts) for parts in zip(*map(nets_of, batches), strict=True)])

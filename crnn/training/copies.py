@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crnn.network.config import CRNNConfig
+from crnn.network.front import as_given, nets_of
 from crnn.training.augment import Augmentation, Augmenter, ClipStore, mixed
 
 Hear = Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # log-mel (batch, 128, frames) in dB to what a stem gives
@@ -48,14 +49,14 @@ class StemCopies:
         for index in tqdm(batches, "copies", unit="batch", dynamic_ncols=True, leave=False, disable=not progress):
             log_mel, _ = augmenter(clips, index, index)
             given = hear(log_mel)
-            parts.append([net.half() for net in (given if isinstance(given, tuple) else (given,))])
+            parts.append([net.half() for net in nets_of(given)])
         # of each net (copies, clips, channels, steps)
         self.copies = [torch.cat(net).unflatten(0, (n_copies, len(clips))) for net in zip(*parts, strict=True)]
 
     def middles(self, n_clips: int) -> Tensor | tuple[Tensor, ...]:
         """What the stem gives of the middles of some copies of the first `n_clips`, as long as a window."""
         first = (self.n_steps - self.window_steps) // 2
-        return self._given(
+        return as_given(
             [
                 net[:FITTED_COPIES, :n_clips, :, first : first + self.window_steps].flatten(0, 1).float()
                 for net in self.copies
@@ -74,9 +75,4 @@ class StemCopies:
         drawn = [net.gather(2, steps.expand(-1, net.shape[1], -1)).float() for net in drawn]
         if self.mixup:
             *drawn, targets = mixed(self.mixup, *drawn, targets)
-        return self._given(drawn), targets
-
-    @staticmethod
-    def _given(nets: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """As a stem gives it: one tensor of one net, a tuple of several."""
-        return tuple(nets) if len(nets) > 1 else nets[0]
+        return as_given(drawn), targets

@@ -249,7 +249,7 @@ class Trainer:
             targets = [targets]
         with self.autocast():
             logits = self.network(given, bool(self.copies)).float()  # (classifiers, batch, n_genres)
-        targets = torch.stack(list(targets)).repeat_interleave(len(logits) // len(targets), dim=0)
+        targets = torch.stack(targets).repeat_interleave(len(logits) // len(targets), dim=0)
         loss = weight * F.cross_entropy(
             logits.flatten(0, 1), targets.flatten(0, 1), label_smoothing=self.config.label_smoothing
         )
