@@ -67,7 +67,7 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
     waveform = np.atleast_2d(waveform)
     window = repeat_to(torch.from_numpy(log_mel), config.window_frames)[None]
     member = model.members[0]
-    stem = model.stem(window)
+    stem = model.stem_of(window)
     maps = (*model.stem.maps(window), *member.front.maps(stem))
     steps = torch.from_numpy(maps[-1].values[None, :, 0]).transpose(1, 2)
     states = member.recurrent(steps)

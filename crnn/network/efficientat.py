@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Maps, Piece, Weights
+from crnn.network.audioset import KindScores
+from crnn.network.front import Maps, Piece, Weights, middles
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
 from crnn.network.published import Published, PublishedStem
 
@@ -37,6 +38,7 @@ BLOCKS = (
 )  # fmt: skip
 RELU_BLOCKS = 6  # the first of them; hard swish in the others
 HEARD = (6, 10, 12, 15, 16)  # the blocks whose maps become steps
+FITTED_AT_ONCE = 16  # clips
 
 
 def _bands() -> tuple[list[float], list[float]]:
@@ -170,6 +172,35 @@ class EfficientATStem(PublishedStem):
         return places
 
 
+class EfficientATKindsStem(EfficientATStem):
+    """The same, and what its classifier says of genres of music."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds = KindScores(LAST_CHANNELS)
+
+    def fit(self, log_mels: Sequence[Tensor]) -> None:
+        """Take what the classifier needs of the training clips, too."""
+        is_new = bool(self._norms)
+        super().fit(log_mels)
+        if is_new:
+            device = self.first.weight.device
+            with torch.no_grad():
+                heard = [self.means(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]
+                self.kinds.fit(torch.cat(heard)[:, -LAST_CHANNELS:])
+
+    def kind_scores(self, means: Tensor) -> Tensor:
+        """Of the means of its last block."""
+        n_means = self.out_features // 2
+        return self.kinds(means[:, n_means - LAST_CHANNELS : n_means])
+
+    def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+        """Fill in the classifier, too."""
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        self.kinds.load(*((weights[f"classifier.{n}.weight"], weights[f"classifier.{n}.bias"]) for n in (2, 5)))
+        return super().read(path)
+
+
 def _to_length(channels: Tensor, length: int) -> Tensor:
     """(batch, channels, n) with a frame in 8, 16 or 32 to one in 16, by the maximum of two or by repetition."""
     if channels.shape[-1] >= 2 * length:
@@ -199,3 +230,15 @@ Convolutions of EfficientAT's mn04, pretrained on the 527 classes of AudioSet (F
 "Efficient large-scale audio tagging via transformer-to-CNN knowledge distillation", 2023; MIT licence, copyright 2022
 Florian Schmid), trained further on the clips below.
 """
+
+
+class EfficientATKinds(EfficientAT):
+    """The same, and what its classifier says of genres of music."""
+
+    net = EfficientATKindsStem
+    notice = (
+        EfficientAT.notice.replace("Convolutions", "Convolutions and genres of the classifier")
+        + """\
+The names of these genres are those of AudioSet's ontology (Google; Creative Commons licence CC BY 4.0).
+"""
+    )

@@ -100,6 +100,13 @@ class Stem(nn.Module):
         """
         return self(log_mel)
 
+    def kind_scores(self, means: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How much of each of AudioSet's genres is in windows, as `KindScores` says it, (batch, kinds); mostly nothing.
+
+        `means` (batch, channels) are over time, of what the stem gives.
+        """
+        return None
+
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take what it has to know of the training clips from their log-mels (128, frames) in dB; mostly nothing."""
 

@@ -1,20 +1,23 @@
 """The fronts that a model may have, by the name that its configuration gives."""
 
-from crnn.network.choi import Choi, ChoiCrnn
-from crnn.network.efficientat import EfficientAT
+from crnn.network.choi import Choi, ChoiCrnn, LeanChoiCrnn
+from crnn.network.efficientat import EfficientAT, EfficientATKinds
 from crnn.network.front import FrontKind
 from crnn.network.joined import Joined
 from crnn.network.musicnn import Musicnn
 from crnn.network.small import Small
-from crnn.network.won import Won
+from crnn.network.won import LeanWon, Won
 
 FRONTS: dict[str, FrontKind] = {
     "small": Small(),
     "musicnn": Musicnn(),
     "choi": Choi(),
     "choi-crnn": ChoiCrnn(),
+    "lean-choi-crnn": LeanChoiCrnn(),
     "mn04": EfficientAT(),
+    "mn04-kinds": EfficientATKinds(),
     "won": Won(),
+    "lean-won": LeanWon(),
 }
 
 

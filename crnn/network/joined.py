@@ -39,6 +39,12 @@ class JoinedStem(Stem):
         """What each gives."""
         return tuple(part.remembered(given) for part, given in zip(self.parts, convolved, strict=True))
 
+    def kind_scores(self, means: Tensor) -> Tensor | None:
+        """Those of the first that has any."""
+        of_parts = zip(self.parts, means.split(self.out_features, dim=1), strict=True)
+        given = (part.kind_scores(of_part) for part, of_part in of_parts)
+        return next((scores for scores in given if scores is not None), None)
+
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Each takes what it has to know of the training clips."""
         for part in self.parts:

@@ -11,6 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from crnn.features import N_MELS, n_frames_of, windows
+from crnn.network.audioset import Strangeness
 from crnn.network.config import CRNNConfig
 from crnn.network.front import Components, Front, Piece, Weights, as_given, middles, nets_of
 from crnn.network.fronts import front_of
@@ -18,6 +19,7 @@ from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moment
 
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
+STRANGENESS = 0.3  # of the energy for a standard deviation of strangeness; 0.2 to 0.5 tell strangers as well
 STRETCH_PIECES = 4  # adjoining ones, of which a stem that gives steps hears so many at once
 
 
@@ -102,6 +104,7 @@ class CRNN(
         super().__init__()
         self.config = config
         self.has_base = False  # with one, all but the classifier is trained further; see `load_base`
+        self.strangeness = Strangeness(config.genres)
         kind = front_of(config.front)
         self.stem = kind.stem()
         self.components = None  # of what a window holds in all channels of the stem, for the summaries of all members
@@ -176,8 +179,8 @@ class CRNN(
         return self.logits_of(self.stem_of(log_mel))
 
     def stem_of(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Log-mel as in `forward` to what the stem gives."""
-        return self.stem(self.checked(log_mel))
+        """Log-mel as in `forward` to what the stem gives of it alone."""
+        return self.stem.alone(self.checked(log_mel))
 
     def checked(self, log_mel: Tensor) -> Tensor:
         """Itself. Raises ValueError if its shape is not as in `forward`."""
@@ -308,7 +311,7 @@ class CRNN(
         """Those of each member, (steps, front.out_features), of log-mels (128, frames) of any lengths."""
         given: list[list[Tensor]] = [[] for _ in log_mels]
         for numbers in _alike([log_mel.shape[-1] for log_mel in log_mels], at_once):
-            stem = self.stem.alone(self.checked(torch.stack([log_mels[number] for number in numbers])))
+            stem = self.stem_of(torch.stack([log_mels[number] for number in numbers]))
             per_member = self.steps_and_channels(stem)
             for number, *steps in zip(numbers, *per_member, strict=True):
                 given[number] = steps
@@ -322,15 +325,22 @@ class CRNN(
         return self.components(moments(channels))
 
     def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What `steps_and_channels` gives of windows to logits as of `member_logits`, and to each member's `embed`."""
+        """What `steps_and_channels` gives of windows to logits as of `member_logits`, and to each member's `embed`.
+
+        What sounds like a genre that is not the model's has less energy, which changes no probability.
+        """
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self._of_channels(channels) if self.components else None
         vectors = [
             member.embed(steps, member.recurrent(steps), of_channels)
             for member, steps in zip(self.members, per_member, strict=True)
         ]
-        logits = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
-        return torch.stack(logits), vectors
+        heads = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
+        logits = torch.stack(heads)
+        scores = self.stem.kind_scores(channels.mean(dim=1)) if self.components else None
+        if scores is not None:
+            logits = logits - STRANGENESS * self.strangeness(scores)[:, None]
+        return logits, vectors
 
 
 class Windows(NamedTuple):

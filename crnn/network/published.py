@@ -7,7 +7,6 @@ from pickle import UnpicklingError
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
@@ -15,8 +14,6 @@ from crnn.network.front import Components, Cost, Front, FrontKind, Maps, Sizes, 
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 
 CACHED_WINDOWS = 2  # at once on a CPU: the maps of more do not stay in its cache
-FRESH_CELLS = 8_000_000  # of a map: malloc keeps no more at hand, and new pages take longer than a convolution
-NEAR_CELLS = 2_000_000  # of each part of one that is larger
 FITTED_CLIPS = 64  # that the statistics of the batch normalisations come from
 
 
@@ -67,8 +64,7 @@ class PublishedStem(Stem):
     def fit(self, log_mels: Sequence[Tensor]) -> None:
         """Take the statistics of the batch normalisations from the middles of some training clips, if they are new."""
         if self._norms:
-            chosen = log_mels[:: -(-len(log_mels) // FITTED_CLIPS)]
-            fold_norms(self, self._norms, self.eps, middles(chosen).to(next(self.parameters()).device))
+            fold_norms(self, self._norms, self.eps, some_middles(log_mels).to(next(self.parameters()).device))
             self._norms = {}
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
@@ -76,24 +72,9 @@ class PublishedStem(Stem):
         return list(self.parameters())
 
 
-def pooled(conv: nn.Conv2d, given: Tensor, pool: tuple[int, int]) -> Tensor:
-    """A convolution 3 x 3 of (batch, inputs, bands, frames), padded, and max pooling of what it gives.
-
-    On a CPU a large map is made and pooled a stretch of time after the other, unless a hook has to see all of it.
-    """
-    batch, _, n_bands, n_frames = given.shape
-    of_frame = batch * conv.out_channels * n_bands
-    if given.device.type != "cpu" or of_frame * n_frames <= FRESH_CELLS or conv._forward_hooks:
-        return F.max_pool2d(conv(given), pool)
-    padded = F.pad(given, (1, 1))
-    n_pooled, at_once = n_frames // pool[1], max(NEAR_CELLS // of_frame // pool[1], 1)
-    parts = []
-    for first in range(0, n_pooled, at_once):
-        start, end = (pool[1] * place for place in (first, min(first + at_once, n_pooled)))
-        # Said outright, as a spectrogram, of one channel, has both layouts, and pooling is slow in the other.
-        stretch = padded[..., start : end + 2].contiguous(memory_format=torch.channels_last)
-        parts.append(F.max_pool2d(F.conv2d(stretch, conv.weight, conv.bias, padding=(1, 0)), pool))
-    return torch.cat(parts, dim=-1)
+def some_middles(log_mels: Sequence[Tensor]) -> Tensor:
+    """The `middles` of FITTED_CLIPS clips at most, spread over all of them."""
+    return middles(log_mels[:: -(-len(log_mels) // FITTED_CLIPS)])
 
 
 class Bottleneck(Front):

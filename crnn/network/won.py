@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from crnn.features import FRAMES_PER_SECOND
+from crnn.network.blocks import BlocksStem
 from crnn.network.front import Maps, Weights
+from crnn.network.lean import LeanStem
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
-from crnn.network.published import Published, PublishedStem, pooled
+from crnn.network.published import Published
 
 # What it was trained on: 96 HTK mel bands to 8 kHz without area normalisation, 62.5 frames a second, decibels.
 BANDS = 96
@@ -36,22 +38,26 @@ def _bands() -> tuple[list[float], list[float]]:
     return edges[1:-1], [width - widths[0] for width in widths]
 
 
-class WonStem(PublishedStem):
+class WonStem(BlocksStem):
     """Five blocks of 3 x 3 convolution, ReLU and max pooling; of each block the channels' means over bands."""
 
     eps = 1e-5
     nets_channels = (2 * CHANNELS,)
+    blocks_channels = CHANNELS
+    pools = POOLS
 
     def __init__(self) -> None:
         super().__init__()
         centres_hz, widths_db = _bands()
         self.register_buffer("places", places_of(centres_hz), persistent=False)
         self.register_buffer("widths_db", torch.tensor(widths_db)[:, None], persistent=False)
-        inputs = (1, *CHANNELS[:-1])
-        self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(inputs, CHANNELS, strict=True))
+
+    def activation(self, maps: Tensor) -> Tensor:
+        """ReLU."""
+        return maps.relu()
 
     def channels(self, log_mel: Tensor) -> Tensor:
-        """Our log-mel (batch, 128, frames) in dB to (batch, 1024, steps): of all blocks the means, then the maxima."""
+        """Our log-mel (batch, 128, frames) in dB to (batch, channels, steps): the means of all blocks, the maxima."""
         means, maxima = [], []
         for block in self.blocks(log_mel):
             channels = block.mean(dim=2)
@@ -59,13 +65,6 @@ class WonStem(PublishedStem):
             means.append(F.avg_pool2d(channels, (1, inside)))
             maxima.append(F.max_pool2d(channels, (1, inside)))
         return torch.cat(means + maxima, dim=1)
-
-    def blocks(self, log_mel: Tensor) -> list[Tensor]:
-        """What each block gives, (batch, channels, bands, frames)."""
-        given = [self.spectrogram(log_mel).unsqueeze(1)]
-        for conv, pool in zip(self.convs, POOLS, strict=True):
-            given.append(pooled(conv, given[-1], pool).relu())
-        return given[1:]
 
     def maps(self, log_mel: Tensor) -> tuple[Maps, ...]:
         """The second and the last block."""
@@ -92,6 +91,15 @@ class WonStem(PublishedStem):
         return norms
 
 
+class LeanWonStem(LeanStem, WonStem):
+    """Nearly the same, of fewer multiply-adds."""
+
+    published = WonStem
+    blocks_channels = (40, *CHANNELS[1:])
+    nets_channels = (2 * blocks_channels,)
+    second_rank = 48
+
+
 class Won(Published):
     """The convolutions of Won's FCN."""
 
@@ -107,3 +115,10 @@ Convolutions of M. Won's FCN, pretrained on tags of the Million Song Dataset (M.
 X. Serra, "Evaluation of CNN-based automatic music tagging models", 2020; MIT licence, copyright 2020 Music Technology
 Group, Universitat Pompeu Fabra), trained further on the clips below.
 """
+
+
+class LeanWon(Won):
+    """Nearly the same in half of the multiply-adds."""
+
+    net = LeanWonStem
+    multiply_adds = 19_500_000

@@ -124,7 +124,7 @@ class Recipe:
 
 RECIPES = {
     "transfer": Recipe(
-        front="choi-crnn+mn04+won",
+        front="lean-choi-crnn+mn04-kinds+lean-won",
         members=6,
         training=TrainingConfig(
             epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=12

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -262,7 +261,7 @@ class Trainer:
         """Probabilities (clips, n_genres) of the validation clips by the average; every process has to ask.
 
         Unlike serving's they come from adjoining windows, each heard alone, in the training's precision: four times as
-        fast, and with less to remember for a front with recurrent layers.
+        fast.
         """
         model, rows = self.average.module.eval(), []
         n_frames = model.config.window_frames
@@ -270,10 +269,10 @@ class Trainer:
         for start in range(0, len(self.valid), at_once):
             indices = range(start, min(start + at_once, len(self.valid)))
             clips = [windows(self.valid.log_mel(index), n_frames, n_frames)[0] for index in indices]
-            stem = self.valid_heard[start] if start in self.valid_heard else self.hear(model, torch.cat(clips))
-            if self.copies:
-                self.valid_heard[start] = stem
             with self.autocast():
+                stem = self.valid_heard[start] if start in self.valid_heard else model.stem_of(torch.cat(clips))
+                if self.copies:
+                    self.valid_heard[start] = stem
                 logits = mean_logits(model.logits_of(stem)).cpu()
             rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
         return np.stack(gather_object(rows))
@@ -282,8 +281,9 @@ class Trainer:
         """What the stem gives of augmented clips; where a training goes on, the same as at its beginning."""
         stands = random_state(str(self.device))
         torch.manual_seed(self.config.seed + self.rank)
+        self.model.eval()
         copies = StemCopies(
-            partial(self.hear, self.model.eval()),
+            self.hear,
             self.model.config,
             self.clips,
             self.augmenter.augmentation,
@@ -293,10 +293,10 @@ class Trainer:
         set_random_state(stands)
         return copies
 
-    def hear(self, model: CRNN, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What the stem of a model gives, in the precision of the training."""
+    def hear(self, log_mel: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the stem gives of songs from their beginning, in the precision of the training."""
         with self.autocast():
-            return model.stem_of(log_mel)
+            return self.model.stem(log_mel)
 
     def autocast(self) -> torch.autocast:
         """The context in which convolutions run in the precision of the training."""

@@ -18,7 +18,6 @@ import train
 from crnn.data import download, weights
 from crnn.data.weights import FOLDER_VARIABLE, find_weights
 from crnn.features import N_MELS, DatasetError, Features
-from crnn.network import choi as module
 from crnn.network.choi import Choi, ChoiCrnnStem, ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.front import Weights
@@ -249,7 +248,7 @@ def write_choi(path: Path) -> None:
 @pytest.fixture
 def choi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with such a file, which is what Choi's front asks for; it has a few channels only."""
-    monkeypatch.setattr(module, "CHANNELS", (4, 4, 4, 4))
+    monkeypatch.setattr(ChoiStem, "blocks_channels", (4, 4, 4, 4))
     monkeypatch.setattr(ChoiStem, "nets_channels", ((4,),))
     folder = tmp_path / "nets"
     folder.mkdir()

@@ -1,5 +1,6 @@
 """Published fronts against a plain NumPy pass of the same arrays, and what can be done with their steps."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND, N_MELS, n_frames_of
-from crnn.network import published, won
+from crnn.network import blocks, won
+from crnn.network.blocks import Conv, SeparableConv, pooled
 from crnn.network.choi import ChoiCrnnStem, ChoiStem
 from crnn.network.config import CRNNConfig
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
-from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem, pooled
+from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem
 from crnn.network.won import WonStem
 
 STEMS: dict[str, type[PublishedStem]] = {
@@ -391,7 +393,7 @@ def test_windows_at_once_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", STEMS)
 def test_maps_in_parts_have_the_normalisations_of_whole_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted(name, music())
-    monkeypatch.setattr(published, "FRESH_CELLS", 0)
+    monkeypatch.setattr(blocks, "FRESH_CELLS", 0)
     parted = fitted(name, music())
     with torch.no_grad():
         torch.testing.assert_close(parted(music()), whole(music()), atol=1e-4, rtol=1e-4)
@@ -411,16 +413,20 @@ def test_on_a_cpu_nets_of_few_layers_alone_compute_in_bfloat16(name: str) -> Non
 
 @pytest.mark.parametrize("pool", [(2, 2), (2, 4), (3, 3), (4, 1)])
 @pytest.mark.parametrize("frames", [24, 61, 65])
+@pytest.mark.parametrize("kind", [Conv, lambda inputs, outputs: SeparableConv(inputs, 4, outputs)])
 def test_a_large_map_is_pooled_in_parts_that_make_the_whole(
-    pool: tuple[int, int], frames: int, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[[int, int], Conv | SeparableConv],
+    pool: tuple[int, int],
+    frames: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    conv, given = nn.Conv2d(3, 5, 3, padding=1), torch.randn(2, 3, 12, frames)
+    conv, given = kind(3, 5), torch.randn(2, 3, 12, frames)
     whole = pooled(conv, given, pool)
     torch.testing.assert_close(whole, nn.functional.max_pool2d(conv(given), pool), atol=0, rtol=0)
-    monkeypatch.setattr(published, "FRESH_CELLS", 0)
+    monkeypatch.setattr(blocks, "FRESH_CELLS", 0)
     for at_once in (1, 7, 20):
-        monkeypatch.setattr(published, "NEAR_CELLS", 2 * 5 * 12 * at_once)
+        monkeypatch.setattr(blocks, "NEAR_CELLS", 2 * 5 * 12 * at_once)
         torch.testing.assert_close(pooled(conv, given, pool), whole, atol=1e-5, rtol=0)
 
 
