@@ -9,6 +9,7 @@ import warnings
 from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -401,6 +402,14 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is kind and (kind is not int or value > 0)
+
+
+def digest(model: CRNN) -> str:
+    """Sixteen hexadecimal digits that tell the weights and the configuration of a model from those of others."""
+    of_all = sha256(repr(model.config).encode())
+    for value in model.state_dict().values():
+        of_all.update(value.cpu().contiguous().numpy().data)
+    return of_all.hexdigest()[:16]
 
 
 def save(model: CRNN, folder: Path, card: str) -> None:

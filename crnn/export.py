@@ -152,7 +152,7 @@ class Graph(nn.Module):
         torch._check(n_windows >= 1)
         starts = (torch.arange(n_windows) * hop_steps).clamp(max=last)
         rows = starts[:, None] + torch.arange(size // step)
-        of_classifiers, _ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
+        of_classifiers, *_ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
         logits = mean_logits(of_classifiers)
         stem = self.model.stem.alone(song[None, :, :size])  # all that a short song is
         logits = torch.cat([logits, mean_logits(self.model.logits_of(stem))])
@@ -209,7 +209,7 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "unsure_below": repr(classifier.unsure_below),
         "strange_below": repr(classifier.strange_below),
         "version": str(config.version),
-        "model": classifier.origin.name,
+        "model": classifier.name,
         "trained_on": config.trained_on,
         "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
         "output": "probabilities, float32 (genres,), all 0 where the recording is silent, and energy, float32 (); a "

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from math import nan
 from os import PathLike
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
-from crnn.checkpoint import CheckpointError, Origin, load_checkpoint
+from crnn.checkpoint import CheckpointError, Origin, digest, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
@@ -50,6 +51,7 @@ class Prediction:
     heard_seconds: float | None = None  # of the song, where these are passages
     energy: float = nan  # how much in it speaks for any genre at all, of `network.layers.energy`: mean over windows
     lacks_energy: bool = False  # whether that is less than the model's border asks for
+    sounds_like: str = ""  # a kind of music that is none of the model's genres, if a strange song sounds like it
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self, most: int = 3) -> str:
@@ -59,6 +61,8 @@ class Prediction:
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
             why = ", like nothing it knows" if self.is_strange else ""
+            if self.is_strange and self.sounds_like:
+                why += f" but like {self.sounds_like}"
             return f"unsure{why}: {', '.join([first, *runners_up])}"
         return f"{first}, then {', '.join(runners_up)}" if runners_up else first
 
@@ -97,6 +101,7 @@ class Prediction:
                 }
                 for start, end, shares in rows
             ],
+            "sounds_like": self.sounds_like if self.is_strange else "",
             "duration_seconds": self.duration_seconds,
             "notices": [str(notice) for notice in self.notices],
         }
@@ -150,6 +155,11 @@ class GenreClassifier:
     def genres(self) -> tuple[str, ...]:
         """The genres it can tell apart."""
         return self.model.config.genres
+
+    @cached_property
+    def name(self) -> str:
+        """Where its model came from, and which one it was: what a folder or this program holds may be another later."""
+        return self.origin.name if self.origin.revision else f"{self.origin.name} {digest(self.model)[:7]}"
 
     def predict(self, source: str | PathLike | bytes, passages: Passages | None = None) -> Prediction:
         """Classify an audio file of any length, or its bytes; the whole, or passages of it. Raises AudioError."""
@@ -249,7 +259,7 @@ class GenreClassifier:
         self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
     ) -> "Prediction | AudioError":
         timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
-        of_any = nan
+        of_any, sounds_like = nan, ""
         if windows is not None:
             if not windows.logits.isfinite().all():
                 return AudioError(
@@ -258,6 +268,7 @@ class GenreClassifier:
             timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
             embedding = windows.embeddings.mean(dim=0).cpu().numpy()
             of_any = energy(windows.logits).mean().item()
+            sounds_like = self.model.strangeness.sounds_like(windows.kinds.mean(dim=0))
         edges_seconds = recording.seconds_of(edges_frames)
         lacks_energy = of_any < self.strange_below
         probabilities, verdict = self._answer(timeline, lacks_energy)
@@ -276,6 +287,7 @@ class GenreClassifier:
             embedding=embedding,
             energy=of_any,
             lacks_energy=lacks_energy,
+            sounds_like=sounds_like,
             notices=recording.notices,
         )
 

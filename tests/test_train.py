@@ -209,7 +209,7 @@ def test_model_of_a_run_is_calibrated_for_its_genres(run: tuple[Path, subprocess
 
 def test_the_recipe_decides_the_network() -> None:
     transfer, scratch = (train.recipe_of(parse_args(options)) for options in ([], ["--config", "scratch"]))
-    assert (transfer.front, transfer.members) == ("choi-crnn+mn04+won", 6)
+    assert (transfer.front, transfer.members) == ("lean-choi-crnn+mn04-kinds+lean-won", 6)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
     assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 12, True)

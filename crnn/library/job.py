@@ -79,7 +79,7 @@ class Hearing:
             "path": str(file.path),
             "size_bytes": file.size_bytes,
             "modified_ns": file.modified_ns,
-            "model": classifier.origin.name,
+            "model": classifier.name,
             "heard": self.heard,
             "genre": None,
             "probabilities": {},

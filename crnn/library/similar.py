@@ -126,7 +126,7 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
             from crnn.inference import GenreClassifier  # noqa: PLC0415
 
             classifier = GenreClassifier.from_pretrained(args.model)
-            if (name := classifier.origin.name) != library.model:
+            if (name := classifier.name) != library.model:
                 raise LibraryError(
                     f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
                     "so name that model with --model."

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 RANK = 128  # of the hidden layer for what it hears
 HIDDEN = 512
 RIDGE = 1e-6  # of the mean variance
+STANDS_OUT = 1.0  # standard deviations
 
 
 class Kind(NamedTuple):
@@ -115,6 +116,15 @@ class Strangeness:
         plain = {"".join(filter(str.isalnum, genre.lower())).removesuffix("music") for genre in genres}
         self.known = [number for number, kind in enumerate(KINDS) if plain.intersection(kind.genres)]
         self.others = [number for number in range(len(KINDS)) if number not in self.known]
+
+    def sounds_like(self, scores: Tensor) -> str:
+        """The kind that it does not know of which there is most, by scores (len(KINDS),) of a song.
+
+        Nothing where it is less than STANDS_OUT more than there is of those that it knows, or where it knows none.
+        """
+        if not len(scores) or self(scores[None]).item() < STANDS_OUT:
+            return ""
+        return KINDS[self.others[int(scores[self.others].argmax())]].name
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Scores of KINDS (batch, len(KINDS)) to (batch,), in standard deviations; 0 where it knows none, or all."""

@@ -237,8 +237,9 @@ class EfficientATKinds(EfficientAT):
 
     net = EfficientATKindsStem
     notice = (
-        EfficientAT.notice.replace("Convolutions", "Convolutions and genres of the classifier")
+        EfficientAT.notice
         + """\
-The names of these genres are those of AudioSet's ontology (Google; Creative Commons licence CC BY 4.0).
+What its classifier says of genres of music is part of the model, in lower rank; their names are those of AudioSet's
+ontology (Google; Creative Commons licence CC BY 4.0).
 """
     )

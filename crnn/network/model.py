@@ -247,9 +247,9 @@ class CRNN(
             per_member = [torch.stack(of).float() for of in zip(*(steps[number] for number in numbers), strict=True)]
             # In float32 always: to convert weights anew for each of so small products takes longer than they do.
             with torch.autocast(per_member[0].device.type, enabled=False):
-                logits, vectors = self.outputs(per_member)
+                logits, vectors, kinds = self.outputs(per_member)
             embeddings = torch.cat(vectors, dim=-1).float()
-            for number, *of_window in zip(numbers, mean_logits(logits), embeddings, strict=True):
+            for number, *of_window in zip(numbers, mean_logits(logits), embeddings, kinds, strict=True):
                 heard[number] = of_window
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
@@ -324,10 +324,11 @@ class CRNN(
     def _of_channels(self, channels: Tensor) -> Tensor:
         return self.components(moments(channels))
 
-    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What `steps_and_channels` gives of windows to logits as of `member_logits`, and to each member's `embed`.
+    def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
+        """What `steps_and_channels` gives of windows to logits as of `member_logits`, each member's `embed`, and kinds.
 
-        What sounds like a genre that is not the model's has less energy, which changes no probability.
+        Kinds are what the stem's `kind_scores` gives, (batch, 0) where it gives nothing. What sounds like a genre that
+        is not the model's has less energy, which changes no probability.
         """
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self._of_channels(channels) if self.components else None
@@ -338,9 +339,9 @@ class CRNN(
         heads = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
         logits = torch.stack(heads)
         scores = self.stem.kind_scores(channels.mean(dim=1)) if self.components else None
-        if scores is not None:
-            logits = logits - STRANGENESS * self.strangeness(scores)[:, None]
-        return logits, vectors
+        if scores is None:
+            return logits, vectors, logits.new_zeros(logits.shape[1], 0)
+        return logits - STRANGENESS * self.strangeness(scores)[:, None], vectors, scores
 
 
 class Windows(NamedTuple):
@@ -348,6 +349,7 @@ class Windows(NamedTuple):
 
     logits: Tensor  # (n_windows, n_genres), as `mean_logits` gives them
     embeddings: Tensor  # (n_windows, members * features): what the members' classifiers read, one behind the other
+    kinds: Tensor  # (n_windows, kinds): how much of each of AudioSet's genres is in them; no columns without such a net
 
 
 class Plan(NamedTuple):

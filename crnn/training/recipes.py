@@ -3,13 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crnn.checkpoint import CheckpointError, read, save
+from crnn.checkpoint import CheckpointError, digest, read, save
 from crnn.data.weights import find_weights
 from crnn.features import DatasetError
 from crnn.network.config import CRNNConfig
@@ -47,13 +46,10 @@ class Base:
 
     def settings(self) -> dict[str, str]:
         """What tells it from others."""
-        digest = sha256()
-        for value in self.model.state_dict().values():
-            digest.update(value.numpy().data)
         settings = {
             "name": self.name,
             "revision": self.revision,
-            "weights": digest.hexdigest()[:16],
+            "weights": digest(self.model),
             "trained_on": self.model.config.trained_on,
         }
         return {name: value for name, value in settings.items() if value is not None}

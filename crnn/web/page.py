@@ -104,14 +104,17 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     share = f"{top:.0%}"
+    like = ""
+    if prediction.is_strange and prediction.sounds_like:
+        like = hint("It sounds like {kind}, which is none of its genres.", kind=prediction.sounds_like)
     if prediction.lacks_energy:
-        return hint(
+        return like + hint(
             "It sounds unlike all that the model has learned, and the bars only say what comes nearest: too many such "
             "answers were wrong in tests."
         )
     if prediction.verdict == UNSURE:
         digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%
-        return hint(
+        return like + hint(
             "The best guess has {share}; below {border}, too many answers were wrong in tests.",
             share=f"{top:.{digits}%}",
             border=f"{unsure_below:.{digits}%}",

@@ -15,10 +15,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE, AudioError
-from crnn.checkpoint import Origin
+from crnn.checkpoint import Origin, save
 from crnn.inference import GenreClassifier
 from crnn.library import classify, job
 from crnn.network.model import CRNN
@@ -87,6 +88,23 @@ def test_the_same_command_goes_on(
     heard.clear()
     assert main(command) == 0
     assert heard == []
+
+
+def test_other_weights_under_the_same_name_hear_all_again(
+    model: Path, music: Path, tmp_path: Path, tiny_model: CRNN
+) -> None:
+    """As after an upgrade: a table is by one model in the end, and says by which."""
+    command = [str(music / "c.wav"), str(music / "a.wav"), "--out", str(tmp_path / "genres.csv"), "--model", str(model)]
+    names = []
+    for weight in (0.0, 0.5):
+        with torch.no_grad():
+            tiny_model.members[0].classifier.linear.bias[0] = weight
+        save(tiny_model, model, card="")
+        assert main(command) == 0
+        (name,) = {row["model"] for row in table(tmp_path / "genres.csv").values()}
+        names.append(name)
+    assert names[0] != names[1]
+    assert all(name.startswith(f"{model} (folder) ") for name in names)
 
 
 def test_another_border_is_another_answer(model: Path, music: Path, tmp_path: Path) -> None:

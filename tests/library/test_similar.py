@@ -105,7 +105,7 @@ def test_a_song_that_the_table_lacks_is_heard_first(
     song, silence = write_wav(tmp_path / "new.wav", tone(3)), write_wav(tmp_path / "silence.wav", 0 * tone(3))
     classifier = GenreClassifier.from_pretrained()
     heard = classifier.predict(song).embedding
-    rows = rows_of(np.stack([heard, heard + np.float32(1), -heard]), classifier.origin.name)
+    rows = rows_of(np.stack([heard, heard + np.float32(1), -heard]), classifier.name)
     table = write_table(".jsonl", rows)
     assert main(["similar", str(song), "--in", str(table), "--json"]) == 0
     found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]

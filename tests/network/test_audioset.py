@@ -98,6 +98,18 @@ def test_strangeness_is_how_much_another_kind_stands_out() -> None:
     assert Strangeness(("one of a kind", "another"))(scores).tolist() == [0.0, 0.0, 0.0]  # AudioSet knows neither
 
 
+def test_a_kind_is_named_where_it_stands_out() -> None:
+    scores = torch.zeros(len(KINDS))
+    scores[named("techno")] = 0.9
+    of = Strangeness(("blues", "jazz"))
+    assert of.sounds_like(scores) == ""
+    scores[named("techno")] = 1.1
+    assert of.sounds_like(scores) == "techno"
+    scores[named("jazz")] = 0.2
+    assert of.sounds_like(scores) == ""
+    assert of.sounds_like(torch.zeros(0)) == ""  # of a model that hears no kinds
+
+
 def test_the_energy_of_what_sounds_strange_is_lower_and_probabilities_are_the_same(pretrained_folder: Path) -> None:
     torch.manual_seed(0)
     model = CRNN(CONFIG).eval()

@@ -166,7 +166,8 @@ def test_unknown_and_repeated_names_are_refused(name: str, capsys: pytest.Captur
         replace(CONFIG, front=name)
     with pytest.raises(SystemExit):
         train.main(["--front", name])
-    assert "argument --front: front is one of small, musicnn, choi, choi-crnn, mn04, won" in capsys.readouterr().err
+    said = "argument --front: front is one of small, musicnn, choi, choi-crnn, lean-choi-crnn, mn04, mn04-kinds, won"
+    assert said in capsys.readouterr().err
 
 
 def test_the_shortest_input_is_that_of_the_one_that_needs_most(monkeypatch: pytest.MonkeyPatch) -> None:

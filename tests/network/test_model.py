@@ -308,7 +308,7 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
         logits, starts = model.window_logits(log_mel)
         assert starts == [0, 12, 24, 36, 48, 56]
         filled = torch.cat([log_mel, log_mel[:, [100, 99]]], dim=-1)
-        songs = model.steps(model.stem_of(filled[None]))
+        songs = model.steps(model.stem(filled[None]))
         by_hand = []
         for start in starts:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
@@ -325,7 +325,7 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * steps)
     with torch.inference_mode():
-        pieces, whole = model.songs_steps([log_mel])[0], model.steps(model.stem_of(log_mel[None]))
+        pieces, whole = model.songs_steps([log_mel])[0], model.steps(model.stem(log_mel[None]))
     for piece, member in zip(pieces, whole, strict=True):
         assert piece.shape == (steps, model.members[0].front.out_features)
         torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
@@ -346,7 +346,7 @@ def test_pieces_that_are_heard_together_give_what_each_gives_alone(front: str, s
             for first in range(0, steps, size):
                 start = min(max(first - context, 0), max(steps - size - 2 * context, 0))
                 heard = log_mel[None, :, 12 * start : 12 * (start + size + 2 * context)]
-                alone.append(model.steps(model.stem_of(heard))[1][0, first - start :][:size])
+                alone.append(model.steps(model.stem(heard))[1][0, first - start :][:size])
             torch.testing.assert_close(song[1], torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 

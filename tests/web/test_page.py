@@ -114,6 +114,15 @@ def test_a_song_that_lacks_energy_is_called_strange() -> None:
     assert "best guess" not in said
 
 
+def test_of_a_strange_song_that_sounds_like_another_kind_that_is_said() -> None:
+    techno = replace(prediction_of(SHARES, UNSURE), sounds_like="techno & <b>")
+    said = words(page.answer(replace(techno, lacks_energy=True), 0.45))
+    assert "It sounds like techno & <b>, which is none of its genres." in said
+    assert "It sounds unlike all that the model has learned" in said
+    for known in (techno, replace(techno, verdict="jazz")):  # between two genres, or an answer
+        assert "techno" not in words(page.answer(known, 0.45))
+
+
 @pytest.mark.parametrize(
     ("shares", "verdict", "expected"),
     [
