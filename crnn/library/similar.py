@@ -127,9 +127,11 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
 
             classifier = GenreClassifier.from_pretrained(args.model)
             if (name := classifier.name) != library.model:
+                same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
+                what = "hear the library anew" if same else "name that model with --model"
                 raise LibraryError(
                     f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
-                    "so name that model with --model."
+                    f"so {what}."
                 )
         prediction = classifier.predict(song)
         if not len(prediction.embedding):

@@ -38,7 +38,7 @@ BLOCKS = (
 )  # fmt: skip
 RELU_BLOCKS = 6  # the first of them; hard swish in the others
 HEARD = (6, 10, 12, 15, 16)  # the blocks whose maps become steps
-FITTED_AT_ONCE = 16  # clips
+FITTED_AT_ONCE, MOST_FITTED = 16, 1_000  # clips
 
 
 def _bands() -> tuple[list[float], list[float]]:
@@ -186,8 +186,8 @@ class EfficientATKindsStem(EfficientATStem):
         if is_new:
             device = self.first.weight.device
             with torch.no_grad():
-                heard = [self.means(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]
-                self.kinds.fit(torch.cat(heard)[:, -LAST_CHANNELS:])
+                parts = middles(log_mels[:: -(-len(log_mels) // MOST_FITTED)]).split(FITTED_AT_ONCE)
+                self.kinds.fit(torch.cat([self.means(part.to(device))[:, -LAST_CHANNELS:] for part in parts]))
 
     def kind_scores(self, means: Tensor) -> Tensor:
         """Of the means of its last block."""

@@ -18,6 +18,7 @@ from crnn.network.blocks import BlocksStem, pooled
 from crnn.network.published import some_middles
 
 RIDGE = 1e-6  # of the mean variance, so that channels that are always alike are no fault
+SILENT = 1e-12  # a variance that is none
 
 
 class LeanStem(BlocksStem):
@@ -70,7 +71,7 @@ def few_channels(heard: Tensor, weight: Tensor, n: int) -> tuple[list[int], Tens
     rows = heard.transpose(0, 1).flatten(1).double()
     mean = rows.mean(dim=1)
     covariance = rows.cov(correction=0)
-    covariance.diagonal().add_(RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float64).tiny)
+    covariance.diagonal().add_(RIDGE * covariance.diagonal().mean() + SILENT)
     counts = weight.double().square().sum(dim=(0, 2, 3))
     left, kept = covariance.clone(), []
     for _ in range(n):
@@ -79,7 +80,7 @@ def few_channels(heard: Tensor, weight: Tensor, n: int) -> tuple[list[int], Tens
         chosen = int(explained.argmax())
         kept.append(chosen)
         left -= torch.outer(left[:, chosen], left[chosen]) / left[chosen, chosen]
-        left.diagonal().clamp_min_(torch.finfo(torch.float64).tiny)
+        left.diagonal().clamp_min_(SILENT)
     kept = sorted(kept)
     shares = torch.linalg.solve(covariance[kept][:, kept], covariance[kept]).T
     return kept, shares, mean - shares @ mean[kept]
@@ -92,14 +93,19 @@ def in_two_parts(weight: Tensor, heard: Tensor, rank: int) -> tuple[Tensor, Tens
     each band. Gives (rank, inputs, 1, 3) and (outputs, rank, 3, 1), float64.
     """
     n_outputs, n_inputs, *_ = weight.shape
-    second_moments = torch.zeros(3 * n_inputs, 3 * n_inputs, dtype=torch.float64, device=weight.device)
+    second_moments, n_patches = torch.zeros(3 * n_inputs, 3 * n_inputs, dtype=torch.float64, device=weight.device), 0
     for maps in heard:
         patches = maps.double().unfold(-1, 3, 1).transpose(0, 1).transpose(1, 2).flatten(0, 1).flatten(1)
         second_moments += patches.T @ patches
-    second_moments.diagonal().add_(RIDGE * second_moments.diagonal().mean() + torch.finfo(torch.float64).tiny)
+        n_patches += len(patches)
+    second_moments /= n_patches
+    second_moments.diagonal().add_(RIDGE * second_moments.diagonal().mean() + SILENT)
     root = torch.linalg.cholesky(second_moments)  # a patch is as likely as this times white noise
     flat = weight.double().permute(2, 0, 1, 3).reshape(3 * n_outputs, 3 * n_inputs)
     left, strengths, right = torch.linalg.svd(flat @ root, full_matrices=False)
     over_frames = torch.linalg.solve_triangular(root, right[:rank], upper=False, left=False)
-    over_bands = (left[:, :rank] * strengths[:rank]).reshape(3, n_outputs, rank)
+    over_bands = left[:, :rank] * strengths[:rank]
+    # As large as each other, or a step of the optimiser would change one of them beyond recognition.
+    balance = (over_bands.square().mean(dim=0) / over_frames.square().mean(dim=1)).pow(0.25).clamp_min(SILENT)
+    over_frames, over_bands = over_frames * balance[:, None], (over_bands / balance).reshape(3, n_outputs, rank)
     return over_frames.reshape(rank, n_inputs, 1, 3), over_bands.permute(1, 2, 0).unsqueeze(-1)

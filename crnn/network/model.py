@@ -133,7 +133,7 @@ class CRNN(
         self.stem.fit(log_mels)
         if self.components or any(member.front.is_fitted for member in self.members):
             device = next(self.parameters()).device
-            self.fit_layers(as_one([self.stem(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]))
+            self.fit_layers(as_one([self.stem_of(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]))
 
     @torch.no_grad()
     def fit_layers(self, stem: Tensor | tuple[Tensor, ...]) -> None:

@@ -97,6 +97,39 @@ def test_it_is_made_once_and_of_any_clips(name: str, pretrained_folder: Path) ->
         assert lean(torch.stack(tones(1, seed=1))).isfinite().all()
 
 
+@pytest.mark.parametrize("name", LEAN)
+def test_a_step_of_an_optimiser_changes_it_no_more_than_the_published_one(name: str, pretrained_folder: Path) -> None:
+    """AdamW moves each weight as far, however large it is: so the two parts have to be as large as each other."""
+    published, lean = published_and_lean(LEAN[name], pretrained_folder)
+    others = torch.stack(tones(2, seed=1))
+    parts = [
+        part.weight.square().mean(dim=dims).sqrt()
+        for part, dims in ((lean.convs[1].over_frames, (1, 2, 3)), (lean.convs[1].over_bands, (0, 2, 3)))
+    ]
+    torch.testing.assert_close(*parts, rtol=1e-3, atol=0)
+    changes = []
+    for stem in (published, lean):
+        with torch.inference_mode():
+            before = last_channels(stem, others)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for value in stem.parameters():
+                value.add_(1e-4 * torch.randn_like(value).sign())
+            changes.append(error(last_channels(stem, others), before))
+    assert changes[1] < 3 * changes[0] + 1e-5
+
+
+@pytest.mark.parametrize("name", LEAN)
+def test_half_precision_on_the_disk_changes_little(name: str, pretrained_folder: Path) -> None:
+    _, lean = published_and_lean(LEAN[name], pretrained_folder)
+    others = torch.stack(tones(2, seed=1))
+    with torch.no_grad():
+        before = lean(others)
+        for value in lean.parameters():
+            value.copy_(value.half())
+        assert error(lean(others), before) < 1e-4
+
+
 def test_another_file_is_refused_and_the_net_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "other.h5").write_bytes(b"no HDF5")
     lean = LeanChoiCrnnStem()
