@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crnn.network.lean import of_low_rank
+
 RANK = 128  # of the hidden layer for what it hears
 HIDDEN = 512
-RIDGE = 1e-6  # of the mean variance
 LEAST_DEVIATION = 0.1  # of the scores of training clips, which may be few or all alike; of GTZAN's it is 1 to 3
 MOST_DEVIATIONS = 10.0
 STANDS_OUT = 1.0  # standard deviations
@@ -92,13 +93,10 @@ class KindScores(nn.Module):
         if self._hidden is None:
             return
         rows = steps.transpose(1, 2).flatten(0, 1).double()
-        moments = rows.T @ rows / len(rows)
-        moments.diagonal().add_(RIDGE * moments.diagonal().mean() + torch.finfo(torch.float64).tiny)
-        root = torch.linalg.cholesky(moments)
-        left, strengths, right = torch.linalg.svd(self._hidden.to(root) @ root, full_matrices=False)
+        hidden, narrow = of_low_rank(self._hidden, rows.T @ rows / len(rows), RANK)
         self._hidden = None
-        self.hidden.copy_(left[:, :RANK] * strengths[:RANK])
-        self.narrow.copy_(torch.linalg.solve_triangular(root, right[:RANK], upper=False, left=False))
+        self.hidden.copy_(hidden)
+        self.narrow.copy_(narrow)
         given = self._unbounded(steps.mean(dim=2))
         scale = given.std(dim=0, correction=0).clamp_min(LEAST_DEVIATION)
         self.scores_bias.sub_(given.mean(dim=0)).div_(scale)

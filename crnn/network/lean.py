@@ -99,13 +99,22 @@ def in_two_parts(weight: Tensor, heard: Tensor, rank: int) -> tuple[Tensor, Tens
         second_moments += patches.T @ patches
         n_patches += len(patches)
     second_moments /= n_patches
-    second_moments.diagonal().add_(RIDGE * second_moments.diagonal().mean() + SILENT)
-    root = torch.linalg.cholesky(second_moments)  # a patch is as likely as this times white noise
     flat = weight.double().permute(2, 0, 1, 3).reshape(3 * n_outputs, 3 * n_inputs)
-    left, strengths, right = torch.linalg.svd(flat @ root, full_matrices=False)
-    over_frames = torch.linalg.solve_triangular(root, right[:rank], upper=False, left=False)
-    over_bands = left[:, :rank] * strengths[:rank]
+    over_bands, over_frames = of_low_rank(flat, second_moments, rank)
     # As large as each other, or a step of the optimiser would change one of them beyond recognition.
     balance = (over_bands.square().mean(dim=0) / over_frames.square().mean(dim=1)).pow(0.25).clamp_min(SILENT)
     over_frames, over_bands = over_frames * balance[:, None], (over_bands / balance).reshape(3, n_outputs, rank)
     return over_frames.reshape(rank, n_inputs, 1, 3), over_bands.permute(1, 2, 0).unsqueeze(-1)
+
+
+def of_low_rank(weight: Tensor, second_moments: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A matrix (outputs, inputs) as a product (outputs, rank) times (rank, inputs), the best for what it hears.
+
+    `second_moments` (inputs, inputs), float64, are those of its inputs.
+    """
+    second_moments = second_moments.clone()
+    second_moments.diagonal().add_(RIDGE * second_moments.diagonal().mean() + SILENT)
+    root = torch.linalg.cholesky(second_moments)  # an input is as likely as this times white noise
+    left, strengths, right = torch.linalg.svd(weight.to(root) @ root, full_matrices=False)
+    inner = torch.linalg.solve_triangular(root, right[:rank], upper=False, left=False)
+    return left[:, :rank] * strengths[:rank], inner
