@@ -51,7 +51,7 @@ class Prediction:
     heard_seconds: float | None = None  # of the song, where these are passages
     energy: float = nan  # how much in it speaks for any genre at all, of `network.layers.energy`: mean over windows
     lacks_energy: bool = False  # whether that is less than the model's border asks for
-    sounds_like: str = ""  # a kind of music that is none of the model's genres, if a strange song sounds like it
+    stranger_kind: str = ""  # of music, none of the model's genres, if there is more of it than of any that is
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self, most: int = 3) -> str:
@@ -61,8 +61,7 @@ class Prediction:
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
             why = ", like nothing it knows" if self.is_strange else ""
-            if self.is_strange and self.sounds_like:
-                why += f" but like {self.sounds_like}"
+            why += f" but like {self.sounds_like}" if self.sounds_like else ""
             return f"unsure{why}: {', '.join([first, *runners_up])}"
         return f"{first}, then {', '.join(runners_up)}" if runners_up else first
 
@@ -74,6 +73,11 @@ class Prediction:
         """
         is_spread = sum([*self.probabilities.values()][:2]) < STRANGE_BELOW
         return self.verdict == UNSURE and (self.lacks_energy or is_spread)
+
+    @property
+    def sounds_like(self) -> str:
+        """The kind of music that a strange song sounds like, where that can be told."""
+        return self.stranger_kind if self.is_strange else ""
 
     def course(self, seconds: np.ndarray) -> np.ndarray:
         """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.
@@ -101,7 +105,7 @@ class Prediction:
                 }
                 for start, end, shares in rows
             ],
-            "sounds_like": self.sounds_like if self.is_strange else "",
+            "sounds_like": self.sounds_like,
             "duration_seconds": self.duration_seconds,
             "notices": [str(notice) for notice in self.notices],
         }
@@ -259,7 +263,7 @@ class GenreClassifier:
         self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
     ) -> "Prediction | AudioError":
         timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
-        of_any, sounds_like = nan, ""
+        of_any, stranger_kind = nan, ""
         if windows is not None:
             if not windows.logits.isfinite().all():
                 return AudioError(
@@ -268,7 +272,7 @@ class GenreClassifier:
             timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
             embedding = windows.embeddings.mean(dim=0).cpu().numpy()
             of_any = energy(windows.logits).mean().item()
-            sounds_like = self.model.strangeness.sounds_like(windows.kinds.mean(dim=0))
+            stranger_kind = self.model.strangeness.sounds_like(windows.kinds.mean(dim=0))
         edges_seconds = recording.seconds_of(edges_frames)
         lacks_energy = of_any < self.strange_below
         probabilities, verdict = self._answer(timeline, lacks_energy)
@@ -287,7 +291,7 @@ class GenreClassifier:
             embedding=embedding,
             energy=of_any,
             lacks_energy=lacks_energy,
-            sounds_like=sounds_like,
+            stranger_kind=stranger_kind,
             notices=recording.notices,
         )
 

@@ -1,4 +1,4 @@
-"""What published nets give of augmented clips, computed once: as long as they rest it stays the same."""
+"""What published nets give of clips and of augmented ones, computed once: as long as they rest it stays the same."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ FITTED_COPIES = 2  # that principal components are taken from
 
 
 class StemCopies:
-    """Copies of clips, each changed at random once, as a stem that gives steps hears them, in half precision.
+    """Clips and copies of them, each changed at random once, as a stem that gives steps hears them, in half precision.
 
     The layers behind it learn from windows of these steps in a small part of the time that the nets take.
     """
@@ -33,7 +33,7 @@ class StemCopies:
         n_copies: int,
         progress: bool = False,
     ) -> None:
-        """Compute `n_copies` of each of the clips by `hear`, the stem of a model of this configuration.
+        """Compute each of the clips and `n_copies` of it by `hear`, the stem of a model of this configuration.
 
         Randomness comes from torch's global generators. `progress` shows a bar.
         """
@@ -41,17 +41,20 @@ class StemCopies:
         self.window_steps = config.window_frames // step
         longest = int(max(clips.lengths) / (1.0 + augmentation.time_stretch))
         self.n_steps = max(longest // step, self.window_steps)
-        self.mixup = augmentation.mixup
-        augmenter = Augmenter(replace(augmentation, mixup=0), self.n_steps * step)
+        self.mixup, self.changed_share = augmentation.mixup, augmentation.probability
+        unchanged, changed = (
+            Augmenter(replace(augmentation, mixup=0, probability=share), self.n_steps * step) for share in (0.0, 1.0)
+        )
         everything = torch.arange(len(clips), device=clips.levels.device)
+        batches = [(unchanged, index) for index in everything.split(CLIPS_AT_ONCE)]
+        batches += [(changed, index) for index in everything.repeat(n_copies).split(CLIPS_AT_ONCE)]
         parts = []
-        batches = everything.repeat(n_copies).split(CLIPS_AT_ONCE)
-        for index in tqdm(batches, "copies", unit="batch", dynamic_ncols=True, leave=False, disable=not progress):
+        bar = tqdm(batches, "copies", unit="batch", dynamic_ncols=True, leave=False, disable=not progress)
+        for augmenter, index in bar:
             log_mel, _ = augmenter(clips, index, index)
-            given = hear(log_mel)
-            parts.append([net.half() for net in nets_of(given)])
-        # of each net (copies, clips, channels, steps)
-        self.copies = [torch.cat(net).unflatten(0, (n_copies, len(clips))) for net in zip(*parts, strict=True)]
+            parts.append([net.half() for net in nets_of(hear(log_mel))])
+        # of each net (1 + copies, clips, channels, steps), the unchanged ones first
+        self.copies = [torch.cat(net).unflatten(0, (1 + n_copies, len(clips))) for net in zip(*parts, strict=True)]
 
     def middles(self, n_clips: int) -> Tensor | tuple[Tensor, ...]:
         """What the stem gives of the middles of some copies of the first `n_clips`, as long as a window."""
@@ -64,11 +67,12 @@ class StemCopies:
         )
 
     def draw(self, index: Tensor, targets: Tensor) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
-        """What the stem gives of a window of some copy of each of the clips at `index` (batch,), and targets.
+        """What the stem gives of a window of each of the clips at `index` (batch,), or of some copy, and targets.
 
-        Both are mixed as the augmentation says; targets are (batch, n_genres).
+        How many are copies, and that both are mixed, is as the augmentation says; targets are (batch, n_genres).
         """
-        copy = torch.randint(len(self.copies[0]), (len(index),), device=index.device)
+        copy = torch.randint(1, len(self.copies[0]), (len(index),), device=index.device)
+        copy *= torch.rand(len(index), device=index.device) < self.changed_share
         start = torch.randint(self.n_steps - self.window_steps + 1, (len(index), 1, 1), device=index.device)
         steps = start + torch.arange(self.window_steps, device=index.device)
         drawn = [net[copy, index] for net in self.copies]

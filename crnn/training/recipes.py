@@ -123,9 +123,9 @@ RECIPES = {
         front="lean-choi-crnn+mn04-kinds+lean-won",
         members=6,
         training=TrainingConfig(
-            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=12
+            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=8
         ),
-        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.8),
+        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.5),
         network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
     "scratch": Recipe(

@@ -105,7 +105,7 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
     top = max(prediction.probabilities.values())
     share = f"{top:.0%}"
     like = ""
-    if prediction.is_strange and prediction.sounds_like:
+    if prediction.sounds_like:
         like = hint("It sounds like {kind}, which is none of its genres.", kind=prediction.sounds_like)
     if prediction.lacks_energy:
         return like + hint(

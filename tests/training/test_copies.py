@@ -61,8 +61,8 @@ def test_copies_are_changed_each_in_its_own_way_and_mixed() -> None:
     loud = replace(NO_AUGMENTATION, gain_db=6.0, probability=1.0)
     copies = copies_of(store, loud, n=3)
     (net,) = copies.copies
-    assert net.shape == (3, 6, 1, 3)
-    assert len(net[:, 0].mean(dim=(1, 2)).unique()) == 3
+    assert net.shape == (1 + 3, 6, 1, 3)
+    assert len(net[:, 0].mean(dim=(1, 2)).unique()) == 1 + 3
     index = torch.arange(6)
     _, targets = copies_of(store, replace(loud, mixup=1.0)).draw(index, torch.eye(6))
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
@@ -70,6 +70,18 @@ def test_copies_are_changed_each_in_its_own_way_and_mixed() -> None:
     middle = copies.middles(4)
     assert middle.shape == (2 * 4, 1, 2)
     torch.testing.assert_close(middle[:4], net[0, :4, :, :2].float())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_so_many_of_what_is_drawn_are_copies(share: float) -> None:
+    torch.manual_seed(0)
+    store = ClipStore(make_clips(2).features)
+    copies = copies_of(store, replace(NO_AUGMENTATION, gain_db=6.0, probability=share), n=3)
+    index = torch.ones(2_000, dtype=torch.long)
+    given, _ = copies.draw(index, index)
+    itself = loud_steps(store.log_mel(1)[None, :, 2:])[0]  # from the middle
+    is_itself = torch.stack([(given - itself[:, start : start + 2]).abs().amax((1, 2)) < 0.05 for start in range(2)])
+    assert is_itself.any(dim=0).float().mean().item() == pytest.approx(1 - share, abs=0.04)
 
 
 @pytest.mark.parametrize("copies", [0, 2])

@@ -115,7 +115,7 @@ def test_a_song_that_lacks_energy_is_called_strange() -> None:
 
 
 def test_of_a_strange_song_that_sounds_like_another_kind_that_is_said() -> None:
-    techno = replace(prediction_of(SHARES, UNSURE), sounds_like="techno & <b>")
+    techno = replace(prediction_of(SHARES, UNSURE), stranger_kind="techno & <b>")
     said = words(page.answer(replace(techno, lacks_energy=True), 0.45))
     assert "It sounds like techno & <b>, which is none of its genres." in said
     assert "It sounds unlike all that the model has learned" in said
