@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from crnn.terminal import valid
 
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
+TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
 
 
 class LibraryError(ValueError):
@@ -16,22 +18,48 @@ class LibraryError(ValueError):
 
 
 def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
-    """These columns of each row, None where there is nothing; an embedding is a sequence of numbers.
+    """These columns of each row as `_cell` gives them, None where there is nothing.
 
     `genres`, which is no column, has those that are known of the model: with a column of probabilities, or in the row.
-    Of csv, numbers come as text. Raises LibraryError, also if there is no column that is `needed`.
+    Raises LibraryError, also if there is no column that is `needed`.
     """
     if path.suffix.lower() not in READERS:
         raise LibraryError(f"{path} is no table: its name must end with {', '.join(READERS)}.")
     try:
-        yield from READERS[path.suffix.lower()](path, columns, needed)
+        for row in READERS[path.suffix.lower()](path, columns, needed):
+            yield {name: _cell(name, value) for name, value in row.items()}
     except KeyError as error:
         how = " --embeddings" if error.args == ("embedding",) else ""
         raise LibraryError(f"{path} has no {error}: make it with genre-crnn{how} --out.") from error
     except OSError as error:
         raise LibraryError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise LibraryError(f"{path} is damaged, or no table of genre-crnn.") from error
+
+
+def _cell(name: str, value: object) -> object:
+    """What a column has, as it should be: probability and duration as float, an embedding as float32 (features,).
+
+    Raises ValueError, TypeError or OverflowError if it is something else.
+    """
+    if value is None and name != "path":
+        return None
+    if name in NUMBERS:
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(name)
+        return number
+    if name == "embedding":
+        import numpy as np  # noqa: PLC0415 (which other columns do without)
+
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value, np.float32)
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise ValueError(name)
+        return vector
+    if name in TEXTS and not isinstance(value, str):
+        raise TypeError(name)
+    return value
 
 
 def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:

@@ -28,7 +28,7 @@ class Library:
     """The songs of a table that have an embedding."""
 
     paths: list[str]
-    genres: list[str]
+    genres: list[str | None]
     seconds: list[float | None]
     model: str
     embeddings: "np.ndarray"  # float32 (n, features)
@@ -45,15 +45,15 @@ class Library:
                 rows[row["path"]] = row
         try:
             embeddings = np.array([row["embedding"] for row in rows.values()], np.float32)
-        except (ValueError, TypeError) as error:  # of several lengths
+        except ValueError as error:  # of several lengths
             raise LibraryError(f"{path} has embeddings of several models, which hear differently.") from error
-        models = {row["model"] for row in rows.values()}
+        models = {row["model"] or "an unknown one" for row in rows.values()}
         if not rows:
             raise LibraryError(f"{path} has no song with an embedding: make it with genre-crnn --embeddings --out.")
         if len(models) > 1 or embeddings.ndim != 2:
             raise LibraryError(f"{path} is by several models ({', '.join(sorted(models))}), which hear differently.")
         songs = rows.values()
-        seconds = [row["duration_seconds"] and float(row["duration_seconds"]) for row in songs]
+        seconds = [row["duration_seconds"] for row in songs]
         return cls([*rows], [row["genre"] for row in songs], seconds, models.pop(), embeddings)
 
     def index(self, song: Path) -> int | None:
@@ -180,8 +180,10 @@ def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) ->
 
 
 def _seen_from(playlist: Path, path: str) -> str:
+    folder = os.path.abspath(playlist.parent)  # noqa: PTH100 - links stay
+    is_link = folder != os.path.realpath(folder)  # out of which ".." leads elsewhere
     try:
-        relative = os.path.relpath(path, playlist.parent)
+        relative = os.path.abspath(path) if is_link else os.path.relpath(path, folder)  # noqa: PTH100 - links stay
     except ValueError:  # on another drive
         return os.path.abspath(path)  # noqa: PTH100 - links stay
     return f".{os.sep}{relative}" if relative.startswith("#") else relative  # else it would be a comment

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import lock, whole_file
-from crnn.library.rows import PROBABILITY_OF
+from crnn.library.rows import PROBABILITY_OF, absolute
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def unwritable(path: Path, error: OSError) -> str:
 
 
 class Table(ABC):
-    """Rows of songs, in the end one a path. All methods raise OSError; opening it, TableError too."""
+    """Rows of songs, in the end one a song, however its path was typed.
+
+    All methods raise OSError; opening it, TableError too.
+    """
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.columns = path, columns
@@ -91,7 +94,7 @@ class Table(ABC):
 
     def has(self, row: dict) -> bool:
         """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
-        return key_of(row) in self._answered
+        return key_of(_placed(row)) in self._answered
 
     def write(self, row: dict) -> None:
         """Add a row, in place of an earlier one of the same path."""
@@ -104,16 +107,16 @@ class Table(ABC):
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
         if not self._is_done:
-            last = {digest(row["path"]): number for number, row in enumerate(self._rows())}
+            last = {digest(absolute(row["path"])): number for number, row in enumerate(self._rows())}
             kept = set(last.values())
             self._replace(row for number, row in enumerate(self._rows()) if number in kept)
 
     def _note(self, row: dict) -> None:
-        path = digest(row["path"])
+        path = digest(absolute(row["path"]))
         self._is_done = self._is_done and path not in self._paths
         self._paths.add(path)
         if not row["error"]:
-            self._answered.add(key_of(row))
+            self._answered.add(key_of(_placed(row)))
 
     def _other_columns(self) -> TableError:
         return TableError(
@@ -360,6 +363,11 @@ def _lock(file: int | None, path: Path) -> None:
     """Raises TableError if another process writes to the table."""
     if not lock(file):
         raise TableError(f"Another process writes to {path} just now.")
+
+
+def _placed(row: dict) -> dict:
+    """A row with the path from the root, as `MUSIC` and `../MUSIC` may be the same folder."""
+    return row | {"path": absolute(row["path"])}
 
 
 def digest(*values: object) -> int:

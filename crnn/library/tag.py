@@ -174,10 +174,7 @@ class Tagger:
         rows, genres = {}, set()
         for row in read_rows(table, (*TABLE_COLUMNS, "genres"), needed=TABLE_COLUMNS):
             genres.update(row["genres"], [row["genre"]] if row["genre"] else [])
-            try:
-                rows[absolute(row["path"])] = row | {"probability": float(row["probability"] or 0)}
-            except ValueError as error:
-                raise LibraryError(f"{table} is damaged, or no table of genre-crnn.") from error
+            rows[absolute(row["path"])] = row
         if genres := sorted(genres - {UNSURE, NO_MUSIC}):
             self.check(genres)
         for file in self.without_genre(paths):
@@ -187,7 +184,7 @@ class Tagger:
             elif (str(row["size_bytes"]), str(row["modified_ns"])) != (str(file.size_bytes), str(file.modified_ns)):
                 self.left["changed since they were heard"] += 1
             else:
-                self._tag(file.path, row["genre"], row["probability"])
+                self._tag(file.path, row["genre"], row["probability"] or 0.0)
 
     def tag(self, path: Path, answer: "Prediction | AudioError") -> None:
         """Write the genre of a song, if the answer is sure of one."""

@@ -163,6 +163,10 @@ def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.Ca
     err = capfd.readouterr().err
     assert "gone.mp3 is not there" in err
     assert "line break" in err
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (music / "linked").symlink_to(tmp_path / "far" / "away")
+    write_playlist(music / "linked" / "like.m3u8", songs[:1])  # where ".." is another folder than it looks like
+    assert (music / "linked" / "like.m3u8").read_text("utf-8").splitlines()[-1] == songs[0][0]
     write_playlist(music / "here.m3u8", songs[1:2])
     assert (music / "here.m3u8").read_text("utf-8").splitlines()[-1] == "./#1.mp3"
 

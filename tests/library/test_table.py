@@ -82,6 +82,7 @@ def test_it_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
     table = open_table(path, COLUMNS)
     assert table.has(row("a.mp3", error=""))
     assert table.has(row("b.mp3"))
+    assert table.has(row(str(Path.cwd() / "b.mp3")))  # the same song, typed otherwise
     assert not table.has(rows[2])  # what failed is tried again
     assert not table.has(row("grows.mp3", size=20))
     assert not table.has(row("a.mp3", heard="3 passages of 5 s"))
@@ -89,9 +90,10 @@ def test_it_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
     table.write(row("grows.mp3", size=20))
     table.write(row("bad.mp3", error="still bad"))
     table.write(row("new.mp3"))
+    table.write(row(f"../{Path.cwd().name}/new.mp3"))
     table.close()
     found = {each["path"]: each for each in read(path)}
-    assert list(found) == ["a.mp3", "b.mp3", "grows.mp3", "bad.mp3", "new.mp3"]
+    assert list(found) == ["a.mp3", "b.mp3", "grows.mp3", "bad.mp3", f"../{Path.cwd().name}/new.mp3"]
     assert (int(found["grows.mp3"]["size_bytes"]), found["bad.mp3"]["error"]) == (20, "still bad")
     assert len(read(path)) == 5
 

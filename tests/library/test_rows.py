@@ -1,0 +1,75 @@
+"""Tables as they are read: what stands in a cell is what its column has, or the table is refused with a sentence."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crnn.library.rows import LibraryError, read_rows
+from crnn.library.similar import Library
+
+ROW = {
+    "path": "a.mp3",
+    "model": "crnn 1234567",
+    "genre": "rock",
+    "probability": 0.9,
+    "duration_seconds": 3.0,
+    "embedding": [1.0, 2.0],
+    "probabilities": {"rock": 0.9, "pop": 0.1},
+    "error": None,
+}
+KINDS = {
+    "path": str,
+    "model": str,
+    "genre": str,
+    "probability": float,
+    "duration_seconds": float,
+    "embedding": np.ndarray,
+}
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["[]", "null", "1e999", "9" * 400]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+        writer = csv.DictWriter(file, list(KINDS), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(
+            {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()} for row in rows
+        )
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".jsonl", write_jsonl), (".csv", write_csv)])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(column=st.sampled_from(list(ROW)), value=VALUES)
+def test_a_cell_is_of_its_kind_or_the_table_is_refused(
+    tmp_path: Path, suffix: str, write: Callable, column: str, value: object
+) -> None:
+    table = tmp_path / f"table{suffix}"
+    write(table, [ROW, ROW | {"path": "b.mp3"} | {column: value}])
+    try:
+        rows = list(read_rows(table, tuple(KINDS), needed=("path",)))
+        library = Library.read(table)
+    except LibraryError:
+        return
+    assert all(row[name] is None or isinstance(row[name], kind) for row in rows for name, kind in KINDS.items())
+    assert all(row["path"] is not None for row in rows)
+    assert np.isfinite(library.embeddings).all()
+    assert all(seconds is None or np.isfinite(seconds) for seconds in library.seconds)
