@@ -21,7 +21,7 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, load_checkpoint
+from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, check_loadable, load_checkpoint
 from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
@@ -265,10 +265,13 @@ def load_base(args: argparse.Namespace) -> Base | None:
 
 
 def fetch_weights(args: argparse.Namespace, recipe: Recipe, dataset: Dataset) -> None:
-    """See to it that what others published for the model is there before anything is begun. Raises DatasetError."""
+    """See to it that what others published for the model is there before anything is begun, and that it can be kept.
+
+    Raises DatasetError and CheckpointError.
+    """
     if args.pretrained:
         os.environ[FOLDER_VARIABLE] = str(args.pretrained)
-    recipe.build(dataset.genres)
+    check_loadable(recipe.build(dataset.genres))
 
 
 def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:

@@ -413,6 +413,16 @@ def digest(model: CRNN) -> str:
     return of_all.hexdigest()[:16]
 
 
+def check_loadable(model: CRNN) -> None:
+    """Raises CheckpointError if its weights are more than `load_checkpoint` would read again."""
+    size_bytes = sum(value.numel() for value in model.parameters()) * front_of(model.config.front).stored_in.itemsize
+    if size_bytes > MOST_BYTES[WEIGHTS_FILE]:
+        raise CheckpointError(
+            f"This network has weights of {size_bytes / 1e6:.0f} MB, and what has more than "
+            f"{MOST_BYTES[WEIGHTS_FILE] / 1e6:g} MB is not loaded: take fewer --members, or smaller layers."
+        )
+
+
 def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`.
 

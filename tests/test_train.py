@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -400,6 +401,15 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     Features.from_log_mels(log_mels, tracks).save(path)
     training = ["--config", "scratch", "--epochs", "6", "--batch-size", "4", "--device", "cpu"]
     return ["--features", str(path), *training, *SMALL]
+
+
+def test_a_network_that_could_not_be_loaded_again_is_not_trained(
+    features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = [*features[:4], "--set", "recurrent_size=512", "--members", "8", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert re.fullmatch(r"train.py: This network has weights of \d+ MB, and .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
 
 
 def wait_for_epoch(process: Command, epoch: int) -> None:

@@ -25,3 +25,11 @@ def is_here(device: str) -> bool:
         return (named.index or 0) < torch.get_device_module(named).device_count()
     except RuntimeError:
         return False
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that a device, or the machine, has no room for what was to be computed."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")  # on Linux, on Windows, on a Mac's GPU
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in words)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from crnn.data.clips import Clips
+from crnn.network.devices import lacks_memory
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
 from crnn.training.metrics import negative_log_likelihood
@@ -31,6 +33,21 @@ class Epoch:
     seconds: float
 
 
+@contextmanager
+def room() -> Iterator[None]:
+    """Raises TrainingError, which says what takes less memory, where there is not enough."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise TrainingError(
+            "There is not enough memory for this training: take a smaller --batch-size, or --accumulation N, which "
+            "computes a batch in N parts, or fewer --copies."
+        ) from error
+
+
+@room()
 def fit(
     model: CRNN,
     train: Clips,
@@ -56,8 +73,8 @@ def fit(
     Processes that a launcher started train one model together when each calls this with the same arguments; the result
     is the same in all of them, and the first one writes `state`.
 
-    Raises TrainingError if the loss is not a number any more or `state` is of another training, and OSError if it
-    cannot be written.
+    Raises TrainingError if the loss is not a number any more, memory runs out or `state` is of another training, and
+    OSError if it cannot be written.
     """
     trainer = Trainer(model, train, config, augmentation, valid, progress)
     settings = settings_of(trainer, train, valid) if state else {}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_a_training_can_be_of_few_steps(steps: int) -> None:
 def test_a_loss_that_is_no_number_ends_in_a_sentence() -> None:
     with pytest.raises(TrainingError, match="smaller learning rate"):
         fit(CRNN(CONFIG), make_clips(8), training(lr=1e30, epochs=5), NO_AUGMENTATION)
+
+
+@pytest.mark.parametrize("greedy", [torch.empty, np.empty])
+def test_where_memory_runs_out_a_sentence_says_what_takes_less(greedy: Callable) -> None:
+    with pytest.raises(TrainingError, match="--batch-size"):
+        fit(CRNN(CONFIG), make_clips(4), training(epochs=2), NO_AUGMENTATION, None, lambda _: greedy(10**13))
+    with pytest.raises(RuntimeError, match="mat1"):
+        fit(
+            CRNN(CONFIG),
+            make_clips(4),
+            training(),
+            NO_AUGMENTATION,
+            None,
+            lambda _: torch.ones(2, 3).mm(torch.ones(2, 3)),
+        )
 
 
 def test_normalisation_comes_from_the_training_clips() -> None:
