@@ -10,7 +10,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ from crnn.data.look import find_tracks, look_at
 from crnn.data.names import genre_of, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
-from crnn.files import whole_file
+from crnn.files import lock, whole_file
 from crnn.machine import n_cores
 from crnn.network.devices import is_here
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable, valid
@@ -184,13 +185,17 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     as_before = ", launched as before," if n_launched() > 1 else ""
     go_on = f"{command_of(['--resume', str(out)])}{as_before} goes on"
+    claim = ExitStack()
 
     def prepared() -> tuple[Base | None, Recipe, Dataset]:
         if problem:
             raise problem
         if here.is_main_process and not args.resume:
             check_empty(out, go_on)
-        return assemble(args)
+        parts = assemble(args)
+        if here.is_main_process:
+            claim.enter_context(claimed(out))
+        return parts
 
     base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
     introduce(base, recipe, dataset)
@@ -209,8 +214,27 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {go_on}.") from None
+    finally:
+        claim.close()
     here.wait_for_everyone()
     here.destroy_process_group()
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Keep other trainings from a folder, which is made if need be. Raises TrainingError if one is at work there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY) if os.name == "posix" else None  # elsewhere folders cannot be opened
+    except OSError as error:
+        raise TrainingError(f"{error.filename or out} cannot be written ({error.strerror or error}).") from error
+    try:
+        if folder is not None and not lock(folder):
+            raise TrainingError(f"Another training is at work in {out} just now: let it end, or give another --out.")
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def check_empty(out: Path, go_on: str) -> None:

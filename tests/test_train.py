@@ -412,6 +412,16 @@ def test_a_network_that_could_not_be_loaded_again_is_not_trained(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be locked here")
+def test_two_trainings_do_not_write_into_one_folder(
+    features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with train.claimed(tmp_path / "run"):
+        assert main([*features, "--out", str(tmp_path / "run")]) == 2
+    assert "Another training is at work in" in capsys.readouterr().err
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def wait_for_epoch(process: Command, epoch: int) -> None:
     while line := process.stdout.readline():
         if line.startswith(f"epoch {epoch:3d}"):

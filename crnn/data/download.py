@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 from tqdm import tqdm
 
 from crnn.data.names import GENRES
@@ -34,19 +34,29 @@ def download_gtzan(folder: Path, notice: Callable[[str], None] = print) -> Path:
     """Fetch GTZAN's archive (1.2 GB) from the Hub and unpack its 1000 clips under `folder`.
 
     Returns the folder of genre folders. What was interrupted goes on where it was: the download at its last byte, the
-    unpacking from its start. An archive that is not the original is used with a notice. Raises DatasetError if it
-    cannot be had or has no clips.
+    unpacking from its start. Where another process is at it, it is waited for. An archive that is not the original is
+    used with a notice. Raises DatasetError if it cannot be had or has no clips.
     """
     target = folder / "genres"
     if target.is_dir():
         return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(folder / "genres.lock"):
+            if not target.is_dir():
+                _fetch_and_unpack(folder, target, notice)
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written ({error.strerror or error}).") from error
+    return target
+
+
+def _fetch_and_unpack(folder: Path, target: Path, notice: Callable[[str], None]) -> None:
     archive = fetch_archive(folder)
     if sha256_of(archive) != ARCHIVE_SHA256:
         notice(f"{ARCHIVE} is not GTZAN's original archive; going on with what it holds.")
     unpack(archive, target)
     if archive.parent == folder:
         archive.unlink()  # its clips are all there
-    return target
 
 
 def fetch_archive(folder: Path) -> Path:
@@ -59,7 +69,6 @@ def fetch_archive(folder: Path) -> Path:
     if archive.is_file():
         return archive
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
         metadata = get_hf_file_metadata(url)
         partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -130,6 +132,26 @@ def test_download_unpacks_once_and_tells_of_another_archive(
     assert len(notices) == 1
 
 
+def test_two_who_download_at_once_have_one_whole_copy(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_go_on = [], Event()
+
+    def fetch(folder: Path) -> Path:
+        asked.append(folder)
+        may_go_on.wait(5)
+        return archive
+
+    monkeypatch.setattr(download, "fetch_archive", fetch)
+    with ThreadPoolExecutor() as pool:
+        folders = [pool.submit(download_gtzan, tmp_path / "data", lambda _: None) for _ in range(2)]
+        time.sleep(0.3)
+        may_go_on.set()
+        assert [folder.result() for folder in folders] == 2 * [tmp_path / "data" / "genres"]
+    assert len(asked) == 1
+    assert len(find_tracks(tmp_path / "data" / "genres")) == 3
+
+
 def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(url: str) -> None:
         raise ConnectionError("no route")
@@ -149,7 +171,7 @@ def test_broken_download_goes_on_where_it_broke(
     folder = download_gtzan(tmp_path / "data", lambda text: None)
     assert (folder / "blues" / "blues.00000.wav").stat().st_size == 1_000_000
     assert hub.starts == [0, 400_000, 600_000, 600_000, 600_000]
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["genres"]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"genres", "genres.lock"}
 
 
 def test_the_next_run_goes_on_where_this_one_gave_up(
@@ -223,7 +245,7 @@ def test_a_hub_without_the_archive(status: int, hub: HubServer, tmp_path: Path) 
     hub.status = status
     with pytest.raises(DatasetError, match=rf"could not be downloaded .*answers {status}.* --data"):
         download_gtzan(tmp_path / "data")
-    assert not list((tmp_path / "data").iterdir())
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["genres.lock"]
 
 
 def test_sha256(tmp_path: Path) -> None:
