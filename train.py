@@ -190,12 +190,19 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     def prepared() -> tuple[Base | None, Recipe, Dataset]:
         if problem:
             raise problem
-        if here.is_main_process and not args.resume:
-            check_empty(out, go_on)
+        if here.is_main_process:
+            check_folder()
         parts = assemble(args)
         if here.is_main_process:
             claim.enter_context(claimed(out))
+            check_folder()  # another may have come and gone meanwhile
         return parts
+
+    def check_folder() -> None:
+        if not args.resume:
+            check_empty(out, go_on)
+        elif not (out / UNFINISHED / COMMAND_FILE).is_file():
+            raise TrainingError(f"{out} holds no unfinished training.")
 
     base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
     introduce(base, recipe, dataset)

@@ -422,6 +422,21 @@ def test_two_trainings_do_not_write_into_one_folder(
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_a_folder_that_another_has_filled_while_this_one_prepared_stays_as_it_is(
+    features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def assembled(args: SimpleNamespace) -> tuple:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "metrics.json").write_text("{}")
+        return assemble(args)
+
+    assemble = train.assemble
+    monkeypatch.setattr(train, "assemble", assembled)
+    assert main([*features, "--out", str(tmp_path / "run")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.json"]
+
+
 def wait_for_epoch(process: Command, epoch: int) -> None:
     while line := process.stdout.readline():
         if line.startswith(f"epoch {epoch:3d}"):

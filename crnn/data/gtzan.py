@@ -61,6 +61,11 @@ class Dataset:
         counts = self.counts("train")
         if missing := ", ".join(genre for genre in self.genres if not counts[genre]):
             raise DatasetError(f"The training part of the {self.protocol} has no clip of {missing}; split otherwise.")
+        if not len(self.splits["valid"]):
+            raise DatasetError(
+                "There is no clip to validate on: take others, or, where those there are copies of songs of the test "
+                "part, give --accept copies."
+            )
         if len(self.splits["valid"]) == 1:
             raise DatasetError("There is a single clip to validate on, which makes no figures: take two or more.")
 

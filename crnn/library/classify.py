@@ -251,9 +251,14 @@ class Output:
             self.table = open_table(self._out, columns)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.table is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.table is None:
+            return
+        try:
             self.table.close()
+        except (OSError, ValueError):
+            if kind is None or not issubclass(kind, OSError):  # else that is to be told, of which this comes
+                raise
 
     def flush(self) -> None:
         """Leave nothing that is heard in memory alone. Raises OSError."""

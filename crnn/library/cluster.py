@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.job import STALL_SECONDS, File, Hearing
-from crnn.library.table import Columns, digest, key_of, parquet_cells, schema_of
+from crnn.library.table import Columns, TableError, digest, key_of, parquet_cells, schema_of
 from crnn.terminal import complain
 from crnn.walk import Walk, is_song
 
@@ -51,6 +52,9 @@ def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
         return hear(args, songs, hearing)
     except CheckpointError:
         raise
+    except TableError as error:
+        complain(error)
+        return 2
     except Exception as error:  # of whatever package the store needs, and of the cluster
         why = str(error).strip().rpartition("\n")[2] or repr(error)
         complain(f"{why}: what is written stays, and when that is mended, the same command goes on.")
@@ -66,7 +70,9 @@ def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
     found, problems = found_at(songs, args.extensions or SUFFIXES, args.recursive)
     for problem in problems:
         complain(problem)
-    before = answered(args.out)
+    if not is_address(args.out):
+        args.out = os.path.abspath(args.out)  # noqa: PTH100 - workers have folders of their own
+    before = answered(args.out, Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings))
     files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
     if files:
@@ -167,15 +173,20 @@ def source_of(path: str) -> str | bytes:
     return store.cat_file(name)
 
 
-def answered(out: str) -> set[int]:
-    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away."""
+def answered(out: str, columns: Columns) -> set[int]:
+    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away.
+
+    Raises TableError if it has other columns.
+    """
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
     if not any(name.endswith(".parquet") for name in store.find(root)):
         return set()
-    names = ["path", "size_bytes", "modified_ns", "model", "heard"]
-    batches = ds.dataset(root, filesystem=store, format="parquet").to_batches(columns=names)
+    data = ds.dataset(root, filesystem=store, format="parquet")
+    if data.schema.names != columns.names:
+        raise TableError(f"{out} has other columns, of another model or other options: give another --out.")
+    batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])
     return {key_of(row) for batch in batches for row in batch.to_pylist()}
 
 

@@ -33,7 +33,7 @@ def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
         raise LibraryError(f"{path} has no {error}: make it with genre-crnn{how} --out.") from error
     except OSError as error:
         raise LibraryError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise LibraryError(f"{path} is damaged, or no table of genre-crnn.") from error
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which parquet's rows are on the disk; a kill loses no more
+UNLIKE_A_ROW = (LookupError, TypeError, AttributeError, RecursionError)  # what JSON of others comes to
 
 
 class TableError(ValueError):
@@ -90,6 +91,8 @@ class Table(ABC):
         self._paths: set[int] = set()
         self._is_done = True  # whether it is as it should be in the end
         for row in self._rows():
+            if not isinstance(row["path"], str):
+                raise self._other_columns()
             self._note(row)
 
     def has(self, row: dict) -> bool:
@@ -143,7 +146,7 @@ class LinesTable(Table):
         self._file = self._open(path)
         self.path, self.columns = path, columns
         with path.open("rb") as file:
-            if not file.readline().startswith(self._beginning()) and os.fstat(self._file).st_size:
+            if (first := file.readline()) and not self._is_ours(first):
                 raise self._other_columns()
         _end_with_a_line(path)
         super().__init__(path, columns)
@@ -184,8 +187,8 @@ class LinesTable(Table):
         return ""
 
     @abstractmethod
-    def _beginning(self) -> bytes:
-        """How every such table begins, so that a file of others is left alone."""
+    def _is_ours(self, first: bytes) -> bool:
+        """Whether a file with this first line is such a table, so that one of others is left alone."""
 
     @abstractmethod
     def _cells(self, row: dict) -> dict:
@@ -199,8 +202,14 @@ class LinesTable(Table):
 class JsonTable(LinesTable):
     """An object a line, as `Hearing.row` gives it."""
 
-    def _beginning(self) -> bytes:
-        return b'{"path": '
+    def _is_ours(self, first: bytes) -> bool:
+        try:
+            _read_json(first)
+        except ValueError:  # only a crash leaves a part of a line
+            return first.startswith(b'{"path": ') and not first.endswith(b"\n")
+        except UNLIKE_A_ROW:
+            return False
+        return True
 
     def _cells(self, row: dict) -> dict:
         return row
@@ -209,16 +218,15 @@ class JsonTable(LinesTable):
         return json.dumps(cells) + "\n"  # in ASCII, so that names that are no text come back as they were
 
     def _rows(self) -> Iterator[dict]:
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    row = json.loads(line)
-                    key_of(row), row["error"]
-                except (ValueError, LookupError, TypeError) as error:
+                    row = _read_json(line)
+                    has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
+                except (ValueError, *UNLIKE_A_ROW) as error:
                     raise TableError(
                         f"Line {number} of {self.path} is not one of this program: give another --out."
                     ) from error
-                has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
                 has_more = {"timeline", "embedding"} & row.keys() == set(self.columns.more)
                 if not row["error"] and not (has_shares and has_more):
                     raise self._other_columns()
@@ -231,8 +239,8 @@ class CsvTable(LinesTable):
     def _head(self) -> str:
         return _csv_line(self.columns.names)
 
-    def _beginning(self) -> bytes:
-        return self._head().encode()
+    def _is_ours(self, first: bytes) -> bool:
+        return first.startswith(self._head().encode())
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -245,14 +253,17 @@ class CsvTable(LinesTable):
             return
         csv.field_size_limit(2**31 - 1)  # timelines of long songs
         with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.reader(file)
-            if next(rows, None) != self.columns.names:
-                raise self._other_columns()
-            for cells in rows:
-                if len(cells) == len(self.columns.names):
-                    yield dict(zip(self.columns.names, cells, strict=True))
-                else:  # a crash has cut a name with a line break
-                    self._is_done = False
+            try:
+                rows = csv.reader(file)
+                if next(rows, None) != self.columns.names:
+                    raise self._other_columns()
+                for cells in rows:
+                    if len(cells) == len(self.columns.names):
+                        yield dict(zip(self.columns.names, cells, strict=True))
+                    else:  # a crash has cut a name with a line break
+                        self._is_done = False
+            except csv.Error as error:  # a NUL, before Python 3.11
+                raise self._other_columns() from error
 
 
 class ParquetTable(Table):
@@ -329,6 +340,13 @@ def parquet_cells(cells: dict) -> dict:
     """Text that parquet can hold: valid UTF-8, and JSON for what has parts."""
     cells = {name: valid(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
     return cells | {"timeline": json.dumps(cells["timeline"])} if cells.get("timeline") is not None else cells
+
+
+def _read_json(line: bytes) -> dict:
+    """A line of a jsonl table. Raises ValueError if it is no JSON, and UNLIKE_A_ROW if it is of something else."""
+    row = json.loads(line)
+    key_of(row), row["error"]
+    return row
 
 
 def _csv_cell(cell: object) -> str:

@@ -248,6 +248,18 @@ def test_a_genre_that_cannot_be_learned_is_named() -> None:
         make_dataset(features_of(*tracks), "fault-filtered").check_trainable()
 
 
+def test_validation_clips_that_are_all_copies_of_test_clips_are_told() -> None:
+    songs = [f"{genre}/{number}.mp3" for genre in ("rock", "ska") for number in range(3)]
+    noise = np.random.default_rng(0).integers(0, 255, (2, len(songs), 128, 400), dtype=np.uint8)
+    tracks = [f"{part}/{song}" for part in ("train", "valid", "test") for song in songs]
+    logmel = np.concatenate([noise[0], noise[1], noise[1]])
+    floors, lengths = np.full(len(tracks), -80, np.float32), np.full(len(tracks), 400, np.int32)
+    features = Features(logmel, floors, np.array(tracks), lengths)
+    with pytest.raises(DatasetError, match=r"no clip to validate on.* --accept copies"):
+        make_dataset(features).check_trainable()
+    make_dataset(features, accepted=("copies",)).check_trainable()
+
+
 def test_a_single_clip_measures_nothing() -> None:
     tracks = [*FAULT_FILTERED["train"], FAULT_FILTERED["valid"][0]]
     with pytest.raises(DatasetError, match="a single clip to validate on"):

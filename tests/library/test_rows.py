@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crnn.library.cluster import answered, write_part
 from crnn.library.rows import LibraryError, read_rows
 from crnn.library.similar import Library
+from crnn.library.table import Columns, TableError, key_of
 
 ROW = {
     "path": "a.mp3",
@@ -73,3 +75,14 @@ def test_a_cell_is_of_its_kind_or_the_table_is_refused(
     assert all(row["path"] is not None for row in rows)
     assert np.isfinite(library.embeddings).all()
     assert all(seconds is None or np.isfinite(seconds) for seconds in library.seconds)
+
+
+def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.dataset")
+    out, columns = str(tmp_path / "out"), Columns(("rock", "pop"), None, timeline=False, embeddings=False)
+    assert answered(out, columns) == set()
+    row = ROW | {"size_bytes": 1, "modified_ns": 2, "heard": "all", "notices": []}
+    write_part(out, [row], columns)
+    assert answered(out, columns) == {key_of(row)}
+    with pytest.raises(TableError, match="other options: give another --out"):
+        answered(out, Columns(("rock", "pop"), None, timeline=False, embeddings=True))

@@ -1,12 +1,15 @@
 """The table of a library: what is in it is found again, whatever ended the run before."""
 
 import csv
+import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from crnn.library.classify import Output
 from crnn.library.table import Columns, Table, TableError, open_table
 
 GENRES = ("rock", "jazz", "disco")
@@ -185,6 +188,53 @@ def test_a_file_of_others_is_refused_and_stays(kind: str, tmp_path: Path) -> Non
     with pytest.raises(TableError):
         open_table(path, COLUMNS)
     assert path.read_text() == "artist,album\nMiles,Blue"
+
+
+@pytest.mark.parametrize("end", ["", "\n", '\n{"path": "b.mp3", "bpm": 90}'])
+def test_json_of_others_stays_to_its_last_sign(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "tracks.jsonl"
+    path.write_text('{"path": "a.mp3", "bpm": 120}' + end)
+    with pytest.raises(TableError):
+        open_table(path, COLUMNS)
+    assert path.read_text() == '{"path": "a.mp3", "bpm": 120}' + end
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"path": "\xe4"}', b"[" * 100_000, b"5", b'{"path": 5}', b'{"probabilities": 5}', b'{"size_bytes": 0}', b""],
+)
+def test_a_line_that_somebody_has_changed_is_told(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "genres.jsonl"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    table.close()
+    good = path.read_bytes()
+    changed = (
+        json.dumps(json.loads(good) | json.loads(line)).encode() if line[-1:] == b"}" and b"\xe4" not in line else line
+    )
+    path.write_bytes(good + changed + b"\n")
+    if line == b'{"size_bytes": 0}':  # is a row all the same
+        open_table(path, COLUMNS).close()
+    else:
+        with pytest.raises(TableError):
+            open_table(path, COLUMNS)
+        assert path.read_bytes() == good + changed + b"\n"
+
+
+def test_of_a_full_disk_the_disk_is_told_not_the_row_that_it_cut(tmp_path: Path) -> None:
+    hearing = SimpleNamespace(top=None, timeline=True, embeddings=True)
+    args, classifier = SimpleNamespace(out=tmp_path / "genres.jsonl", json=False), SimpleNamespace(genres=GENRES)
+
+    def run() -> None:
+        with Output(args, hearing, classifier) as output:
+            for _ in range(2):
+                output.table.write(row("a.mp3"))
+            output.table._put('{"path": "b.')
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        run()
+    assert args.out.read_text().count("a.mp3") == 2
 
 
 @KINDS
