@@ -116,10 +116,12 @@ def load_audio(
     max_seconds: float = MAX_SECONDS,
     start_seconds: float = 0.0,
     opener: Opener = open_audio,
+    most_channels: int | None = None,
 ) -> np.ndarray:
     """The blocks of `open_audio` joined: a waveform of shape (channels, samples), float32, contiguous and writable.
 
     It is up to `max_seconds` long; what follows is neither used nor checked. `opener` opens it as `open_audio` does.
+    Of more than `most_channels`, so many are made (`resampling.with_channels`).
 
     Raises:
         AudioError: no such file, or one that is no sound, damaged, mostly missing, empty or shorter than 1 s.
@@ -128,10 +130,10 @@ def load_audio(
     blocks, n_samples = [], 0
     with opener(source, sample_rate, start_seconds) as sound:
         for block in sound.blocks():
-            blocks.append(block)
+            blocks.append(with_channels(block, min(len(block), most_channels or len(block))))
             n_samples += block.shape[1]
             if n_samples >= max_samples:
-                blocks[-1] = block[:, : block.shape[1] - (n_samples - max_samples)]
+                blocks[-1] = blocks[-1][:, : block.shape[1] - (n_samples - max_samples)]
                 break
     return np.concatenate(blocks, axis=1)
 

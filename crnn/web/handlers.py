@@ -3,9 +3,11 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import gradio as gr
 import numpy as np
@@ -26,6 +28,8 @@ from crnn.web.view import overlay, song_view
 EXAMPLES = ASSETS / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
+MOST_SPECTROGRAMS = 2**28  # bytes: six hours of sound
+MOST_OTHERS = 16  # models that visitors have chosen, of up to 128 MB
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
 ABOUT_A_SONG = "why", "sound", "inside"  # kinds of work
@@ -36,13 +40,37 @@ class Heard:
     """The song that the page is about now, and who answered."""
 
     path: str
-    prediction: Prediction
+    prediction: Prediction  # but for the log-mel, which `Spectrograms` has
     classifier: GenreClassifier
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells it from other songs, and from the same heard by another model."""
         return self.path, self.classifier.origin.name
+
+
+class Spectrograms:
+    """The log-mels of the songs that visitors look at, MOST_SPECTROGRAMS of them: those of a day take a gigabyte."""
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Heard, np.ndarray] = WeakKeyDictionary()  # the one asked for last is the last
+        self._lock = Lock()
+
+    def keep(self, heard: Heard, log_mel: np.ndarray) -> None:
+        """Keep that of a song, float32 (128, frames), at the cost of older ones, as long as it is looked at."""
+        with self._lock:
+            self._kept.pop(heard, None)
+            self._kept[heard] = log_mel
+            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > MOST_SPECTROGRAMS:
+                del self._kept[next(iter(self._kept))]
+
+    def of(self, heard: Heard) -> np.ndarray:
+        """That of a song, from its file where it is not kept any more. Raises AudioError."""
+        log_mel = self._kept.get(heard)
+        if log_mel is None:
+            log_mel = heard.classifier.listen(heard.path).log_mel.numpy()
+        self.keep(heard, log_mel)
+        return log_mel
 
 
 class Page:
@@ -54,6 +82,8 @@ class Page:
     def __init__(self, classifier: GenreClassifier) -> None:
         self.classifier = classifier
         self.cores = Cores()
+        self.spectrograms = Spectrograms()
+        self.others: WeakValueDictionary[str, GenreClassifier] = WeakValueDictionary()  # that visitors chose, by name
         self.shown: Callable[[str], None] = lambda _: None
         self.answered: Callable[[str], None] = lambda _: None
 
@@ -86,7 +116,9 @@ class Page:
         other = own and own.origin.name
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, other)
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
-        return answer, view, "", Heard(song, prediction, classifier), table_of(visit), idle, idle
+        heard = Heard(song, replace(prediction, log_mel=prediction.log_mel[:, :0].copy()), classifier)
+        self.spectrograms.keep(heard, prediction.log_mel)
+        return answer, view, "", heard, table_of(visit), idle, idle
 
     def overhear(self, event: gr.EventData, own: GenreClassifier | None, visit: Visit) -> tuple[str, str]:
         """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
@@ -114,7 +146,12 @@ class Page:
             yield gr.update(overlay=""), "", gr.update(visible=False)
             return
         yield gr.update(overlay=json.dumps({"genre": genre, "tiles": []})), "", gr.update(visible=True)
-        log_mel, model = heard.prediction.log_mel, heard.classifier.model
+        model = heard.classifier.model
+        try:
+            log_mel = self.spectrograms.of(heard)
+        except AudioError as error:
+            yield gr.update(overlay=""), page.fault(_reason(heard.path, error)), gr.update(visible=False)
+            return
         for step in in_steps(lambda report: explain(model, log_mel, genre, report)):
             if not visit.is_latest("why", token):
                 yield UNCHANGED
@@ -138,7 +175,8 @@ class Page:
         """The way from the song to its genre is to be seen: figures, whose, stop button."""
 
         def draw(path: str) -> Iterator[str]:
-            return page.inside_figures(heard.classifier.model, path, heard.prediction, self.classifier.opener)
+            log_mel = self.spectrograms.of(heard)
+            return page.inside_figures(heard.classifier.model, path, heard.prediction, log_mel, self.classifier.opener)
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 
@@ -235,10 +273,16 @@ class Page:
             return gr.skip(), "", *UNCHANGED
         try:
             host = self.classifier
-            own = GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision)
+            own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
         except CheckpointError as error:
             return gr.skip(), page.fault(error), *UNCHANGED
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
+
+    def _shared(self, chosen: GenreClassifier) -> GenreClassifier:
+        """The same model as others have it already. Raises CheckpointError if they have too many others."""
+        if chosen.name not in self.others and len(self.others) >= MOST_OTHERS:
+            raise CheckpointError("Visitors try as many other models as there is room for: try again in an hour.")
+        return self.others.setdefault(chosen.name, chosen)
 
     def about(self, own: GenreClassifier | None) -> tuple:
         """The model that answers: facts, figures and card."""

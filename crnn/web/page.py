@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.audio import MAX_SECONDS, AudioError, Opener, load_audio, open_audio
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Opener, load_audio, open_audio
+from crnn.audio.resampling import with_channels
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.insight.analysis import Sound
@@ -18,6 +19,8 @@ from crnn.insight.explain import Explanation
 from crnn.insight.inside import trace
 from crnn.network.model import CRNN
 from crnn.plots import genre_colours
+
+MOST_CHANNELS = 2  # in figures: a file may have 64, of which 15 minutes take gigabytes
 
 
 def say(message: str, **values: object) -> str:
@@ -174,7 +177,7 @@ def clock(seconds: float) -> str:
 
 def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:
     """The audio features of a song, each as soon as it is computed. Raises AudioError."""
-    sound = Sound(load_audio(path, opener=opener))
+    sound = Sound(load_audio(path, opener=opener, most_channels=MOST_CHANNELS))
     if sound.duration_seconds >= MAX_SECONDS:
         yield hint("Of this long song, these are the first {minutes} minutes.", minutes=MAX_SECONDS // 60)
     for feature in plots.FEATURES:
@@ -184,21 +187,39 @@ def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:
         yield figure(feature.title, feature.meaning, feature.figure(values), value)
 
 
-def inside_figures(model: CRNN, path: str, prediction: Prediction, opener: Opener = open_audio) -> Iterator[str]:
+def inside_figures(
+    model: CRNN, path: str, prediction: Prediction, log_mel: np.ndarray, opener: Opener = open_audio
+) -> Iterator[str]:
     """The way from a song that is no silence to its genre, step by step, in the window that the model was surest about.
 
-    Raises AudioError.
+    `log_mel` (128, frames) is that of the whole song. Raises AudioError.
     """
     surest = prediction.timeline.max(axis=1).argmax()
     start_seconds, end_seconds = prediction.starts_seconds[surest], prediction.ends_seconds[surest]
-    passage = load_audio(path, start_seconds=start_seconds, max_seconds=end_seconds - start_seconds, opener=opener)
     first, end = (round(seconds * FRAMES_PER_SECOND) for seconds in (start_seconds, end_seconds))
     sounds = prediction.sounds[first:end]
-    samples = np.repeat(sounds, HOP_LENGTH)[: passage.shape[1]]
-    log_mel, passage = prediction.log_mel[:, first:end][:, sounds], passage[:, : len(samples)][:, samples]
+    passage = _sounding(path, float(start_seconds), sounds, opener)
+    log_mel = log_mel[:, first:end][:, sounds]
     way = trace(model, log_mel, passage, float(start_seconds))
     for step in plots.STEPS:
         yield figure(step.title, step.meaning, step.figure(way))
+
+
+def _sounding(path: str, start_seconds: float, sounds: np.ndarray, opener: Opener) -> np.ndarray:
+    """The samples (channels, n) of those frames from a time on that are among `sounds` (frames,).
+
+    A window may lie about hours of silence, of which nothing is kept. Raises AudioError.
+    """
+    kept, n_samples = [], 0
+    with opener(path, SAMPLE_RATE, start_seconds) as sound:
+        for block in sound.blocks():
+            frames = np.arange(n_samples, n_samples + block.shape[1]) // HOP_LENGTH
+            is_kept = sounds[np.minimum(frames, len(sounds) - 1)] & (frames < len(sounds))
+            kept.append(with_channels(block, min(len(block), MOST_CHANNELS))[:, is_kept])
+            n_samples += block.shape[1]
+            if n_samples >= len(sounds) * HOP_LENGTH:
+                break
+    return np.concatenate(kept, axis=1)
 
 
 def figure(title: str, meaning: str, drawing: Figure, value: str = "") -> str:

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import gradio as gr
@@ -170,7 +171,9 @@ def test_figures_that_fail_say_why(
     monkeypatch.setattr(handlers.page, f"{work}_figures", fails)
     prediction = listener.predict(songs[0])
     for path, said in ((songs[0], "The decoder of a.wav was killed."), (gone(songs[0]), NO_LONGER)):
-        given = [Heard(path, prediction, listener), *([True] if work == "sound" else []), None, Visit()]
+        heard = Heard(path, prediction, listener)
+        happens.spectrograms.keep(heard, prediction.log_mel)
+        given = [heard, *([True] if work == "sound" else []), None, Visit()]
         [(figures, shown, _)] = getattr(happens, work)(*given)
         assert said in figures
         assert shown is None
@@ -187,3 +190,35 @@ def test_a_model_that_cannot_be_had_undoes_nothing(happens: Page, monkeypatch: p
     own, told, *seen = happens.try_model(name)
     assert [own, *seen] == [gr.skip()] * 4
     assert ("There is no such model." in told) == bool(name)
+
+
+def test_spectrograms_that_are_too_many_are_made_anew_and_go_with_their_visits(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "MOST_SPECTROGRAMS", 1)
+    heard = [happens.hear(song, None, Visit())[3] for song in songs[:2]]
+    assert [one.prediction.log_mel.size for one in heard] == [0, 0]
+    expected = happens.classifier.predict(songs[0]).log_mel
+    np.testing.assert_array_equal(happens.spectrograms.of(heard[0]), expected)
+    assert len(happens.spectrograms._kept) == 1
+    Path(songs[1]).unlink()
+    with pytest.raises(AudioError):
+        happens.spectrograms.of(heard[1])
+    heard.clear()
+    assert not happens.spectrograms._kept
+
+
+def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
+    happens: Page, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "MOST_OTHERS", 1)
+    monkeypatch.setattr(handlers, "load_public", lambda name: (deepcopy(tiny_model), Origin(name)))
+    own, *_ = happens.try_model("someone/a")
+    again, *_ = happens.try_model("someone/a")
+    assert again is own
+    refused, told, *_ = happens.try_model("someone/b")
+    assert refused == gr.skip()
+    assert "try again" in told
+    del own, again
+    own, *_ = happens.try_model("someone/b")
+    assert own.origin.name == "someone/b"

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice
 from crnn.checkpoint import Origin
-from crnn.features import FRAMES_PER_SECOND
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn.insight.analysis import Sound
 from crnn.insight.explain import Explanation
 from crnn.network.model import CRNN
 from crnn.web import page
@@ -265,7 +267,7 @@ def test_no_genre_becomes_markup_in_a_picture(
         model = CRNN(replace(tiny_model.config, genres=(first, "b", "c"))).eval()
         model.load_state_dict(tiny_model.state_dict())
         prediction = GenreClassifier(model, Origin("tiny")).predict(song)
-        [html] = page.inside_figures(model, song, prediction)
+        [html] = page.inside_figures(model, song, prediction, prediction.log_mel)
         return Shape(html)
 
     harmless = {element[0] for element in picture("a").elements}
@@ -336,7 +338,7 @@ def test_every_step_of_the_inside_has_its_figure(
     song = write_wav(tmp_path / "song.wav", waveform)
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
     assert prediction.sounds.all() == (sound != "with silences")
-    figures = page.inside_figures(tiny_model, song, prediction)
+    figures = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
     assert titles(figures) == [step.title for step in plots.STEPS]
 
 
@@ -356,7 +358,7 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
     seconds = np.arange(9 * SAMPLE_RATE) / SAMPLE_RATE
     song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(2 * np.pi * 200 * seconds * (1 + seconds)))
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
-    figures = page.inside_figures(tiny_model, song, prediction)
+    figures = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
     assert "Title a" in words(next(figures))
     assert len(ways) == 1
     surest = prediction.timeline.max(axis=1).argmax()
@@ -371,6 +373,35 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
     np.testing.assert_allclose(ways[0].probabilities, alone, atol=1e-5)
     assert titles(figures) == ["Title b"]
     assert ways[1] is ways[0]
+
+
+def test_of_a_window_about_a_silence_the_sound_alone_is_read(
+    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 8)
+    waveform = np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone, np.zeros(SAMPLE_RATE)])
+    song = str(tmp_path / "song.wav")
+    soundfile.write(song, np.stack(6 * [waveform], axis=1), SAMPLE_RATE)
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    assert prediction.ends_seconds[0] - prediction.starts_seconds[0] > 20
+    ways = []
+    monkeypatch.setattr(page, "trace", lambda *of: ways.append(of))
+    monkeypatch.setattr(plots, "STEPS", ())
+    list(page.inside_figures(tiny_model, song, prediction, prediction.log_mel))
+    _, log_mel, passage, _ = ways[0]
+    n_frames = tiny_model.config.window_frames
+    assert log_mel.shape[1] == pytest.approx(n_frames, abs=1)
+    assert passage.shape == (2, pytest.approx(n_frames * HOP_LENGTH, abs=2 * HOP_LENGTH))
+    assert np.abs(passage).mean() > 0.08  # of the tones it is 0.19
+
+
+def test_of_many_channels_two_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(page, "Sound", lambda waveform: seen.append(waveform) or Sound(waveform))
+    song = str(tmp_path / "song.wav")
+    soundfile.write(song, np.random.default_rng(0).normal(0, 0.1, (2 * SAMPLE_RATE, 6)), SAMPLE_RATE)
+    next(page.sound_figures(song))
+    assert seen[0].shape[0] == 2
 
 
 def test_figures_keep_their_order() -> None:
