@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, get_args, get_origin
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -32,6 +32,7 @@ from torch import Tensor
 
 from crnn.bundle import ASSETS
 from crnn.features import FEATURE_SETTINGS, N_MELS
+from crnn.files import has_room
 from crnn.hub import SILENT, why_unreached
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
@@ -193,6 +194,8 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         folder = cached(repo, revision) if not public and revision and COMMIT.fullmatch(revision) else None
         if folder is None:
             commit = ask_commit(repo, revision, token)
+            if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE]):
+                raise CheckpointError("There is no room for another model here just now: take a bundled one.")
             folder = fetch(repo, commit if public else revision, commit, token)
         return folder, hub_origin(folder, repo)
     except CheckpointError:
@@ -260,10 +263,11 @@ def fetch(repo: str, revision: str | None, commit: str, token: bool | None = Non
 
     Only at the end is the configuration asked for by its revision: with it the cache learns which commit the revision
     is, so that it only ever points at complete models. Raises what the client does, and CheckpointError if a file is
-    too large.
+    too large or the configuration is that of something else: then no weights are fetched.
     """
-    fetch_file(repo, WEIGHTS_FILE, commit, token)
     config = fetch_file(repo, CONFIG_FILE, commit, token)
+    read_config(Path(config).parent, repo)
+    fetch_file(repo, WEIGHTS_FILE, commit, token)
     if revision != commit:
         config = hf_hub_download(repo, CONFIG_FILE, revision=revision, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
     commit = Path(config).parent.name  # another one only if the revision moved meanwhile

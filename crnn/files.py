@@ -1,10 +1,13 @@
 """Files that are written whole or not at all, and by one process at a time."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+KEPT_FREE = 2**30  # bytes of the disk that what strangers send or ask for leaves
 
 
 @contextmanager
@@ -45,3 +48,9 @@ def lock(file: int) -> bool:
     except OSError:  # a file system without locks
         pass
     return True
+
+
+def has_room(folder: Path, n_bytes: int) -> bool:
+    """Whether the disk of a folder, which need not be there yet, has room for what strangers send or ask for."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return shutil.disk_usage(there).free - n_bytes > KEPT_FREE

@@ -18,7 +18,7 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from crnn import checkpoint
+from crnn import checkpoint, files
 from crnn.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
@@ -1029,6 +1029,19 @@ def test_nothing_is_downloaded_twice_for_strangers(hub: HubServer, folder: Path)
     hub.requests.clear()
     load_public(REPO)
     assert not any(request.startswith("GET") for request in hub.requests)
+
+
+def test_models_of_strangers_do_not_fill_the_disk(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(REPO, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "KEPT_FREE", 2**60)
+        assert "no room" in public_refusal(REPO)
+    (folder / CONFIG_FILE).write_text('{"model_type": "bert"}')
+    hub.push(REPO, folder)
+    public_refusal(REPO)
+    assert not any(request.startswith("GET") and WEIGHTS_FILE in request for request in hub.requests)
 
 
 def test_what_strangers_are_told_of_their_models(

@@ -1,12 +1,13 @@
 """What is refused at the door: bodies without end, uploads that would fill the disk, addresses to be fetched."""
 
 import re
-import shutil
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from starlette.formparsers import MultiPartException
+
+from crnn.files import has_room
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -16,7 +17,6 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 MOST_BODY = 8 * 2**20  # bytes of a question; a passage of a recording has half as many
 MOST_TOLD = 32 * 2**20  # of one that has its songs in it, as language models send them
 MOST_UPLOAD = 4 * 2**30  # of all files of a folder
-KEPT_FREE = 2**30  # bytes of the disk that uploads leave
 UPLOAD = "/gradio_api/upload"
 TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
@@ -82,8 +82,7 @@ class Gate:
 
     def has_room(self, n_bytes: int) -> bool:
         """Whether the disk has room for so many bytes of songs."""
-        there = next(folder for folder in (self.uploads, *self.uploads.parents) if folder.is_dir())
-        return shutil.disk_usage(there).free - n_bytes > KEPT_FREE
+        return has_room(self.uploads, n_bytes)
 
 
 def most_bytes(path: str) -> int:

@@ -17,6 +17,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
 import app
+from crnn import files
 from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
@@ -236,7 +237,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def test_uploads_do_not_fill_the_disk(client: httpx.Client, song: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "KEPT_FREE", 2**60)
+    monkeypatch.setattr(files, "KEPT_FREE", 2**60)
     answer = client.post("/gradio_api/upload", files={"files": ("song.wav", song)})
     assert answer.status_code == 507
     assert "no room" in answer.text
