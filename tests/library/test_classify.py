@@ -299,7 +299,7 @@ def test_a_command_that_is_stopped_while_it_hears_says_nothing_and_leaves_whole_
 ) -> None:
     """The real command, with several songs in native code at that moment."""
     (music / "bad.mp3").unlink()
-    for number in range(100):
+    for number in range(400):  # a busy machine may stop the test, and not the command, for seconds
         (music / f"song {number}.wav").write_bytes((music / "c.wav").read_bytes())
     command = [sys.executable, "-m", "crnn", "--json", "--jobs", "4", "--quiet", str(music)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -309,7 +309,7 @@ def test_a_command_that_is_stopped_while_it_hears_says_nothing_and_leaves_whole_
             rows += process.stdout.readlines()
         said = process.stderr.read()
     assert (process.returncode, said) == (status, b"")
-    assert 3 <= len(rows) < 103
+    assert 3 <= len(rows) < 403
     assert all("genre" in json.loads(row) for row in rows)
 
 
