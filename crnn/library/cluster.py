@@ -22,7 +22,7 @@ from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.job import STALL_SECONDS, File, Hearing
-from crnn.library.table import Columns, TableError, digest, key_of, parquet_cells, schema_of
+from crnn.library.table import Columns, TableError, digest, key_of, other_columns, parquet_cells, schema_of
 from crnn.terminal import complain
 from crnn.walk import Walk, is_song
 
@@ -185,7 +185,7 @@ def answered(out: str, columns: Columns) -> set[int]:
         return set()
     data = ds.dataset(root, filesystem=store, format="parquet")
     if data.schema.names != columns.names:
-        raise TableError(f"{out} has other columns, of another model or other options: give another --out.")
+        raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])
     return {key_of(row) for batch in batches for row in batch.to_pylist()}
 

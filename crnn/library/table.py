@@ -115,16 +115,15 @@ class Table(ABC):
             self._replace(row for number, row in enumerate(self._rows()) if number in kept)
 
     def _note(self, row: dict) -> None:
-        path = digest(absolute(row["path"]))
+        row = _placed(row)
+        path = digest(row["path"])
         self._is_done = self._is_done and path not in self._paths
         self._paths.add(path)
         if not row["error"]:
-            self._answered.add(key_of(_placed(row)))
+            self._answered.add(key_of(row))
 
     def _other_columns(self) -> TableError:
-        return TableError(
-            f"{self.path} has other columns, of another model or other options: give another --out, or take it away."
-        )
+        return other_columns(self.path)
 
     @abstractmethod
     def _rows(self) -> Iterator[dict]:
@@ -381,6 +380,13 @@ def _lock(file: int | None, path: Path) -> None:
     """Raises TableError if another process writes to the table."""
     if not lock(file):
         raise TableError(f"Another process writes to {path} just now.")
+
+
+def other_columns(out: object) -> TableError:
+    """What to say of a table, or a data set, that has."""
+    return TableError(
+        f"{out} has other columns, of another model or other options: give another --out, or take it away."
+    )
 
 
 def _placed(row: dict) -> dict:
