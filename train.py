@@ -201,8 +201,8 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     def check_folder() -> None:
         if not args.resume:
             check_empty(out, go_on)
-        elif not (out / UNFINISHED / COMMAND_FILE).is_file():
-            raise TrainingError(f"{out} holds no unfinished training.")
+        else:
+            read_command(out)
 
     base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
     introduce(base, recipe, dataset)
@@ -280,6 +280,14 @@ def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> No
         file.write(json.dumps(list(argv)).encode())
 
 
+def read_command(run: Path) -> list[str]:
+    """What `keep_command` noted. Raises TrainingError if there is no unfinished training in the folder."""
+    try:
+        return json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{run} holds no unfinished training.") from error
+
+
 def load_base(args: argparse.Namespace) -> Base | None:
     """The model that `--init` names, if it does; a training that goes on has kept its own copy.
 
@@ -325,10 +333,7 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
     unfinished training in the folder, or if it was given other options.
     """
     run = args.resume
-    try:
-        argv = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{run} holds no unfinished training.") from error
+    argv = read_command(run)
     rest, then = without_device(argv)
     device = without_device(given)[1] or then
     before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
