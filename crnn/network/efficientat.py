@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.audioset import KindScores
 from crnn.network.front import Maps, Piece, Weights, middles
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of
 from crnn.network.published import Published, PublishedStem
 
 # What it was trained on: 128 bands of Kaldi's mel scale to 15 kHz, without area normalisation, 100 frames a second,
@@ -51,6 +51,17 @@ def _bands() -> tuple[list[float], list[float]]:
     return edges[1:-1], levels
 
 
+class PointwiseConv(nn.Conv2d):
+    """A 1 x 1 convolution as a linear layer, for which PyTorch copies nothing on one core and channels last."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(batch, inputs, bands, frames) to (batch, outputs, bands, frames)."""
+        return F.linear(maps.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class SqueezeExcitation(nn.Module):
     """Channels are weighted by what all of them are on average (Hu et al. 2018, arXiv:1709.01507)."""
 
@@ -70,10 +81,10 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, number: int, inputs: int, kernel: int, expanded: int, outputs: int, squeezed: int, stride: int):
         super().__init__()
-        self.expand = nn.Conv2d(inputs, expanded, 1) if expanded != inputs else None
+        self.expand = PointwiseConv(inputs, expanded) if expanded != inputs else None
         self.depthwise = nn.Conv2d(expanded, expanded, kernel, stride, kernel // 2, groups=expanded)
         self.excite = SqueezeExcitation(expanded, squeezed) if squeezed else nn.Identity()
-        self.project = nn.Conv2d(expanded, outputs, 1)
+        self.project = PointwiseConv(expanded, outputs)
         self.activation = torch.relu_ if number <= RELU_BLOCKS else F.hardswish  # where maps are large, in place
         self.is_residual = stride == 1 and inputs == outputs
 
@@ -93,14 +104,14 @@ class EfficientATStem(PublishedStem):
     def __init__(self) -> None:
         super().__init__()
         centres_hz, levels_db = _bands()
-        self.register_buffer("places", places_of(centres_hz), persistent=False)
+        self.register_buffer("bands", bands_at(centres_hz), persistent=False)
         self.register_buffer("levels_db", torch.tensor(levels_db)[:, None], persistent=False)
         self.first = nn.Conv2d(1, FIRST_CHANNELS, 3, 2, 1)
         outputs = [FIRST_CHANNELS] + [block[2] for block in BLOCKS]
         self.blocks = nn.ModuleList(
             InvertedResidual(number, outputs[number - 1], *block) for number, block in enumerate(BLOCKS, start=1)
         )
-        self.last = nn.Conv2d(outputs[-1], LAST_CHANNELS, 1)
+        self.last = PointwiseConv(outputs[-1], LAST_CHANNELS)
 
     def convolved(self, log_mel: Tensor) -> Tensor:
         """As elsewhere, but in float32 on a CPU: with that many layers in bfloat16, probabilities move by 0.05."""
@@ -142,8 +153,8 @@ class EfficientATStem(PublishedStem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the net's input (batch, 128, 48 * steps)."""
-        decibels = at_frames(at_bands(log_mel, self.places), FRAMES_PER_STEP) + self.levels_db
-        return (torch.log(10.0 ** (decibels / 10.0) + EPS_POWER) + MIDDLE) / SPREAD
+        decibels = at_frames(at_bands(log_mel, self.bands), FRAMES_PER_STEP) + self.levels_db
+        return (torch.log(power_of(decibels) + EPS_POWER) + MIDDLE) / SPREAD
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         """Fill in what the file of PyTorch has, read without unpickling."""
@@ -219,7 +230,7 @@ class EfficientAT(Published):
 
     net = EfficientATStem
     fast_in_bfloat16_on_cpu = False
-    multiply_adds = 5_240_000
+    multiply_adds = 5_520_000
     file = Weights(
         "mn04_as_mAP_432.pt",
         "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",

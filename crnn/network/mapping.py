@@ -4,6 +4,8 @@ The mapping is fixed: straight lines between our mel bands and frames. A step of
 our frames, so that the steps of several stand side by side.
 """
 
+from math import log
+
 import torch
 from torch import Tensor, nn
 
@@ -12,44 +14,43 @@ from crnn.features import N_MELS, band_of_hz, hz_of_mel, mel_of_hz
 STEP_FRAMES = 12  # of our log-mel, 0.497 s, one step of the recurrent layer
 
 
-def counting(start: int, end: int) -> Tensor:
-    """The numbers from `start` to `end` - 1, precise enough to tell positions between frames far into a song."""
-    return torch.arange(start, end, dtype=torch.float64)
-
-
-def interpolate(values: Tensor, positions: Tensor) -> Tensor:
-    """Values (..., n) read linearly at fractional positions (m,) from 0 to n - 1 on their last axis: (..., m)."""
-    below = positions.long().clamp(max=values.shape[-1] - 2)
-    share = (positions - below).to(values.device, values.dtype, non_blocking=True)  # a GPU need not wait for them
-    below = below.to(values.device, non_blocking=True)
-    return torch.lerp(values[..., below], values[..., below + 1], share)
-
-
 def slaney_centres_hz(n_bands: int, to_hz: float) -> list[float]:
     """The centres of so many bands on Slaney's mel scale from 0 Hz to `to_hz`."""
     return [hz_of_mel(mel_of_hz(to_hz) * band / (n_bands + 1)) for band in range(1, n_bands + 1)]
 
 
-def places_of(centres_hz: list[float]) -> Tensor:
-    """Where other bands lie among our mel bands, float64 (bands,), from the centre of each; the ends are held."""
-    places = [min(max(band_of_hz(hz), 0), N_MELS - 1) for hz in centres_hz]  # by clamp, a model that is only described
-    return torch.tensor(places, dtype=torch.float64)  # (device "meta") would wait a second for PyTorch's compiler
+def bands_at(centres_hz: list[float]) -> Tensor:
+    """How much of each of our mel bands is read at the centres of other bands: (bands, 128); the ends are held."""
+    rows = []
+    for hz in centres_hz:
+        place = min(max(band_of_hz(hz), 0), N_MELS - 1)
+        rows.append([max(0.0, 1.0 - abs(place - band)) for band in range(N_MELS)])
+    return torch.tensor(rows)
 
 
-def at_bands(log_mel: Tensor, positions: Tensor) -> Tensor:
-    """Log-mel (batch, 128, frames) in dB read at the places of other bands (bands,): (batch, bands, frames)."""
-    return interpolate(log_mel.transpose(1, 2), positions).transpose(1, 2)
+def at_bands(log_mel: Tensor, bands: Tensor) -> Tensor:
+    """Log-mel (batch, 128, frames) in dB read at other bands, as `bands_at` has them: (batch, bands, frames)."""
+    with torch.autocast(log_mel.device.type, enabled=False):  # decibels are no numbers for bfloat16
+        return bands @ log_mel.to(bands.dtype)
 
 
 def at_frames(bands: Tensor, per_step: int) -> Tensor:
-    """Frames (batch, bands, frames) read `per_step` times a step: (batch, bands, steps * per_step).
+    """Frames (batch, bands, frames) read `per_step` times a step, linearly: (batch, bands, steps * per_step).
 
     What is left over behind the last whole step is cut off.
     """
     steps = bands.shape[-1] // STEP_FRAMES
-    bands = bands[..., : steps * STEP_FRAMES]
-    positions = counting(0, steps * per_step) * (STEP_FRAMES / per_step)
-    return interpolate(bands, positions.clamp(max=bands.shape[-1] - 1))
+    frames, places = (torch.arange(n, device=bands.device, dtype=bands.dtype) for n in (STEP_FRAMES + 1, per_step))
+    shares = (1 - (places * (STEP_FRAMES / per_step) - frames[:, None]).abs()).clamp_min(0)
+    inside = bands[..., : steps * STEP_FRAMES].unflatten(-1, (steps, STEP_FRAMES))
+    behind = torch.cat([inside[:, :, 1:, :1], inside[:, :, -1:, -1:]], dim=2)  # the frame after each step
+    with torch.autocast(bands.device.type, enabled=False):
+        return (torch.cat([inside, behind], dim=-1) @ shares).flatten(-2)
+
+
+def power_of(decibels: Tensor) -> Tensor:
+    """Decibels as power, several times as fast as by raising to a power."""
+    return torch.exp(decibels * (log(10.0) / 10.0))
 
 
 @torch.no_grad()

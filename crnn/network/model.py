@@ -162,9 +162,14 @@ class CRNN(
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """What is trained further rather than from a random start."""
+        if not self.has_base:
+            return self.published_parameters()
         shared = [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
-        if self.has_base:
-            return [*shared, *(value for name, value in self.members.named_parameters() if "classifier." not in name)]
+        return [*shared, *(value for name, value in self.members.named_parameters() if "classifier." not in name)]
+
+    def published_parameters(self) -> list[nn.Parameter]:
+        """What of it others have trained, and what was fitted to that: it may rest while the layers behind it learn."""
+        shared = [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
         return [*shared, *(value for member in self.members for value in member.front.pretrained_parameters())]
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -291,12 +296,16 @@ class CRNN(
         return [steps[0] for steps in self.steps_and_channels(stem)]
 
     def _pieces(self, n_steps: int) -> list[Piece]:
-        """As long as a window each; all hear as much, but of a song that is shorter."""
+        """As long as a window each; all hear as much, but of a song that is shorter. Two that hear the same are one."""
         context = -(-n_frames_of(CONTEXT_SECONDS) // self.config.step_frames)
         size = max(self.config.window_frames // self.config.step_frames, 1)
         heard = min(size + 2 * context, n_steps)
-        starts = [(first, min(max(first - context, 0), n_steps - heard)) for first in range(0, n_steps, size)]
-        return [Piece(start, start + heard, first, min(first + size, n_steps)) for first, start in starts]
+        pieces: dict[int, Piece] = {}
+        for first in range(0, n_steps, size):
+            start, end = min(max(first - context, 0), n_steps - heard), min(first + size, n_steps)
+            kept_from = pieces[start].kept_from if start in pieces else first
+            pieces[start] = Piece(start, start + heard, kept_from, end)
+        return [*pieces.values()]
 
     def _of_stretches(self, stretches: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
         """What pieces of log-mels (batch, 128, frames) keep: steps of each member, or of each net of the stem, if it

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crnn.bundle import ASSETS
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of, slaney_centres_hz
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of, slaney_centres_hz
 
 PRETRAINED = ASSETS / "pretrained" / "msd_musicnn.safetensors"
 
@@ -69,7 +69,7 @@ class MusicnnStem(Stem):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("places", places_of(slaney_centres_hz(BANDS, BANDS_TO_HZ)), persistent=False)
+        self.register_buffer("bands", bands_at(slaney_centres_hz(BANDS, BANDS_TO_HZ)), persistent=False)
         level_db = torch.full((BANDS, 1), LEVEL_DB)
         level_db[0] += FIRST_BAND_DB
         level_db[-1] += LAST_BAND_DB
@@ -93,8 +93,8 @@ class MusicnnStem(Stem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel (batch, 128, frames) in dB to musicnn's normalised input (batch, 96, musicnn's frames)."""
-        decibels = at_frames(at_bands(log_mel, self.places), FRAMES_PER_STEP) + self.level_db
-        return torch.log10(COMPRESSION * 10.0 ** (decibels / 10.0) + 1.0) * self.scale + self.shift
+        decibels = at_frames(at_bands(log_mel, self.bands), FRAMES_PER_STEP) + self.level_db
+        return torch.log10(COMPRESSION * power_of(decibels) + 1.0) * self.scale + self.shift
 
 
 class MusicnnFront(Front):

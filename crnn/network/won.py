@@ -16,7 +16,7 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.network.blocks import BlocksStem
 from crnn.network.front import Maps, Weights
 from crnn.network.lean import LeanStem
-from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, places_of
+from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at
 from crnn.network.published import Published
 
 # What it was trained on: 96 HTK mel bands to 8 kHz without area normalisation, 62.5 frames a second, decibels.
@@ -49,7 +49,7 @@ class WonStem(BlocksStem):
     def __init__(self) -> None:
         super().__init__()
         centres_hz, widths_db = _bands()
-        self.register_buffer("places", places_of(centres_hz), persistent=False)
+        self.register_buffer("bands", bands_at(centres_hz), persistent=False)
         self.register_buffer("widths_db", torch.tensor(widths_db)[:, None], persistent=False)
 
     def activation(self, maps: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class WonStem(BlocksStem):
         """Our log-mel (batch, 128, frames) in dB to (batch, channels, steps): the means of all blocks, the maxima."""
         means, maxima = [], []
         for block in self.blocks(log_mel):
-            channels = block.mean(dim=2)
+            channels = mean_over_bands(block)
             inside = channels.shape[-1] // (log_mel.shape[-1] // STEP_FRAMES)
             means.append(F.avg_pool2d(channels, (1, inside)))
             maxima.append(F.max_pool2d(channels, (1, inside)))
@@ -77,7 +77,7 @@ class WonStem(BlocksStem):
 
     def spectrogram(self, log_mel: Tensor) -> Tensor:
         """Our log-mel to the net's input (batch, 96, 32 * steps)."""
-        decibels = at_bands(log_mel, self.places) + self.widths_db
+        decibels = at_bands(log_mel, self.bands) + self.widths_db
         return at_frames((decibels.clamp_min(FLOOR_DB) - MEAN_DB) / STD_DB, FRAMES_PER_STEP)
 
     def read(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -89,6 +89,13 @@ class WonStem(BlocksStem):
             conv.bias.copy_(weights[f"layer{number}.conv.bias"])
             norms[f"convs.{number - 1}"] = weights[f"layer{number}.bn.weight"], weights[f"layer{number}.bn.bias"]
         return norms
+
+
+def mean_over_bands(maps: Tensor) -> Tensor:
+    """(batch, channels, bands, frames) to (batch, channels, frames): a matrix product where channels are last."""
+    rows = maps.permute(0, 2, 3, 1).flatten(2)
+    share = rows.new_full((1, maps.shape[2]), 1 / maps.shape[2])
+    return (share @ rows).unflatten(-1, (maps.shape[3], maps.shape[1])).squeeze(1).transpose(1, 2)
 
 
 class LeanWonStem(LeanStem, WonStem):
@@ -104,7 +111,7 @@ class Won(Published):
     """The convolutions of Won's FCN."""
 
     net = WonStem
-    multiply_adds = 39_200_000
+    multiply_adds = 39_400_000
     file = Weights(
         "won_msd_fcn.pth",
         "https://raw.githubusercontent.com/minzwon/sota-music-tagging-models/ffcd1f90b97a1e923a50c6e5283f147cf9dd7dfd/models/msd/fcn/best_model.pth",
@@ -121,4 +128,4 @@ class LeanWon(Won):
     """Nearly the same in half of the multiply-adds."""
 
     net = LeanWonStem
-    multiply_adds = 19_500_000
+    multiply_adds = 19_700_000
