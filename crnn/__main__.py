@@ -1,14 +1,18 @@
 """The commands of `genre-crnn`, which is `python -m crnn` too."""
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from threading import current_thread, main_thread
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.terminal import INTERRUPTED, PROGRAM, complain, explain, leave, leave_broken_pipe
+from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
@@ -55,7 +59,30 @@ def run_command(argv: Sequence[str]) -> int:
         formatter_class=argparse.HelpFormatter if name else argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    return command.run(parser.parse_args(argv[1:] if name else argv))
+    args = parser.parse_intermixed_args(argv[1:] if name else argv)
+    with ended_like_ctrl_c() as is_ended:
+        status = command.run(args)
+    return TERMINATED if is_ended else status
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM end what is done here as Ctrl-C does, so that nothing is left half done; gives whether it came."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end) if current_thread() is main_thread() else None
+    try:
+        yield came
+    except KeyboardInterrupt:
+        if not came:
+            raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def others() -> str:
@@ -83,6 +110,9 @@ def script(file: str) -> ModuleType:
 
 def cli() -> int:
     """The installed command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started this has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - until the end
     sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
     return leave(main())
 

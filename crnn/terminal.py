@@ -5,7 +5,7 @@ import sys
 from threading import enumerate as threads
 
 PROGRAM = "genre-crnn"
-INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells report for SIGINT and SIGPIPE
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # what shells report for SIGINT, SIGPIPE and SIGTERM
 
 
 def printable(text: object) -> str:

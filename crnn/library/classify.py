@@ -146,8 +146,9 @@ def run(args: argparse.Namespace) -> int:
                 while args.watch:
                     output.flush()
                     time.sleep(WATCH_SECONDS)
-                    walk = report.walk(named)
+                    walk = report.walk([path for path in named if os.path.lexists(path)])  # a disk may be away
                     work(output, report, filter(is_settled, map(File.of, walk)), jobs)
+                    report.walked(walk)
     except (TableError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
@@ -278,7 +279,9 @@ class Output:
         if self.table is None or isinstance(answer, ValueError):
             self._seen.add(file)
         if self.table is not None:
-            self.table.write(self.hearing.row(file, answer, self.classifier))
+            is_away = isinstance(answer, ValueError) and file.size_bytes is None  # as all of a disk that is not there
+            if not (is_away and self.table.lists(file.path)):
+                self.table.write(self.hearing.row(file, answer, self.classifier))
             return
         if isinstance(answer, ValueError):
             return
@@ -303,6 +306,7 @@ class Report:
         self._named: list[Path] = []
         self._total: int | None = None  # of the songs, as soon as they are counted
         self._is_watching = False
+        self._told: set[str] = set()  # what was wrong with folders at the last look
 
     def walk(self, named: list[Path]) -> "Walk":
         """The songs at these paths."""
@@ -347,13 +351,15 @@ class Report:
         bar.update()
 
     def walked(self, walk: "Walk") -> None:
-        """What was in the folders beside songs; from now on they are watched, if at all."""
-        self._is_watching = True
+        """What was in the folders beside songs, unless it is told already; from now on they are watched, if at all."""
         for fault in walk.faults():
-            self._counts["failed folders"] += 1
-            complain(fault)
-        if (passed_over := walk.summary()) and not self._args.quiet:
+            if fault not in self._told:
+                self._counts["failed folders"] += 1
+                complain(fault)
+        self._told = set(walk.faults())
+        if (passed_over := walk.summary()) and not (self._args.quiet or self._is_watching):
             complain(f"passed over: {passed_over}.")
+        self._is_watching = True
 
     def summary(self) -> None:
         """The sum, for a table."""

@@ -27,8 +27,10 @@ class UndoError(Exception):
 
 def read_genre(path: Path) -> Genre:
     """What a file says of its genre. Raises TagError."""
-    with _explained(), path.open("rb") as file:
-        return tags_of(file).genre()
+    with _explained():
+        _check_regular(path.stat())  # a pipe would be waited for
+        with path.open("rb") as file:
+            return tags_of(file).genre()
 
 
 def write_genre(
@@ -116,13 +118,18 @@ def _rewrite(
 def _writable(path: Path) -> os.stat_result:
     """The state of a file that may be replaced. Raises TagError."""
     state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
-        raise TagError("it is no file")
+    _check_regular(state)
     if not (state.st_mode & 0o222 and os.access(path, os.W_OK)):
         raise TagError("it is read-only")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise TagError("its folder is read-only, and to write it safely takes a copy there")
     return state
+
+
+def _check_regular(state: os.stat_result) -> None:
+    """Raises TagError of what is no file."""
+    if not stat.S_ISREG(state.st_mode):
+        raise TagError("it is no file")
 
 
 @contextmanager

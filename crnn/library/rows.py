@@ -11,6 +11,7 @@ from crnn.terminal import valid
 
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
 TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
+COUNTS = ("size_bytes", "modified_ns")
 
 
 class LibraryError(ValueError):
@@ -38,12 +39,15 @@ def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
 
 
 def _cell(name: str, value: object) -> object:
-    """What a column has, as it should be: probability and duration as float, an embedding as float32 (features,).
+    """What a column has, as it should be: probability and duration as float, size and time of change as int, an
+    embedding as float32 (features,).
 
     Raises ValueError, TypeError or OverflowError if it is something else.
     """
     if value is None and name != "path":
         return None
+    if name in COUNTS:  # which others may have made floating-point numbers
+        return int(value) if str(value).isdecimal() else int(float(value))
     if name in NUMBERS:
         number = float(value)
         if not math.isfinite(number):
@@ -67,10 +71,12 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
     from pyarrow import ArrowException  # noqa: PLC0415
 
     try:
-        names = pq.ParquetDataset(path).schema.names
+        parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
+        files = [str(file) for file in (path, *parts)] if parts and path.is_file() else parts or path
+        names = pq.ParquetDataset(files).schema.names
         _check(names, needed)
         genres = _genres(names)
-        table = pq.read_table(path, columns=[name for name in columns if name in names])
+        table = pq.read_table(files, columns=[name for name in columns if name in names])
         for batch in table.to_batches():
             values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
             vectors = batch["embedding"] if "embedding" in batch.schema.names else []
@@ -125,6 +131,11 @@ def _check(names: object, needed: Sequence[str]) -> None:
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
     return valid(os.path.abspath(path))  # noqa: PTH100
+
+
+def parts_of(table: Path) -> Path:
+    """The folder of what of a parquet table is written while it grows."""
+    return table.with_name(table.name + ".parts")
 
 
 READERS = {".csv": _of_csv, ".jsonl": _of_jsonl, ".parquet": _of_parquet}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,11 @@ class Library:
 
     @classmethod
     def read(cls, path: Path) -> "Library":
-        """From csv, jsonl or parquet, by its ending; of several rows with one path the last. Raises LibraryError."""
+        """From csv, jsonl or parquet, by its ending; of several rows with one path the last.
+
+        Of several models, as where songs have gone before the others were heard anew, that of most songs counts; how
+        many are left out is said. Raises LibraryError.
+        """
         import numpy as np  # noqa: PLC0415
 
         rows: dict[str, dict] = {}
@@ -43,18 +48,18 @@ class Library:
             rows.pop(row["path"], None)
             if row["embedding"] is not None:
                 rows[row["path"]] = row
-        try:
-            embeddings = np.array([row["embedding"] for row in rows.values()], np.float32)
-        except ValueError as error:  # of several lengths
-            raise LibraryError(f"{path} has embeddings of several models, which hear differently.") from error
-        models = {row["model"] or "an unknown one" for row in rows.values()}
         if not rows:
             raise LibraryError(f"{path} has no song with an embedding: make it with genre-crnn --embeddings --out.")
-        if len(models) > 1 or embeddings.ndim != 2:
-            raise LibraryError(f"{path} is by several models ({', '.join(sorted(models))}), which hear differently.")
-        songs = rows.values()
-        seconds = [row["duration_seconds"] for row in songs]
-        return cls([*rows], [row["genre"] for row in songs], seconds, models.pop(), embeddings)
+        kinds = [(row["model"] or "an unknown model", len(row["embedding"])) for row in rows.values()]
+        most = Counter(kinds).most_common(1)[0][0]
+        songs, model = [row for row, kind in zip(rows.values(), kinds, strict=True) if kind == most], most[0]
+        if len(songs) < len(rows):
+            complain(
+                f"{len(rows) - len(songs)} of the {len(rows)} songs of {path} are not by {model}, but by "
+                "another model, which hears differently: they are left out."
+            )
+        columns = ([row[name] for row in songs] for name in ("path", "genre", "duration_seconds"))
+        return cls(*columns, model, np.array([row["embedding"] for row in songs], np.float32))
 
     def index(self, song: Path) -> int | None:
         """Where a song is in it."""

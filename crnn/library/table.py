@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import lock, whole_file
-from crnn.library.rows import PROBABILITY_OF, absolute
+from crnn.library.rows import PROBABILITY_OF, absolute, parts_of
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Table(ABC):
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.columns = path, columns
-        self._answered: set[int] = set()  # songs as they were, as they were heard
+        self._answered: dict[int, int] = {}  # by path, the song as it was and as it was heard
         self._paths: set[int] = set()
         self._is_done = True  # whether it is as it should be in the end
         for row in self._rows():
@@ -97,7 +96,12 @@ class Table(ABC):
 
     def has(self, row: dict) -> bool:
         """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
-        return key_of(_placed(row)) in self._answered
+        row = _placed(row)
+        return self._answered.get(digest(row["path"])) == key_of(row)
+
+    def lists(self, path: Path) -> bool:
+        """Whether there is a row of this path."""
+        return digest(absolute(path)) in self._paths
 
     def write(self, row: dict) -> None:
         """Add a row, in place of an earlier one of the same path."""
@@ -119,8 +123,10 @@ class Table(ABC):
         path = digest(row["path"])
         self._is_done = self._is_done and path not in self._paths
         self._paths.add(path)
-        if not row["error"]:
-            self._answered.add(key_of(row))
+        if row["error"]:
+            self._answered.pop(path, None)
+        else:
+            self._answered[path] = key_of(row)
 
     def _other_columns(self) -> TableError:
         return other_columns(self.path)
@@ -269,21 +275,35 @@ class ParquetTable(Table):
     """Parquet in row groups. While it is written they are files in a folder beside it, which is a data set too."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
-        self._parts = path.with_name(path.name + ".parts")
+        self._parts = parts_of(path)
         self._parts.mkdir(exist_ok=True)
         self._lock = os.open(self._parts, os.O_RDONLY) if os.name == "posix" else None
         _lock(self._lock, path)
         self._waiting: list[dict] = []
         self._since = time.monotonic()
         self._schema = schema_of(columns)
-        super().__init__(path, columns)
+        try:
+            super().__init__(path, columns)
+        except TableError:
+            if not any(self._parts.iterdir()):  # it was made just now
+                self._parts.rmdir()
+            raise
+        if any(self._parts.iterdir()):  # of one that was killed
+            self._join()
+
+    def _join(self) -> None:
+        """Put all that is in parts into the table, with one row a path, the last."""
+        self._is_done = self._is_done and not any(self._parts.iterdir()) and self.path.exists()
+        super().close()
+        for part in self._parts.iterdir():
+            part.unlink()
+        self._is_done = True
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last, and no folder beside it."""
         self.flush()
-        self._is_done = self._is_done and not any(self._parts.iterdir()) and self.path.exists()
-        super().close()
-        shutil.rmtree(self._parts)
+        self._join()
+        self._parts.rmdir()
         if self._lock is not None:
             os.close(self._lock)
 

@@ -29,6 +29,7 @@ DESCRIPTION = (
     "genre-crnn untag takes all of it back."
 )
 
+ALIKE_NS = 1_000  # times of change: double precision has 256 ns
 TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")
 
 
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
                         complain(classifier.origin.notice)
                     tagger.check(classifier.genres)
                     for file, answer in hear(files, classifier, hearing.passages, jobs, in_order=True):
-                        tagger.tag(file.path, answer)
+                        tagger.tag(file, answer)
             report.walked(walk)
         finally:
             tagger.summarise()
@@ -169,42 +170,41 @@ class Tagger:
 
     def tag_from(self, table: Path, paths: Iterable[Path]) -> None:
         """Write the genres that a table has for songs that are still as they were then. Raises LibraryError."""
-        from crnn.inference import NO_MUSIC, UNSURE  # noqa: PLC0415
-
         rows, genres = {}, set()
         for row in read_rows(table, (*TABLE_COLUMNS, "genres"), needed=TABLE_COLUMNS):
-            genres.update(row["genres"], [row["genre"]] if row["genre"] else [])
+            genres.update(row["genres"])
             rows[absolute(row["path"])] = row
-        if genres := sorted(genres - {UNSURE, NO_MUSIC}):
-            self.check(genres)
+        if genres:  # else it has the most probable ones of each song alone
+            self.check(sorted(genres))
         for file in self.without_genre(paths):
             row = rows.get(absolute(file.path))
             if row is None or row["genre"] is None:
                 self.left["that the table has no answer for"] += 1
-            elif (str(row["size_bytes"]), str(row["modified_ns"])) != (str(file.size_bytes), str(file.modified_ns)):
-                self.left["changed since they were heard"] += 1
             else:
-                self._tag(file.path, row["genre"], row["probability"] or 0.0)
+                heard = file._replace(size_bytes=row["size_bytes"], modified_ns=row["modified_ns"])
+                self._tag(heard, row["genre"], row["probability"] or 0.0)
 
-    def tag(self, path: Path, answer: "Prediction | AudioError") -> None:
-        """Write the genre of a song, if the answer is sure of one."""
+    def tag(self, file: "File", answer: "Prediction | AudioError") -> None:
+        """Write the genre of a song, if the answer is sure of one; `file` is as it was when it was heard."""
         from crnn.audio import AudioError  # noqa: PLC0415
 
         if isinstance(answer, AudioError):
-            del self.there[path]
-            self._fail(path, answer)
+            del self.there[file.path]
+            self._fail(file.path, answer)
         else:
-            self._tag(path, answer.verdict, next(iter(answer.probabilities.values()), 0.0))
+            self._tag(file, answer.verdict, next(iter(answer.probabilities.values()), 0.0))
 
-    def _tag(self, path: Path, verdict: str, share: float) -> None:
+    def _tag(self, heard: "File", verdict: str, share: float) -> None:
         from crnn.library.tags import TagError  # noqa: PLC0415
 
-        there = self.there.pop(path)
-        if name := self._sure_name(verdict, share):
+        there = self.there.pop(heard.path)
+        if not is_as_heard(heard):
+            self.left["changed since they were heard"] += 1
+        elif name := self._sure_name(verdict, share):
             try:
-                self._write(path, name, there, share)
+                self._write(heard.path, name, there, share)
             except TagError as error:
-                self._fail(path, error)
+                self._fail(heard.path, error)
 
     def _fail(self, path: Path, error: ValueError) -> None:
         complain(f"{path}: {error}")
@@ -257,3 +257,13 @@ class Tagger:
             complain(f"Failed: {self.n_failed}, each with its reason above.")
         if self.undo and self.written:
             complain(f"To take it back: genre-crnn untag {shlex.quote(str(self.args.undo))}")
+
+
+def is_as_heard(heard: "File") -> bool:
+    """Whether a song is as it was; a table that went through floating-point numbers has times to a microsecond."""
+    from crnn.library.job import File  # noqa: PLC0415
+
+    now = File.of(heard.path)
+    if None in (heard.size_bytes, heard.modified_ns, now.size_bytes):
+        return False
+    return now.size_bytes == heard.size_bytes and abs(now.modified_ns - heard.modified_ns) < ALIKE_NS

@@ -272,6 +272,67 @@ def test_a_killed_command_goes_on_where_it_was(model: Path, music: Path, tmp_pat
     }
 
 
+def test_a_disk_that_is_away_costs_no_answers(
+    model: Path, music: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    songs = [str(music / name) for name in ("a.wav", "c.wav")]
+    command = [*songs, "--out", str(tmp_path / "genres.csv")]
+    assert main(command) == 0
+    before = table(tmp_path / "genres.csv")
+    music.rename(tmp_path / "away")
+    assert main([*command, "never.wav"]) == 1
+    assert "a.wav was not found" in capfd.readouterr().err
+    after = table(tmp_path / "genres.csv")
+    assert {name: after[name] for name in before} == before
+    assert after["never.wav"]["error"]
+    (tmp_path / "away").rename(music)
+    assert main(command) == 0
+    assert "0 songs heard, 0 failed, 2 were there before" in capfd.readouterr().err
+
+
+def test_an_answer_that_a_fault_has_replaced_is_no_answer(model: Path, music: Path, tmp_path: Path) -> None:
+    song, out = music / "a.wav", tmp_path / "genres.csv"
+    content, times = song.read_bytes(), (song.stat().st_atime_ns, song.stat().st_mtime_ns)
+    for damaged in (False, True, False):
+        song.write_bytes(b"no sound" if damaged else content)
+        os.utime(song, ns=times)
+        assert main([str(song), "--out", str(out)]) == int(damaged)
+        assert bool(table(out)["a.wav"]["error"]) == damaged
+
+
+def test_a_folder_that_is_away_while_it_is_watched_is_no_song(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    looks = []
+
+    def sleep(_: float) -> None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            music.rename(tmp_path / "away")
+        elif len(looks) == 2:
+            (tmp_path / "away").rename(music)
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic))
+    assert main([str(music), "--out", str(tmp_path / "genres.csv"), "--watch"]) == 130
+    assert table(tmp_path / "genres.csv").keys() == {"a.wav", "b.wav", "c.wav", "bad.mp3"}
+    assert "not found" not in capfd.readouterr().err
+
+
+def test_options_may_stand_between_songs(model: Path, music: Path, tmp_path: Path) -> None:
+    assert main([str(music / "a.wav"), "--out", str(tmp_path / "genres.csv"), str(music / "c.wav")]) == 0
+    assert table(tmp_path / "genres.csv").keys() == {"a.wav", "c.wav"}
+
+
+@pytest.mark.processes
+def test_who_has_closed_standard_output_gets_the_table(model: Path, music: Path, tmp_path: Path) -> None:
+    (music / "bad.mp3").unlink()
+    command = f'exec "{sys.executable}" -m crnn "{music}" --quiet --out "{tmp_path / "genres.csv"}" >&- 2>&-'
+    assert subprocess.run(command, shell=True, cwd=ROOT, check=False).returncode == 0
+    assert len(table(tmp_path / "genres.csv")) == 3
+
+
 @pytest.mark.parametrize("jump_seconds", [-86_400, 86_400])
 def test_a_clock_that_jumps_keeps_no_song_from_being_heard(
     jump_seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +352,7 @@ def interrupt(process: subprocess.Popen) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("stop", "status"),
-    [(interrupt, 130), (subprocess.Popen.terminate, -signal.SIGTERM), (lambda process: process.stdout.close(), 141)],
+    [(interrupt, 130), (subprocess.Popen.terminate, 143), (lambda process: process.stdout.close(), 141)],
     ids=["interrupt", "terminate", "closed pipe"],
 )
 def test_a_command_that_is_stopped_while_it_hears_says_nothing_and_leaves_whole_rows(

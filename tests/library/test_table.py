@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from crnn.library.classify import Output
+from crnn.library.rows import read_rows
 from crnn.library.table import Columns, Table, TableError, open_table
 
 GENRES = ("rock", "jazz", "disco")
@@ -113,6 +114,31 @@ def test_a_killed_run_leaves_a_readable_table(kind: str, tmp_path: Path, monkeyp
     table.write(row("c.mp3"))
     table.close()
     assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "c.mp3"]
+
+
+def test_what_a_kill_has_left_of_a_parquet_table_is_read_and_joined_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crnn.library.table.PART_ROWS", 1)
+    path = tmp_path / "genres.parquet"
+    write(path, row("a.mp3"), row("b.mp3"))
+    assert [each["path"] for each in read_rows(path, ("path",), ("path",))] == ["a.mp3", "b.mp3"]
+    open_table(path, COLUMNS).close()
+    write(path, row("b.mp3", size=11))
+    expected = [("a.mp3", 10), ("b.mp3", 10), ("b.mp3", 11)]
+    columns = ("path", "size_bytes")
+    assert [tuple(each.values()) for each in read_rows(path, columns, columns)] == expected
+    left = write(path, row("c.mp3"))  # which joins what there was when it began
+    assert [(each["path"], each["size_bytes"]) for each in read(path)] == [expected[0], expected[2]]
+    assert len(list(left._parts.iterdir())) == 1
+
+
+def test_a_refused_parquet_table_leaves_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "genres.parquet"
+    open_table(path, COLUMNS).close()
+    with pytest.raises(TableError):
+        open_table(path, Columns(("jazz",), None, False, False))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

@@ -22,6 +22,7 @@ from mutagen.oggopus import OggOpus
 
 from crnn.__main__ import main
 from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.inference import GenreClassifier
 from crnn.library.retag import read_genre, restore_genre, write_genre
 from crnn.library.tags import TagError, usual_name
 from crnn.library.undo import Change, Undo, read_changes
@@ -612,6 +613,46 @@ def test_genres_are_taken_from_a_table_for_songs_that_are_as_they_were(
     assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
     assert main(["tag", "--from", str(music / "missing.csv"), str(music)]) == 2
     assert "missing.csv cannot be read" in capfd.readouterr().err
+
+
+def test_a_song_that_another_has_replaced_while_it_was_heard_gets_no_genre(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    song, listen = music / "album" / "new.mp3", GenreClassifier.listen
+
+    def replaced(classifier: GenreClassifier, source: Path, *more: object) -> object:
+        recording = listen(classifier, source, *more)
+        write_song(music / "another.mp3", tags=False).replace(song)
+        return recording
+
+    monkeypatch.setattr(GenreClassifier, "listen", replaced)
+    assert main(["tag", str(song)]) == 0
+    assert "1 changed since they were heard" in capfd.readouterr().err
+    assert genres() == BEFORE
+
+
+def test_a_table_that_went_through_floating_point_numbers_is_taken(music: Path, genres: Callable[[], dict]) -> None:
+    song = music / "album" / "new.mp3"
+    size, time_ns = float(song.stat().st_size), float(song.stat().st_mtime_ns)
+    Path("genres.csv").write_text(
+        f"path,size_bytes,modified_ns,genre,probability\n{song},{size},{time_ns},jazz,0.97\ngone.mp3,,,,\n"
+    )
+    assert main(["tag", "--from", "genres.csv", str(song)]) == 0
+    assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
+
+
+def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_taken(music: Path) -> None:
+    song = music / "album" / "new.mp3"
+    row = f"{song},{song.stat().st_size},{song.stat().st_mtime_ns},jazz,0.97"
+    Path("top.csv").write_text(f"path,size_bytes,modified_ns,genre,probability,genre_1\n{row},jazz\n")
+    assert main(["tag", "--from", "top.csv", "--name", "rock=Rock", str(song)]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for(music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(music / "pipe.mp3")
+    assert main(["tag", "--dry-run", str(music / "pipe.mp3")]) == 1
+    assert "pipe.mp3: it is no file" in capfd.readouterr().err
 
 
 def test_a_name_for_a_genre_that_a_table_lacks_is_refused(
