@@ -28,14 +28,14 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
-from crnn.data.gtzan import Dataset, has_heard, make_dataset
+from crnn.data.gtzan import Dataset, checked_genres, has_heard, make_dataset
 from crnn.data.look import find_tracks, look_at
-from crnn.data.names import genre_of, listed
+from crnn.data.names import genre_of, gtzan_name, listed
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import lock, whole_file
 from crnn.machine import n_cores
-from crnn.network.devices import is_here
+from crnn.network.devices import is_here, lacks_memory
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable, valid
 from crnn.training.card import answered_of_left_out
 from crnn.training.compare import differences, read_run, table
@@ -83,10 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         complain(str(stop) or "stopped.")
         return INTERRUPTED
-    except RuntimeError as error:
-        if not is_loss_of_another(error):
-            raise
-        print("train.py: Another process of this training has ended; --resume goes on.", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        print(f"train.py: {why_it_ends(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return leave_broken_pipe()
@@ -94,6 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"{error.filename or 'A file'} cannot be read or written ({error.strerror or error}).")
         return 2
     return 0
+
+
+def why_it_ends(error: MemoryError | RuntimeError) -> str:
+    """What to say of what Python or PyTorch raised. Raises it again if nothing is known of it."""
+    if lacks_memory(error):
+        return "There is not enough memory for this data: take fewer clips, or a larger machine."
+    if is_loss_of_another(error):
+        return "Another process of this training has ended; --resume goes on."
+    raise error
 
 
 def complain(message: object) -> None:
@@ -116,9 +123,11 @@ def command_of(argv: Sequence[str]) -> str:
 def load_dataset(args: argparse.Namespace) -> Dataset:
     """The data that the options name, split as they say."""
     features = load_features(args)
-    if args.command == "cross-validate":
-        return make_dataset(features, accepted=args.accept)
-    return make_dataset(features, args.protocol, artists_of(args, features.track_id.tolist()), args.accept)
+    tracks = features.track_id.tolist()
+    if args.command == "cross-validate":  # what it lays aside is the test part of a training with the same options
+        artists = None if all(map(gtzan_name, tracks)) else artists_of(args, tracks)  # GTZAN keeps its lists
+        return make_dataset(features, None, artists, args.accept)
+    return make_dataset(features, args.protocol, artists_of(args, tracks), args.accept)
 
 
 def load_features(args: argparse.Namespace) -> Features:
@@ -138,6 +147,7 @@ def features_of(args: argparse.Namespace) -> Features:
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
     found.check(args.accept)
+    checked_genres(list(found.tracks), args.accept)
     print(about(artists_of(args, list(found.tracks))), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
     lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
@@ -306,10 +316,14 @@ def load_base(args: argparse.Namespace) -> Base | None:
 def fetch_weights(args: argparse.Namespace, recipe: Recipe, dataset: Dataset) -> None:
     """See to it that what others published for the model is there before anything is begun, and that it can be kept.
 
-    Raises DatasetError and CheckpointError.
+    Raises DatasetError, CheckpointError and TrainingError.
     """
     if args.pretrained:
         os.environ[FOLDER_VARIABLE] = str(args.pretrained)
+    try:
+        recipe.config(dataset.genres)
+    except ValueError as error:
+        raise TrainingError(f"There is no such network: {error}.") from error
     check_loadable(recipe.build(dataset.genres))
 
 

@@ -320,6 +320,52 @@ def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pyte
     assert "give --artists" in capsys.readouterr().err
 
 
+def test_a_cross_validation_lays_aside_what_a_training_tests_with(tmp_path: Path) -> None:
+    tracks = [f"{genre}/{number}.wav" for genre in ("ska", "polka") for number in range(40)]
+    Features.from_log_mels([torch.zeros(128, 30) - n for n in range(80)], tracks).save(tmp_path / "own.npz")
+    with (tmp_path / "artists.csv").open("w", newline="") as file:
+        rows = [(track, f"{track.split('/')[0]} {number % 10}") for number, track in enumerate(tracks)]
+        csv.writer(file).writerows([("track_id", "artist"), *rows])
+    options = ["--features", str(tmp_path / "own.npz"), "--artists", str(tmp_path / "artists.csv")]
+    trained, validated = (load_dataset(parse_args([command, *options])) for command in ("train", "cross-validate"))
+    assert len(trained.splits["test"])
+    assert trained.splits["test"].tolist() == validated.splits["test"].tolist()
+
+
+def test_too_little_memory_for_the_data_is_a_sentence(
+    features: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def load(*_: object) -> None:
+        raise MemoryError("Unable to allocate 2 GiB")
+
+    monkeypatch.setattr(Features, "load", load)
+    assert train.main(["evaluate", "--model", "crnn-scratch", *features[:2]]) == 2
+    assert capsys.readouterr().err == (
+        "train.py: There is not enough memory for this data: take fewer clips, or a larger machine.\n"
+    )
+
+
+def test_a_network_too_large_for_so_many_genres_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tracks = [f"genre {genre}/{number}.wav" for genre in range(200) for number in range(6)]
+    log_mels = [torch.full((128, 30), -80.0 + number % 60) for number in range(len(tracks))]
+    Features.from_log_mels(log_mels, tracks).save(tmp_path / "many.npz")
+    options = ["--config", "scratch", "--members", "16", "--set", "recurrent_size=512", "channels=16,16,16,128"]
+    assert train.main(["--features", str(tmp_path / "many.npz"), "--accept", "copies", *options]) == 2
+    assert "There is no such network: " in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_on_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("ska/1.wav", "ska/2.wav", "polka/1.wav"):
+        path = tmp_path / "music" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_clip(path, True, len(name))
+    monkeypatch.setattr(train, "extract_features", None)
+    assert train.main(["--data", str(tmp_path / "music")]) == 2
+    assert "only one clip of polka" in capsys.readouterr().err
+
+
 def test_import_loads_nothing_that_only_some_processes_need() -> None:
     """Every process of an extraction, of a fold and of a training in several would wait seconds for it."""
     late = {"gradio", "librosa", "matplotlib", "scipy", "sklearn"}

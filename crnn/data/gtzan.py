@@ -125,7 +125,7 @@ def make_dataset(
     names are none of genres, or the data cannot be split so.
     """
     tracks = features.track_id.tolist()
-    genres = _checked_genres(tracks, accepted)
+    genres = checked_genres(tracks, accepted)
     if artists and split not in (None, "random"):
         raise DatasetError(f"The {split} split does not ask who the artists are; leave out them or it.")
     is_gtzan = all(map(gtzan_name, tracks))
@@ -169,7 +169,7 @@ def _indices(features: Features, parts: Mapping[str, Sequence[str]]) -> dict[str
     return {part: np.array([position[track] for track in parts.get(part, [])], dtype=np.int64) for part in PARTS}
 
 
-def _checked_genres(tracks: list[str], accepted: Collection[str]) -> tuple[str, ...]:
+def checked_genres(tracks: list[str], accepted: Collection[str]) -> tuple[str, ...]:
     """The genres of tracks. Raises DatasetError where no model can be trained to tell them apart."""
     counts = Counter(map(genre_of, tracks))
     check_genres(counts, accepted)

@@ -11,7 +11,7 @@ from crnn.training.state import TrainingError
 
 HEAD = ("run", "part", "clips", "accuracy", "macro-F1", "nll", "ece", "parameters", "minutes")
 # Of metrics.json, what a result may come from beside its recipe.
-SETTINGS = ("protocol", "clips", "heard", "groups", "processes", "versions")
+SETTINGS = ("protocol", "genres", "clips", "heard", "groups", "processes", "versions")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ def read_run(folder: Path) -> Run:
         if (folder / HISTORY_FILE).is_file():
             with (folder / HISTORY_FILE).open(newline="", encoding="utf-8") as file:
                 history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        if "left_out" in record:
+            raise TrainingError(
+                f"{folder} is a cross-validation that left genres out, which has no accuracy to compare."
+            )
         run = Run(str(folder), record, tuple(history))
         list(_rows(run))
     except FileNotFoundError as error:
@@ -55,7 +59,8 @@ def differences(runs: Sequence[Run]) -> list[str]:
     """Lines with the settings that are not the same for all runs, one column a run in their order."""
     recipe = "recipe" if all("recipe" in run.record for run in runs) else "command"  # of an earlier version
     keys = (recipe, *SETTINGS)
-    settings = [dict(_flat({key: run.record[key] for key in keys if key in run.record})) for run in runs]
+    records = [{**run.record, "genres": run.record["valid"].get("genres", [])} for run in runs]
+    settings = [dict(_flat({key: record[key] for key in keys if key in record})) for record in records]
     names = dict.fromkeys(name for own in settings for name in own)
     rows = [(name, *(own.get(name, "–") for own in settings)) for name in names]
     return _aligned([row for row in rows if len(set(row[1:])) > 1])

@@ -28,6 +28,7 @@ from crnn.training.recipes import Recipe
 from crnn.training.state import MACHINE, TrainingError, differences
 
 SETTINGS_FILE = "settings.json"
+OF_GENRES = "genres"  # what the settings call folds that have a genre each
 FORMAT = 2  # of the files of folds
 
 
@@ -119,7 +120,7 @@ def leave_genres_out(
         )
         for label in range(len(genres))
     ]
-    settings = {"recipe": recipe.settings(), "folds": "genres", "clips": _fingerprint(clips, None)}
+    settings = {"recipe": recipe.settings(), "folds": OF_GENRES, "clips": _fingerprint(clips, None)}
     rows = {}
     for genre, of_fold in zip(genres, _run(folds, clips, genres, recipe, folder, settings, jobs, report), strict=True):
         given = Counter(of_fold.genres[label] for label in mean_probabilities(of_fold.logits).argmax(axis=1))
@@ -131,14 +132,20 @@ def leave_genres_out(
 def read_answers(folder: Path) -> list[Answers]:
     """What the folds of a finished cross-validation in `folder` said.
 
-    Raises TrainingError if there is none, or one of its files is damaged.
+    Raises TrainingError if there is none, one of its files is missing or damaged.
     """
     try:
         folds = sorted(folder.glob("fold-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
+        n_folds = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))["folds"]
         if not folds or not (folder / METRICS_FILE).is_file():
             raise ValueError
-        return [_read(path) for path in folds]
-    except (OSError, ValueError) as error:
+        answers = [_read(path) for path in folds]
+        if n_folds == OF_GENRES:
+            n_folds = len({genre for fold in answers for genre in (*fold.genres, *fold.truths)})
+        if folds != [_path(folder, number) for number in range(n_folds)]:
+            raise ValueError
+        return answers
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise TrainingError(
             f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
         ) from error

@@ -76,7 +76,7 @@ def fit(
     Raises TrainingError if the loss is not a number any more, memory runs out or `state` is of another training, and
     OSError if it cannot be written.
     """
-    trainer = Trainer(model, train, config, augmentation, valid, progress)
+    trainer = Trainer(model, train, config, augmentation, valid, progress, bool(state and state.is_file()))
     settings = settings_of(trainer, train, valid) if state else {}
     history, best = gone_on(trainer, state, settings, notice)
     with progress_bar(trainer, len(history)) as bar:

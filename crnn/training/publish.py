@@ -61,11 +61,28 @@ def prepare(folder: Path, repo: str) -> Upload:
         raise CheckpointError(
             f"The {CARD_FILE} or {METRICS_FILE} of {folder} cannot be understood: {brief(str(error))}."
         ) from error
-    places = [folder.parent, folder] if metrics and optional_text(folder.parent, METRICS_FILE) == metrics else [folder]
-    figures = {path.name: path for place in places for path in place.iterdir() if FIGURE.fullmatch(path.name)}
+    figures = {path.name: path for path in (*figures_of_run(folder, metrics), *folder.iterdir())}
+    figures = {name: path for name, path in figures.items() if FIGURE.fullmatch(name)}
     names = [name for name in (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE) if (folder / name).is_file()]
     paths = {name: folder / name for name in names} | dict(sorted(figures.items()))
     return Upload(repo, {CARD_FILE: card.encode()} | {name: path.read_bytes() for name, path in paths.items()})
+
+
+def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
+    """What is in the run around a model's folder, if it measured this model; its reliability ends with `calibrate`."""
+    around = optional_text(folder.parent, METRICS_FILE)
+    if not metrics or not around:
+        return []
+    try:
+        ours, theirs = json.loads(metrics), json.loads(around)
+        is_calibrated = ours.pop("calibration", None) != theirs.pop("calibration", None)
+    except (ValueError, AttributeError):
+        return []
+    if is_calibrated:
+        theirs.pop("test", None)
+    if ours != theirs:
+        return []
+    return [path for path in folder.parent.iterdir() if not (is_calibrated and path.name.startswith("reliability-"))]
 
 
 def check_name(repo: str) -> None:

@@ -120,29 +120,36 @@ class Trainer:
         augmentation: Augmentation,
         valid: Clips | None = None,
         progress: bool = False,
+        is_begun: bool = False,
     ) -> None:
-        """With `progress`, a bar on a terminal shows what takes minutes before the first epoch."""
+        """With `progress`, a bar on a terminal shows what takes minutes before the first epoch.
+
+        One that `is_begun` gets the state of an earlier one.
+        """
         self.config = config
         self.accelerator = accelerator(config.device, leaves_out=bool(config.copies))
         self.rank, self.n_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.shows_progress = progress and self.accelerator.is_main_process and sys.stderr.isatty()
         self.device = self.accelerator.device if self.n_processes > 1 else torch.device(config.device)
         torch.manual_seed(config.seed + self.rank)
-        fast_format = config.precision == "bfloat16"  # on a CPU, channels_last pays only together with it
+        # On a CPU, channels_last pays for small convolutions only together with bfloat16.
+        fast_format = config.precision == "bfloat16" or bool(model.stem.groups)
         self.model = model.to(
             self.device, memory_format=torch.channels_last if fast_format else torch.contiguous_format
         )
         self.augmenter = Augmenter(augmentation, model.config.window_frames)
-        self.n_clips, self.n_outliers = len(clips), round(config.outlier_share * config.batch_size)
+        self.n_clips = len(clips)
+        self.n_outliers = round(config.outlier_share * min(config.batch_size, self.n_clips))
         outliers = _outliers() if self.n_outliers else ()
         self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
-        hears_copies = config.copies and config.thaw and model.stem.groups
-        if not model.has_base:  # else its layers know their input as it is
-            (model.stem if hears_copies else model).fit(clips.log_mels())
-        self.copies = self.heard_copies() if hears_copies else None
-        if self.copies and not model.has_base:
-            model.fit_layers(self.copies.middles(self.n_clips))
-        self.pretrained = model.pretrained_parameters()
+        self.hears_copies = bool(config.copies and config.thaw and model.stem.groups)
+        self.copies: StemCopies | None = None
+        if not (is_begun or model.has_base):  # else its layers know their input as it is
+            (model.stem if self.hears_copies else model).fit(clips.log_mels())
+            if self.hears_copies:
+                self.copies = self.heard_copies()
+                model.fit_layers(self.copies.middles(self.n_clips))
+        self.published = model.published_parameters()
         self.rests = False  # whether these stay as they are in this epoch
         self.average = MovingAverage(self.model, config.ema_decay)
         self.network = self.accelerator.prepare_model(MemberLogits(self.model), device_placement=False)
@@ -168,13 +175,9 @@ class Trainer:
 
     def load_state_dict(self, state: dict) -> None:
         """Go back to where `state_dict` was called."""
-        heard_by = deepcopy(self.model.stem.state_dict())
         for name in self.STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        is_the_same = all(map(torch.equal, heard_by.values(), self.model.stem.state_dict().values()))
-        if self.copies and not is_the_same:
-            self.copies = None  # before others take as much memory
-            self.copies = self.heard_copies()
+        self.copies = None
         set_random_state(state["random"][self.rank])
 
     def epoch(self, bar: tqdm) -> tuple[float, float]:
@@ -184,8 +187,11 @@ class Trainer:
         if not self.rests:
             self.copies = None
             self.valid_heard.clear()
+        elif self.hears_copies and self.copies is None:
+            self.copies = self.heard_copies()
+            self.model.train()
         if self.n_processes == 1:  # several have to agree on what has gradients, and only leave them unused
-            for value in self.pretrained:
+            for value in self.published:
                 value.requires_grad_(not self.rests)
         sums = torch.zeros(3, device=self.device)
         order = broadcast(torch.randperm(self.n_clips).to(self.device))
@@ -218,7 +224,7 @@ class Trainer:
                 part_loss, part_hits = self.backward(part, len(part) / len(index))
             loss, hits = loss + part_loss, hits + part_hits
         if self.rests:
-            for value in self.pretrained:
+            for value in self.published:
                 value.grad = None
         for part in (self.model.stem, *self.model.members):
             if values := list(part.parameters()):

@@ -56,6 +56,17 @@ def test_only_what_differs_is_told(folders: list[Path]) -> None:
     assert differences([read_run(folders[0])] * 2) == []
 
 
+def test_runs_of_other_genres_are_told(tmp_path: Path) -> None:
+    runs = [write(tmp_path / name, valid={**FIGURES, "genres": ["jazz", name]}) for name in ("rock", "ska")]
+    assert [line.split() for line in differences(list(map(read_run, runs)))] == [["genres", "jazz,rock", "jazz,ska"]]
+
+
+def test_a_cross_validation_that_left_genres_out_has_no_accuracy(tmp_path: Path) -> None:
+    folder = write(tmp_path / "genres", left_out={"jazz": {"n": 3, "taken_for": {}, "seconds": 1}})
+    with pytest.raises(TrainingError, match="left genres out"):
+        read_run(folder)
+
+
 def test_what_a_run_started_from_is_told(folders: list[Path], tmp_path: Path) -> None:
     tuned = write(tmp_path / "tuned", recipe={**RECIPE, "base": {"name": "me/base"}}, heard=["valid"])
     lines = differences([read_run(folders[0]), read_run(tuned)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.augment import NO_AUGMENTATION, Augmentation, ClipStore
 from crnn.training.copies import StemCopies
+from crnn.training.fit import fit
 from crnn.training.trainer import Trainer
 from tests.training.test_fit import CONFIG, make_clips, training
 
@@ -103,6 +105,25 @@ def test_the_nets_are_heard_once_while_they_rest(copies: int) -> None:
             moved = any(not torch.equal(a, b) for a, b in zip(stem, trainer.model.stem.parameters(), strict=True))
             assert moved == (epoch >= 2)
     assert counts == ([1, 0, 3, 3] if copies else [3, 3, 3, 3])  # two batches and the validation clips
+
+
+@pytest.mark.parametrize(("epochs", "copies_heard"), [(1, 1), (2, 0)])
+def test_a_training_that_goes_on_hears_copies_only_if_it_uses_them(
+    epochs: int, copies_heard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nets rest in the first two of four epochs."""
+    heard, hear, histories = [], Trainer.heard_copies, []
+    monkeypatch.setattr(Trainer, "heard_copies", lambda self: heard.append(1) or hear(self))
+    config = training(thaw=0.5, epochs=4, copies=1)
+    for stop_after in (epochs, None):
+        heard.clear()
+        torch.manual_seed(0)
+        arguments = (CRNN(TWO_NETS), make_clips(8), config, Augmentation(), make_clips(4, 1))
+        histories.append(fit(*arguments, progress=False, state=tmp_path / "state.pt", stop_after=stop_after)[1])
+    assert len(heard) == copies_heard
+    torch.manual_seed(0)
+    _, at_once = fit(CRNN(TWO_NETS), make_clips(8), config, Augmentation(), make_clips(4, 1), progress=False)
+    assert [row.train_loss for row in histories[1]] == [row.train_loss for row in at_once]
 
 
 def test_validation_from_what_was_heard_is_the_same() -> None:

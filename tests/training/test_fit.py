@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from crnn.data.clips import Clips
 from crnn.features import FLOOR_DB, N_MELS, Features
@@ -214,7 +215,7 @@ def test_pretrained_weights_rest_until_they_are_thawed() -> None:
 def test_a_training_starts_from_the_components_of_its_clips() -> None:
     torch.manual_seed(0)
     model, clips = CRNN(replace(CONFIG, front="choi", bottleneck=3, members=2)), make_clips(4)
-    expected = deepcopy(model)
+    expected = deepcopy(model).to(memory_format=torch.channels_last)  # as a trainer has it: to the same bits
     expected.fit(clips.log_mels())
     before = model.members[0].front.linear.weight.clone()
     Trainer(model, clips, training(), NO_AUGMENTATION)
@@ -234,6 +235,25 @@ def test_what_a_base_knows_of_its_clips_it_keeps(front: str) -> None:
     for name, value in model.state_dict().items():
         if ".classifier." not in name:
             assert torch.equal(value, base.state_dict()[name]), name
+
+
+def test_of_a_base_rests_what_of_a_new_model_rests() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, front="choi", bottleneck=3)
+    base, model = CRNN(config), CRNN(replace(config, genres=("low", "new")))
+    model.load_base(base)
+    trainer = Trainer(model, make_clips(8), training(thaw=1.0), NO_AUGMENTATION)
+    before = deepcopy(model.state_dict())
+    with tqdm(disable=True) as bar:
+        trainer.epoch(bar)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    rests = {name for name in before if name.startswith("stem.") or ".front." in name}
+    assert moved == {name for name, _ in model.named_parameters()} - rests
+
+
+def test_a_batch_larger_than_the_data_has_no_more_sounds_that_are_none() -> None:
+    trainer = Trainer(CRNN(CONFIG), make_clips(8), training(batch_size=4_096, outlier_share=0.25), NO_AUGMENTATION)
+    assert trainer.n_outliers == 2
 
 
 def fine_tuned() -> tuple[CRNN, CRNN]:

@@ -97,6 +97,8 @@ def write(folder: Path, folds: list[Answers]) -> Path:
     """A finished cross-validation."""
     folder.mkdir()
     (folder / "metrics.json").write_text("{}")
+    n_folds = len(folds) if set(folds[0].truths) <= set(folds[0].genres) else "genres"
+    (folder / "settings.json").write_text(json.dumps({"folds": n_folds}))
     for number, fold in enumerate(folds, start=1):
         np.savez(
             folder / f"fold-{number}.npz",
@@ -147,6 +149,17 @@ def test_calibrate_writes_model_card_and_record(
     (folder / "metrics.json").unlink()
     assert main(["calibrate", "--model", str(folder), *validations]) == 2
     assert "has no metrics.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["known/fold-1.npz", "unknown/fold-4.npz", "unknown/fold-10.npz"])
+def test_a_cross_validation_that_lacks_a_fold_is_refused(
+    missing: str, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = contents(folder)
+    (tmp_path / missing).unlink()
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
+    assert "holds no finished cross-validation" in capsys.readouterr().err
+    assert contents(folder) == before
 
 
 def test_a_folder_with_the_name_of_a_bundled_model_is_itself(
