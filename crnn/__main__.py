@@ -59,7 +59,9 @@ def run_command(argv: Sequence[str]) -> int:
         formatter_class=argparse.HelpFormatter if name else argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    args = parser.parse_intermixed_args(argv[1:] if name else argv)
+    given = argv[1:] if name else argv
+    is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
+    args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
     with ended_like_ctrl_c() as is_ended:
         status = command.run(args)
     return TERMINATED if is_ended else status
