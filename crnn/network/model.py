@@ -164,13 +164,16 @@ class CRNN(
         """What is trained further rather than from a random start."""
         if not self.has_base:
             return self.published_parameters()
-        shared = [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
-        return [*shared, *(value for name, value in self.members.named_parameters() if "classifier." not in name)]
+        of_members = (value for name, value in self.members.named_parameters() if "classifier." not in name)
+        return [*self._shared_pretrained(), *of_members]
 
     def published_parameters(self) -> list[nn.Parameter]:
         """What of it others have trained, and what was fitted to that: it may rest while the layers behind it learn."""
-        shared = [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
-        return [*shared, *(value for member in self.members for value in member.front.pretrained_parameters())]
+        of_members = (value for member in self.members for value in member.front.pretrained_parameters())
+        return [*self._shared_pretrained(), *of_members]
+
+    def _shared_pretrained(self) -> list[nn.Parameter]:
+        return [*self.stem.pretrained_parameters(), *(self.components.parameters() if self.components else ())]
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel (batch, 128, frames) in dB to logits (batch, n_genres); any number of frames from one second up.
