@@ -382,6 +382,7 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, features: 
             "inputs": name,
             "outputs": [shared.own, told, *seen],
             "show_progress_on": told,
+            "trigger_mode": "always_last",  # a name that is given while another model is fetched is not lost
             **PRIVATE,
         }
         returned = back.click(lambda: (None, "", ""), None, [shared.own, told, name], **PRIVATE)

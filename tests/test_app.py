@@ -1113,6 +1113,17 @@ def test_visitor_tries_another_model_for_himself(page_, browser, url, songs, cla
     expect_answer_to(songs["tone"], page_, classifier)
 
 
+def test_model_that_is_named_while_another_is_fetched_is_not_lost(page_, hub):
+    hub.hangs = True
+    go(page_, "model")
+    name = page_.get_by_label("Try another model")
+    for model in ("someone/slow", "someone/other"):
+        name.fill(model)
+        name.press("Enter")
+    hub.hangs = False
+    expect(page_.locator("#told .fault")).to_contain_text("someone/other")
+
+
 def test_bundled_model_is_a_click_away(page_):
     go(page_, "model")
     page_.locator("#bundled").get_by_text("crnn-scratch").click()
