@@ -213,7 +213,7 @@ def test_the_recipe_decides_the_network() -> None:
     assert (transfer.front, transfer.members) == ("lean-choi-crnn+mn04-kinds+lean-won", 6)
     config = transfer.config(("a", "b"))
     assert (config.summary, config.bottleneck, config.block_dropout) == (True, 64, 0.2)
-    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 8, True)
+    assert (transfer.training.thaw, transfer.training.copies, config.summary_channels) == (0.92, 12, True)
     assert (scratch.front, scratch.members, scratch.training.thaw) == ("small", 3, 0.0)
     assert not scratch.config(("a", "b")).summary
     assert parse_args(["--config", "scratch"]).config == "scratch"

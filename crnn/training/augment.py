@@ -1,13 +1,14 @@
 """Random changes of log-mels in training: the same music in another key, tempo, room or mix keeps its genre."""
 
 from dataclasses import dataclass, fields
-from math import log, pi
+from math import log, pi, sin
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, hz_of_band, to_decibels
+from crnn.audio import SAMPLE_RATE
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_FFT, N_MELS, Features, hz_of_band, to_decibels
 from crnn.training.clipping import clipped
 
 
@@ -25,7 +26,7 @@ class Augmentation:
     distortion: float = 0.2  # share of windows with noise that follows the music: codecs
     clipping: float = 0.2  # share of windows recorded at too high a level: phones at concerts, amplifiers
     crackle: float = 0.1  # share of windows with clicks: records, bad contacts
-    swell_db: float = 6.0  # how far the level may go up and down, a few times a second or a minute: automatic gain
+    swell: float = 1.0  # share of the level that may come and go, a few times a second or a minute: fans, faders
     noise_floor_db: float = 30.0  # how far above -80 dB the quietest cells may be buried: tapes, rooms, phones
     spec_augment: int = 2  # masks over bands and over time each (SpecAugment): no answer may hang on one detail
     mixup: float = 0.0  # alpha of the Beta distribution of a second clip's share (mixup): smoother borders
@@ -46,6 +47,8 @@ CLIPPING_DB = (3.0, 21.0)  # of the peak beyond full scale; with phases of chanc
 CRACKLE_SHARE = (0.02, 0.5)  # of the frames
 CRACKLE_DB = (-60.0, -15.0)  # of a click, against the loudest cell
 SWELLS_PER_SECOND = (0.1, 6.0)
+WINDOW_SECONDS = [(n / 8 - 0.5) * N_FFT / SAMPLE_RATE for n in range(1, 8)]  # about the middle of a frame
+WINDOW_POWER = [sin(pi * n / 8) ** 4 / 3 for n in range(1, 8)]  # of the Hann window there, 1 in all
 NEPERS = log(10) / 10  # of power, a decibel
 BINS = tuple(max(1.0, (hz_of_band(band + 0.5) - hz_of_band(band - 0.5)) / ECHO_HZ) for band in range(N_MELS))
 MASK_BANDS = 16  # at most, in one mask
@@ -128,7 +131,7 @@ class Augmenter:
         dose = dose[:, None, None]
         on_the_way = {
             "reverberation": self._reverberate,
-            "swell_db": self._swell,
+            "swell": self._swell,
             "clipping": self._clip,
             "crackle": self._crackle,
             "distortion": self._distort,
@@ -166,13 +169,16 @@ class Augmenter:
         return torch.where(is_in_room, heard, log_mel)
 
     def _swell(self, log_mel: Tensor, dose: Tensor) -> Tensor:
-        """The level goes up and down."""
+        """The level comes and goes as a sine; a frame has the mean power over its window."""
         batch, _, n_frames = log_mel.shape
         slowest, fastest = (log(rate) for rate in SWELLS_PER_SECOND)
         rate = torch.exp(_uniform(log_mel, batch, 1, 1, low=slowest, high=fastest))
-        seconds = torch.arange(n_frames, device=log_mel.device) / FRAMES_PER_SECOND
-        swell = torch.sin(2 * pi * (rate * seconds + _uniform(log_mel, batch, 1, 1)))
-        return log_mel + dose * self.augmentation.swell_db * _uniform(log_mel, batch, 1, 1) * swell
+        frames = torch.arange(n_frames, device=log_mel.device)[:, None] / FRAMES_PER_SECOND
+        seconds = frames + torch.tensor(WINDOW_SECONDS, device=log_mel.device)
+        wave = torch.sin(2 * pi * (rate * seconds + _uniform(log_mel, batch, 1, 1)))
+        depth = dose * self.augmentation.swell * _uniform(log_mel, batch, 1, 1, low=0.0)
+        power = (1 - depth * (0.5 + 0.5 * wave)).square() @ torch.tensor(WINDOW_POWER, device=log_mel.device)
+        return log_mel + 10 * torch.log10(power.clamp_min(10 ** (0.1 * FLOOR_DB)))[:, None]
 
     def _clip(self, log_mel: Tensor, dose: Tensor) -> Tensor:
         """A recording level that is too high."""

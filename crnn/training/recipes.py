@@ -123,15 +123,24 @@ RECIPES = {
         front="lean-choi-crnn+mn04-kinds+lean-won",
         members=6,
         training=TrainingConfig(
-            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=8
+            epochs=25, batch_size=32, lr=2e-3, ema_decay=0.98, pretrained_lr=0.1, thaw=0.92, copies=12
         ),
-        augmentation=Augmentation(spec_augment=0, mixup=0.4, probability=0.5),
+        augmentation=Augmentation(
+            band_limit=0.5,
+            reverberation=0.3,
+            distortion=0.3,
+            clipping=0.3,
+            crackle=0.15,
+            spec_augment=0,
+            mixup=0.4,
+            probability=0.5,
+        ),
         network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5},
     ),
     "scratch": Recipe(
         front="small",
         members=3,
         training=TrainingConfig(epochs=150, batch_size=16, lr=1e-3, ema_decay=0.995),
-        augmentation=Augmentation(band_limit=0.2, clipping=0, crackle=0, swell_db=0),
+        augmentation=Augmentation(band_limit=0.2, clipping=0, crackle=0, swell=0),
     ),
 }

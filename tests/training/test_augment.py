@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features
+from benchmarks.robustness import coloured_noise
+from crnn.audio import SAMPLE_RATE
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, LogMel
 from crnn.training import augment
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Augmentation, Augmenter, ClipStore
 
@@ -199,12 +202,35 @@ def test_a_crackle_is_clicks_of_all_frequencies_and_leaves_the_frames_between() 
     assert (batch[:, 10].abs() < 0.15).all()
 
 
-def test_a_level_swells_alike_in_all_bands_by_at_most_what_it_says() -> None:
-    batch, _ = only("swell_db", 6.0)([torch.full((N_MELS, WINDOW), -32.0)] * 100, torch.eye(100))
+def test_a_level_comes_and_goes_alike_in_all_bands() -> None:
+    batch, _ = only("swell", 1.0)([torch.full((N_MELS, WINDOW), -32.0)] * 200, torch.eye(200))
     swell = batch + 32
     torch.testing.assert_close(swell, swell[:, :1].expand_as(swell), atol=1e-4, rtol=0)
-    assert 4 < swell.abs().max() <= 6.2
-    assert swell[:, 0].diff().abs().amax(dim=1).max() > 1  # some a few times a second
+    swell = swell[:, 0]
+    assert swell.max() <= 1e-4
+    depth = swell.amax(dim=1) - swell.amin(dim=1)
+    assert depth.min() < 1
+    assert depth.max() > 20
+    assert swell.diff().abs().amax(dim=1).max() > 6  # some a few times a second
+
+
+def test_a_level_that_comes_and_goes_is_heard_as_on_a_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate_hz, depth, n_frames = 3.0, 0.8, 200
+    noise = coloured_noise(9 * SAMPLE_RATE)
+    gain = 1 - depth * (0.5 + 0.5 * np.sin(2 * np.pi * rate_hz * np.arange(len(noise)) / SAMPLE_RATE))
+    plain, changed = (next(LogMel().decibels([sound[None].astype(np.float32)])) for sound in (noise, noise * gain))
+
+    def fixed(_: torch.Tensor, *shape: int, low: float = -1.0, high: float = 1.0) -> torch.Tensor:
+        return torch.full(shape, 0.0 if low < 0 else high)  # begins with the sine, and is as deep as it may be
+
+    monkeypatch.setattr(augment, "_uniform", fixed)
+    monkeypatch.setattr(augment, "SWELLS_PER_SECOND", (rate_hz, rate_hz))
+    made = Augmenter(replace(NO_AUGMENTATION, swell=depth), n_frames)._swell(
+        torch.zeros(1, N_MELS, n_frames), torch.ones(1, 1, 1)
+    )
+    heard = (changed - plain).mean(dim=0)[:n_frames]
+    assert (made[0, 0] - heard)[2:].abs().max() < 1.5  # of 14 dB; the first frames begin before the sound
+    assert heard.min() < -9
 
 
 @pytest.mark.parametrize("name", SHARES[1:])
