@@ -28,7 +28,7 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
-from crnn.data.gtzan import Dataset, checked_genres, has_heard, make_dataset
+from crnn.data.gtzan import Dataset, checked_genres, make_dataset
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import genre_of, gtzan_name, listed
 from crnn.data.weights import FOLDER_VARIABLE
@@ -453,7 +453,7 @@ def run_evaluate(args: argparse.Namespace, _: str) -> None:
     if origin.notice:
         print(f"train.py: {origin.notice}", file=sys.stderr)
     dataset = load_dataset(args)
-    if has_heard(model, dataset.protocol, args.split):
+    if dataset.is_heard_by(model, args.split):
         notice = f"{origin.name} was trained on clips of this part, so these figures say nothing about other songs."
         print(f"train.py: {notice}", file=sys.stderr)
     figures = evaluate(model, dataset.clips(args.split, model.config.genres))

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, open_file, ope
 
 STALL_SECONDS = 8.0  # that a worker may take to the next block, each of which lasts about three seconds
 START_SECONDS = 60.0  # and to start, on a machine that is busy
-CPU_SECONDS = 180  # and compute for one song, in case nobody is left to end it
+CPU_SECONDS = 180  # and compute for one song, or for one block of a song that may be as long as it likes
 MEMORY_BYTES = 2**30  # of its address space, of which 0.2 GB are code
 MOST_WORKERS = 8
 
@@ -39,10 +40,16 @@ class Decoders:
     They import no PyTorch and take 20 MB each. They get a file that is open already, and cannot write any. `open_audio`
     may be called by several threads at once: those for which none is left wait. They need sockets that pass files on,
     which Windows lacks.
+
+    A song may take CPU_SECONDS to decode, so that a stranger's cannot keep a process for hours; one of `own_songs`, for
+    which an hour of DSD is music, may go on for as long as blocks of it come.
     """
 
-    def __init__(self, n_workers: int | None = None, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self, n_workers: int | None = None, stall_seconds: float = STALL_SECONDS, own_songs: bool = False
+    ) -> None:
         n_workers = n_workers or max(2, min(MOST_WORKERS, os.cpu_count() or 1))
+        self._own_songs = own_songs
         self._workers = [_Worker(stall_seconds) for _ in range(n_workers)]
         self._idle: LifoQueue[_Worker] = LifoQueue()
         for worker in self._workers:
@@ -73,7 +80,7 @@ class Decoders:
             AudioError: also for a file that breaks the decoder, or on which it goes on without end.
         """
         with open_file(source) as (file, name):
-            sound = DecodedSound(self._idle, file, name, [sample_rate, start_seconds, passages])
+            sound = DecodedSound(self._idle, file, name, [sample_rate, start_seconds, passages, self._own_songs])
             try:
                 yield sound
             finally:
@@ -121,13 +128,13 @@ class DecodedSound:
                 self.notices = tuple(Notice(message, values) for message, values in notices)
                 self.starts_seconds = tuple(starts_seconds)
                 return
-        except TimeoutError as error:
-            raise AudioError(
-                "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
-            ) from error
         except (OSError, EOFError, LookupError, ValueError, TypeError) as error:
             if isinstance(error, AudioError):
                 raise
+            if isinstance(error, TimeoutError) or worker.is_out_of_time():
+                raise AudioError(
+                    "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
+                ) from error
             raise AudioError(
                 "{name} breaks the decoder: it is damaged, so fetch or export it again.", name=self._name
             ) from error
@@ -185,6 +192,12 @@ class _Worker:
             return False
         return True
 
+    def is_out_of_time(self) -> bool:
+        """Whether it has ended because it has computed for as long as it may."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(1.0) == -signal.SIGXCPU
+        return False
+
     def restart(self) -> None:
         """Another process in its place, now or, if the machine has no room for it, when it is asked next."""
         self.end()
@@ -233,7 +246,7 @@ def _decode_next(connection: socket.socket) -> None:
             raise EOFError
         number = numbers[0] if kind == _ASK else None  # a _STOP may come when a song is over
     *_, size = _HEAD.unpack(_receive(connection, _HEAD.size))
-    name, sample_rate, start_seconds, passages = json.loads(_receive(connection, size))
+    name, sample_rate, start_seconds, passages, is_own = json.loads(_receive(connection, size))
     _limit("RLIMIT_CPU", int(time.process_time()) + CPU_SECONDS)
     with os.fdopen(number, "rb") as file:
         file.seek(0)
@@ -242,6 +255,8 @@ def _decode_next(connection: socket.socket) -> None:
                 for block in sound.blocks():
                     if select.select([connection], [], [], 0)[0]:  # a _STOP
                         break
+                    if is_own:
+                        _limit("RLIMIT_CPU", int(time.process_time()) + CPU_SECONDS)
                     connection.sendall(_HEAD.pack(_BLOCK, *block.shape))
                     connection.sendall(memoryview(block).cast("B"))
             notices = [(notice.message, notice.values) for notice in sound.notices]

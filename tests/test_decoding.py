@@ -37,8 +37,7 @@ def decoders() -> Iterator[Decoders]:
 def fragile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoders]:
     """One worker that does what the name of a file says, and that is not waited for long."""
     monkeypatch.setattr(decoding, "_PROGRAM", f"sys.path.append({TESTS!r}); import hostile_decoder")
-    monkeypatch.setattr(decoding, "STALL_SECONDS", 1.0)
-    with Decoders(1) as decoders:
+    with Decoders(1, stall_seconds=1.0) as decoders:
         yield decoders
 
 
@@ -136,6 +135,18 @@ def test_a_decoder_that_breaks_costs_one_song(fragile: Decoders, song: Callable,
     np.testing.assert_array_equal(load_audio(song("good.wav"), opener=fragile.open_audio), expected)
 
 
+@pytest.mark.parametrize("own_songs", [False, True])
+def test_a_song_that_takes_long_is_heard_to_its_end_if_it_is_ones_own(
+    own_songs: bool, monkeypatch: pytest.MonkeyPatch, song: Callable
+) -> None:
+    monkeypatch.setattr(decoding, "_PROGRAM", f"sys.path.append({TESTS!r}); import hostile_decoder")
+    with Decoders(1, own_songs=own_songs) as decoders:
+        if own_songs:
+            assert load_audio(song("slow.wav"), opener=decoders.open_audio).shape == (1, 220_500)
+        else:
+            assert "takes too long" in fault(decoders, song("slow.wav"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGSTOP])
 def test_a_worker_that_is_killed_in_a_song_costs_that_song(fragile: Decoders, song: Callable, number: int) -> None:
     @contextmanager
@@ -161,9 +172,8 @@ def test_a_worker_that_is_killed_between_songs_costs_nothing(fragile: Decoders, 
 
 def test_others_are_answered_meanwhile(monkeypatch: pytest.MonkeyPatch, song: Callable) -> None:
     monkeypatch.setattr(decoding, "_PROGRAM", f"sys.path.append({TESTS!r}); import hostile_decoder")
-    monkeypatch.setattr(decoding, "STALL_SECONDS", 5.0)
     faults = []
-    with Decoders(2) as decoders:
+    with Decoders(2, stall_seconds=3.0) as decoders:
         good = song("good.wav")
         load_audio(good, opener=decoders.open_audio)
         bad = song("sleep.wav")
@@ -246,7 +256,7 @@ def _exhaust(decoders: Decoders) -> None:
     with suppress(BlockingIOError):
         while connection.recv(2**20):
             pass
-    connection.settimeout(decoding.STALL_SECONDS)
+    connection.settimeout(decoders._workers[0]._stall_seconds)
 
 
 def _is_alive(pid: int) -> bool:

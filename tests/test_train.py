@@ -191,6 +191,20 @@ def test_what_a_model_was_trained_on_is_no_test_of_it(
         assert ("say nothing about other songs" in capsys.readouterr().err) == noticed
 
 
+def test_songs_are_known_again_where_they_are_split_otherwise(
+    run: tuple[Path, subprocess.CompletedProcess], music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    grown, others = tmp_path / "grown", tmp_path / "others"
+    shutil.copytree(music, grown)
+    for seed in range(10, 30):
+        for folder in (grown, others):
+            write_clip(folder / "drone" / f"{seed}.wav", True, seed)
+            write_clip(folder / "hiss & noise" / f"{seed}.flac", False, seed)
+    for folder, noticed in ((grown, True), (others, False)):
+        assert main(["evaluate", "--model", str(run[0] / "model"), "--data", str(folder), "--split", "train"]) == 0
+        assert ("say nothing about other songs" in capsys.readouterr().err) == noticed
+
+
 @pytest.mark.usefixtures("at_the_desk")
 def test_without_refit_the_validated_model_is_the_model(music: Path, tmp_path: Path) -> None:
     options = ["--config", "scratch", "--epochs", "1", "--no-refit", *SMALL]
@@ -391,6 +405,9 @@ def test_train_is_the_default_command() -> None:
         ["--seed", "4294967296"],
         ["--batch-size", "99999999999999999999"],
         ["--augment", "mixup=1e39"],
+        ["--augment", "time_stretch=1e30"],
+        ["--augment", "probability=1.1"],
+        ["--augment", "gain_db=nan"],
         ["--augment", "everything=1"],
         ["--augment", "mixup=-1"],
         ["--augment", "mixup"],

@@ -9,6 +9,7 @@ from torchaudio.datasets import gtzan
 
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
+from crnn.data.heard import n_heard
 from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
 from crnn.data.splits import about_artists, about_copies, random_split, without_copies
 from crnn.features import DatasetError, Features, n_frames_of
@@ -90,14 +91,24 @@ class Dataset:
         features = self.features.select(index)
         return Clips(features, np.array([genres.index(genre_of(track)) for track in features.track_id]))
 
+    def is_heard_by(self, model: CRNN, split: str) -> bool:
+        """Whether a model was trained on clips of a part. Raises DatasetError as `clips` does."""
+        return has_heard(model, self.protocol, split, self.clips(split).features)
 
-def has_heard(model: CRNN, protocol: str, split: str) -> bool:
+
+def has_heard(model: CRNN, protocol: str, split: str, clips: Features | None = None) -> bool:
     """Whether a model was trained on clips of this part of this split, so that its figures there are no test.
 
-    After another split of GTZAN, or one that leaks, this holds for every part.
+    After another split of GTZAN, or one that leaks, this holds for every part. Of other data the model has a record of
+    each clip, which tells more than the split does where the part's `clips` are given.
     """
+    has_record = clips is not None and bool(model.config.heard)
+    if has_record and n_heard(model.config.heard, clips):
+        return True
     for past in model.config.trained_on.split("; "):  # of the model that it was made from, too
         trained_protocol, _, parts = past.rpartition(": ")
+        if has_record and not ("GTZAN" in trained_protocol or "leaks" in trained_protocol):
+            continue
         if trained_protocol == protocol:
             if split == "all" or split in parts.split("+") or "leaks" in protocol:
                 return True

@@ -122,7 +122,7 @@ class Hearer:
 
         torch.set_num_threads(1)
         self.hearing, self.out = hearing, out
-        self.decoders = Decoders(1, STALL_SECONDS)
+        self.decoders = Decoders(1, STALL_SECONDS, own_songs=True)
         self.classifier = hearing.classifier(self.decoders.open_audio)
         self.columns = Columns(self.classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
 

@@ -122,7 +122,7 @@ def at_work(
         opener = open_audio
         if len(first) > 1 or are_more_to_come:
             if os.name == "posix":
-                opener = stack.enter_context(Decoders(jobs, STALL_SECONDS)).open_audio
+                opener = stack.enter_context(Decoders(jobs, STALL_SECONDS, own_songs=True)).open_audio
             torch.set_num_threads(1)  # else they wait for each other
             stack.callback(torch.set_num_threads, before)
         yield hearing.classifier(opener), chain(first, files)

@@ -55,6 +55,7 @@ class CRNNConfig:
     unsure_below: float = 0.0  # a top probability under this is no answer
     strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this
     trained_on: str = ""  # the split and its parts, so that nobody takes what it has heard for a test
+    heard: str = ""  # the clips themselves, by `crnn.data.heard`
     features: dict = field(default_factory=lambda: dict(FEATURE_SETTINGS))  # of the log-mel that goes in
     version: int = CONFIG_VERSION
 

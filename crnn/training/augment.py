@@ -34,6 +34,14 @@ class Augmentation:
 
 
 AUGMENTATIONS = tuple(field.name for field in fields(Augmentation))
+LARGEST = dict.fromkeys(AUGMENTATIONS, 1.0) | {  # that make sense
+    "mel_shift": N_MELS,
+    "equaliser_db": -FLOOR_DB,
+    "gain_db": -FLOOR_DB,
+    "noise_floor_db": -FLOOR_DB,
+    "spec_augment": 16,
+    "mixup": 100.0,
+}
 NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
 LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (70, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.4 kHz
 LIMIT_DB = (1.0, 30.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone

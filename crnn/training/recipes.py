@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from crnn.checkpoint import CheckpointError, digest, read, save
+from crnn.data.heard import record_of
 from crnn.data.weights import find_weights
-from crnn.features import DatasetError
+from crnn.features import DatasetError, Features
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
@@ -30,6 +31,7 @@ NETWORK = {  # the fields of CRNNConfig that a recipe may change, and what they 
         "unsure_below",
         "strange_below",
         "trained_on",
+        "heard",
         "features",
         "version",
     )
@@ -116,6 +118,10 @@ class Recipe:
         """What a model of this recipe has heard after these parts of a split, its base's own training included."""
         past = self.base.model.config.trained_on.split("; ") if self.base else []
         return "; ".join(dict.fromkeys(filter(None, [f"{protocol}: {parts}", *past])))
+
+    def heard(self, clips: Features) -> str:
+        """The record of these clips, and of those that its base has heard."""
+        return record_of(clips, self.base.model.config.heard if self.base else "")
 
 
 RECIPES = {

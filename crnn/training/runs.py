@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
 from crnn.data.clips import Clips
-from crnn.data.gtzan import Dataset, has_heard
+from crnn.data.gtzan import Dataset
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
@@ -86,7 +86,7 @@ def clips_by_part(dataset: Dataset) -> dict[str, int]:
 def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("valid", "test")) -> dict[str, list[str]]:
     """Under "heard", those of these parts that the model which the recipe starts from was trained on, if any."""
     there = [part for part in parts if len(dataset.splits[part])] if recipe.base else []
-    heard = [part for part in there if has_heard(recipe.base.model, dataset.protocol, part)]
+    heard = [part for part in there if dataset.is_heard_by(recipe.base.model, part)]
     return {"heard": heard} if heard else {}
 
 
@@ -100,7 +100,7 @@ def fit_recipe(
     stop_after: int | None = None,
 ) -> tuple[CRNN, list[Epoch]]:
     """Train a recipe on some parts of the data, from where it stands in the folder of the run."""
-    here = processes(recipe.training.device)
+    here, clips = processes(recipe.training.device), dataset.clips(parts)
     if not here.is_main_process:
         logs = None
     with stopping_after_the_epoch(here.is_main_process) as stop_if_asked, logging_to(logs and logs / parts) as log:
@@ -113,7 +113,7 @@ def fit_recipe(
 
         model, history = fit(
             recipe.build(dataset.genres),
-            dataset.clips(parts),
+            clips,
             recipe.training,
             recipe.augmentation,
             valid,
@@ -122,7 +122,8 @@ def fit_recipe(
             stop_after=stop_after,
             notice=lambda text: print(f"train.py: {text}", file=sys.stderr) if here.is_main_process else None,
         )
-    model.config = replace(model.config, trained_on=recipe.trained_on(dataset.protocol, parts))
+    past = {"trained_on": recipe.trained_on(dataset.protocol, parts), "heard": recipe.heard(clips.features)}
+    model.config = replace(model.config, **past)
     return model, history
 
 

@@ -4,10 +4,9 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from crnn.arguments import MOST
 from crnn.network.devices import is_here
 from crnn.network.fronts import front_of
-from crnn.training.augment import AUGMENTATIONS, Augmentation
+from crnn.training.augment import AUGMENTATIONS, LARGEST, Augmentation
 from crnn.training.recipes import NETWORK
 
 
@@ -29,8 +28,8 @@ def strength(text: str) -> tuple[str, float]:
     if name not in AUGMENTATIONS:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
     number = _number_of(type(getattr(Augmentation(), name)), name, value)
-    if not 0 <= number < MOST:
-        raise argparse.ArgumentTypeError(f"the strength of {name} is {'too large' if number > 0 else 'not 0 or more'}")
+    if not 0 <= number <= LARGEST[name]:
+        raise argparse.ArgumentTypeError(f"the strength of {name} is from 0 to {LARGEST[name]:g}, not {value}")
     return name, number
 
 

@@ -1,0 +1,34 @@
+"""Which clips a model has heard, by a digest of each: whatever they are called, and however they are split."""
+
+from base64 import b64decode, b64encode
+from hashlib import sha256
+
+from crnn.features import Features
+
+DIGEST_BYTES = 5  # one of a thousand clips is taken for one of a thousand others once in a million times
+MOST_HEARD = 10_000  # clips, for config.json to stay small; of more there is no record
+
+
+def record_of(features: Features, before: str = "") -> str:
+    """What `n_heard` needs to know these clips, and those of an earlier record, again; "" if they are too many."""
+    digests = sorted({*_digests(features), *_read(before)})
+    return b64encode(b"".join(digests)).decode() if len(digests) <= MOST_HEARD else ""
+
+
+def n_heard(record: str, features: Features) -> int:
+    """How many of these clips are among those of the record, to the last bit of their log-mels."""
+    known = set(_read(record))
+    return sum(digest in known for digest in _digests(features)) if known else 0
+
+
+def _digests(features: Features) -> list[bytes]:
+    levels = zip(features.logmel, features.n_frames, strict=True)
+    return [sha256(level[:, :length].tobytes()).digest()[:DIGEST_BYTES] for level, length in levels]
+
+
+def _read(record: str) -> list[bytes]:
+    try:
+        joined = b64decode(record, validate=True)
+    except ValueError:  # a stranger's
+        return []
+    return [joined[start : start + DIGEST_BYTES] for start in range(0, len(joined), DIGEST_BYTES)]
