@@ -131,12 +131,20 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
             with tab["programs"]:
                 programs_tab(happens)
         gr.HTML(page.footer(MAX_MEGABYTES, KEPT_SECONDS), elem_id="footer")
+    let_the_last_example_count(demo)
     demo.queue(api_open=False)  # or programs could pass by the queue
     demo._queue = FairQueue.of(demo)
     demo.uploads = Uploads(demo.upload_file_set, KEPT_SECONDS, demo._queue.asked_about)
     happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
     remember_what_language_models_send(demo.upload_file_set)
     return demo
+
+
+def let_the_last_example_count(demo: gr.Blocks) -> None:
+    """Have an example that is clicked while another one comes follow it; Gradio lets nobody choose, and drops it."""
+    for fn in demo.fns.values():
+        if any(isinstance(demo.blocks.get(block), gr.Dataset) for block, _ in fn.targets):
+            fn.trigger_mode = "always_last"
 
 
 def remember_what_language_models_send(paths: set[str]) -> None:
@@ -330,7 +338,13 @@ def songs_tab(happens: Page, shared: Shared) -> None:
         [stop, shared.table, status],
         **PRIVATE,
     )
-    shared.table.select(happens.open_again, shared.visit, [shared.song, shared.tabs, status], **PRIVATE)
+    shared.table.select(
+        happens.open_again,
+        shared.visit,
+        [shared.song, shared.tabs, status],
+        trigger_mode="multiple",  # the last click counts
+        **PRIVATE,
+    )
 
 
 def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
@@ -379,13 +393,14 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, features: 
     if choice:
         tried = {
             "fn": happens.try_model,
-            "inputs": name,
+            "inputs": [name, shared.visit],
             "outputs": [shared.own, told, *seen],
             "show_progress_on": told,
+            "concurrency_limit": VISITORS,  # nobody waits for what another visitor fetches
             "trigger_mode": "always_last",  # a name that is given while another model is fetched is not lost
             **PRIVATE,
         }
-        returned = back.click(lambda: (None, "", ""), None, [shared.own, told, name], **PRIVATE)
+        returned = back.click(happens.go_back, shared.visit, [shared.own, told, name], **PRIVATE)
         for event in (
             gr.on([name.submit, use.click], **tried),
             bundled.load_input_event.then(**tried),

@@ -186,16 +186,18 @@ class GenreClassifier:
         return self._one(self._listen([waveform]))
 
     def listen(self, source: str | PathLike | bytes, passages: Passages | None = None) -> "Recording":
-        """What `answer` needs of a file, without the model; a song too short for the passages as a whole.
+        """What `answer` needs of a file, without the model.
 
-        Raises AudioError.
+        A song that is too short for the passages, lacks one, or is silent in all of them, is heard as a whole. Raises
+        AudioError.
         """
         if passages:
             with self.opener(source, passages=passages) as sound:
                 blocks = list(sound.blocks())
-                if sound.starts_seconds:
+                recording = self._listen(blocks, is_parted=True) if sound.starts_seconds else None
+                if recording and recording.sounds.sum() >= self.model.config.min_frames:
                     return replace(
-                        self._listen(blocks, is_parted=True),
+                        recording,
                         duration_seconds=sound.duration_seconds,
                         starts_seconds=sound.starts_seconds,
                         notices=sound.notices,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio
@@ -147,6 +148,36 @@ def test_short_passages_are_heard_in_windows_as_long_as_the_model_knows(
     with torch.no_grad():
         logits = tiny_model(torch.stack(torch.from_numpy(prediction.log_mel).chunk(2, dim=1)))
     np.testing.assert_allclose(prediction.timeline, logits.softmax(dim=-1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "wav"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_song_that_is_cut_is_heard_as_a_whole(
+    tiny_model: CRNN, tone: Tone, tmp_path: Path, kind: str, share: float
+) -> None:
+    """Else a table of broken songs would call them whole."""
+    path = tmp_path / f"song.{kind}"
+    soundfile.write(path, tone(60), SAMPLE_RATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(share * len(whole))])
+    classifier = GenreClassifier(tiny_model, Origin("tiny"))
+    expected, given = classifier.predict(path), classifier.predict(path, Passages(4, 1.0))
+    assert "Its end is missing" in expected.notices[0].message
+    assert given.notices == expected.notices
+    assert given.duration_seconds == expected.duration_seconds
+    np.testing.assert_array_equal(given.timeline, expected.timeline)
+
+
+def test_a_song_that_is_silent_in_its_passages_is_heard_as_a_whole(
+    tiny_model: CRNN, tone: Tone, tmp_path: Path, write_wav: Callable[[Path, np.ndarray], Path]
+) -> None:
+    song = write_wav(tmp_path / "song.wav", np.concatenate([tone(4), np.zeros(60 * SAMPLE_RATE)]))
+    classifier = GenreClassifier(tiny_model, Origin("tiny"))
+    expected, given = classifier.predict(song), classifier.predict(song, Passages(4, 1.0))
+    assert expected.verdict != NO_MUSIC
+    assert given.verdict == expected.verdict
+    silent = write_wav(tmp_path / "silent.wav", np.zeros(60 * SAMPLE_RATE))
+    assert classifier.predict(silent, Passages(4, 1.0)).verdict == NO_MUSIC
 
 
 def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:

@@ -188,7 +188,8 @@
       return;
     }
     if (field === '#song') clear();
-    if (tries) setTimeout(() => hand(songs, field, tries - 1), 200);
+    const isBusy = document.querySelector(`${field} .uploading`);  // with another song, however long that takes
+    if (tries) setTimeout(() => hand(songs, field, isBusy ? tries : tries - 1), 200);
   };
   // On a small screen the answer comes below its edge.
   const reveal = () => {

@@ -24,8 +24,8 @@ const media = navigator.mediaDevices;
 const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstraints().suppressLocalAudioPlayback
   && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
 // What is being recorded; the passage of it that waits for its answer; how many were asked about, as the same answer
-// would not be told twice.
-let recording = null, asked = null, passages = 0;
+// would not be told twice; the name of the last recording that became a song.
+let recording = null, asked = null, passages = 0, handed = null;
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
@@ -160,11 +160,12 @@ async function finish() {
   if (!recording) return;
   const {blocks, rate} = end();
   part.microphone.focus();
-  if (asked) await Promise.race([asked.promise, new Promise(resolve => setTimeout(resolve, GRACE_MS))]);
-  asked = null;
+  const last = asked;
+  if (last) await Promise.race([last.promise, new Promise(resolve => setTimeout(resolve, GRACE_MS))]);
+  if (asked === last) asked = null;  // else it is of the next recording
   const now = new Date(), digits = number => String(number).padStart(2, '0');
-  const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
-  window.songs.hand([new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'})]);
+  handed = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
+  window.songs.hand([new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], handed, {type: 'audio/wav'})]);
 }
 
 // The 44 bytes before `n` samples of a WAV file: PCM, mono, 16 bits.
@@ -192,7 +193,8 @@ part.stop.addEventListener('click', finish);
 for (const name of ['loadedmetadata', 'error']) document.addEventListener(name, event => {  // another song has come
   if (!element.isConnected || !event.target.closest?.('#song')) return;
   part.fault.hidden = true;
-  if (recording) end();
+  const isOwn = handed && decodeURIComponent(event.target.currentSrc ?? '').endsWith(handed);
+  if (recording && !isOwn) end();
 }, true);
 watch('value', answered);
 show();

@@ -77,8 +77,8 @@ def open_audio(
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
         sample_rate: of the blocks, in Hz.
         start_seconds: where they begin.
-        passages: decode these alone, one block each. There is none of a song that is hardly longer, or of which it is
-            not known how long it is.
+        passages: decode these alone, one block each. `Sound.starts_seconds` is empty, whatever came, for a song that is
+            hardly longer, or of which it is not known how long it is, or of which one is missing.
 
     Raises:
         AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
@@ -144,8 +144,8 @@ class Sound:
     Attributes:
         sample_rate: of the blocks, in Hz.
         notices: what to know about an answer from it; complete when the blocks have ended.
-        starts_seconds: where each block begins, if they are passages; likewise.
-        duration_seconds: of the song, if the blocks are passages of it.
+        starts_seconds: where each block begins, if they are passages and all are there; likewise.
+        duration_seconds: of the song, if so; likewise.
     """
 
     def __init__(
@@ -187,16 +187,18 @@ class Sound:
         self._track.close()
 
     def _passage_blocks(self, passages: Passages) -> Iterator[np.ndarray]:
-        """The passages of a song that is long enough, a block each."""
+        """The passages of a song that is long enough, a block each; up to one that is not there."""
         duration_seconds = self._track.duration_seconds
-        if duration_seconds > _MUCH_LONGER * passages.count * passages.seconds:
-            for start_seconds in passages.starts_seconds(duration_seconds):
-                self._start_seconds, self._end_seconds = start_seconds, start_seconds + passages.seconds
-                blocks = list(self._checked_blocks())
-                if blocks and sum(block.shape[1] for block in blocks) >= MIN_SECONDS * self.sample_rate:
-                    self.starts_seconds += (self._start_seconds,)
-                    self.duration_seconds = duration_seconds
-                    yield np.concatenate(blocks, axis=1)
+        if self._is_cut or duration_seconds <= _MUCH_LONGER * passages.count * passages.seconds:
+            return
+        starts_seconds = passages.starts_seconds(duration_seconds)
+        for self._start_seconds in starts_seconds:
+            self._end_seconds = self._start_seconds + passages.seconds
+            blocks = list(self._checked_blocks())
+            if sum(block.shape[1] for block in blocks) < MIN_SECONDS * self.sample_rate:
+                return
+            yield np.concatenate(blocks, axis=1)
+        self.starts_seconds, self.duration_seconds = starts_seconds, duration_seconds
 
     def _checked_blocks(self) -> Iterator[np.ndarray]:
         """The blocks from `start_seconds` on, and a look at the length when they end."""

@@ -115,12 +115,12 @@ def over_time(
     """A figure with panels of these `heights` (inches) from top to bottom, all over the same time of a song."""
     height = sum(heights) + above * len(heights) + BELOW
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    panels, top = [], height
+    panels, top, step = [], height, _seconds_between_ticks(end_seconds - start_seconds)
     for inches in heights:
         top -= above + inches
         place = (LEFT, top / height, RIGHT - LEFT, inches / height)
         axes = figure.add_axes(place, xlim=(start_seconds, end_seconds))
-        axes.xaxis.set_major_locator(MultipleLocator(_seconds_between_ticks(end_seconds - start_seconds)))
+        axes.xaxis.set_major_locator(MultipleLocator(step))
         axes.tick_params(labelbottom=False)
         ink(axes)
         panels.append(axes)
@@ -130,8 +130,15 @@ def over_time(
         last.set_xlabel("seconds", labelpad=5)
     else:
         last.set_xlabel("minutes:seconds", labelpad=5)
-        last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}"))
+        last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds, step)))
     return figure, panels
+
+
+def _minutes(seconds: float, step_seconds: float) -> str:
+    """A time as minutes:seconds, as exactly as ticks so far apart need."""
+    decimals = 0 if step_seconds >= 1 else 1
+    minutes, rest = divmod(round(seconds, decimals), 60)
+    return f"{minutes:.0f}:{rest:0{2 if not decimals else 4}.{decimals}f}"
 
 
 def _seconds_between_ticks(span_seconds: float) -> float:

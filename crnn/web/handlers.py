@@ -90,7 +90,7 @@ class Page:
     def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
         """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
         classifier = own or self.classifier
-        asked = song, classifier
+        asked = song, classifier.origin.name  # not the model itself: a visit outlives its page
         if visit.about == asked:
             return (gr.skip(),) * 7
         visit.about = asked
@@ -225,6 +225,9 @@ class Page:
         songs = [file for file in files if len(files) == 1 or is_song(file)]
         n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
+            if not visit.is_latest("many", token):  # stopped since the last row: this table is the last
+                yield table_of(visit), gr.skip(), gr.skip()
+                return
             self.shown(song)
             if visit.has_answer(song, classifier.origin.name):
                 n_heard += 1
@@ -267,16 +270,29 @@ class Page:
             return gr.skip(), gr.skip(), page.hint(NO_LONGER)
         return row.path, gr.Tabs(selected="listen"), ""
 
-    def try_model(self, name: str) -> tuple:
-        """A visitor asks for another model for himself; one that cannot be had leaves the current one in place."""
+    def try_model(self, name: str, visit: Visit) -> tuple:
+        """A visitor asks for another model for himself; one that cannot be had leaves the current one in place.
+
+        The last one counts that he asks for, and none if he goes back meanwhile.
+        """
+        token = visit.start("model")
         if not name.strip():
             return gr.skip(), "", *UNCHANGED
         try:
             host = self.classifier
             own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
         except CheckpointError as error:
-            return gr.skip(), page.fault(error), *UNCHANGED
+            own, fault = None, page.fault(error)
+        if not visit.is_latest("model", token):
+            return gr.skip(), gr.skip(), *UNCHANGED
+        if own is None:
+            return gr.skip(), fault, *UNCHANGED
         return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
+
+    def go_back(self, visit: Visit) -> tuple:
+        """The host's model is to answer again: own model, what is told of it, the name of another."""
+        visit.stop("model")
+        return None, "", ""
 
     def _shared(self, chosen: GenreClassifier) -> GenreClassifier:
         """The same model as others have it already. Raises CheckpointError if they have too many others."""

@@ -192,11 +192,15 @@ def inside_figures(
 ) -> Iterator[str]:
     """The way from a song that is no silence to its genre, step by step, in the window that the model was surest about.
 
+    Windows that lie about a silence are taken only if there are no others.
+
     `log_mel` (128, frames) is that of the whole song. Raises AudioError.
     """
-    surest = prediction.timeline.max(axis=1).argmax()
-    start_seconds, end_seconds = prediction.starts_seconds[surest], prediction.ends_seconds[surest]
-    first, end = (round(seconds * FRAMES_PER_SECOND) for seconds in (start_seconds, end_seconds))
+    edges = np.stack([prediction.starts_seconds, prediction.ends_seconds], axis=1)
+    frames = np.round(edges * FRAMES_PER_SECOND).astype(int)
+    has_no_gap = [prediction.sounds[first:end].all() for first, end in frames]  # its figures would tell a wrong time
+    surest = (prediction.timeline.max(axis=1) + has_no_gap).argmax()
+    start_seconds, (first, end) = prediction.starts_seconds[surest], frames[surest]
     sounds = prediction.sounds[first:end]
     passage = _sounding(path, float(start_seconds), sounds, opener)
     log_mel = log_mel[:, first:end][:, sounds]
@@ -210,12 +214,13 @@ def _sounding(path: str, start_seconds: float, sounds: np.ndarray, opener: Opene
 
     A window may lie about hours of silence, of which nothing is kept. Raises AudioError.
     """
-    kept, n_samples = [], 0
-    with opener(path, SAMPLE_RATE, start_seconds) as sound:
+    kept, n_samples = [], -round(start_seconds * SAMPLE_RATE)  # counted as for the log-mel: a file's clock may leap
+    with opener(path) as sound:
         for block in sound.blocks():
             frames = np.arange(n_samples, n_samples + block.shape[1]) // HOP_LENGTH
-            is_kept = sounds[np.minimum(frames, len(sounds) - 1)] & (frames < len(sounds))
-            kept.append(with_channels(block, min(len(block), MOST_CHANNELS))[:, is_kept])
+            is_kept = sounds[frames.clip(0, len(sounds) - 1)] & (frames >= 0) & (frames < len(sounds))
+            if is_kept.any():
+                kept.append(with_channels(block, min(len(block), MOST_CHANNELS))[:, is_kept])
             n_samples += block.shape[1]
             if n_samples >= len(sounds) * HOP_LENGTH:
                 break

@@ -76,7 +76,7 @@ class Visit:
     def __init__(self) -> None:
         self.rows: list[Row] = []  # the newest first
         self.places: dict[str, Place] = {}  # on the map, by the id of the row
-        self.about: tuple | None = None  # the song and the classifier that the page was last asked about
+        self.about: tuple | None = None  # the song, and the name of the model, that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
     def add(self, row: Row) -> bool:

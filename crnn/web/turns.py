@@ -5,6 +5,7 @@ import re
 from asyncio import Queue as Messages
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
 from fastapi import HTTPException, Request
@@ -70,6 +71,7 @@ class FairQueue(Queue):
         """Take a question, or answer at once why not; as in Gradio, whether it is taken, its number and how it went."""
         sentence = self._refusal(body, request)
         self._forget_idle_sessions()
+        self._keep_states(body.session_hash)
         unread = self.pending_messages_per_session.get(body.session_hash)
         is_full = len(self.pending_messages_per_session) >= MOST_SESSIONS
         if (unread and unread.qsize() > MOST_UNREAD) or (sentence and is_full):
@@ -118,6 +120,15 @@ class FairQueue(Queue):
     def _running(self) -> Iterator[Event]:
         for job in self.active_jobs:
             yield from job or ()
+
+    def _keep_states(self, session: str | None) -> None:
+        """Count the hour after which Gradio forgets what a page knows from its last question.
+
+        It counts from when each state was set, once the page's connection broke, be it for a moment.
+        """
+        if state := self.blocks.state_holder.session_data.get(session):
+            now = datetime.now()
+            state._state_ttl = {key: (seconds, now) for key, (seconds, _) in state._state_ttl.items()}
 
     def _refusal(self, body: PredictBodyInternal, request: Request) -> str | None:
         visitor = visitor_of(request)

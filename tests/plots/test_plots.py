@@ -201,3 +201,13 @@ def test_pictures_have_a_font_for_every_script_or_escapes(tmp_path, monkeypatch)
     labels = {label.get_text(): label.get_fontfamily() for label in figure.axes[0].get_xticklabels()}
     assert labels == {"楽 $x$": ["DejaVu Sans", "One Sign"], "\\u53e4 été": ["sans-serif"]}
     style._family_of.cache_clear()
+
+
+@pytest.mark.parametrize(("start", "end"), [(60.0, 63.0), (59.0, 61.4), (0.0, 600.0), (55.0, 65.0), (3_590.0, 3_610.0)])
+def test_no_two_times_of_an_axis_are_the_same(start: float, end: float) -> None:
+    figure, _ = style.over_time([1.0], end, start)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert len(labels) > 2
+    assert len(set(labels)) == len(labels)
+    assert not any(":6" in label for label in labels)

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -135,6 +136,19 @@ def test_a_song_without_answer_and_another_model_are_tried_again(
     assert own.asked == [songs[0]]
 
 
+def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Listener, songs: list[str]) -> None:
+    visit = Visit()
+    steps = happens.hear_many(songs, None, visit, lambda *_, **__: None)
+    next(steps)  # it hears the first song
+    next(steps)  # its row
+    visit.stop("many")
+    rows, status, button = next(steps)
+    assert "csv" in json.loads(rows)  # to be taken away
+    assert (status, button) == (gr.skip(), gr.skip())
+    assert list(steps) == []
+    assert listener.asked == songs[:1]
+
+
 @pytest.mark.parametrize(("most", "is_said"), [(2, True), (3, False)])
 def test_answers_that_do_not_fit_into_the_table_are_named(
     happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, most: int, is_said: bool
@@ -187,7 +201,7 @@ def test_a_model_that_cannot_be_had_undoes_nothing(happens: Page, monkeypatch: p
         raise CheckpointError("There is no such model.")
 
     monkeypatch.setattr(handlers, "load_public", missing)
-    own, told, *seen = happens.try_model(name)
+    own, told, *seen = happens.try_model(name, Visit())
     assert [own, *seen] == [gr.skip()] * 4
     assert ("There is no such model." in told) == bool(name)
 
@@ -213,12 +227,37 @@ def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
 ) -> None:
     monkeypatch.setattr(handlers, "MOST_OTHERS", 1)
     monkeypatch.setattr(handlers, "load_public", lambda name: (deepcopy(tiny_model), Origin(name)))
-    own, *_ = happens.try_model("someone/a")
-    again, *_ = happens.try_model("someone/a")
+    visit = Visit()
+    own, *_ = happens.try_model("someone/a", visit)
+    again, *_ = happens.try_model("someone/a", Visit())
     assert again is own
-    refused, told, *_ = happens.try_model("someone/b")
+    happens.hear(None, own, visit)
+    refused, told, *_ = happens.try_model("someone/b", Visit())
     assert refused == gr.skip()
     assert "try again" in told
-    del own, again
-    own, *_ = happens.try_model("someone/b")
+    del own, again  # the page is closed; what Gradio keeps of a visit stays longer
+    own, *_ = happens.try_model("someone/b", Visit())
     assert own.origin.name == "someone/b"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_model_that_nobody_waits_for_any_more_changes_nothing(
+    happens: Page, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    visit, meanwhile = Visit(), []
+
+    def slow(name: str) -> tuple:
+        if name == "someone/slow":
+            meanwhile.pop()()
+            if not is_there:
+                raise CheckpointError("There is no such model.")
+        return deepcopy(tiny_model), Origin(name)
+
+    monkeypatch.setattr(handlers, "load_public", slow)
+    for what in (partial(happens.go_back, visit), partial(happens.try_model, "someone/other", visit)):
+        meanwhile.append(what)
+        assert happens.try_model("someone/slow", visit) == (gr.skip(),) * 5
+    meanwhile.append(partial(happens.go_back, Visit()))  # another visitor
+    own, told, *_ = happens.try_model("someone/slow", visit)
+    assert ("someone/slow" in told) == is_there
+    assert (own == gr.skip()) != is_there

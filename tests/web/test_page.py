@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice
+from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice, load_audio, open_audio
 from crnn.checkpoint import Origin
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
@@ -406,3 +406,42 @@ def test_of_many_channels_two_are_drawn(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_figures_keep_their_order() -> None:
     assert page.figures(["<i>1</i>", "<i>2</i>"]) == '<div class="figures"><i>1</i><i>2</i></div>'
+
+
+def test_a_window_about_no_silence_comes_first_however_sure_others_are(
+    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone = 0.3 * np.sin(np.arange(4 * SAMPLE_RATE) / 8)
+    song = str(tmp_path / "song.wav")
+    soundfile.write(song, np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone]), SAMPLE_RATE)
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    lengths = prediction.ends_seconds - prediction.starts_seconds
+    about_silence = int(lengths.argmax())
+    assert lengths[about_silence] > 20
+    timeline = np.full_like(prediction.timeline, 1 / prediction.timeline.shape[1])
+    timeline[about_silence] = np.eye(timeline.shape[1])[0]
+    starts = []
+    monkeypatch.setattr(page, "trace", lambda *of: starts.append(of[3]))
+    monkeypatch.setattr(plots, "STEPS", ())
+    list(page.inside_figures(tiny_model, song, replace(prediction, timeline=timeline), prediction.log_mel))
+    assert lengths[prediction.starts_seconds.tolist().index(pytest.approx(starts[0], abs=1e-6))] < 3
+
+
+@pytest.mark.parametrize("start_seconds", [0.0, 4.25, 12.5])
+def test_the_sound_of_a_window_is_where_the_song_has_it_whatever_the_clock_of_the_file(
+    tmp_path: Path, start_seconds: float
+) -> None:
+    """Two files in one, as by `cat`: the clock begins anew, or leaps."""
+    rng, parts = np.random.default_rng(0), []
+    for number, seconds in enumerate((8, 12)):
+        soundfile.write(tmp_path / f"{number}.flac", 0.1 * rng.normal(size=seconds * SAMPLE_RATE), SAMPLE_RATE)
+        parts.append((tmp_path / f"{number}.flac").read_bytes())
+    song = tmp_path / "song.flac"
+    song.write_bytes(b"".join(parts))
+    first = round(start_seconds * SAMPLE_RATE)
+    expected = load_audio(song)[:, first:][:, : 48 * HOP_LENGTH]
+    sounds = np.ones(48, bool)
+    np.testing.assert_array_equal(page._sounding(str(song), start_seconds, sounds, open_audio), expected)
+    sounds[10:20] = False
+    given = page._sounding(str(song), start_seconds, sounds, open_audio)
+    np.testing.assert_array_equal(given, np.delete(expected, np.s_[10 * HOP_LENGTH : 20 * HOP_LENGTH], axis=1))

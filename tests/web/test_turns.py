@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -245,6 +246,24 @@ def test_the_queue_forgets_who_waits_for_nothing(
         assert len(demo._queue.pending_messages_per_session) <= 4
         assert len(demo._queue.pending_event_ids_session) <= 4
     when(lambda: not demo.state_holder.session_data)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_page_whose_connection_broke_once_keeps_what_it_knows_while_it_asks(
+    served: tuple, songs: list[Path], asks: bool
+) -> None:
+    url, demo = served
+    visitor, long_ago = Visitor(url, 1), datetime.now() - timedelta(hours=2)
+    state = demo.state_holder[visitor.session]
+    own = next(block._id for block in demo.blocks.values() if isinstance(block, gr.State))
+    state[own] = "another model"
+    state._state_ttl[own] = (state._state_ttl[own][0], long_ago)
+    state.is_closed = True
+    if asks:
+        visitor.ask(songs[0])
+        visitor.messages()
+    demo.state_holder.delete_all_expired_state()
+    assert (own in state.state_data) == asks
 
 
 def test_the_song_of_a_program_goes_soon_after_its_answer(
