@@ -30,7 +30,8 @@ class Prediction:
     """What a model heard in a song.
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
-    silence ends that much later. Where all is silent, there is nothing to recognise.
+    silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded:
+    of a file whose clock leaps, in a hole of a stream, they are earlier than those of a player behind it.
 
     The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
     windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of

@@ -267,12 +267,13 @@ def options(tmp_path: Path) -> list[str]:
     generator = torch.Generator().manual_seed(0)
     log_mels = [-80 * torch.rand(N_MELS, 120, generator=generator) for _ in range(20)]
     Features.from_log_mels(log_mels, [f"{'ab'[i % 2]}/{i}.wav" for i in range(20)]).save(tmp_path / "f.npz")
-    text = "--front choi --epochs 1 --members 1 --precision float32 --set window_frames=48 recurrent_size=4"
-    return ["--features", str(tmp_path / "f.npz"), "--out", str(tmp_path / "run"), *text.split()]
+    training = ["--front", "choi", "--epochs", "1", "--copies", "1", "--members", "1", "--precision", "float32"]
+    training += ["--set", "window_frames=48", "recurrent_size=4"]
+    return ["--features", str(tmp_path / "f.npz"), "--out", str(tmp_path / "run"), *training]
 
 
 def test_the_option_names_the_folder(choi: Path, options: list[str], tmp_path: Path) -> None:
-    assert train.main([*options, "--pretrained", str(choi)]) == 0
+    assert train.main([*options, "--no-refit", "--pretrained", str(choi)]) == 0
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
@@ -308,7 +309,7 @@ def test_a_training_that_goes_on_has_its_folder(
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_and_measure", stop)
         with pytest.raises(StoppedError):
-            train.main([*options, "--pretrained", str(choi)])
+            train.main([*options, "--no-refit", "--pretrained", str(choi)])
     monkeypatch.setenv(FOLDER_VARIABLE, "")
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
 
