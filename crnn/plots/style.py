@@ -136,9 +136,9 @@ def over_time(
 
 def _minutes(seconds: float, step_seconds: float) -> str:
     """A time as minutes:seconds, as exactly as ticks so far apart need."""
-    decimals = 0 if step_seconds >= 1 else 1
+    decimals, width = (0, 2) if step_seconds >= 1 else (1, 4)
     minutes, rest = divmod(round(seconds, decimals), 60)
-    return f"{minutes:.0f}:{rest:0{2 if not decimals else 4}.{decimals}f}"
+    return f"{minutes:.0f}:{rest:0{width}.{decimals}f}"
 
 
 def _seconds_between_ticks(span_seconds: float) -> float:

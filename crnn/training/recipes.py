@@ -120,8 +120,11 @@ class Recipe:
         return "; ".join(dict.fromkeys(filter(None, [f"{protocol}: {parts}", *past])))
 
     def heard(self, clips: Features) -> str:
-        """The record of these clips, and of those that its base has heard."""
-        return record_of(clips, self.base.model.config.heard if self.base else "")
+        """The record of these clips, and of those that its base has heard; "" if that has no record of its own data."""
+        before = self.base.model.config if self.base else None
+        if before and not before.heard and any("GTZAN" not in past for past in before.trained_on.split("; ") if past):
+            return ""
+        return record_of(clips, before.heard if before else "")
 
 
 RECIPES = {

@@ -281,13 +281,10 @@ class Page:
         try:
             host = self.classifier
             own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
+            told = own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
         except CheckpointError as error:
-            own, fault = None, page.fault(error)
-        if not visit.is_latest("model", token):
-            return gr.skip(), gr.skip(), *UNCHANGED
-        if own is None:
-            return gr.skip(), fault, *UNCHANGED
-        return own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
+            told = gr.skip(), page.fault(error), *UNCHANGED
+        return told if visit.is_latest("model", token) else (gr.skip(), gr.skip(), *UNCHANGED)
 
     def go_back(self, visit: Visit) -> tuple:
         """The host's model is to answer again: own model, what is told of it, the name of another."""

@@ -10,6 +10,7 @@ from crnn.data.gtzan import LEAK, has_heard, make_dataset
 from crnn.data.heard import n_heard, record_of
 from crnn.features import N_MELS, Features
 from crnn.network.model import CRNN
+from crnn.training.recipes import RECIPES, Base
 
 
 def clips(*seeds: int, longest: int = 0) -> Features:
@@ -66,6 +67,24 @@ def test_own_songs_are_known_by_their_record_and_not_by_the_words_of_their_split
     assert not any(others.is_heard_by(tiny_model, part) for part in parts)
     tiny_model.config = replace(tiny_model.config, heard="")  # as models of earlier versions
     assert others.is_heard_by(tiny_model, "train")
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "record", "is_known"),
+    [
+        ("", "", True),
+        ("fault-filtered split of GTZAN: train+valid", "", True),  # which its words tell
+        ("random split by track, stratified by genre: train", "", False),
+        ("random split by track, stratified by genre: train", record_of(clips(5)), True),
+        ("fault-filtered split of GTZAN: train; random split by track, stratified by genre: train", "", False),
+    ],
+)
+def test_a_record_is_of_all_or_there_is_none(tiny_model: CRNN, trained_on: str, record: str, is_known: bool) -> None:
+    """Else what the base heard of one's own would be taken for new."""
+    tiny_model.config = replace(tiny_model.config, trained_on=trained_on, heard=record)
+    recipe = replace(RECIPES["scratch"], base=Base(tiny_model, "tiny"))
+    assert bool(recipe.heard(clips(0, 1))) == is_known
+    assert n_heard(recipe.heard(clips(0, 1)), clips(5)) == bool(record)
 
 
 def test_segments_of_songs_that_were_heard_are_heard(tiny_model: CRNN) -> None:
