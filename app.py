@@ -108,6 +108,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     """
     happens = Page(classifier)
     fetch_nothing()
+    convert_nothing()
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -194,6 +195,11 @@ def fetch_nothing() -> None:
     gr.processing_utils.async_ssrf_protected_download = of_upload
 
 
+def convert_nothing() -> None:
+    """Have Gradio give back a song as it came, not as ffmpeg, if there is one here, makes it: that has no limits."""
+    gr.processing_utils.ffmpeg_installed = lambda: False
+
+
 def song_input() -> gr.Audio:
     """Where a song is uploaded and played, by the browser's own player: long songs do not choke it."""
     return gr.Audio(
@@ -205,6 +211,13 @@ def song_input() -> gr.Audio:
         render=False,
         elem_id="song",
     )
+
+
+def files_input(label: object, **options: object) -> gr.File:
+    """Where several songs are uploaded. Gradio's own would leave an empty file behind for each of them."""
+    files = gr.File(label=label, **options)
+    files._process_single_file = lambda file: file.path
+    return files
 
 
 def songs_table() -> gr.HTML:
@@ -315,8 +328,8 @@ def example_buttons(song: gr.Audio) -> None:
 def songs_tab(happens: Page, shared: Shared) -> None:
     """Many songs: upload, progress, the table of the visit."""
     with gr.Row():
-        files = gr.File(label=text("Several songs at once"), file_count="multiple", height=140, elem_id="files")
-        folder = gr.File(label=text("Or a folder of songs"), file_count="directory", height=140, elem_id="folder")
+        files = files_input(text("Several songs at once"), file_count="multiple", height=140, elem_id="files")
+        folder = files_input(text("Or a folder of songs"), file_count="directory", height=140, elem_id="folder")
     with gr.Row(elem_id="status-row"):
         status = gr.HTML("", elem_id="status", scale=4)
         stop = stop_button("stop-many")
@@ -414,7 +427,7 @@ def programs_tab(happens: Page) -> None:
     gr.HTML(page.programs())
     gr.Markdown(f"```python\n{(ROOT / 'examples/client.py').read_text('utf-8')}```", elem_id="client")
     song = gr.Audio(label="Song", type="filepath", visible=False)
-    songs = gr.File(label="Songs", file_count="multiple", visible=False)
+    songs = files_input("Songs", file_count="multiple", visible=False)
     answer, answers = gr.JSON(label="Answer", visible=False), gr.JSON(label="Answers", visible=False)
     gr.on([], happens.classify, song, answer, api_name="classify", **SONG)
     gr.on([], happens.classify_batch, songs, answers, api_name="classify_batch", concurrency_limit=VISITORS)

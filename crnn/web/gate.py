@@ -20,8 +20,11 @@ MOST_UPLOAD = 4 * 2**30  # of all files of a folder
 UPLOAD = "/gradio_api/upload"
 TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
+# Routes of Gradio that this page does not use: they fetch addresses, keep files, or run ffmpeg on what is sent.
+UNUSED = re.compile(r"/gradio_api/(file/|process_recording|deep_link|stream/|proxy=|custom_component/|(undo-)?vibe)")
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ROOM = "The server has no room for more songs now: try again in an hour."
+NOTHING_THERE = "There is nothing here."
 NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
 
 
@@ -67,7 +70,9 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), NO_SNIFFING]
             await send(message)
 
-        if ADDRESS.match(path):
+        if UNUSED.match(path):
+            await refuse(send, 404, NOTHING_THERE)
+        elif ADDRESS.match(path):
             await refuse(send, 403, NO_ADDRESSES)
         elif announced > n_left:
             await refuse(send, 413, too_large)

@@ -222,6 +222,7 @@ class Page:
             yield UNCHANGED
             return
         classifier, token = own or self.classifier, visit.latest("many")
+        files = [*dict.fromkeys(files)]
         songs = [file for file in files if len(files) == 1 or is_song(file)]
         n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
@@ -334,8 +335,8 @@ class Page:
         """
         if not songs:
             raise gr.Error("There are no songs: send a list of audio files.", print_exception=False)
-        answers = []
-        for song in songs:
+        answers = {}
+        for song in dict.fromkeys(songs):
             try:
                 with self.cores.share(is_of_many=True):
                     answer = self.classifier.predict(song).as_dict()
@@ -343,8 +344,8 @@ class Page:
                 answer = {"error": str(error)}
             finally:
                 self.answered(song)
-            answers.append({"song": Path(song).name, **answer})
-        return answers
+            answers[song] = {"song": Path(song).name, **answer}
+        return [answers[song] for song in songs]
 
 
 def _reason(song: str, error: AudioError) -> AudioError:

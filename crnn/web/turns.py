@@ -20,6 +20,7 @@ from crnn.web.gate import Application, Message, Receive, Send
 
 MOST_WAITING = 400  # questions of all visitors
 MOST_OF_ONE = 32  # unfinished questions from one address: a household or a class may share it
+SHARED_PLACES = 4  # for one kind of work; of so many or more, one address does not get the last
 MOST_UNREAD = 2_000  # messages that wait for a session to ask for them
 MOST_SESSIONS = 2_000  # of which the queue remembers what they asked
 TOLD_EVERY_SECONDS = 1.0
@@ -95,6 +96,20 @@ class FairQueue(Queue):
                 del self.blocks.state_holder.session_data[session]
                 self.blocks.state_holder.time_last_used.pop(session, None)
 
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        """Whom to answer next, but for addresses that have all places but one: that is for others."""
+        queues = self.event_queue_per_concurrency_id
+        waiting = {number: [*queue.queue] for number, queue in queues.items()}
+        for number, events in waiting.items():
+            n_places = queues[number].concurrency_limit or 0
+            if n_places >= SHARED_PLACES:
+                has = Counter(visitor_of(event.request) for event in self._running_of(number))
+                queues[number].queue[:] = [event for event in events if has[visitor_of(event.request)] < n_places - 1]
+        chosen = super().get_events()
+        for number, events in waiting.items():
+            queues[number].queue[:] = [event for event in events if not chosen or event not in chosen[0]]
+        return chosen
+
     def send_message(self, event: Event, event_message: EventMessage) -> None:
         """Tell the session of a question."""
         if isinstance(event_message, EstimationMessage):
@@ -120,6 +135,9 @@ class FairQueue(Queue):
     def _running(self) -> Iterator[Event]:
         for job in self.active_jobs:
             yield from job or ()
+
+    def _running_of(self, concurrency_id: str) -> Iterator[Event]:
+        return (event for event in self._running() if event.concurrency_id == concurrency_id)
 
     def _keep_states(self, session: str | None) -> None:
         """Count the hour after which Gradio forgets what a page knows from its last question.
@@ -161,8 +179,7 @@ class FairQueue(Queue):
     def _take_turns(self, concurrency_id: str) -> None:
         """Put those who wait for the same into the order of their turns, and tell them."""
         waiting = self.event_queue_per_concurrency_id[concurrency_id].queue
-        running = [event for event in self._running() if event.concurrency_id == concurrency_id]
-        asked = Counter(visitor_of(event.request) for event in running)
+        asked = Counter(visitor_of(event.request) for event in self._running_of(concurrency_id))
         turns = {}
         for event in sorted(waiting, key=lambda event: event.enqueue_time):
             visitor = visitor_of(event.request)

@@ -114,6 +114,8 @@ def upload(client: httpx.Client, content: bytes, name: str = "song.wav") -> str:
         f"/gradio_api/file={app.EXAMPLES}/%2e%2e/models/crnn-transfer/config.json",
         "/gradio_api/file=/etc/passwd%00.mp3",
         "/gradio_api/proxy=http://127.0.0.1/",
+        "/gradio_api/file//etc/passwd",
+        "/gradio_api/deep_link?session_hash=x",
         "/static/..%2f..%2froutes.py",
         "/assets/..%2f..%2f..%2froutes.py",
         "/svelte/..%2f..%2f..%2fetc%2fpasswd",
@@ -160,11 +162,45 @@ def test_nothing_is_fetched_for_a_visitor(
             assert ask(client, [{**file, "meta": META}], name="classify_batch")[0] in ("error", "complete")
         answer = client.get(f"/gradio_api/file={url}")
         assert (answer.status_code, answer.text) == (403, gate.NO_ADDRESSES)
+        assert client.get(f"/gradio_api/file/{url}").status_code == 404
     event, told = ask(client, {"path": inside.url, "meta": META})
     assert (event, told["error"]) == ("error", gate.NO_ADDRESSES)
     assert not inside.asked
     httpx.get(inside.url, trust_env=False)
     assert inside.asked  # it would have noticed
+
+
+def test_no_program_of_the_machine_runs_on_what_is_sent(
+    client: httpx.Client, uploads: Path, song: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio takes ffmpeg where there is one, outside of what bounds decoding."""
+    for name in ("ffmpeg", "ffprobe"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ntouch {tmp_path}/it-ran\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    before = files_in(uploads)
+    answer = client.post("/gradio_api/process_recording", files={"video": ("a.mp4", song)})
+    assert (answer.status_code, answer.text) == (404, gate.NOTHING_THERE)
+    assert files_in(uploads) == before
+    path = upload(client, song, "song.aiff")
+    assert app.song_input().postprocess(path).path == path
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_list_of_songs_leaves_no_files_and_answers_each_once(
+    client: httpx.Client, uploads: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    predict = GenreClassifier.predict
+    monkeypatch.setattr(GenreClassifier, "predict", lambda self, path: heard.append(path) or predict(self, path))
+    path = upload(client, song)
+    before = files_in(uploads)
+    event, (answers,) = ask(client, [{"path": path, "meta": META}] * 5, name="classify_batch")
+    assert (event, len(answers), heard) == ("complete", 5, [path])
+    assert answers[0] == answers[4]
+    assert files_in(uploads) == before
 
 
 def test_a_language_model_names_an_upload_but_no_other_address(

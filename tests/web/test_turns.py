@@ -62,11 +62,13 @@ def url(served: tuple[str, gr.Blocks]) -> str:
 
 
 @pytest.fixture
-def served(classifier: Slow, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, gr.Blocks]]:
-    """A page that hears one song at a time, and its address."""
+def served(
+    classifier: Slow, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, gr.Blocks]]:
+    """A page that hears one song at a time, or as many as the test says, and its address."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setitem(app.SONG, "concurrency_limit", 1)
+    monkeypatch.setitem(app.SONG, "concurrency_limit", getattr(request, "param", 1))
     demo = app.build_demo(classifier)
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
     _, url, _ = demo.launch(**app.launch_options(), **options)
@@ -156,6 +158,21 @@ def test_who_waits_is_told_place_and_time_and_the_others_come_first(
     assert places[-1]["rank_eta"] > 0
     when(lambda: len(classifier.begun) == 4)
     assert classifier.begun == ["0.wav", "3.wav", "1.wav", "2.wav"]
+
+
+@pytest.mark.parametrize("served", [turns.SHARED_PLACES], indirect=True)
+def test_one_address_does_not_get_the_last_place(url: str, songs: list[Path], classifier: Slow) -> None:
+    greedy, modest = Visitor(url, 1), Visitor(url, 2)
+    classifier.may_answer.clear()
+    for song in songs[:5]:
+        greedy.ask(song)
+    when(lambda: len(classifier.begun) == turns.SHARED_PLACES - 1)
+    time.sleep(0.3)  # in which the next one would begin
+    modest.ask(songs[5])
+    when(lambda: len(classifier.begun) == turns.SHARED_PLACES)
+    assert classifier.begun[-1] == "5.wav"
+    classifier.may_answer.set()
+    when(lambda: len(classifier.begun) == 6)
 
 
 def test_who_waits_by_plain_http_is_told_too(
