@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from concurrent.futures import Future
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
@@ -17,7 +18,14 @@ from threading import Thread
 from typing import Any, get_args, get_origin
 
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    scan_cache_dir,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -55,6 +63,7 @@ MOST_BYTES = {
     HISTORY_FILE: 1_000_000,
 }
 MOST_HEADER_BYTES = 1_000_000  # of the weights: its list of tensors, which takes long to read if it is long
+KEPT_FOR_SONGS = 2**30  # bytes of the disk that strangers' models, which stay, leave to songs, which go
 MOST_NAME = 200  # characters of a model that a stranger names
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # some come without a file's name
 HUB_ADDRESS = "https://huggingface.co/"
@@ -128,7 +137,17 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
             f"user/name@revision, or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
         )
     folder, origin = download(hub_id["repo"], hub_id["revision"], public=True)
-    return read(folder, hub_id["repo"]), origin
+    try:
+        return read(folder, hub_id["repo"]), origin
+    except CheckpointError:
+        forget(folder)
+        raise
+
+
+def forget(folder: Path) -> None:
+    """Delete the files of a commit from the cache of the Hub's client, as far as that can be done."""
+    with suppress(OSError, ValueError):
+        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(folder.name).execute()
 
 
 def locate(name: str) -> tuple[Path, Origin]:
@@ -168,12 +187,21 @@ def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:
 
 
 def optional_text(folder: Path, file: str) -> str:
-    """The text of one of OPTIONAL_FILES beside a model; "" if there is none, or it is unreadable or too large."""
+    """The text of one of OPTIONAL_FILES beside a model; "" if there is none, or it is unreadable or too large.
+
+    So it is if it is a link to a file elsewhere than in that folder or, as in the cache of the Hub's client, in the one
+    of a repository's files: others than the model's author may read the text.
+    """
+    path = (folder / file).resolve()
     try:
-        small = (folder / file).stat().st_size <= MOST_BYTES[file]
-        return (folder / file).read_text(encoding="utf-8", errors="replace") if small else ""
+        is_here = path.is_relative_to(folder.resolve()) or path.parent == (folder.parent.parent / "blobs").resolve()
+        if not (is_here and path.is_file()):
+            return ""
+        with path.open("rb") as opened:
+            content = opened.read(MOST_BYTES[file] + 1)
     except OSError:
         return ""
+    return content.decode("utf-8", "replace") if len(content) <= MOST_BYTES[file] else ""
 
 
 def brief(text: str, most: int = 200) -> str:
@@ -194,7 +222,7 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         folder = cached(repo, revision) if not public and revision and COMMIT.fullmatch(revision) else None
         if folder is None:
             commit = ask_commit(repo, revision, token)
-            if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE]):
+            if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE] + KEPT_FOR_SONGS):
                 raise CheckpointError("There is no room for another model here just now: take a bundled one.")
             folder = fetch(repo, commit if public else revision, commit, token)
         return folder, hub_origin(folder, repo)
@@ -400,12 +428,15 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value from JSON is of a field's type; whole numbers are counts, so positive, the others finite."""
+    """Whether a value from JSON is of a field's type.
+
+    Whole numbers are counts, so positive, the others finite; text can be printed.
+    """
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(fits(item, get_args(kind)[0]) for item in value)
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind and (kind is not int or value > 0)
+    return type(value) is kind and (kind is not int or value > 0) and (kind is not str or value.isprintable())
 
 
 def digest(model: CRNN) -> str:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from queue import LifoQueue
 from shutil import copyfileobj
 from typing import BinaryIO
@@ -114,7 +114,7 @@ class DecodedSound:
         worker = self._idle.get()
         is_clean = False
         try:
-            with _file_with_number(self._file) as file:
+            with self._ready(worker) as file:
                 worker.ask(file, self._name, self._how)
             while True:
                 kind, content = worker.receive()
@@ -147,6 +147,20 @@ class DecodedSound:
             self._idle.put(worker)
 
 
+    @contextmanager
+    def _ready(self, worker: "_Worker") -> Iterator[BinaryIO]:
+        """The file as a worker takes it, which is there. Raises AudioError for a fault of the machine, not the song's."""
+        with ExitStack() as stack:
+            try:
+                worker.be_there()
+                file = stack.enter_context(_file_with_number(self._file))
+            except OSError as error:
+                raise AudioError(
+                    "{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=error.strerror
+                ) from error
+            yield file
+
+
 class _Worker:
     """A process that runs `work`, and the socket to it."""
 
@@ -154,10 +168,14 @@ class _Worker:
         self._stall_seconds = stall_seconds
         self._start()
 
+    def be_there(self) -> None:
+        """Have it run, if it has died while it had nothing to do. Raises OSError where no process can be started."""
+        if self._process.poll() is not None:
+            self.end()
+            self._start()
+
     def ask(self, file: BinaryIO, name: str, how: list) -> None:
         """Let it decode a file that has a number. Raises OSError or EOFError where it dies or does not start."""
-        if self._process.poll() is not None:  # killed while it had nothing to do
-            self.restart()
         if not self._is_ready:
             self._connection.settimeout(START_SECONDS)
             if self.receive()[0] != _READY:

@@ -6,6 +6,7 @@ import os
 import pickle
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -381,6 +382,8 @@ def test_a_contradictory_configuration_is_refused(folder: Path, values: dict, wo
         {"\x1b[2J\n": 1},
         {"genres": [str(number) for number in range(1_000_000)]},
         {"trained_on": "x" * 1_000_000},
+        {"trained_on": "x\ud800y"},
+        {"heard": "\x1b[2J"},
     ],
     ids=lambda values: f"{str(values)[:30]!a}",
 )
@@ -829,6 +832,18 @@ def test_the_card_is_optional(folder: Path) -> None:
     assert load_checkpoint(folder)[1].card == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such files")
+def test_a_card_is_no_link_to_a_file_elsewhere_and_no_pipe(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a token")
+    for target in (tmp_path / "secret", "/proc/self/environ", "/dev/zero"):
+        (folder / CARD_FILE).unlink()
+        (folder / CARD_FILE).symlink_to(target)
+        assert load_checkpoint(folder)[1].card == ""
+    (folder / CARD_FILE).unlink()
+    os.mkfifo(folder / CARD_FILE)
+    assert load_checkpoint(folder)[1].card == ""
+
+
 @pytest.mark.parametrize("load", [load_checkpoint, load_public])
 def test_a_hub_model_brings_its_card_and_the_figures_of_its_training(
     hub: HubServer, folder: Path, load: Callable
@@ -1042,6 +1057,17 @@ def test_models_of_strangers_do_not_fill_the_disk(
     hub.push(REPO, folder)
     public_refusal(REPO)
     assert not any(request.startswith("GET") and WEIGHTS_FILE in request for request in hub.requests)
+
+
+def test_what_is_no_model_does_not_stay_in_the_cache(hub: HubServer, folder: Path) -> None:
+    hub.push(REPO, folder)
+    load_public(REPO)
+    kept = {path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.stat().st_size and path.is_file()}
+    truncate(folder)
+    hub.push(REPO, folder)
+    public_refusal(REPO)
+    cache = {path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file() and "blobs" in path.parts}
+    assert cache <= kept
 
 
 def test_what_strangers_are_told_of_their_models(

@@ -1,5 +1,6 @@
 """`crnn.decoding`: the same sound as without it, and what a file does to its own decoder it does to nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -145,6 +146,25 @@ def test_a_song_that_takes_long_is_heard_to_its_end_if_it_is_ones_own(
             assert load_audio(song("slow.wav"), opener=decoders.open_audio).shape == (1, 220_500)
         else:
             assert "takes too long" in fault(decoders, song("slow.wav"))
+
+
+def test_a_fault_of_the_machine_is_not_told_as_one_of_the_song(
+    song: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with Decoders(1) as decoders:
+        os.kill(pid_of(decoders), signal.SIGKILL)
+        decoders._workers[0]._process.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr("subprocess.Popen", refuse)
+            said = fault(decoders, song("good.wav"))
+            assert said == f"good.wav cannot be decoded just now ({os.strerror(errno.EAGAIN)}): try again later."
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.TemporaryFile", refuse)
+            assert "just now" in fault(decoders, song("good.wav").read_bytes())
+        assert load_audio(song("good.wav"), opener=decoders.open_audio).shape == (1, 220_500)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGSTOP])

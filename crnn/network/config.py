@@ -26,6 +26,7 @@ MOST_GENRES = 200
 MOST_CHARACTERS = 64  # of a genre's name
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 3.9 million, crnn-scratch 1.2
+MOST_FEATURES = 1_000  # of the steps of all members, for one frame; kept of a whole song: 96 of crnn-transfer
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class CRNNConfig:
             raise ValueError("its channels, pools, recurrent_size and members make it too slow")
         if self.members * (recurrent + summary + classifier) > MOST_WEIGHTS:
             raise ValueError("its recurrent_size, summary, genres and members make it too large")
+        if self.members * cost.features > MOST_FEATURES * self.step_frames:
+            raise ValueError("its channels, pools, bottleneck and members make its steps too many for a long song")
 
     @property
     def hop_frames(self) -> int:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,7 +19,8 @@ from crnn.inference import Prediction
 from crnn.library.likeness import Place, lay_out, nearest
 from crnn.plots import genre_colours
 
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet would compute a cell that begins with one
+# A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
+FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
 LEAST_ON_MAP = 3  # songs
 NEAREST = 3  # that are named
 
@@ -218,4 +220,4 @@ def _rounded(value: object) -> object:
 
 
 def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_SIGNS) else cell
+    return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell

@@ -443,6 +443,7 @@ WIDE = {"summary": True, "recurrent": "none", "recurrent_size": 512, "members": 
         ({"channels": (1_024, 1), "window_frames": 1_000}, "too large"),
         ({"channels": (64,), "mel_pools": (1,), "time_pools": (2,), **WIDE}, "too large"),
         ({"channels": (128, 128), "mel_pools": (1, 1), "time_pools": (1, 1)}, "too slow"),
+        ({"channels": (128,), "mel_pools": (1,), "time_pools": (1,), "recurrent_size": 1, "members": 16}, "too many"),
         ({"channels": (16, 1_024), "mel_pools": (1, 1), "time_pools": (1, 1), "recurrent_size": 512}, "too"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
