@@ -59,12 +59,20 @@ def run_command(argv: Sequence[str]) -> int:
         formatter_class=argparse.HelpFormatter if name else argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    given = argv[1:] if name else argv
+    given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
     with ended_like_ctrl_c() as is_ended:
         status = command.run(args)
     return TERMINATED if is_ended else status
+
+
+def without_dashes(given: Sequence[str]) -> list[str]:
+    """Arguments without the `--` before names that may begin with a dash, which argparse loses between options."""
+    if "--" not in given:
+        return [*given]
+    place = given.index("--")
+    return [*given[:place], *(f"./{name}" if name.startswith("-") else name for name in given[place + 1 :])]
 
 
 @contextmanager
@@ -112,9 +120,9 @@ def script(file: str) -> ModuleType:
 
 def cli() -> int:
     """The installed command."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # whoever started this has closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - until the end
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - until the end
     sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
     return leave(main())
 

@@ -146,10 +146,9 @@ class DecodedSound:
                 worker.restart()
             self._idle.put(worker)
 
-
     @contextmanager
     def _ready(self, worker: "_Worker") -> Iterator[BinaryIO]:
-        """The file as a worker takes it, which is there. Raises AudioError for a fault of the machine, not the song's."""
+        """The file as a worker takes it, which is there. Raises AudioError for a fault of the machine."""
         with ExitStack() as stack:
             try:
                 worker.be_there()

@@ -148,9 +148,7 @@ def test_a_song_that_takes_long_is_heard_to_its_end_if_it_is_ones_own(
             assert "takes too long" in fault(decoders, song("slow.wav"))
 
 
-def test_a_fault_of_the_machine_is_not_told_as_one_of_the_song(
-    song: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_the_machine_is_not_told_as_one_of_the_song(song: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 

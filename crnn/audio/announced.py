@@ -7,6 +7,7 @@ _UNKNOWN_BYTES = 0x7F00_0000  # recorders that write to a pipe announce this or 
 _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BEHIND_SOUND = (b"APETAGEX", b"LYRICS", b"TAG", bytes(8))
 SHARE_THAT_MAY_MISS = 0.02
 
 
@@ -26,6 +27,25 @@ def is_cut_ogg(file: BinaryIO) -> bool:
         return False
     n_bytes = _size(file)
     return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
+
+
+def end_of_sound(file: BinaryIO) -> int | None:
+    """Where the sound of an mp3 ends by its own account, if tags or zeros follow; FFmpeg would take those for sound."""
+    end = _said_end(file)
+    return end if end and read_at(file, end, 8).startswith(_BEHIND_SOUND) else None
+
+
+def has_more_sound(file: BinaryIO) -> bool:
+    """Whether an mp3 is longer than it says, as of several that were joined: FFmpeg finds no place in it then."""
+    end = _said_end(file)
+    return bool(end) and end_of_sound(file) is None and _size(file) > end + end * SHARE_THAT_MAY_MISS
+
+
+def _said_end(file: BinaryIO) -> int:
+    """Where an mp3 ends by its own account; 0 if it does not say."""
+    n_tag_bytes = _id3_bytes(read_at(file, 0, 10))
+    size = _xing_bytes(read_at(file, n_tag_bytes, 4_096))
+    return n_tag_bytes + size if size else 0
 
 
 def read_at(file: BinaryIO, position: int, n_bytes: int) -> bytes:
@@ -51,10 +71,14 @@ def _announced_data(file: BinaryIO, n_tag_bytes: int, head: bytes) -> tuple[int,
         unknown = (1 << 7 * width) - 1
         size = _number(head, segment + 4, width) & unknown
         return n_tag_bytes + segment, size if size < unknown else 0
+    return n_tag_bytes, _xing_bytes(head)
+
+
+def _xing_bytes(head: bytes) -> int:
+    """How many bytes an mp3 has by its Xing or Info header; 0 where there is none, or one without their number."""
     xing = max(head.find(name, 0, 200) for name in (b"Xing", b"Info"))
-    if head.startswith(b"\xff") and xing >= 0 and _number(head, xing + 4, 4) & 3 == 3:  # both the frames and the bytes
-        return n_tag_bytes, _number(head, xing + 12, 4)
-    return 0, 0
+    says_it = head.startswith(b"\xff") and xing >= 0 and _number(head, xing + 4, 4) & 3 == 3  # and of the frames
+    return _number(head, xing + 12, 4) if says_it else 0
 
 
 class _Chunked(NamedTuple):

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import read_at
+from crnn.audio.announced import end_of_sound, read_at
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -91,16 +91,21 @@ def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Itera
 
 
 class _Source:
-    """A file as FFmpeg reads it: without its name, and places that are none are told rather than raised.
+    """A file as FFmpeg reads it: without its name and what is behind the sound of an mp3.
 
-    PyAV would print what is raised there.
+    Places that are none are told rather than raised, as PyAV would print what is raised there.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.tell, self._seek = file.read, file.tell, file.seek
+        self._end = end_of_sound(file)
+        if self._end is not None:
+            self.read = lambda n_bytes: file.read(max(0, min(n_bytes, self._end - file.tell())))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Where it is then, or a negative number."""
+        if whence == os.SEEK_END and self._end is not None:
+            offset, whence = self._end + offset, os.SEEK_SET
         try:
             return self._seek(offset, whence)
         except (OSError, ValueError, OverflowError):

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from crnn.audio.ahead import ahead
-from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, is_cut_ogg
+from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, has_more_sound, is_cut_ogg
 from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_end, no_sound_file
 from crnn.audio.resampling import Kind, join, mend, resample, with_channels
 from crnn.audio.track import Track
@@ -189,7 +189,8 @@ class Sound:
     def _passage_blocks(self, passages: Passages) -> Iterator[np.ndarray]:
         """The passages of a song that is long enough, a block each; up to one that is not there."""
         duration_seconds = self._track.duration_seconds
-        if self._is_cut or duration_seconds <= _MUCH_LONGER * passages.count * passages.seconds:
+        is_long_enough = duration_seconds > _MUCH_LONGER * passages.count * passages.seconds
+        if self._is_cut or has_more_sound(self._file) or not is_long_enough:
             return
         starts_seconds = passages.starts_seconds(duration_seconds)
         for self._start_seconds in starts_seconds:
@@ -237,7 +238,8 @@ class Sound:
         share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
         if _is_too_short(seconds, track.promised_seconds):
             share = min(share, seconds / track.promised_seconds)
-        is_cut = self._is_cut or track.is_cut
+        has_all = track.promised_seconds and not _is_too_short(self._ended_seconds, track.promised_seconds)
+        is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())

@@ -161,6 +161,9 @@ class Track:
         while True:
             try:
                 packet = next(packets, None)
+            except av.error.PatchWelcomeError:  # such as another rate in the middle of an ogg
+                self.is_left = True
+                return
             except av.FFmpegError:
                 self.is_cut = True
                 return

@@ -281,7 +281,8 @@ class Output:
         if self.table is not None:
             is_away = isinstance(answer, ValueError) and file.size_bytes is None  # as all of a disk that is not there
             if not (is_away and self.table.lists(file.path)):
-                self.table.write(self.hearing.row(file, answer, self.classifier))
+                row = self.hearing.row(file, answer, self.classifier)
+                self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
             return
         if isinstance(answer, ValueError):
             return

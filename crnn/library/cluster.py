@@ -181,9 +181,10 @@ def answered(out: str, columns: Columns) -> set[int]:
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
-    if not any(name.endswith(".parquet") for name in store.find(root)):
+    parts = [name for name in store.find(root) if name.endswith(".parquet")]  # no leftovers of workers that died
+    if not parts:
         return set()
-    data = ds.dataset(root, filesystem=store, format="parquet")
+    data = ds.dataset(parts, filesystem=store, format="parquet")
     if data.schema.names != columns.names:
         raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])

@@ -39,7 +39,7 @@ class File(NamedTuple):
             status = path.stat()
         except (OSError, ValueError):
             return cls(path)
-        return cls(path, status.st_size, status.st_mtime_ns)
+        return cls(path, status.st_size, min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1))  # what parquet can hold
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,10 +25,11 @@ def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
     `genres`, which is no column, has those that are known of the model: with a column of probabilities, or in the row.
     Raises LibraryError, also if there is no column that is `needed`.
     """
-    if path.suffix.lower() not in READERS:
+    suffix = ".parquet" if path.is_dir() else path.suffix.lower()
+    if suffix not in READERS:
         raise LibraryError(f"{path} is no table: its name must end with {', '.join(READERS)}.")
     try:
-        for row in READERS[path.suffix.lower()](path, columns, needed):
+        for row in READERS[suffix](path, columns, needed):
             yield {name: _cell(name, value) for name, value in row.items()}
     except KeyError as error:
         how = " --embeddings" if error.args == ("embedding",) else ""
@@ -71,12 +73,18 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
     from pyarrow import ArrowException  # noqa: PLC0415
 
     try:
-        parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
-        files = [str(file) for file in (path, *parts)] if parts and path.is_file() else parts or path
+        if path.is_dir():  # of a cluster, which writes its parts in any order
+            files, by_age = sorted(path.rglob("*.parquet")), ["modified_ns"]
+        else:
+            parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
+            files, by_age = [path, *parts] if path.is_file() or not parts else parts, []
+        files = [*map(str, files)]
         names = pq.ParquetDataset(files).schema.names
-        _check(names, needed)
+        _check(names, [*needed, *by_age])
         genres = _genres(names)
-        table = pq.read_table(files, columns=[name for name in columns if name in names])
+        table = pq.read_table(files, columns=[name for name in names if name in columns or name in by_age])
+        if by_age:  # so that the last row of a song is the newest
+            table = table.sort_by([(name, "ascending") for name in by_age])
         for batch in table.to_batches():
             values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
             vectors = batch["embedding"] if "embedding" in batch.schema.names else []
@@ -105,7 +113,7 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
 
 def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         _check(rows.fieldnames or (), needed)
         genres = _genres(rows.fieldnames or ())
@@ -131,6 +139,11 @@ def _check(names: object, needed: Sequence[str]) -> None:
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
     return valid(os.path.abspath(path))  # noqa: PTH100
+
+
+def same_model(name: str) -> str:
+    """What the names of a model have in common: of one in a folder its digest, however the folder was typed."""
+    return name.rpartition(" ")[2] if re.search(r" \(folder\) [0-9a-f]{7}$", name) else name
 
 
 def parts_of(table: Path) -> Path:

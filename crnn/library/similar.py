@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import positive
 from crnn.files import whole_file
-from crnn.library.rows import LibraryError, absolute, read_rows
+from crnn.library.rows import LibraryError, absolute, read_rows, same_model
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ class Library:
                 rows[row["path"]] = row
         if not rows:
             raise LibraryError(f"{path} has no song with an embedding: make it with genre-crnn --embeddings --out.")
-        kinds = [(row["model"] or "an unknown model", len(row["embedding"])) for row in rows.values()]
+        names = [row["model"] or "an unknown model" for row in rows.values()]
+        kinds = [(same_model(name), len(row["embedding"])) for name, row in zip(names, rows.values(), strict=True)]
         most = Counter(kinds).most_common(1)[0][0]
-        songs, model = [row for row, kind in zip(rows.values(), kinds, strict=True) if kind == most], most[0]
+        songs = [row for row, kind in zip(rows.values(), kinds, strict=True) if kind == most]
+        model = names[kinds.index(most)]
         if len(songs) < len(rows):
             complain(
                 f"{len(rows) - len(songs)} of the {len(rows)} songs of {path} are not by {model}, but by "
@@ -131,7 +133,7 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
             from crnn.inference import GenreClassifier  # noqa: PLC0415
 
             classifier = GenreClassifier.from_pretrained(args.model)
-            if (name := classifier.name) != library.model:
+            if same_model(name := classifier.name) != same_model(library.model):
                 same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
                 what = "hear the library anew" if same else "name that model with --model"
                 raise LibraryError(

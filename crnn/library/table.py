@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import lock, whole_file
-from crnn.library.rows import PROBABILITY_OF, absolute, parts_of
+from crnn.library.rows import PROBABILITY_OF, absolute, parts_of, same_model
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Table(ABC):
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.columns = path, columns
+        self._begin()
+
+    def _begin(self) -> None:
+        """Read what is there."""
         self._answered: dict[int, int] = {}  # by path, the song as it was and as it was heard
         self._paths: set[int] = set()
         self._is_done = True  # whether it is as it should be in the end
@@ -145,35 +149,44 @@ class Table(ABC):
 
 
 class LinesTable(Table):
-    """A text to which lines are added, each at once; what a crash has left of a last one is taken away."""
+    """A text to which lines are added, each at once; what a crash has left of a last one is taken away.
 
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self._file = self._open(path)
-        self.path, self.columns = path, columns
-        with path.open("rb") as file:
+    A program that saves the table meanwhile may put another file in its place: that is gone on with.
+    """
+
+    def _begin(self) -> None:
+        self._file = self._open(self.path)
+        with self.path.open("rb") as file:
             if (first := file.readline()) and not self._is_ours(first):
                 raise self._other_columns()
-        _end_with_a_line(path)
-        super().__init__(path, columns)
+        _end_with_a_line(self.path)
+        super()._begin()
         if not self._is_done:
             super().close()
             os.close(self._file)
-            self._file, self._is_done = self._open(path), True
+            self._file, self._is_done = self._open(self.path), True
         if not os.fstat(self._file).st_size:
             self._put(self._head())
 
     @staticmethod
     def _open(path: Path) -> int:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        _lock(file, path)
-        return file
+        while True:
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            _lock(file, path)
+            if is_at(path, file):  # who had it before may have put another in its place
+                return file
+            os.close(file)
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
-        super().close()
+        if is_at(self.path, self._file):
+            super().close()
         os.close(self._file)
 
     def _append(self, row: dict) -> None:
+        if not is_at(self.path, self._file):
+            os.close(self._file)
+            self._begin()
         self._put(self._line(self._cells(row)))
 
     def _put(self, text: str) -> None:
@@ -245,7 +258,7 @@ class CsvTable(LinesTable):
         return _csv_line(self.columns.names)
 
     def _is_ours(self, first: bytes) -> bool:
-        return first.startswith(self._head().encode())
+        return next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None) == self.columns.names
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -257,7 +270,7 @@ class CsvTable(LinesTable):
         if not self.path.stat().st_size:
             return
         csv.field_size_limit(2**31 - 1)  # timelines of long songs
-        with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             try:
                 rows = csv.reader(file)
                 if next(rows, None) != self.columns.names:
@@ -396,6 +409,14 @@ def _end_with_a_line(path: Path) -> None:
             file.truncate(end)
 
 
+def is_at(path: Path, file: int) -> bool:
+    """Whether a path leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _lock(file: int | None, path: Path) -> None:
     """Raises TableError if another process writes to the table."""
     if not lock(file):
@@ -420,4 +441,5 @@ def digest(*values: object) -> int:
 
 
 def key_of(row: dict) -> int:
-    return digest(*(row[name] for name in ("path", "size_bytes", "modified_ns", "model", "heard")))
+    facts = (row[name] for name in ("path", "size_bytes", "modified_ns", "heard"))
+    return digest(same_model(str(row["model"])), *facts)

@@ -17,6 +17,7 @@ from sounds import (
     patch,
     refusal,
     song,
+    write,
 )
 
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio
@@ -48,6 +49,18 @@ def test_most_of_a_file_is_heard(kind, share):
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_a_whole_file_has_no_notices(kind):
     assert heard(song(kind))[1] == heard(long_song(kind))[1] == []
+
+
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(100_000)])
+def test_what_stands_behind_the_sound_is_not_missing(behind):
+    assert heard(long_song("wavpack") + behind)[1] == []
+
+
+def test_an_ogg_that_goes_on_at_another_rate_is_heard_so_far():
+    first, second = (write(melody(rate_hz, 4), rate_hz, "OGG", "VORBIS") for rate_hz in (48_000, 44_100))
+    waveform, notices = heard(first + second)
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(4, abs=0.1)
+    assert notices == ["Only its first 0:04 minutes are heard: of a file like this, no more is decoded."]
 
 
 @pytest.mark.parametrize("kind", sorted(INDEX_AT_THE_END))

@@ -9,10 +9,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from sounds import EVERY_KIND, delay_and_match, heard, long_song, melody, mono, refusal, wav_header, write
+from sounds import EVERY_KIND, delay_and_match, heard, long_song, melody, mono, refusal, song, wav_header, write
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
-from crnn.audio import SAMPLE_RATE, AudioError, container, load_audio, open_audio, track
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, container, load_audio, open_audio, track
 
 
 def test_a_longer_file_is_read_up_to_the_limit():
@@ -122,6 +122,25 @@ def test_a_passage(kind, start_seconds):
     assert match > 0.95  # resampled half a sample apart at most
     assert level == pytest.approx(1, abs=0.02)
     assert mono(file, start_seconds=start_seconds).size / SAMPLE_RATE == pytest.approx(12 - start_seconds, abs=0.1)
+
+
+@pytest.mark.parametrize("behind", [b"APETAGEX" + bytes(300_000), b"TAG" + bytes(125), bytes(500_000), b""])
+def test_what_stands_behind_the_sound_of_an_mp3_is_no_sound(behind):
+    file = long_song("mp3")
+    with open_audio(file) as sound:
+        whole = np.concatenate(list(sound.blocks()), axis=1)[0]
+    with open_audio(file + behind, passages=Passages(2, 2.0)) as sound:
+        passages = [block[0] for block in sound.blocks()]
+    assert sound.duration_seconds == pytest.approx(12, abs=0.1)
+    for seconds, passage in zip(sound.starts_seconds, passages, strict=True):
+        start = round(seconds * SAMPLE_RATE)
+        assert delay_and_match(passage, whole[start : start + passage.size])[1] > 0.9
+
+
+def test_an_mp3_that_is_longer_than_it_says_is_heard_as_a_whole():
+    with open_audio(long_song("mp3") + song("mp3"), passages=Passages(2, 2.0)) as sound:
+        assert list(sound.blocks()) == []
+    assert not sound.starts_seconds
 
 
 def test_a_passage_after_the_end():

@@ -22,6 +22,7 @@ from crnn.audio import SAMPLE_RATE, AudioError
 from crnn.checkpoint import Origin, save
 from crnn.inference import GenreClassifier
 from crnn.library import classify, job
+from crnn.library.rows import read_rows
 from crnn.network.model import CRNN
 
 ROOT = Path(__file__).parents[2]
@@ -318,6 +319,44 @@ def test_a_folder_that_is_away_while_it_is_watched_is_no_song(
     assert main([str(music), "--out", str(tmp_path / "genres.csv"), "--watch"]) == 130
     assert table(tmp_path / "genres.csv").keys() == {"a.wav", "b.wav", "c.wav", "bad.mp3"}
     assert "not found" not in capfd.readouterr().err
+
+
+def test_songs_of_one_name_in_two_folders_have_a_row_each(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (music / "a.wav").rename(music / "b.wav")
+    for folder in (music, music / "album"):
+        monkeypatch.chdir(folder)
+        assert main(["b.wav", "--out", str(tmp_path / "genres.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "genres.jsonl").read_text("utf-8").splitlines()]
+    assert [row["path"] for row in rows] == [str(music / "b.wav"), str(music / "album" / "b.wav")]
+
+
+def test_a_name_may_begin_with_a_dash(
+    model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (music / "a.wav").rename(music / "-a.wav")
+    monkeypatch.chdir(music)
+    assert main(["--quiet", "--", "-a.wav", "c.wav"]) == 0
+    assert [line.partition(":")[0] for line in capfd.readouterr().out.splitlines()] == ["-a.wav", "c.wav"]
+
+
+@pytest.mark.parametrize("year", [1600, 2300])
+def test_a_song_of_another_century(year: int, model: Path, music: Path, tmp_path: Path) -> None:
+    seconds = (year - 1970) * 365 * 86_400
+    os.utime(music / "a.wav", (seconds, seconds))
+    out = tmp_path / "genres.parquet"
+    for _ in range(2):
+        assert main([str(music / "a.wav"), "--out", str(out)]) == 0
+    assert len(list(read_rows(out, ("path",), needed=("path",)))) == 1
+
+
+@pytest.mark.processes
+def test_a_list_on_a_closed_standard_input_is_empty() -> None:
+    command = f'exec "{sys.executable}" -m crnn - <&-'
+    done = subprocess.run(command, shell=True, cwd=ROOT, check=False, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_options_may_stand_between_songs(model: Path, music: Path, tmp_path: Path) -> None:

@@ -77,6 +77,17 @@ def test_a_cell_is_of_its_kind_or_the_table_is_refused(
     assert all(seconds is None or np.isfinite(seconds) for seconds in library.seconds)
 
 
+def test_of_what_a_cluster_wrote_the_newest_counts_and_leftovers_do_not(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.dataset")
+    out, columns = tmp_path / "genres", Columns(("rock", "pop"), None, timeline=False, embeddings=True)
+    for when in (3, 1, 4, 2, 5, 0):
+        row = ROW | {"modified_ns": when, "embedding": [float(when)], "size_bytes": 1, "heard": "all", "notices": []}
+        write_part(str(out), [row], columns)
+    (out / "0123.parquet.77.partial").write_bytes(b"of a worker that died")
+    assert len(answered(str(out), columns)) == 6
+    assert Library.read(out).embeddings.tolist() == [[5.0]]
+
+
 def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.dataset")
     out, columns = str(tmp_path / "out"), Columns(("rock", "pop"), None, timeline=False, embeddings=False)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -271,6 +272,46 @@ def test_a_place_that_cannot_be_written(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no such locks")
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_table_that_is_saved_meanwhile_is_gone_on_with(kind: str, is_there: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    if is_there:
+        (tmp_path / "saved").write_bytes(path.read_bytes())
+        (tmp_path / "saved").replace(path)
+    else:
+        path.unlink()
+    table.write(row("b.mp3"))
+    table.write(row("b.mp3", size=20))
+    assert table.has(row("a.mp3")) == is_there
+    table.close()
+    assert [each["path"] for each in read(path)] == [*["a.mp3"] * is_there, "b.mp3"]
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace("\r\n", "\n"), lambda text: "\ufeff" + text])
+def test_a_csv_that_other_programs_saved_is_gone_on_with(change: Callable[[str], str], tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    table.close()
+    path.write_bytes(change(path.read_bytes().decode()).encode())
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3"))
+    table.write(row("b.mp3"))
+    table.close()
+    assert [each["path"] for each in read_rows(path, ("path",), needed=("path",))] == ["a.mp3", "b.mp3"]
+
+
+def test_a_model_is_the_same_however_its_folder_was_typed(tmp_path: Path) -> None:
+    table = open_table(tmp_path / "genres.jsonl", COLUMNS)
+    table.write(row("a.mp3", model="runs/a/model (folder) 0bf9b09"))
+    assert table.has(row("a.mp3", model="./runs/a/model/ (folder) 0bf9b09"))
+    assert not table.has(row("a.mp3", model="runs/a/model (folder) 0bf9b10"))
+    table.close()
+
+
 @KINDS
 def test_two_cannot_write_to_one(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"genres.{kind}"
