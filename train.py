@@ -22,7 +22,14 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from crnn.checkpoint import HUB_ADDRESS, METRICS_FILE, CheckpointError, brief, check_loadable, load_checkpoint
+from crnn.checkpoint import (
+    HUB_ADDRESS,
+    METRICS_FILE,
+    CheckpointError,
+    brief,
+    check_loadable,
+    load_checkpoint,
+)
 from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
@@ -30,7 +37,7 @@ from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
 from crnn.data.gtzan import Dataset, checked_genres, make_dataset
 from crnn.data.look import find_tracks, look_at
-from crnn.data.names import genre_of, gtzan_name, listed
+from crnn.data.names import gtzan_name, listed, places_of
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import lock, whole_file
@@ -127,7 +134,7 @@ def load_dataset(args: argparse.Namespace) -> Dataset:
     if args.command == "cross-validate":  # what it lays aside is the test part of a training with the same options
         artists = None if all(map(gtzan_name, tracks)) else artists_of(args, tracks)  # GTZAN keeps its lists
         return make_dataset(features, None, artists, args.accept)
-    return make_dataset(features, args.protocol, artists_of(args, tracks), args.accept)
+    return make_dataset(features, args.protocol, artists_of(args, tracks), args.accept, args.command != "evaluate")
 
 
 def load_features(args: argparse.Namespace) -> Features:
@@ -146,11 +153,13 @@ def features_of(args: argparse.Namespace) -> Features:
     """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
-    found.check(args.accept)
-    checked_genres(list(found.tracks), args.accept)
+    is_to_train = args.command != "evaluate"
+    found.check(args.accept, is_to_train)
+    checked_genres(list(found.tracks), args.accept, is_to_train)
     print(about(artists_of(args, list(found.tracks))), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
-    lost = set(map(genre_of, found.tracks)) - set(map(genre_of, features.track_id.tolist()))
+    place_of = places_of(list(found.tracks))
+    lost = {*place_of.values()} - {place_of[track] for track in features.track_id.tolist()}
     if lost and "empty" not in args.accept:
         raise DatasetError(
             f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the folder "
@@ -411,7 +420,7 @@ def print_left_out(figures: dict[str, dict]) -> None:
 def run_calibrate(args: argparse.Namespace, command: str) -> None:
     """Fit a model's temperature and its border of "unsure" to what cross-validations say."""
     try:
-        figures = calibrate(args.model, args.validations, args.unknown, args.risk, command)
+        figures, former_card = calibrate(args.model, args.validations, args.unknown, args.risk, command)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise TrainingError(f"{args.model} cannot be written ({why}); it stays as it was.") from error
@@ -426,6 +435,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     share = answered_of_left_out(figures)
     of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
+    if former_card:
+        print(f"The card is new; what somebody had written into the former one stands in {former_card}.")
 
 
 def run_compare(args: argparse.Namespace, _: str) -> None:

@@ -183,6 +183,29 @@ def test_evaluate_gives_the_figures_of_the_run(
 
 
 @pytest.mark.usefixtures("at_the_desk")
+def test_a_single_genre_can_be_measured(
+    run: tuple[Path, subprocess.CompletedProcess], music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(music / "drone", tmp_path / "one" / "drone")
+    options = ["--model", str(run[0] / "model"), "--data", str(tmp_path / "one"), "--split", "all"]
+    assert main(["evaluate", *options]) == 0
+    assert f"all: {len(list((music / 'drone').iterdir()))} clips" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("at_the_desk")
+def test_a_part_of_which_nothing_decodes_stops_it_unless_that_is_accepted(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for genre in music.iterdir():
+        shutil.copytree(genre, tmp_path / "own" / "train" / genre.name)
+        (tmp_path / "own" / "test" / genre.name).mkdir(parents=True)
+        (tmp_path / "own" / "test" / genre.name / "a.mp3").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    data = ["--data", str(tmp_path / "own"), "--out", str(tmp_path / "out")]
+    assert main([*data, "--config", "scratch"]) == 2
+    assert "Nothing of 'test/drone' and 'test/hiss & noise' can be decoded" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_the_desk")
 def test_what_a_model_was_trained_on_is_no_test_of_it(
     run: tuple[Path, subprocess.CompletedProcess], music: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -3,14 +3,21 @@
 import codecs
 import csv
 import io
+import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from crnn.data.names import GTZAN_TRACK, part_of_folder
 from crnn.features import DatasetError
+from crnn.walk import is_song
 
 COLUMNS = ("track_id", "artist")
+NOBODY = {"unknown", "unknown artist", "various", "various artists", "va", "v.a.", "n/a", "null", "nan", "-", "?"}
 LEAST_SHARE = 0.5  # of the tracks, for which a table must know the artist
+EXCELS_LINE = re.compile(r"\A\s*\"?sep=.?\"?[ \t]*(\r\n?|\n)", re.IGNORECASE)  # which Excel writes for itself
+EMPTY_LINES = re.compile(r"\A[\s,;|\"]*[\r\n]")  # before the header
 UTF_16 = ((codecs.BOM_UTF16_LE, "utf-16-le", 1), (codecs.BOM_UTF16_BE, "utf-16-be", 0))  # where English has zeros
 
 
@@ -18,8 +25,10 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     """The artist of each track, None where it is not known, from a table with the columns track_id and artist.
 
     Its separator may be a comma, a semicolon, a tab or a bar, its encoding UTF-8 or UTF-16, with a byte-order mark or
-    without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes. If an
-    artist's name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all.
+    without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes; they may
+    lack the folder of a part of a split or the ending, have folders before them, or be those of GTZAN. If an artist's
+    name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all; "Unknown" or
+    "Various Artists" is none.
 
     Raises DatasetError if the file is missing or has other columns, or knows the artists of less than half of the
     tracks; with "few-artists" in `accepted` one is enough.
@@ -29,14 +38,18 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     artists = {
         _plain(track): names.setdefault(_without_case(artist), artist.strip())
         for track, artist in rows
-        if track and artist and artist.strip()
+        if track and artist and artist.strip() and _without_case(artist) not in NOBODY
     }
-    found = [artists.get(_plain(track)) for track in track_ids]
+    by_end: dict[str, set[str]] = defaultdict(set)
+    for track, artist in artists.items():
+        for name in _ends(track):
+            by_end[name].add(artist)
+    found = [artists.get(_plain(track)) or _only_one(by_end[name] for name in _names(track)) for track in track_ids]
     n_found = sum(artist is not None for artist in found)
     if n_found < (LEAST_SHARE * len(found) if "few-artists" not in accepted else 1):
         missing = next(track for track, artist in zip(track_ids, found, strict=True) if artist is None)
-        known = {_plain(track) for track in track_ids}
-        other = next((track for track, _ in rows if track and _plain(track) not in known), None)
+        known = {name for track in track_ids for name in _names(track)}
+        other = next((track for track, _ in rows if track and known.isdisjoint(_ends(_plain(track)))), None)
         instead = f" (the table has {other!r}, for one)" if other else ""
         waiver = ", or give --accept few-artists to take each of the others for an artist of its own" if n_found else ""
         raise DatasetError(
@@ -66,16 +79,21 @@ def _text(path: Path) -> str:
 
 def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
     """Track and artist of each row. Raises DatasetError, naming what is missing."""
-    first, _, rest = text.partition("\n")
-    if first.strip().casefold().startswith("sep="):  # what Excel writes for itself
-        text = rest
+    text = text if "\n" in text else text.replace("\r", "\n")
+    text = EMPTY_LINES.sub("", EXCELS_LINE.sub("", text, count=1))
     headers = []
     for separator in ",;\t|":
-        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
         try:
-            names = {(name or "").strip().casefold(): name for name in table.fieldnames or []}
+            names = {_header(name): name for name in table.fieldnames or []}
             if names.keys() >= set(COLUMNS):
-                return [tuple(row[names[column]] for column in COLUMNS) for row in table]
+                rows = [tuple(row[names[column]] for column in COLUMNS) for row in table]
+                if unclosed := next((row for row in rows if any("\n" in (cell or "") for cell in row)), None):
+                    raise DatasetError(
+                        f"{path} has a quotation mark that is not closed, in the row of {(unclosed[0] or '')[:60]!r}: "
+                        "double it, or take it away."
+                    )
+                return rows
         except csv.Error as error:
             raise DatasetError(f"{path} is not a table: {error}.") from error
         headers.append([name for name in names if name])
@@ -87,6 +105,42 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
     raise DatasetError(
         f"{path} lacks the column{'s' if ' and ' in missing else ''} {missing}; its first line has: {shown}."
     )
+
+
+def _header(name: str | None) -> str:
+    """The name of a column whoever wrote it."""
+    return re.sub(r"[\s-]+", "_", (name or "").strip().casefold())
+
+
+def _names(track: str) -> list[str]:
+    """What a track of the data may be called in a table, besides its own name."""
+    outer, _, inner = (plain := _plain(track)).partition("/")
+    return [*_without_ending(plain), *(_without_ending(inner) if part_of_folder(outer) else ()), *_of_gtzan(plain)]
+
+
+def _ends(track: str) -> Iterator[str]:
+    """What a track of a table may be called in the data: also without folders around it, and without its ending."""
+    yield track
+    parts = track.split("/")
+    for number in range(len(parts) - 1):
+        yield from _without_ending("/".join(parts[number:]))
+    yield from _of_gtzan(track)
+
+
+def _of_gtzan(track: str) -> list[str]:
+    """The name that a file of GTZAN has in its lists."""
+    name = track.rpartition("/")[2]
+    return [stem] if is_song(name) and GTZAN_TRACK.fullmatch(stem := name.rpartition(".")[0]) else []
+
+
+def _without_ending(track: str) -> list[str]:
+    """A name with and without the ending of a sound."""
+    return [track, track.rpartition(".")[0]] if is_song(track) else [track]
+
+
+def _only_one(kinds: Iterable[set[str]]) -> str | None:
+    """The only member of the first set that has just one."""
+    return next((next(iter(kind)) for kind in kinds if len(kind) == 1), None)
 
 
 def _plain(track: str) -> str:

@@ -122,6 +122,7 @@ def make_dataset(
     split: str | None = None,
     artists: Sequence[str | None] | None = None,
     accepted: Collection[str] = (),
+    is_to_train: bool = True,
 ) -> Dataset:
     """Split features by track: as folders say, GTZAN by its fault-filtered lists, anything else at random by genre.
 
@@ -132,11 +133,11 @@ def make_dataset(
     So few clips of GTZAN that its lists leave a genre without one for training or validation are split at random too,
     unless none of them is for training: a file of the test part alone is there to be measured. The random split depends
     on the names and copies alone, so training and evaluation agree on it. `accepted` has what is not to be refused, of
-    `crnn.data.look.ACCEPTABLE`. Raises DatasetError if there are not at least two genres with two clips each, their
-    names are none of genres, or the data cannot be split so.
+    `crnn.data.look.ACCEPTABLE`. Raises DatasetError if their names are none of genres, the data cannot be split so or,
+    where it `is_to_train`, there are not two genres with two clips each, or too few to have them in all parts.
     """
     tracks = features.track_id.tolist()
-    genres = checked_genres(tracks, accepted)
+    genres = checked_genres(tracks, accepted, is_to_train)
     if artists and split not in (None, "random"):
         raise DatasetError(f"The {split} split does not ask who the artists are; leave out them or it.")
     is_gtzan = all(map(gtzan_name, tracks))
@@ -166,7 +167,7 @@ def make_dataset(
     else:
         parts = random_split(tracks, groups, bool(artists))
         protocol = f"random split{of_gtzan} by {'artist' if artists else 'track'}, stratified by genre"
-        for part in NEEDED:
+        for part in NEEDED if is_to_train else ():
             if missing := sorted(set(genres) - set(map(genre_of, parts[part]))):
                 kind = "artists" if artists else "different songs"
                 raise DatasetError(f"There are too few {kind} of {', '.join(missing)} to keep them apart.")
@@ -180,10 +181,15 @@ def _indices(features: Features, parts: Mapping[str, Sequence[str]]) -> dict[str
     return {part: np.array([position[track] for track in parts.get(part, [])], dtype=np.int64) for part in PARTS}
 
 
-def checked_genres(tracks: list[str], accepted: Collection[str]) -> tuple[str, ...]:
-    """The genres of tracks. Raises DatasetError where no model can be trained to tell them apart."""
+def checked_genres(tracks: list[str], accepted: Collection[str], is_to_train: bool = True) -> tuple[str, ...]:
+    """The genres of tracks.
+
+    Raises DatasetError where no model can have them or, if one `is_to_train`, learn to tell them apart.
+    """
     counts = Counter(map(genre_of, tracks))
     check_genres(counts, accepted)
+    if not is_to_train:
+        return tuple(sorted(counts))
     few = sorted(genre for genre, count in counts.items() if count < 2)
     if len(counts) < 2 or few:
         found = f"only one clip of {', '.join(few)}" if few else f"only {', '.join(counts)}"

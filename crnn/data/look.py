@@ -12,6 +12,7 @@ from crnn.data.names import (
     GTZAN_TRACK,
     as_text,
     check_genres,
+    folders_alike,
     genre_of,
     gtzan_name,
     listed,
@@ -24,11 +25,13 @@ from crnn.walk import Walk, is_folder
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
 ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens then
     "empty": "genres without clips, or of which nothing decodes, are left out",
+    "alike": "folders that hold the same folders are genres",
     "numbers": "numbered folders are genres",
     "few-artists": "a table may know the artists of less than half of the tracks",
     "copies": "of the data's own split, clips to train on stay though there are copies of them in another part",
 }
 MOST_GENRES_SHOWN = 12
+OF_SYSTEMS = (".", "@", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 _CUT = re.compile(rf"({GTZAN_TRACK.pattern})\.\d+")  # three seconds of a track, which some copies of GTZAN add
 
 
@@ -38,13 +41,13 @@ class Look:
 
     folder: Path  # the one that holds the genre folders, or the folders of a split
     tracks: dict[str, Path]  # by track id: "rock/song.mp3", "train/rock/song.mp3", GTZAN's "rock.00000"
-    empty: tuple[str, ...]  # genre folders without clips
+    empty: tuple[str, ...]  # genre folders without clips, "rock" or "test/rock", and parts of a split
     passed_over: str  # what else there is, in words
     problems: tuple[str, ...] = ()  # folders that cannot be read, in sentences
 
-    def check(self, accepted: Collection[str] = ()) -> None:
+    def check(self, accepted: Collection[str] = (), is_to_train: bool = True) -> None:
         """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE."""
-        own_split(list(self.tracks))
+        split = own_split(list(self.tracks))
         around = {
             tuple(track.split("/")[:-2][:1]) for track in self.tracks
         }  # what may be a folder around genre folders
@@ -53,7 +56,19 @@ class Look:
                 f"{self.folder} has only the folder {name}; if that holds the genre folders, give --data "
                 f"{self.folder / name}."
             )
+        outer, inner = ([], []) if split or "alike" in accepted else folders_alike(list(self.tracks))
+        if outer:
+            raise DatasetError(
+                f"{listed(outer)} in {self.folder} hold the same folders, {listed(inner)}: if these are the genres, "
+                "call the ones around them train, valid and test, or put their clips together; --accept alike takes "
+                "the outer ones for genres."
+            )
         check_genres(set(map(genre_of, self.tracks)), accepted)
+        if is_to_train and (missing := self._missing("train")):
+            raise DatasetError(
+                f"The train part of {self.folder} has no clips of {listed(missing)}, which other parts have: put some "
+                "there, or take the others away."
+            )
         if self.empty and "empty" not in accepted:
             has = "have" if len(self.empty) > 1 else "has"
             raise DatasetError(
@@ -69,11 +84,19 @@ class Look:
         yield f"{self.folder}: {len(self.tracks)} clips, {shown}{more}."
         if parts := own_split(list(self.tracks)):
             yield f"It is split already: {', '.join(f'{len(tracks)} {part}' for part, tracks in parts.items())}."
+        for part in ("valid", "test"):
+            if missing := self._missing(part):
+                yield f"Its {part} part has no clips of {', '.join(missing)}, so that its figures say nothing of that."
         if self.empty:
             yield f"Left out, without clips: {', '.join(self.empty)}."
         if self.passed_over:
             yield f"Passed over: {self.passed_over}."
         yield from self.problems
+
+    def _missing(self, part: str) -> list[str]:
+        """The genres that a part of the data's own split has no clips of."""
+        members = own_split(list(self.tracks)).get(part)
+        return sorted(set(map(genre_of, self.tracks)) - set(map(genre_of, members))) if members else []
 
 
 def find_tracks(folder: Path) -> dict[str, Path]:
@@ -91,14 +114,13 @@ def look_at(folder: Path) -> Look:
     if not folder.is_dir():
         raise DatasetError(f"There is no folder {folder}.")
     folder = _genre_folders(folder)
-    tracks, beside, walk = {}, 0, Walk([folder])
-    is_split = any(part_of_folder(path.name) for path in folder.iterdir())
-    for path in walk:
-        track = as_text(path.relative_to(folder).as_posix())
-        if "/" not in track:
-            beside += 1
-            continue
-        track = track if is_split else gtzan_name(track) or track
+    walk = Walk([folder])
+    found = [(as_text(path.relative_to(folder).as_posix()), path) for path in walk]
+    beside = sum("/" not in track for track, _ in found)
+    found = [(track, path) for track, path in found if "/" in track]
+    tracks, is_split = {}, _is_split([track for track, _ in found])
+    for name, path in found:
+        track = name if is_split else gtzan_name(name) or name
         if track in tracks:  # two names that read alike
             track = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
             numbered = (f"{track} ({number})" for number in count(2))
@@ -108,20 +130,31 @@ def look_at(folder: Path) -> Look:
         raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
     beside_them = [f"{beside} {'sounds' if beside > 1 else 'sound'} beside the genre folders"] if beside else []
     passed_over = ", ".join(filter(None, [*beside_them, walk.summary()]))
-    return Look(folder, tracks, _empty(folder, tracks), passed_over, tuple(walk.problems))
+    empty = _empty(folder, {outer for path in tracks.values() for outer in path.parents}, is_split)
+    return Look(folder, tracks, empty, passed_over, tuple(walk.problems))
 
 
-def _empty(folder: Path, tracks: Collection[str]) -> tuple[str, ...]:
-    """The genre folders without clips."""
+def _is_split(tracks: list[str]) -> bool:
+    """Whether folders say how they are parted, be it not clearly."""
+    try:
+        return bool(own_split(tracks))
+    except DatasetError:
+        return True
+
+
+def _empty(folder: Path, used: Collection[Path], is_split: bool) -> tuple[str, ...]:
+    """The genre folders, and the parts of a split or of a genre's clips, that are none of those with clips."""
     outer = _folders(folder)
     parts = [path for path in outer if part_of_folder(path.name)]
-    genres = [genre for part in parts for genre in _folders(part)] if parts else outer
-    return tuple(sorted({as_text(genre.name) for genre in genres} - set(map(genre_of, tracks))))
+    places = [inner for part in parts for inner in _folders(part) or [part]] if parts else outer
+    if is_split and not parts:
+        places = [*places, *(inner for genre in outer for inner in _folders(genre) if part_of_folder(inner.name))]
+    return tuple(sorted(as_text(path.relative_to(folder).as_posix()) for path in places if path not in used))
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, but for hidden ones."""
-    return sorted(path for path in folder.iterdir() if is_folder(path) and not path.name.startswith("."))
+    """The folders in a folder, but for hidden ones and what systems make for themselves."""
+    return sorted(path for path in folder.iterdir() if is_folder(path) and not path.name.startswith(OF_SYSTEMS))
 
 
 def _genre_folders(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from torchaudio.datasets import gtzan
@@ -15,12 +15,15 @@ GENRES = tuple(gtzan.gtzan_genres)
 GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")
 
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders of a split by their names
-PARTS |= dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
-PARTS |= dict.fromkeys(("eval", "evaluation", "holdout"), "test")
-_PART = re.compile(rf"({'|'.join(PARTS)})([\W_]*(set|data|split|songs|audio|files))*[\W_\d]*")  # "train_set", "test 2"
+PARTS |= dict.fromkeys(("valid", "val", "validation", "dev", "development"), "valid")
+PARTS |= dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "held-out", "unseen"), "test")
+_OF_PART = "set|data|split|songs|tracks|clips|audio|music|files|wavs?|mp3s?|flac|small|medium|large|full"
+_PART = re.compile(rf"[\W_\d]*({'|'.join(PARTS)})([\W_\d]*({_OF_PART}))*[\W_\d]*k?")  # "train_set", "1 test", "val-22k"
 
-# Folders that only spread many files out: 000 to 155, "CD 2", "fold1", the first signs of a hash.
-_NUMBER = re.compile(r"(cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side)?[\s_.-]*\d+")
+# Folders that only spread many files out: 000 to 155, 100-199, "CD 1 of 2", "Disc One", the first signs of a hash.
+_KINDS = "cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side|set|subset|split|group|dir|class|label|cluster"
+_NUMBERS = r"(\d+|one|two|three|four|five|six|seven|eight|nine|ten)"
+_NUMBER = re.compile(rf"({_KINDS})?[\s_.-]*{_NUMBERS}([\s_.-]*(of[\s_.-]*)?{_NUMBERS})*\.?")
 _HASH = re.compile(r"[0-9a-f]{2,3}")
 
 
@@ -45,6 +48,11 @@ def part_of_folder(folder: str) -> str | None:
     return PARTS[found[1]] if found else None
 
 
+def _part_in_genre(genre: str, folder: str) -> str | None:
+    """The part of a split that a folder in that of a genre is named after, as "train" or "rock_train"."""
+    return part_of_folder(folder.casefold().removeprefix(genre.casefold()))
+
+
 def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
     """The tracks of each part, where folders say it: "train/rock/a.mp3", or "rock/train/a.mp3"; {} where they do not.
 
@@ -67,7 +75,7 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
             f"{listed(of_split)} {_is(of_split)} named like a part of a split, but {listed(others)} beside it "
             f"{_is(others)} not: take one or the other away, or rename it."
         )
-    inner = [part_of_folder(names[1]) if len(names) > 1 else None for names in folders]
+    inner = [_part_in_genre(*names[:2]) if len(names) > 1 else None for names in folders]
     if None in inner and len({*inner} - {None}) > 1:  # with one part only, it may be a band
         of_split = sorted({names[1] for names, part in zip(folders, inner, strict=True) if part})
         others = sorted(track for track, part in zip(tracks, inner, strict=True) if not part)
@@ -83,6 +91,23 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
                 by_part[part].append(track)
             return dict(by_part)
     return {}
+
+
+def places_of(tracks: Sequence[str]) -> dict[str, str]:
+    """Where each track stands: in a genre, "rock", or where the data is split already in one of a part, "test/rock"."""
+    parts = {track: f"{part}/" for part, members in own_split(tracks).items() for track in members}
+    return {track: parts.get(track, "") + genre_of(track) for track in tracks}
+
+
+def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Folders that hold the same folders, if they are most of all, and these: genres, it seems, in what is none."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for outer, *others in (track.split("/")[:-1] for track in tracks if "/" in track):
+        inner[outer] |= {name for name in others[:1] if not (_part_in_genre(outer, name) or _numbers([name]))}
+    common = Counter(name for names in inner.values() for name in names)
+    common = sorted(name for name, count in common.items() if count > max(1, len(inner) / 2))
+    outer = sorted(name for name, names in inner.items() if len(names.intersection(common)) > len(names) / 2)
+    return (outer, common) if len(common) > 1 and len(outer) > max(1, len(inner) / 2) else ([], [])
 
 
 def as_text(name: str) -> str:
@@ -146,7 +171,7 @@ def spelling(name: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
     plain = re.sub("[\u0300-\u036f]", "", plain)
-    plain = re.sub(r"&|\band\b", "n", plain)
+    plain = re.sub(r"&|\band\b", "n", plain.replace("_", " "))
     return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PZC" or sign in "#%@*") or name
 
 

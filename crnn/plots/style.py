@@ -71,19 +71,19 @@ def save_picture(figure: Figure, path: str | PathLike) -> None:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             labels = [label.get_text() for label in axis.get_ticklabels()]  # which get their texts then
-            if (readable := [*map(_readable, labels)]) != labels:
-                axis.set_ticks(axis.get_ticklocs(), readable)
+            if (texts := [*map(readable, labels)]) != labels:
+                axis.set_ticks(axis.get_ticklocs(), texts)
     for text in figure.findobj(Text):
-        text.set_text(_readable(text.get_text()))
+        text.set_text(readable(text.get_text()))
         families = dict.fromkeys([FONT, *filter(None, map(_family_of, text.get_text()))])
         if len(families) > 1:
             text.set_fontfamily(list(families))
     figure.savefig(path)
 
 
-def _readable(text: str) -> str:
-    """The text, with escapes for signs that no font here has."""
-    has_font = ((sign, _family_of(sign) or not sign.isprintable()) for sign in text)
+def readable(text: str) -> str:
+    """The text, with escapes for signs that no font here has, or that are none to see, but for ends of lines."""
+    has_font = ((sign, sign == "\n" or (sign.isprintable() and _family_of(sign))) for sign in text)
     return "".join(sign if is_there else sign.encode("unicode_escape").decode() for sign, is_there in has_font)
 
 

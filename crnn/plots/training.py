@@ -17,9 +17,12 @@ from crnn.plots.style import (
     genre_colours,
     ink,
     name,
+    readable,
     readable_on,
     write,
 )
+
+USUAL_SIGNS, MOST_SIGNS = 10, 24  # of the names of genres beside a confusion matrix
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -46,14 +49,17 @@ def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     figure = Figure(figsize=(8, 3 + 0.15 * len(histories)), dpi=DPI, layout="constrained")
     colours = genre_colours(list(histories))
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        lines = []
         for run, history in histories.items():
             values = [row[f"valid_{measure}"] for row in history]
-            axes.plot([row["epoch"] for row in history], values, color=colours[run], label=run, marker=".")
+            (line,) = axes.plot([row["epoch"] for row in history], values, color=colours[run], marker=".")
+            lines.append(line)
         axes.set(xlabel="epoch", ylabel=f"validation {measure}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         ink(axes)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
-    legend = figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
+    # Both given, as a label that begins with "_" would be left out.
+    legend = figure.axes[0].legend(lines, [*histories], frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -64,9 +70,10 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
 
     Beside each genre stands its recall, the share of its clips that got its name.
     """
+    genres = [*map(_shortened, genres)]
     counts = np.asarray(matrix)
     recall = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 1.5 + 0.4 * len(genres)
+    size = 1.5 + 0.4 * len(genres) + 0.06 * max(0, max(len(readable(genre)) for genre in genres) - USUAL_SIGNS)
     figure = Figure(figsize=(size, size), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     shades = axes.imshow(recall, cmap="Blues", vmin=0, vmax=1).cmap(recall)
@@ -81,6 +88,13 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
     name(axes, "true genre and its recall")
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _shortened(genre: str) -> str:
+    """A name that takes no more than MOST_SIGNS in a picture, be it in escapes."""
+    fitting = (genre[:end] for end in range(len(genre), 0, -1) if len(readable(genre[:end])) <= MOST_SIGNS)
+    name = next(fitting, genre[:1])
+    return genre if name == genre else f"{name}…"
 
 
 def reliability(bins: Sequence[Mapping]) -> Figure:

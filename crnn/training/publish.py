@@ -51,6 +51,7 @@ def prepare(folder: Path, repo: str) -> Upload:
     CheckpointError if the name is none, or if the folder has no model that this program can load, or no card.
     """
     check_name(repo)
+    folder = folder.resolve()  # of ".", too, the run is around it
     read(folder, str(folder))
     card, metrics = optional_text(folder, CARD_FILE), optional_text(folder, METRICS_FILE)
     if not card:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.checkpoint import METRICS_FILE, read, save
+from crnn.checkpoint import CARD_FILE, METRICS_FILE, optional_text, read, save
 from crnn.files import whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
@@ -18,13 +18,16 @@ from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabi
 from crnn.training.state import TrainingError
 
 
-def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: float, command: str) -> dict:
+def calibrate(
+    folder: Path, validations: Sequence[Path], share: float, risk: float, command: str
+) -> tuple[dict, Path | None]:
     """Give the model in `folder` a temperature and borders that clips held out of cross-validations speak for.
 
     Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
     most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
 
-    Returns what the model's record now says under "calibration". Raises TrainingError where the cross-validations are
+    Returns what the model's record now says under "calibration", and where the former card is if somebody had changed
+    it. Raises TrainingError where the cross-validations are
     not of this model's genres, lack known or unknown clips, or the model's folder was not made by `train.py`, and
     OSError if it cannot be written.
     """
@@ -34,6 +37,11 @@ def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: flo
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
     answers = list(chain.from_iterable(map(read_answers, validations)))
+    own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
+    try:
+        is_edited = own_card not in ("", model_card(model, record))
+    except (LookupError, TypeError, ValueError, AttributeError):  # said below
+        is_edited = False
     figures = fit(model, answers, share, risk) | {"command": command}
     try:
         record["calibration"] = figures
@@ -45,8 +53,10 @@ def calibrate(folder: Path, validations: Sequence[Path], share: float, risk: flo
         file.write((json.dumps(record, indent=2) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())  # a full disk is to be known before the model changes
+        if is_edited:
+            former_card.write_text(own_card, encoding="utf-8")
         save(model, folder, card)
-    return figures
+    return figures, former_card if is_edited else None
 
 
 def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:

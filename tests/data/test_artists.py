@@ -49,8 +49,12 @@ def test_what_spreadsheets_write_is_read(content: bytes, tmp_path: Path) -> None
         (b"PK\3\4 and so on", "workbook .* as CSV"),
         (b"track_id,artist\n", r"knows the artists of 0 of 3 tracks; 'rock/café 1.wav' is not in it: mend"),
         (
-            "track_id,artist\nrock/café 1.wav,Ann\njazz/a,Cem\n".encode(),
-            r"1 of 3 .* \(the table has 'jazz/a', for one\)",
+            "track_id,artist\nrock/café 1.wav,Ann\njazz/b,Cem\n".encode(),
+            r"1 of 3 .* \(the table has 'jazz/b', for one\)",
+        ),
+        (
+            b'track_id\tartist\nrock/a.mp3\t"12 inch\njazz/b.mp3\tBen\n',
+            "mark that is not closed, in the row of 'rock/a.mp3'",
         ),
         (b"track_id,artist\n" + b'"' + b"x" * 200_000, "is not a table: field larger"),
     ],
@@ -60,6 +64,51 @@ def test_what_is_wrong_with_a_table(content: bytes, message: str, tmp_path: Path
     csv.field_size_limit(131_072)  # the module's own, which tables of songs raise
     with pytest.raises(DatasetError, match=message):
         read_artists(tmp_path / "artists.csv", TRACKS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\r\n,,\r\n" + table(end="\r\n"),
+        '"sep=;"\r' + table(";", "\r"),
+        table(end="\r"),
+        table(",  "),
+        table(rows=[("Track ID", "Artist"), *ROWS[1:]]),
+        table(
+            rows=[ROWS[0], *((f"C:\\My Music\\{track.replace('/', chr(92))}", artist) for track, artist in ROWS[1:])]
+        ),
+        table(rows=[ROWS[0], *((f"/home/me/music/{track}", artist) for track, artist in ROWS[1:])]),
+        table(rows=[ROWS[0], *((track.removesuffix(".wav"), artist) for track, artist in ROWS[1:])]),
+    ],
+)
+def test_what_people_write_is_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "artists.csv").write_bytes(content.encode())
+    assert read_artists(tmp_path / "artists.csv", TRACKS) == ["Ann, Bob; Co", "Ben", "Cem"]
+
+
+def test_tracks_of_a_split_and_of_gtzan_are_found_by_their_usual_names(tmp_path: Path) -> None:
+    rows = [
+        ("track_id", "artist"),
+        ("rock/1.wav", "Ann"),
+        ("blues.00000", "Ben"),
+        ("genres/jazz/jazz.00001.wav", "Cem"),
+    ]
+    (tmp_path / "artists.csv").write_text(table(rows=rows))
+    tracks = ["train/rock/1.wav", "test/blues/blues.00000.wav", "jazz.00001"]
+    assert read_artists(tmp_path / "artists.csv", tracks) == ["Ann", "Ben", "Cem"]
+
+
+def test_a_name_that_two_artists_could_have_is_nobodys(tmp_path: Path) -> None:
+    rows = [("track_id", "artist"), ("x/rock/1.wav", "Ann"), ("y/rock/1.wav", "Ben"), ("y/rock/2.wav", "Ben")]
+    (tmp_path / "artists.csv").write_text(table(rows=rows))
+    assert read_artists(tmp_path / "artists.csv", ["rock/1.wav", "rock/2.wav"]) == [None, "Ben"]
+
+
+def test_who_is_unknown_is_no_artist(tmp_path: Path) -> None:
+    names = ["Unknown", "Various  Artists", "n/a", "Ann"]
+    tracks = [f"pop/{number}.wav" for number in range(4)]
+    (tmp_path / "artists.csv").write_text(table(rows=[ROWS[0], *zip(tracks, names, strict=True)]))
+    assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [None, None, None, "Ann"]
 
 
 def test_ways_to_write_a_name_are_one_artist(tmp_path: Path) -> None:

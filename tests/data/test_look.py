@@ -54,19 +54,23 @@ def test_linked_genres_are_found(tmp_path: Path) -> None:
         (["train_set/rock/1.mp3", "Test-Songs 2/rock/1.mp3"], {"train": 1, "test": 1}),
         (["training_split/rock/1.mp3", "holdout/rock/1.mp3", "eval/jazz/1.mp3"], {"train": 1, "test": 2}),
         (["rock/train data/1.mp3", "jazz/valset/1.mp3"], {"train": 1, "valid": 1}),
+        (["1_train/rock/1.mp3", "2_held-out/rock/1.mp3"], {"train": 1, "test": 1}),
+        (["train_22k/rock/1.mp3", "test_wav/rock/1.mp3"], {"train": 1, "test": 1}),
+        (["rock/rock_train/1.mp3", "jazz/Jazz test/1.mp3"], {"train": 1, "test": 1}),
         (["rock/Training Wheels/1.mp3", "jazz/Testament/1.mp3"], {}),
     ],
 )
 def test_folders_of_a_split(names: list[str], parts: dict[str, int], tmp_path: Path) -> None:
     found = look_at(fill(tmp_path, *names))
-    found.check()
+    found.check(is_to_train=False)
     assert {part: len(tracks) for part, tracks in own_split(list(found.tracks)).items()} == parts
     assert set(map(genre_of, found.tracks)) <= {"rock", "jazz"}
 
 
-def test_a_split_of_gtzan_keeps_both_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["{part}/{genre}", "{genre}/{part}"])
+def test_a_split_of_gtzan_keeps_both_parts(layout: str, tmp_path: Path) -> None:
     names = [
-        f"{part}/{genre}/{genre}.0000{number}.wav"
+        f"{layout.format(part=part, genre=genre)}/{genre}.0000{number}.wav"
         for part in ("train", "test")
         for genre in ("blues", "metal")
         for number in (range(3) if part == "train" else range(3, 5))
@@ -76,7 +80,8 @@ def test_a_split_of_gtzan_keeps_both_parts(tmp_path: Path) -> None:
     assert {gtzan_name(track) for track in tracks} == {
         f"{genre}.0000{n}" for genre in ("blues", "metal") for n in range(5)
     }
-    assert sorted(find_tracks(tmp_path / "test")) == ["blues.00003", "blues.00004", "metal.00003", "metal.00004"]
+    if layout.startswith("{part}"):
+        assert sorted(find_tracks(tmp_path / "test")) == ["blues.00003", "blues.00004", "metal.00003", "metal.00004"]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,10 @@ def test_a_split_of_gtzan_keeps_both_parts(tmp_path: Path) -> None:
             "'jazz/1.mp3' and 'jazz/2.mp3' are in none",
         ),
         (["train/1.mp3", "test/1.mp3"], "'test' and 'train' are named like a part of a split, not like a genre"),
+        (["my train/rock/1.mp3", "my train/jazz/1.mp3", "my test/jazz/1.mp3", "my test/rock/1.mp3"], "--accept alike"),
+        (["a/rock/1.mp3", "a/jazz/1.mp3", "b/jazz/1.mp3", "b/rock/1.mp3", "b/ska/1.mp3"], "'a' and 'b' in .* 'jazz'"),
+        (["train/rock/1.mp3", "test/rock/1.mp3", "test/jazz/1.mp3"], "train part of .* has no clips of 'jazz'"),
+        (["Rock_and_Roll/1.mp3", "Rock & Roll/2.mp3"], "are spellings of one genre"),
         (["archive/rock/1.mp3", "archive/jazz/1.mp3"], "give --data .*archive"),
         (["rock/1.mp3", "Unsure/1.mp3"], "No genre can be called 'Unsure': the answer 'unsure'"),
         (["rock/1.mp3", "no_music/1.mp3"], "No genre can be called 'no_music'"),
@@ -127,6 +136,13 @@ def test_names_that_would_teach_nonsense(names: list[str], message: str, tmp_pat
         ([*(f"{number:03}" for number in range(155)), "rock"], True),
         (["1", "2", "3", "rock", "jazz", "pop"], False),
         (["U2", "B52"], False),
+        (["000-099", "100-199"], True),
+        (["CD1 of 2", "CD2 of 2"], True),
+        (["Disc One", "Disc Two"], True),
+        (["split_1", "split_2"], True),
+        (["class_0", "class_1"], True),
+        (["DIR001", "DIR002"], True),
+        (["01.", "02."], True),
     ],
 )
 def test_numbered_folders_are_no_genres(genres: Sequence[str], are_numbers: bool) -> None:
@@ -163,6 +179,36 @@ def test_a_genre_without_clips_stops_it_unless_that_is_accepted(tmp_path: Path) 
         found.check()
     found.check(["empty"])
     assert "Left out, without clips: blues." in found.lines()
+
+
+@pytest.mark.parametrize(
+    ("names", "folders", "empty"),
+    [
+        (
+            ["train/rock/1.mp3", "train/jazz/1.mp3"],
+            ["test/rock", "test/jazz"],
+            "'test/jazz' and 'test/rock' .* have",
+        ),
+        (["train/rock/1.mp3", "test/rock/1.mp3"], ["valid"], "'valid' in .* has no clips"),
+        (["train/rock/1.mp3", "test/rock/1.mp3", "test/jazz/1.mp3"], ["train/jazz"], "train part of .* 'jazz'"),
+        (["rock/train/1.mp3", "rock/test/1.mp3", "jazz/train/1.mp3"], ["jazz/test"], "'jazz/test' in .* has no clips"),
+    ],
+)
+def test_a_part_without_clips_stops_it_too(names: list[str], folders: list[str], empty: str, tmp_path: Path) -> None:
+    for folder in folders:
+        (fill(tmp_path, *names) / folder).mkdir(parents=True)
+    (tmp_path / "__MACOSX").mkdir()
+    with pytest.raises(DatasetError, match=empty):
+        look_at(tmp_path).check()
+
+
+def test_a_genre_that_a_part_lacks_is_told(tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, "train/rock/1.mp3", "train/jazz/1.mp3", "valid/rock/1.mp3", "test/jazz/1.mp3"))
+    found.check()
+    assert [line for line in found.lines() if "has no clips" in line] == [
+        "Its valid part has no clips of jazz, so that its figures say nothing of that.",
+        "Its test part has no clips of rock, so that its figures say nothing of that.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,21 @@ def test_threads_can_draw_at_once():
         assert len({without_random_ids(svg) for svg in pool.map(draw, range(12))}) == 1
 
 
+@pytest.mark.parametrize("genre", ["rock " * 12, "ดนตรีลูกทุ่งอีสาน", "caf\udce9\x1b\t"])
+@pytest.mark.parametrize("n_genres", [2, 10])
+def test_a_long_name_leaves_room_for_the_matrix(genre, n_genres, tmp_path):
+    genres = [genre, *map(str, range(1, n_genres))]
+    figure = plots.confusion_matrix(np.eye(n_genres, dtype=int), genres)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save_picture(figure, tmp_path / "confusion.png")
+    box = figure.axes[0].get_window_extent()
+    assert box.width > 0.3 * figure.bbox.width
+    for label in (*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()):
+        place = label.get_window_extent()
+        assert min(place.x0, place.y0) >= 0
+
+
 def test_pictures_have_a_font_for_every_script_or_escapes(tmp_path, monkeypatch):
     """A font of one sign is made, and is found; for another sign there is none."""
     builder = FontBuilder(1_000)

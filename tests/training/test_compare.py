@@ -1,6 +1,8 @@
 """Runs side by side: figures, settings that differ, and sentences about folders that hold no run."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from shutil import copytree
 
@@ -112,6 +114,12 @@ def test_the_command_prints_and_draws(folders: list[Path], tmp_path: Path, capsy
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_runs_whose_names_are_no_text_are_drawn(folders: list[Path], tmp_path: Path) -> None:
+    odd = folders[0].rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    assert main(["compare", str(odd), str(folders[1]), "--out", str(tmp_path / "comparison.png")]) == 0
+
+
 def test_the_command_refuses_what_is_unfinished(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -125,8 +133,8 @@ def test_curves_of_runs_are_drawn_from_their_validation() -> None:
         {"epoch": 1, "valid_loss": 2.0, "valid_accuracy": 0.2},
         {"epoch": 2, "valid_loss": 1.0, "valid_accuracy": 0.6},
     ]
-    figure = plots.compared({"runs/a": rows, "runs/$b$": rows[:1]})
-    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[2.0, 1.0], [2.0]]
-    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.2, 0.6], [0.2]]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["runs/a", "runs/$b$"]
+    figure = plots.compared({"runs/a": rows, "runs/$b$": rows[:1], "_c": rows[:1]})
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[2.0, 1.0], [2.0], [2.0]]
+    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.2, 0.6], [0.2], [0.2]]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["runs/a", "runs/$b$", "_c"]
     assert "runs/$b$" in plots.to_svg(figure, "")

@@ -22,6 +22,7 @@ from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
 from crnn.training import publish
 from crnn.training.card import PLACE, model_card
+from crnn.training.publish import prepare
 from train import main
 
 REPO = "someone/new"
@@ -197,6 +198,13 @@ def test_after_calibration_all_but_the_reliability_is_sent(hub: HubServer, folde
     (folder / METRICS_FILE).write_text(json.dumps(record | {"calibration": {"temperature": 1.0}}))
     push(folder)
     assert {name for name in published(hub) if name.endswith(".png")} == {"confusion-valid.png", "curves.png"}
+
+
+def test_the_figures_around_are_found_from_inside(
+    hub: HubServer, folder: Path, record: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert {"curves.png", "confusion-valid.png"} <= prepare(Path(), REPO).files.keys()
 
 
 def test_a_branch_is_made_and_main_stays(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:

@@ -151,6 +151,22 @@ def test_calibrate_writes_model_card_and_record(
     assert "has no metrics.json" in capsys.readouterr().err
 
 
+def test_a_card_that_was_edited_is_kept_beside_the_new_one(
+    folder: Path, validations: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    (folder / "README.md.bak").unlink(missing_ok=True)
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert not (folder / "README.md.bak").exists()
+    card = (folder / "README.md").read_text() + "\nMy own words.\n"
+    (folder / "README.md").write_text(card)
+    capsys.readouterr()
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert f"stands in {folder / 'README.md.bak'}" in capsys.readouterr().out
+    assert (folder / "README.md.bak").read_text() == card
+    assert "My own words" not in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("missing", ["known/fold-1.npz", "unknown/fold-4.npz", "unknown/fold-10.npz"])
 def test_a_cross_validation_that_lacks_a_fold_is_refused(
     missing: str, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
