@@ -80,6 +80,10 @@ class CheckpointError(ValueError):
     """A model that cannot be had or used; the message is one sentence that says why and what would work."""
 
 
+class UnfitError(CheckpointError):
+    """Of a file that is whole, but no model of this program."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Which model answers: where it came from, in words, and what the user should know about that.
@@ -139,7 +143,7 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
     folder, origin = download(hub_id["repo"], hub_id["revision"], public=True)
     try:
         return read(folder, hub_id["repo"]), origin
-    except CheckpointError:
+    except UnfitError:
         forget(folder)
         raise
 
@@ -192,14 +196,14 @@ def optional_text(folder: Path, file: str) -> str:
     So it is if it is a link to a file elsewhere than in that folder or, as in the cache of the Hub's client, in the one
     of a repository's files: others than the model's author may read the text.
     """
-    path = (folder / file).resolve()
     try:
+        path = (folder / file).resolve()
         is_here = path.is_relative_to(folder.resolve()) or path.parent == (folder.parent.parent / "blobs").resolve()
         if not (is_here and path.is_file()):
             return ""
         with path.open("rb") as opened:
             content = opened.read(MOST_BYTES[file] + 1)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter of a link to itself
         return ""
     return content.decode("utf-8", "replace") if len(content) <= MOST_BYTES[file] else ""
 
@@ -349,7 +353,8 @@ def read(folder: Path, name: str) -> CRNN:
     except FileNotFoundError as error:
         raise CheckpointError(f"The model {name} has no {WEIGHTS_FILE}.") from error
     except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
-        raise CheckpointError(
+        kind = UnfitError if isinstance(error, ValueError | SafetensorError) else CheckpointError
+        raise kind(
             f"The {WEIGHTS_FILE} of {name} is damaged or does not fit its {CONFIG_FILE}: download or train it again."
         ) from error
     return model

@@ -7,14 +7,15 @@ _UNKNOWN_BYTES = 0x7F00_0000  # recorders that write to a pipe announce this or 
 _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_BEHIND_SOUND = (b"APETAGEX", b"LYRICS", b"TAG", bytes(8))
+_WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"OggS", b"wvpk", b"MAC ", b"fLaC")  # mp3, mp2 and aac; ac3
+_BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
 SHARE_THAT_MAY_MISS = 0.02
 
 
 def byte_share(file: BinaryIO) -> float:
     """How much is there of the bytes that a file announces, which FFmpeg does not tell; 1 where it announces none."""
     n_bytes = _size(file)
-    n_tag_bytes = _id3_bytes(read_at(file, 0, 10))
+    n_tag_bytes = _tags_before(file)
     head = read_at(file, n_tag_bytes, 4_096)
     beginning, size = _announced_data(file, n_tag_bytes, head)
     share = max(0, n_bytes - beginning) / size if size else 1.0
@@ -23,29 +24,63 @@ def byte_share(file: BinaryIO) -> float:
 
 def is_cut_ogg(file: BinaryIO) -> bool:
     """Whether it is an ogg whose last page lacks bytes."""
-    if not read_at(file, _id3_bytes(read_at(file, 0, 10)), 4).startswith(b"OggS"):
+    if not read_at(file, _tags_before(file), 4).startswith(b"OggS"):
         return False
-    n_bytes = _size(file)
+    n_bytes = end_of_sound(file) or _size(file)
     return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
 
 
 def end_of_sound(file: BinaryIO) -> int | None:
-    """Where the sound of an mp3 ends by its own account, if tags or zeros follow; FFmpeg would take those for sound."""
-    end = _said_end(file)
-    return end if end and read_at(file, end, 8).startswith(_BEHIND_SOUND) else None
+    """Where the sound of a file ends, if tags or zeros stand behind it, which FFmpeg may take for damaged sound.
+
+    That is looked for in formats that have no account of their parts.
+    """
+    n_tag_bytes, n_bytes = _tags_before(file), _size(file)
+    if not read_at(file, n_tag_bytes, 4).startswith(_WITHOUT_PARTS):
+        return None
+    end, before = n_bytes, n_bytes + 1
+    while n_tag_bytes < end < before:
+        before = end
+        end -= _tag_bytes_before(file, end)
+        end = _end_before_zeros(file, end)
+    return end if n_tag_bytes < end < n_bytes else None
 
 
 def has_more_sound(file: BinaryIO) -> bool:
     """Whether an mp3 is longer than it says, as of several that were joined: FFmpeg finds no place in it then."""
-    end = _said_end(file)
-    return bool(end) and end_of_sound(file) is None and _size(file) > end + end * SHARE_THAT_MAY_MISS
-
-
-def _said_end(file: BinaryIO) -> int:
-    """Where an mp3 ends by its own account; 0 if it does not say."""
-    n_tag_bytes = _id3_bytes(read_at(file, 0, 10))
+    n_tag_bytes = _tags_before(file)
     size = _xing_bytes(read_at(file, n_tag_bytes, 4_096))
-    return n_tag_bytes + size if size else 0
+    end = end_of_sound(file) or _size(file)
+    return bool(size) and end - n_tag_bytes > size * (1 + SHARE_THAT_MAY_MISS)
+
+
+def _tags_before(file: BinaryIO) -> int:
+    """The size of the ID3v2 tags that a file begins with."""
+    n_bytes = 0
+    while more := _id3_bytes(read_at(file, n_bytes, 10)):
+        n_bytes += more
+    return n_bytes
+
+
+def _tag_bytes_before(file: BinaryIO, end: int) -> int:
+    """The size of the tag that ends at a place: ID3v1, APEv2 or Lyrics3; 0 if there is none."""
+    if read_at(file, max(0, end - 128), 3) == b"TAG":
+        return 128
+    foot = read_at(file, max(0, end - 32), 32)
+    if foot.startswith(b"APETAGEX"):
+        return _number(foot, 12, 4, "little") + 32 * (_number(foot, 20, 4, "little") >> 31)  # with a head or without
+    if foot.endswith(b"LYRICS200") and foot[-15:-9].isdigit():
+        return int(foot[-15:-9]) + 15
+    return 0
+
+
+def _end_before_zeros(file: BinaryIO, end: int) -> int:
+    """The same place, or the beginning of at least 1 kB of zeros that end there."""
+    start = end
+    while start and not (block := read_at(file, max(0, start - _BLOCK_BYTES), min(_BLOCK_BYTES, start))).strip(b"\0"):
+        start -= len(block)
+    start -= len(block) - len(block.rstrip(b"\0")) if start else 0
+    return start if end - start >= _MANY_ZEROS else end
 
 
 def read_at(file: BinaryIO, position: int, n_bytes: int) -> bytes:

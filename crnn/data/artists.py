@@ -14,7 +14,8 @@ from crnn.features import DatasetError
 from crnn.walk import is_song
 
 COLUMNS = ("track_id", "artist")
-NOBODY = {"unknown", "unknown artist", "various", "various artists", "va", "v.a.", "n/a", "null", "nan", "-", "?"}
+NOBODY = {"unknown", "unknown artist", "various", "various artists", "va", "v.a.", "n/a", "none", "null", "nan"}
+NOBODY |= {"[unknown]", "<unknown>", "-", "?"}
 LEAST_SHARE = 0.5  # of the tracks, for which a table must know the artist
 EXCELS_LINE = re.compile(r"\A\s*\"?sep=.?\"?[ \t]*(\r\n?|\n)", re.IGNORECASE)  # which Excel writes for itself
 EMPTY_LINES = re.compile(r"\A[\s,;|\"]*[\r\n]")  # before the header
@@ -88,7 +89,7 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
             names = {_header(name): name for name in table.fieldnames or []}
             if names.keys() >= set(COLUMNS):
                 rows = [tuple(row[names[column]] for column in COLUMNS) for row in table]
-                if unclosed := next((row for row in rows if any("\n" in (cell or "") for cell in row)), None):
+                if unclosed := next((row for row in rows if any("\n" in (cell or "").strip() for cell in row)), None):
                     raise DatasetError(
                         f"{path} has a quotation mark that is not closed, in the row of {(unclosed[0] or '')[:60]!r}: "
                         "double it, or take it away."

@@ -46,7 +46,10 @@ class Look:
     problems: tuple[str, ...] = ()  # folders that cannot be read, in sentences
 
     def check(self, accepted: Collection[str] = (), is_to_train: bool = True) -> None:
-        """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE."""
+        """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE.
+
+        `is_to_train`: whether what the data's own split has for training, if it has one, is trained on.
+        """
         split = own_split(list(self.tracks))
         around = {
             tuple(track.split("/")[:-2][:1]) for track in self.tracks

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from torchaudio.datasets import gtzan
@@ -76,7 +76,10 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
             f"{_is(others)} not: take one or the other away, or rename it."
         )
     inner = [_part_in_genre(*names[:2]) if len(names) > 1 else None for names in folders]
-    if None in inner and len({*inner} - {None}) > 1:  # with one part only, it may be a band
+    parts_in = defaultdict(set)
+    for names, part in zip(folders, inner, strict=True):
+        parts_in[names[0] if names else ""].update({part} - {None})
+    if None in inner and any(len(parts) > 1 for parts in parts_in.values()):  # with one part only, it may be a band
         of_split = sorted({names[1] for names, part in zip(folders, inner, strict=True) if part})
         others = sorted(track for track, part in zip(tracks, inner, strict=True) if not part)
         raise DatasetError(
@@ -100,14 +103,19 @@ def places_of(tracks: Sequence[str]) -> dict[str, str]:
 
 
 def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Folders that hold the same folders, if they are most of all, and these: genres, it seems, in what is none."""
+    """Folders that hold the same folders, if they are all and named like each other or parts of a split, and these.
+
+    It seems that they are no genres, but what they hold is.
+    """
     inner: dict[str, set[str]] = defaultdict(set)
     for outer, *others in (track.split("/")[:-1] for track in tracks if "/" in track):
         inner[outer] |= {name for name in others[:1] if not (_part_in_genre(outer, name) or _numbers([name]))}
-    common = Counter(name for names in inner.values() for name in names)
-    common = sorted(name for name, count in common.items() if count > max(1, len(inner) / 2))
-    outer = sorted(name for name, names in inner.items() if len(names.intersection(common)) > len(names) / 2)
-    return (outer, common) if len(common) > 1 and len(outer) > max(1, len(inner) / 2) else ([], [])
+    common = sorted(set.intersection(*inner.values())) if len(inner) > 1 else []
+    words = [[word for word in re.split(r"[\W_\d]+", name.casefold()) if word] for name in inner]
+    of_parts = all({*of_name, *(word.rstrip("s") for word in of_name)} & PARTS.keys() for of_name in words)
+    texts = {" ".join(of_name) for of_name in words}
+    are_alike = len(texts) == 1 or all(len(text) < 2 for text in texts)
+    return (sorted(inner), common) if (common and of_parts) or (len(common) > 1 and are_alike) else ([], [])
 
 
 def as_text(name: str) -> str:

@@ -13,6 +13,7 @@ from crnn.terminal import valid
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
 TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
 COUNTS = ("size_bytes", "modified_ns")
+ALIKE_NS = 1_000
 
 
 class LibraryError(ValueError):
@@ -48,8 +49,8 @@ def _cell(name: str, value: object) -> object:
     """
     if value is None and name != "path":
         return None
-    if name in COUNTS:  # which others may have made floating-point numbers
-        return int(value) if str(value).isdecimal() else int(float(value))
+    if name in COUNTS:
+        return count_of(value)
     if name in NUMBERS:
         number = float(value)
         if not math.isfinite(number):
@@ -69,12 +70,13 @@ def _cell(name: str, value: object) -> object:
 
 
 def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 (half a second that other tables do without)
+    import pyarrow.compute as pc  # noqa: PLC0415 (half a second that other tables do without)
+    import pyarrow.parquet as pq  # noqa: PLC0415
     from pyarrow import ArrowException  # noqa: PLC0415
 
     try:
         if path.is_dir():  # of a cluster, which writes its parts in any order
-            files, by_age = sorted(path.rglob("*.parquet")), ["modified_ns"]
+            files, by_age = sorted(path.rglob("*.parquet"), key=lambda file: file.stat().st_mtime_ns), ["modified_ns"]
         else:
             parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
             files, by_age = [path, *parts] if path.is_file() or not parts else parts, []
@@ -83,8 +85,8 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
         _check(names, [*needed, *by_age])
         genres = _genres(names)
         table = pq.read_table(files, columns=[name for name in names if name in columns or name in by_age])
-        if by_age:  # so that the last row of a song is the newest
-            table = table.sort_by([(name, "ascending") for name in by_age])
+        if by_age:  # so that the last row of a song is of the newest file, and of those the newest answer
+            table = table.take(pc.sort_indices(pc.fill_null(table["modified_ns"], -(2**63))))
         for batch in table.to_batches():
             values = {name: batch[name].to_pylist() for name in batch.schema.names if name != "embedding"}
             vectors = batch["embedding"] if "embedding" in batch.schema.names else []
@@ -101,7 +103,7 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
 
 def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """Its probabilities are an object in the order of their size; tables have that of the first as `probability`."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for line in file:
             row = json.loads(line)
             row["genres"] = list(row.get("probabilities") or {})
@@ -139,6 +141,18 @@ def _check(names: object, needed: Sequence[str]) -> None:
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
     return valid(os.path.abspath(path))  # noqa: PTH100
+
+
+def count_of(value: object) -> int | None:
+    """What a column of counts has, which others may have made floating-point numbers. Raises what `int` raises."""
+    if value in (None, ""):
+        return None
+    return int(value) if str(value).removeprefix("-").isdecimal() else int(float(value))
+
+
+def are_alike(one_ns: int | None, other_ns: int | None) -> bool:
+    """Whether two times of change are the same, as far as floating-point numbers can tell, which have 256 ns."""
+    return one_ns == other_ns or (None not in (one_ns, other_ns) and abs(one_ns - other_ns) < ALIKE_NS)
 
 
 def same_model(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.files import lock, whole_file
-from crnn.library.rows import PROBABILITY_OF, absolute, parts_of, same_model
+from crnn.library.rows import PROBABILITY_OF, absolute, are_alike, count_of, parts_of, same_model
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -90,18 +90,21 @@ class Table(ABC):
 
     def _begin(self) -> None:
         """Read what is there."""
-        self._answered: dict[int, int] = {}  # by path, the song as it was and as it was heard
+        self._answered: dict[int, tuple] = {}  # by path, the song as it was and as it was heard
         self._paths: set[int] = set()
         self._is_done = True  # whether it is as it should be in the end
         for row in self._rows():
             if not isinstance(row["path"], str):
                 raise self._other_columns()
-            self._note(row)
+            try:
+                self._note(row)
+            except (ValueError, TypeError, OverflowError) as error:  # a size that is none
+                raise self._other_columns() from error
 
     def has(self, row: dict) -> bool:
         """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
-        row = _placed(row)
-        return self._answered.get(digest(row["path"])) == key_of(row)
+        key, modified_ns = self._answered.get(digest(absolute(row["path"])), (None, None))
+        return key == _without_time(row) and are_alike(modified_ns, count_of(row["modified_ns"]))
 
     def lists(self, path: Path) -> bool:
         """Whether there is a row of this path."""
@@ -123,14 +126,13 @@ class Table(ABC):
             self._replace(row for number, row in enumerate(self._rows()) if number in kept)
 
     def _note(self, row: dict) -> None:
-        row = _placed(row)
-        path = digest(row["path"])
+        path = digest(absolute(row["path"]))
         self._is_done = self._is_done and path not in self._paths
         self._paths.add(path)
         if row["error"]:
             self._answered.pop(path, None)
         else:
-            self._answered[path] = key_of(row)
+            self._answered[path] = _without_time(row), count_of(row["modified_ns"])
 
     def _other_columns(self) -> TableError:
         return other_columns(self.path)
@@ -165,27 +167,35 @@ class LinesTable(Table):
             super().close()
             os.close(self._file)
             self._file, self._is_done = self._open(self.path), True
-        if not os.fstat(self._file).st_size:
+        self._size = os.fstat(self._file).st_size
+        if not self._size:
             self._put(self._head())
 
     @staticmethod
     def _open(path: Path) -> int:
         while True:
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            _lock(file, path)
-            if is_at(path, file):  # who had it before may have put another in its place
-                return file
-            os.close(file)
+            try:
+                _lock(file, path)
+                if is_at(path, file):  # who had it before may have put another in its place
+                    file, opened = None, file
+                    return opened
+            finally:
+                if file is not None:
+                    os.close(file)
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
+        if self._file is None:  # it could not be gone on with
+            return
         if is_at(self.path, self._file):
             super().close()
         os.close(self._file)
 
     def _append(self, row: dict) -> None:
-        if not is_at(self.path, self._file):
-            os.close(self._file)
+        if not (is_at(self.path, self._file) and os.fstat(self._file).st_size == self._size):  # somebody has saved it
+            file, self._file = self._file, None
+            os.close(file)
             self._begin()
         self._put(self._line(self._cells(row)))
 
@@ -193,6 +203,7 @@ class LinesTable(Table):
         data = text.encode("utf-8", "surrogateescape")
         while data:
             data = data[os.write(self._file, data) :]
+        self._size = os.fstat(self._file).st_size
 
     def _replace(self, rows: Iterable[dict]) -> None:
         with whole_file(self.path) as file:
@@ -430,9 +441,8 @@ def other_columns(out: object) -> TableError:
     )
 
 
-def _placed(row: dict) -> dict:
-    """A row with the path from the root, as `MUSIC` and `../MUSIC` may be the same folder."""
-    return row | {"path": absolute(row["path"])}
+def _without_time(row: dict) -> int:
+    return digest(count_of(row["size_bytes"]), same_model(str(row["model"])), row["heard"])
 
 
 def digest(*values: object) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
 from crnn.library.classify import Report, add_hearing, add_songs, check_device, named_songs, passages_of
-from crnn.library.rows import LibraryError, absolute, read_rows
+from crnn.library.rows import LibraryError, absolute, are_alike, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable
 
@@ -29,7 +29,6 @@ DESCRIPTION = (
     "genre-crnn untag takes all of it back."
 )
 
-ALIKE_NS = 1_000  # times of change: double precision has 256 ns
 TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")
 
 
@@ -266,4 +265,4 @@ def is_as_heard(heard: "File") -> bool:
     now = File.of(heard.path)
     if None in (heard.size_bytes, heard.modified_ns, now.size_bytes):
         return False
-    return now.size_bytes == heard.size_bytes and abs(now.modified_ns - heard.modified_ns) < ALIKE_NS
+    return now.size_bytes == heard.size_bytes and are_alike(now.modified_ns, heard.modified_ns)

@@ -6,6 +6,7 @@ from asyncio import Queue as Messages
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from fastapi import HTTPException, Request
@@ -98,16 +99,18 @@ class FairQueue(Queue):
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """Whom to answer next, but for addresses that have all places but one: that is for others."""
-        queues = self.event_queue_per_concurrency_id
-        waiting = {number: [*queue.queue] for number, queue in queues.items()}
-        for number, events in waiting.items():
-            n_places = queues[number].concurrency_limit or 0
-            if n_places >= SHARED_PLACES:
-                has = Counter(visitor_of(event.request) for event in self._running_of(number))
-                queues[number].queue[:] = [event for event in events if has[visitor_of(event.request)] < n_places - 1]
+        held_back = {}
+        for number, queue in self.event_queue_per_concurrency_id.items():
+            n_places = queue.concurrency_limit or 0
+            if queue.queue and n_places >= SHARED_PLACES and queue.current_concurrency == n_places - 1:
+                visitors = {visitor_of(event.request) for event in self._running_of(number)}
+                if len(visitors) == 1:
+                    held_back[number] = [*queue.queue]
+                    queue.queue[:] = [event for event in queue.queue if visitor_of(event.request) not in visitors]
         chosen = super().get_events()
-        for number, events in waiting.items():
-            queues[number].queue[:] = [event for event in events if not chosen or event not in chosen[0]]
+        for number, events in held_back.items():
+            waiting = self.event_queue_per_concurrency_id[number].queue
+            waiting[:] = [event for event in events if not chosen or event not in chosen[0]]
         return chosen
 
     def send_message(self, event: Event, event_message: EventMessage) -> None:
@@ -232,7 +235,11 @@ def visitor_of(request: Request) -> str:
 
     uvicorn puts in what a proxy says, if that is one which FORWARDED_ALLOW_IPS names.
     """
-    host = request.client.host if request.client else ""
+    return _network_of(request.client.host if request.client else "")
+
+
+@lru_cache(maxsize=2 * MOST_WAITING)
+def _network_of(host: str) -> str:
     try:
         address = ip_address(host)
     except ValueError:

@@ -124,7 +124,17 @@ def test_a_passage(kind, start_seconds):
     assert mono(file, start_seconds=start_seconds).size / SAMPLE_RATE == pytest.approx(12 - start_seconds, abs=0.1)
 
 
-@pytest.mark.parametrize("behind", [b"APETAGEX" + bytes(300_000), b"TAG" + bytes(125), bytes(500_000), b""])
+def ape_tag(n_bytes: int) -> bytes:
+    """An APEv2 tag whose only value has so many bytes, with a head and a foot."""
+    item = n_bytes.to_bytes(4, "little") + bytes(4) + b"Cover\0" + b"x" * n_bytes
+    facts = b"APETAGEX" + (2_000).to_bytes(4, "little") + (len(item) + 32).to_bytes(4, "little") + b"\1\0\0\0"
+    return facts + bytes.fromhex("000000a0") + bytes(8) + item + facts + bytes.fromhex("00000080") + bytes(8)
+
+
+BEHIND = [ape_tag(300_000), ape_tag(100) + b"TAG" + bytes(125), b"TAG" + bytes(125), bytes(500_000), b""]
+
+
+@pytest.mark.parametrize("behind", BEHIND, ids=len)
 def test_what_stands_behind_the_sound_of_an_mp3_is_no_sound(behind):
     file = long_song("mp3")
     with open_audio(file) as sound:
@@ -137,10 +147,13 @@ def test_what_stands_behind_the_sound_of_an_mp3_is_no_sound(behind):
         assert delay_and_match(passage, whole[start : start + passage.size])[1] > 0.9
 
 
-def test_an_mp3_that_is_longer_than_it_says_is_heard_as_a_whole():
-    with open_audio(long_song("mp3") + song("mp3"), passages=Passages(2, 2.0)) as sound:
+@pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125), bytes(4_096)])
+def test_an_mp3_that_is_longer_than_it_says_is_heard_as_a_whole(between):
+    file = long_song("mp3") + between + song("mp3")
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
         assert list(sound.blocks()) == []
     assert not sound.starts_seconds
+    assert mono(file).size / SAMPLE_RATE == pytest.approx(14, abs=0.2)
 
 
 def test_a_passage_after_the_end():

@@ -105,7 +105,7 @@ def test_a_name_that_two_artists_could_have_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_who_is_unknown_is_no_artist(tmp_path: Path) -> None:
-    names = ["Unknown", "Various  Artists", "n/a", "Ann"]
+    names = ["Unknown", "Various  Artists", "[unknown]", "Ann\n"]
     tracks = [f"pop/{number}.wav" for number in range(4)]
     (tmp_path / "artists.csv").write_text(table(rows=[ROWS[0], *zip(tracks, names, strict=True)]))
     assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [None, None, None, "Ann"]

@@ -99,6 +99,8 @@ def test_a_split_of_gtzan_keeps_both_parts(layout: str, tmp_path: Path) -> None:
             ["rock/train/1.mp3", "rock/test/1.mp3", "jazz/train/1.mp3", "jazz/test/1.mp3", "jazz/new song.mp3"],
             "'test' and 'train' in genre folders are named like parts .* 'jazz/new song.mp3' is in none",
         ),
+        (["fold1/rock/1.mp3", "fold1/jazz/1.mp3", "fold2/rock/1.mp3", "fold2/jazz/1.mp3"], "--accept alike"),
+        (["audio_train/rock/1.mp3", "audio_train/jazz/1.mp3", "audio_test/jazz/1.mp3"], "--accept alike"),
         (
             ["rock/train/1.mp3", "rock/test/1.mp3", "jazz/1.mp3", "jazz/2.mp3"],
             "'jazz/1.mp3' and 'jazz/2.mp3' are in none",
@@ -200,6 +202,30 @@ def test_a_part_without_clips_stops_it_too(names: list[str], folders: list[str],
     (tmp_path / "__MACOSX").mkdir()
     with pytest.raises(DatasetError, match=empty):
         look_at(tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        ("80s", "90s"),
+        ("Various Artists", "Unknown Artist"),
+        ("mp3", "flac"),
+        ("Live", "Studio"),
+        ("A-F", "G-M"),
+        ("male", "female"),
+    ],
+)
+def test_genres_may_hold_folders_of_the_same_names(inner: tuple[str, str], tmp_path: Path) -> None:
+    names = [f"{genre}/{folder}/1.mp3" for genre in ("rock", "jazz") for folder in inner]
+    found = look_at(fill(tmp_path, *names, "dance/house/1.mp3", "dance/techno/1.mp3"))
+    found.check()
+    assert set(map(genre_of, found.tracks)) == {"rock", "jazz", "dance"}
+
+
+def test_bands_may_be_named_like_parts_of_a_split(tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, "rock/Train/1.mp3", "rock/Queen/1.mp3", "punk/Unseen/1.mp3", "punk/2.mp3"))
+    found.check()
+    assert own_split(list(found.tracks)) == {}
 
 
 def test_a_genre_that_a_part_lacks_is_told(tmp_path: Path) -> None:

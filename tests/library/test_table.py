@@ -304,6 +304,47 @@ def test_a_csv_that_other_programs_saved_is_gone_on_with(change: Callable[[str],
     assert [each["path"] for each in read_rows(path, ("path",), needed=("path",))] == ["a.mp3", "b.mp3"]
 
 
+def test_counts_that_became_floating_point_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3", modified_ns=1_700_000_000_123_456_789))
+    table.close()
+    text = path.read_text("utf-8").replace(",10,1700000000123456789,", ",10.0,1.7000000001234568e+18,")
+    assert "10.0" in text
+    path.write_text(text, "utf-8", newline="")
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3", modified_ns=1_700_000_000_123_456_789))
+    assert not table.has(row("a.mp3", modified_ns=1_700_000_000_123_466_789))
+    table.close()
+
+
+def test_a_table_that_is_saved_in_place_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    path.write_text(
+        path.read_text("utf-8").rstrip() + "\r\n" + path.read_text("utf-8").split("\n")[1].rstrip(), "utf-8"
+    )
+    table.write(row("b.mp3"))
+    table.close()
+    assert {each["path"] for each in read(path)} == {"a.mp3", "b.mp3"}
+
+
+def test_a_table_that_another_has_taken_meanwhile_is_left_to_him(tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    first = open_table(path, COLUMNS)
+    first.write(row("a.mp3"))
+    first.write(row("a.mp3", size=20))
+    path.rename(tmp_path / "old.csv")
+    second = open_table(path, COLUMNS)
+    with pytest.raises(TableError, match="Another process writes to"):
+        first.write(row("b.mp3"))
+    first.close()
+    second.write(row("c.mp3"))
+    second.close()
+    assert [each["path"] for each in read(path)] == ["c.mp3"]
+
+
 def test_a_model_is_the_same_however_its_folder_was_typed(tmp_path: Path) -> None:
     table = open_table(tmp_path / "genres.jsonl", COLUMNS)
     table.write(row("a.mp3", model="runs/a/model (folder) 0bf9b09"))
