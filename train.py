@@ -153,7 +153,7 @@ def features_of(args: argparse.Namespace) -> Features:
     """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
-    is_to_train, is_split = args.command != "evaluate", args.protocol is None
+    is_to_train, is_split = args.command != "evaluate", getattr(args, "protocol", None) is None
     found.check(args.accept, is_to_train and is_split)
     checked_genres(list(found.tracks), args.accept, is_to_train)
     print(about(artists_of(args, list(found.tracks))), flush=True)
@@ -373,6 +373,8 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
+    if missing := sorted(set(dataset.genres) - {dataset.genres[label] for label in clips.labels}):
+        raise DatasetError(f"The training and validation parts have no clip of {', '.join(missing)}; split otherwise.")
     groups = None if groups_of(args) == "genre" else together(args, clips)
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))

@@ -177,6 +177,26 @@ def under(waveform: np.ndarray, other: np.ndarray, db: float) -> np.ndarray:
     return waveform + np.resize(at_level(other, rms), len(waveform))
 
 
+def between(waveform: np.ndarray, other: np.ndarray, is_first: bool = True, seconds: float = 12.0) -> np.ndarray:
+    """A sound in place of so many seconds of another one, as loud as that, at its beginning or at its end."""
+    n = round(seconds * SAMPLE_RATE)
+    loud = at_level(np.resize(other, n), float(np.sqrt(np.mean(np.square(waveform)))))
+    return np.concatenate([loud, waveform[: len(waveform) - n]] if is_first else [waveform[: len(waveform) - n], loud])
+
+
+def passing(waveform: np.ndarray) -> np.ndarray:
+    """The sound with white noise as loud as itself over the middle third."""
+    third = len(waveform) // 3
+    noise = np.pad(at_level(coloured_noise(third), 1), (third, len(waveform) - 2 * third))
+    return (waveform + noise * np.sqrt(np.mean(np.square(waveform)))).astype(np.float32)
+
+
+def hum(n_samples: int, hz: float) -> np.ndarray:
+    """What the mains make (samples,): a tone and its overtones."""
+    t = np.arange(n_samples) / SAMPLE_RATE
+    return at_level(sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9)))
+
+
 class Condition(NamedTuple):
     """One way in which a song reaches the classifier: a waveform (samples,) at 22 050 Hz to the bytes of a file."""
 
@@ -217,6 +237,10 @@ CONDITIONS = (
     Condition("swelling, 3 Hz", "a fan before the loudspeaker, a vibrato", lambda x: encode(swelling(x, 3))),
     Condition("crowd, 6 dB below", "a bar", lambda x: encode(under(x, noise_babble(len(x), 0.6), 6))),
     Condition("voice, 10 dB below", "somebody talks over it", lambda x: encode(under(x, speeches()[0], 10)), True),
+    Condition("speech first", "an announcement of 12 s", lambda x: encode(between(x, speeches()[0])), True),
+    Condition("applause last", "12 s of it at a concert", lambda x: encode(between(x, applause(len(x), 300), False))),
+    Condition("hum first", "a cable that has come loose, 12 s", lambda x: encode(between(x, hum(len(x), 50)))),
+    Condition("noise over a third", "a train passes, as loud as the music", lambda x: encode(passing(x))),
 )
 
 
@@ -271,7 +295,7 @@ def sounds(seconds: float) -> dict[str, list[np.ndarray]]:
         "white noise": [at_level(coloured_noise(n, 0, seed)) for seed in range(3)],
         "pink noise": [at_level(coloured_noise(n, 1, seed)) for seed in range(3)],
         "pure tones": [at_level(np.sin(2 * np.pi * hz * t)) for hz in (110, 220, 440, 1_000, 3_000)],
-        "mains hum": [at_level(sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 9))) for hz in (50, 60, 120)],
+        "mains hum": [hum(n, hz) for hz in (50, 60, 120)],
         "applause": [applause(n, claps) for claps in (30, 100, 400)],
         "crowd of noise bands": [noise_babble(n, depth) for depth in (0.3, 0.6, 1)],
         "crowd of voices": [babble(speakers, n_voices, n) for n_voices in (8, 24, 64) if speakers],

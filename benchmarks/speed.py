@@ -77,7 +77,7 @@ def compared(what: str, step: Callable[[], object], beside: str, other: Callable
 
 def precisions(classifier: GenreClassifier) -> list[str]:
     """Those that are worth their rows here."""
-    return ["float32"] + (["bfloat16"] if best_precision(classifier.model.config.front) == "bfloat16" else [])
+    return ["float32"] + (["bfloat16"] if best_precision(classifier.model.config.front, "cpu") == "bfloat16" else [])
 
 
 def songs(classifiers: list[GenreClassifier], folder: Path, lengths: dict[str, int], runs: int) -> Iterator[Row]:

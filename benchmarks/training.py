@@ -78,7 +78,7 @@ def main() -> None:
         recipe.training,
         epochs=args.epochs + 2,
         device=args.device,
-        precision=args.precision or best_precision(recipe.front),
+        precision=args.precision or best_precision(recipe.front, args.device),
         batch_size=args.batch_size or recipe.training.batch_size,
     )
     trainer = Trainer(recipe.build(GENRES), noise(N_TRAIN), config, recipe.augmentation, noise(N_VALID))

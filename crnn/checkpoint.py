@@ -445,9 +445,10 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def digest(model: CRNN) -> str:
-    """Sixteen hexadecimal digits that tell the weights of a model, and its borders, from those of others."""
+    """Sixteen hexadecimal digits that tell a model's weights, and what makes answers of them, from those of others."""
     config = model.config
-    of_all = sha256(repr((config.genres, config.temperature, config.unsure_below, config.strange_below)).encode())
+    facts = (config.genres, config.temperature, config.unsure_below, config.strange_below)
+    of_all = sha256(repr(facts + ((config.evidence,) if config.evidence else ())).encode())
     for value in model.state_dict().values():
         of_all.update(value.cpu().contiguous().numpy().data)
     return of_all.hexdigest()[:16]

@@ -159,8 +159,9 @@ class Graph(nn.Module):
         shares = (logits / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
         counts = torch.cat([is_long, ~is_long[:1]]).float()
-        weights = counts / counts.sum()
-        return weights @ shares * sounds.any(), weights @ energy(logits)
+        energies = energy(logits)
+        weights = (config.evidence * energies + counts.log()).softmax(dim=0)  # as `window_weights` of those that count
+        return weights @ shares * sounds.any(), counts @ energies / counts.sum()
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:
         """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""

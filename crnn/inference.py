@@ -16,7 +16,7 @@ from crnn.checkpoint import CheckpointError, Origin, digest, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
-from crnn.network.layers import energy
+from crnn.network.layers import energy, window_weights
 from crnn.network.model import CRNN, Plan, Windows
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
@@ -33,13 +33,16 @@ class Prediction:
     silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded:
     of a file whose clock leaps, in a hole of a stream, they are earlier than those of a player behind it.
 
+    Its probabilities are the mean over windows, each of which counts the more the more speaks for any genre in it, as
+    far as the model asks for that (`network.layers.window_weights`).
+
     The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
     windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of
     others have other axes. `crnn-transfer` has 6 members with 384 features each, `crnn-scratch` 3 with 256.
     """
 
     verdict: str  # a genre, UNSURE or NO_MUSIC
-    probabilities: dict[str, float]  # by genre, most probable first: the mean over windows; empty for NO_MUSIC
+    probabilities: dict[str, float]  # by genre, most probable first; empty for NO_MUSIC
     genres: tuple[str, ...]  # the columns of the timeline
     timeline: np.ndarray  # float32 (n_windows, n_genres): the probabilities in each window
     starts_seconds: np.ndarray  # float64 (n_windows,): where each window starts
@@ -136,7 +139,7 @@ class GenreClassifier:
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
         self.device, self.precision = torch.device(device), precision
-        chosen = best_precision(model.config.front) if precision == "fastest" else precision
+        chosen = best_precision(model.config.front, self.device) if precision == "fastest" else precision
         self._is_in_bfloat16 = chosen == "bfloat16"
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
         self.strange_below = model.config.strange_below if unsure_below is None else NOTHING_STRANGE
@@ -266,6 +269,7 @@ class GenreClassifier:
         self, recording: "Recording", windows: Windows | None, edges_frames: np.ndarray
     ) -> "Prediction | AudioError":
         timeline, embedding = np.zeros((0, len(self.genres)), np.float32), np.zeros(0, np.float32)
+        weights = np.zeros(0, np.float32)
         of_any, stranger_kind = nan, ""
         if windows is not None:
             if not windows.logits.isfinite().all():
@@ -274,11 +278,13 @@ class GenreClassifier:
                 )
             timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
             embedding = windows.embeddings.mean(dim=0).cpu().numpy()
-            of_any = energy(windows.logits).mean().item()
+            energies = energy(windows.logits)
+            of_any = energies.mean().item()
+            weights = window_weights(energies, self.model.config.evidence).cpu().numpy()
             stranger_kind = self.model.strangeness.sounds_like(windows.kinds.mean(dim=0))
         edges_seconds = recording.seconds_of(edges_frames)
         lacks_energy = of_any < self.strange_below
-        probabilities, verdict = self._answer(timeline, lacks_energy)
+        probabilities, verdict = self._answer(timeline, weights, lacks_energy)
         return Prediction(
             verdict=verdict,
             probabilities=probabilities,
@@ -298,11 +304,11 @@ class GenreClassifier:
             notices=recording.notices,
         )
 
-    def _answer(self, timeline: np.ndarray, lacks_energy: bool) -> tuple[dict[str, float], str]:
+    def _answer(self, timeline: np.ndarray, weights: np.ndarray, lacks_energy: bool) -> tuple[dict[str, float], str]:
         """The probabilities of the whole, most probable first, and the verdict."""
         if not len(timeline):
             return {}, NO_MUSIC
-        shares = zip(self.genres, timeline.mean(axis=0).tolist(), strict=True)
+        shares = zip(self.genres, (weights @ timeline).tolist(), strict=True)
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
         return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top

@@ -52,6 +52,7 @@ def classifier() -> GenreClassifier:
         recurrent_size=5,
         summary=True,
         window_frames=n_frames_of(2.0) + 1,
+        evidence=1.5,
         temperature=0.05,
         unsure_below=0.4,
         strange_below=0.1,

@@ -21,6 +21,7 @@ from crnn.checkpoint import CheckpointError, Origin
 from crnn.features import FRAMES_PER_SECOND, LogMel
 from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.network.model import CRNN
+from crnn.training.metrics import mean_probabilities
 
 Tone = Callable[..., np.ndarray]
 
@@ -58,6 +59,24 @@ def test_a_file_its_bytes_and_its_waveform_give_the_same(
     expected = classifier.predict_waveform(waveform)
     for source in (path, str(path), path.read_bytes()):
         assert_close(classifier.predict(source), expected)
+
+
+@pytest.mark.parametrize("evidence", [0.0, 3.0])
+def test_windows_count_by_what_speaks_for_any_genre_in_them(tiny_model: CRNN, tone: Tone, evidence: float) -> None:
+    """As the figures of a training have it."""
+    classifier = configured(tiny_model, evidence=evidence)
+    recording = classifier._listen([np.concatenate([tone(6), 0.1 * tone(6, 3_000)])[None]])
+    (prediction,) = classifier.answer([recording])
+    plan, _ = classifier._windows(recording)
+    (windows,) = classifier.model.hear([plan])
+    weights = (evidence * windows.logits.logsumexp(dim=1)).exp()
+    weights = (weights / weights.sum()).detach().numpy()
+    by_column = [prediction.probabilities[genre] for genre in prediction.genres]
+    np.testing.assert_allclose(by_column, weights @ prediction.timeline, atol=1e-6)
+    assert (np.ptp(weights) > 1e-3) == bool(evidence)
+    config = classifier.model.config
+    shares = mean_probabilities([windows.logits.detach()], config.temperature, config.evidence)
+    np.testing.assert_allclose(shares[0], by_column, atol=1e-6)
 
 
 @pytest.mark.parametrize("genres", [("rock", "jazz", "disco"), ("disco", "jazz", "rock")])

@@ -13,6 +13,7 @@
     if (words && !Object.hasOwn(words, message)) console.error(`"${message}" is not translated`);
     return words?.[message] ?? message;
   };
+  const BLOCK_OF_A_NET = /^(.+), block (\d+)$/;
   const original = text =>  // of a tab in any of the languages: other texts may be the same in one of them
     TABS.find(tab => Object.values(TRANSLATIONS).some(words => words[tab] === text)) ?? text;
   const sayAll = root => {
@@ -25,8 +26,9 @@
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
-      const text = node.dataset.original.trim(), words = dictionary();
-      put(node, words && Object.hasOwn(words, text) ? words[text] : node.dataset.original);
+      const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
+      const said = number ? words && `${net}, ${words['block 1'].replace('1', number)}` : words?.[text];
+      put(node, said ?? node.dataset.original);
       node.dataset.said = node.textContent;
     }
     for (const node of all('[role=tab], .overflow-dropdown button'))  // which Gradio translates only as they appear
@@ -204,20 +206,30 @@
   window.songs = {clear, follow, hand, reveal};
   document.addEventListener('paste', event => {
     const pasted = [...event.clipboardData?.files ?? []];
-    if (!pasted.length) return;
+    const isText = event.target.closest?.('input, textarea') && event.clipboardData.types.includes('text/plain');
+    if (!pasted.length || isText) return;  // cells of a table come with a picture of them
     event.preventDefault();
     hand(pasted);
   });
-  // Folders over Gradio's own fields of many files are theirs; the rest would make the browser leave the page.
-  const hasFolder = ({items}) => [...items].some(item => item.webkitGetAsEntry()?.isDirectory);
+  // Else the browser would leave the page, and Gradio's own fields take a folder for a file.
+  const filesIn = async entry => {
+    const told = ask => new Promise((resolve, reject) => ask.call(entry, resolve, reject)).catch(() => []);
+    if (entry.isFile) return [await told(entry.file)].flat();
+    const reader = entry.createReader(), found = [];
+    for (let some = [null]; some.length;) found.push(...some = await told(reader.readEntries.bind(reader)));
+    return (await Promise.all(found.map(filesIn))).flat();
+  };
   for (const name of ['dragover', 'drop']) {
     document.addEventListener(name, event => {
-      if (!event.dataTransfer?.types.includes('Files') || event.target.closest('#folder')) return;
+      if (!event.dataTransfer?.types.includes('Files')) return;
       event.preventDefault();
-      const isOfMany = event.target.closest('#files');
-      if (name !== 'drop' || (isOfMany && hasFolder(event.dataTransfer))) return;
+      if (name !== 'drop') return;
       event.stopPropagation();
-      if (event.dataTransfer.files.length) hand([...event.dataTransfer.files], isOfMany ? '#files' : undefined);
+      const all = [...event.dataTransfer.files], isOfMany = event.target.closest('#files, #folder');
+      const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
+      if (entries.some(entry => entry.isDirectory))
+        Promise.all(entries.map(filesIn)).then(found => found.flat().length && hand(found.flat(), '#files'));
+      else if (all.length) hand(all, isOfMany ? '#files' : undefined);
     }, true);
   }
 
@@ -235,7 +247,7 @@
     sayAll(told);
   }, true);
 
-  // A video is heard like any sound, but Gradio's field takes sounds only.
+  // A video is heard like any sound, and so is much that a browser does not know, but Gradio's field takes sounds only.
   document.addEventListener('click', () => {
     const input = document.querySelector('#song input[type=file]');
     if (input && !input.accept.includes('video')) input.accept += ',video/*';
@@ -243,8 +255,9 @@
   document.addEventListener('change', event => {
     if (!event.target.matches?.('#song input[type=file]')) return;
     const all = [...event.target.files];
-    if (!all.some(file => file.type.startsWith('video/'))) return;
-    event.target.files = files(all.map(file => new File([file], file.name, {type: file.type.replace('video/', 'audio/')})));
+    if (all.every(file => file.type.startsWith('audio/'))) return;
+    const typed = ({type}) => /^(audio|video)\//.test(type) ? type.replace('video/', 'audio/') : 'audio/mpeg';
+    event.target.files = files(all.map(file => new File([file], file.name, {type: typed(file)})));
   }, true);
 
   prepare();

@@ -63,9 +63,8 @@ async function start(source) {
     context.createMediaStreamSource(stream).connect(tap);
     for (const track of stream.getAudioTracks()) track.addEventListener('ended', finish);
     const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
-    const awake = navigator.wakeLock?.request('screen').catch(() => { /* then the screen goes dark */ });
     asked = null;
-    recording = {stream, context, awake, rate, most, blocks: [], levels: [], colours: [], asked_at: 0};
+    recording = {stream, context, awake: stayAwake(), rate, most, blocks: [], levels: [], colours: [], asked_at: 0};
     window.songs.clear();
   } catch (error) {
     stream?.getTracks().forEach(track => track.stop());
@@ -77,6 +76,16 @@ async function start(source) {
   const answer = document.querySelector('#answer').getBoundingClientRect();
   if (recording && answer.top > innerHeight / 2) root.scrollIntoView();  // the answer comes below
 }
+
+const stayAwake = () => navigator.wakeLock?.request('screen').catch(() => { /* then the screen goes dark */ });
+
+// A browser lets the screen go dark, and may hear no more, once it has been out of sight.
+document.addEventListener('visibilitychange', () => {
+  if (!recording || document.hidden) return;
+  recording.awake = stayAwake();
+  recording.context.resume();
+});
+addEventListener('beforeunload', event => { if (recording) event.preventDefault(); });
 
 function explain(error) {
   const known = {
@@ -106,7 +115,8 @@ function hear(block) {
 async function ask(seconds) {
   const {rate, blocks} = recording, number = passages += 1;
   recording.asked_at = seconds;
-  asked = {number, at: performance.now(), until: blocks.length, ...Promise.withResolvers()};
+  asked = {number, at: performance.now(), until: blocks.length};
+  asked.promise = new Promise(resolve => { asked.resolve = resolve; });
   const passage = blocks.slice(-Math.floor(props.passage_seconds * rate / BLOCK)), n = passage.length * BLOCK;
   const resampler = new OfflineAudioContext(1, Math.floor(n * props.sample_rate / rate), props.sample_rate);
   const sound = resampler.createBuffer(1, n, rate);

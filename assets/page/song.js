@@ -7,7 +7,7 @@ const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px
 const NARROWEST = 1.2;  // px of a bar of the waveform
 const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
 const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
-const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];  // seconds between the marks of the axis
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200];  // seconds between the marks of the axis
 
 const root = element.querySelector('.song');
 let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
@@ -223,7 +223,8 @@ function seek(seconds) {
 
 function toggle() {
   const audio = player();
-  if (audio?.paused) audio.play().catch(() => { part.fault.hidden = false; });
+  // It is refused, too, where "pause" comes before the sound does.
+  if (audio?.paused) audio.play().catch(error => { if (error.name === 'NotSupportedError') part.fault.hidden = false; });
   else audio?.pause();
 }
 
@@ -309,6 +310,7 @@ const listen = (name, action) => document.addEventListener(name, event => {
 listen('play', tick);
 for (const name of ['pause', 'seeked', 'timeupdate', 'loadedmetadata', 'ended']) listen(name, follow);
 listen('error', () => { part.fault.hidden = !song; });
+listen('playing', () => { part.fault.hidden = true; });
 
 new ResizeObserver(() => { if (root.clientWidth !== drawnAt) draw(); }).observe(root);
 watch('value', show);

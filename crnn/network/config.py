@@ -23,6 +23,7 @@ MOST = {
 }
 MOST_BLOCKS = 12
 MOST_GENRES = 200
+MOST_EVIDENCE = 10.0
 MOST_CHARACTERS = 64  # of a genre's name
 MOST_WEIGHTS = 32_000_000  # of all members behind their fronts
 MOST_MULTIPLY_ADDS = 10_000_000  # for one frame, of all members; crnn-transfer needs 3.9 million, crnn-scratch 1.2
@@ -52,6 +53,7 @@ class CRNNConfig:
     block_dropout: float = 0.1  # of whole channels, after each convolutional block or bottleneck
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
+    evidence: float = 0.0  # how much more a window counts in which more speaks for any genre: exp(evidence * energy)
     temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
     unsure_below: float = 0.0  # a top probability under this is no answer
     strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this
@@ -72,6 +74,8 @@ class CRNNConfig:
         self._check_sizes()
         if not all(0 <= share < 1 for share in (self.block_dropout, self.dropout)):
             raise ValueError("dropout and block_dropout are shares from 0 to less than 1")
+        if not 0 <= self.evidence <= MOST_EVIDENCE:
+            raise ValueError(f"evidence must be from 0 to {MOST_EVIDENCE:g}, not {self.evidence}")
         if not 0.001 <= self.temperature <= 1_000:
             raise ValueError(f"the temperature must be positive, from 0.001 to 1000, not {self.temperature}")
         self._check_cost()

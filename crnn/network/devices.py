@@ -10,12 +10,13 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def best_precision(front: str) -> str:
-    """The faster one: bfloat16 where the hardware computes in it, on a CPU only if the front gains by it."""
-    if torch.cuda.is_available():
+def best_precision(front: str, device: str | torch.device) -> str:
+    """The faster one: bfloat16 where the device computes in it, on a CPU only if the front gains by it."""
+    kind = torch.device(device).type
+    if kind == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     is_faster = front_of(front).fast_in_bfloat16_on_cpu and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if is_faster else "float32"
+    return "bfloat16" if kind == "cpu" and is_faster else "float32"
 
 
 def is_here(device: str) -> bool:

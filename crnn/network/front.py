@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crnn.features import n_frames_of
+from crnn.features import n_frames_of, repeat_to
 
 MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
 
@@ -185,8 +185,12 @@ class Front(nn.Module):
 
 
 def middles(log_mels: Sequence[Tensor]) -> Tensor:
-    """The middle ten seconds of clips (128, frames) in dB, or as much as the shortest has: (clips, 128, n)."""
-    n_frames = min(n_frames_of(10.0), *(log_mel.shape[1] for log_mel in log_mels))
+    """The middle ten seconds of clips (128, frames) in dB, or as much as the longest has: (clips, 128, n).
+
+    Shorter ones are repeated.
+    """
+    n_frames = min(n_frames_of(10.0), max(log_mel.shape[1] for log_mel in log_mels))
+    log_mels = [repeat_to(log_mel, max(n_frames, log_mel.shape[1])) for log_mel in log_mels]
     starts = [(log_mel.shape[1] - n_frames) // 2 for log_mel in log_mels]
     return torch.stack([log_mel[:, start:][:, :n_frames] for log_mel, start in zip(log_mels, starts, strict=True)])
 

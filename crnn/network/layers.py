@@ -137,6 +137,15 @@ def mean_logits(of_members: Tensor) -> Tensor:
     return of_members.log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members)) + energy(of_members.mean(0))[:, None]
 
 
+def window_weights(energies: Tensor, evidence: float) -> Tensor:
+    """How much each window of a song counts, (n,) with sum 1, by the `energy` of each: exp(evidence * energy).
+
+    A voice before a song, applause behind it or a noise over a part of it has less, as it speaks for no genre. With no
+    `evidence` all count alike; with 1 each counts by all that speaks for any genre in it.
+    """
+    return (evidence * energies).softmax(dim=0)
+
+
 def energy(logits: Tensor) -> Tensor:
     """How much in a window speaks for any genre at all: logits (batch, n_genres) to (batch,).
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crnn.checkpoint import METRICS_FILE
 from crnn.data.clips import Clips
+from crnn.data.copies import copies_of
 from crnn.data.workers import started
 from crnn.features import DAMAGE, DatasetError
 from crnn.files import whole_file
@@ -93,7 +94,7 @@ def cross_validate(
     folds = [Fold(genres, *parts) for parts in fold_indices(clips.labels, groups, n_folds, recipe.training.seed)]
     settings = {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)}
     answers = _run(folds, clips, genres, recipe, folder, settings, jobs, report)
-    return _summary(clips, genres, folds, answers)
+    return _summary(clips, genres, folds, answers, recipe.config(genres).evidence)
 
 
 def leave_genres_out(
@@ -112,18 +113,17 @@ def leave_genres_out(
     """
     if len(genres) < 3:
         raise TrainingError("To leave out a genre takes three genres or more.")
-    folds = [
-        Fold(
-            (*genres[:label], *genres[label + 1 :]),
-            np.flatnonzero(clips.labels != label),
-            np.flatnonzero(clips.labels == label),
-        )
-        for label in range(len(genres))
-    ]
+    songs, folds = copies_of(clips.features), []
+    for label in range(len(genres)):
+        is_held = clips.labels == label
+        is_heard = ~is_held & ~np.isin(songs, songs[is_held])  # nor is a copy that is in another genre
+        others = (*genres[:label], *genres[label + 1 :])
+        folds.append(Fold(others, np.flatnonzero(is_heard), np.flatnonzero(is_held)))
     settings = {"recipe": recipe.settings(), "folds": OF_GENRES, "clips": _fingerprint(clips, None)}
-    rows = {}
+    rows, evidence = {}, recipe.config(genres).evidence
     for genre, of_fold in zip(genres, _run(folds, clips, genres, recipe, folder, settings, jobs, report), strict=True):
-        given = Counter(of_fold.genres[label] for label in mean_probabilities(of_fold.logits).argmax(axis=1))
+        answers = mean_probabilities(of_fold.logits, evidence=evidence)
+        given = Counter(of_fold.genres[label] for label in answers.argmax(axis=1))
         taken_for = {name: count / given.total() for name, count in given.most_common()}
         rows[genre] = {"n": len(of_fold.truths), "taken_for": taken_for, "seconds": of_fold.seconds}
     return {"left_out": rows}
@@ -149,6 +149,12 @@ def read_answers(folder: Path) -> list[Answers]:
         raise TrainingError(
             f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
         ) from error
+
+
+def front_of_folds(folder: Path) -> str | None:
+    """The front of the models of a finished cross-validation, if it says so."""
+    recipe = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")).get("recipe")
+    return recipe.get("front") if isinstance(recipe, dict) else None
 
 
 def _run(
@@ -266,16 +272,18 @@ def _run_fold(
         raise SystemExit(f"Fold {number + 1}: {place} cannot be read or written ({reason}).") from None
 
 
-def _summary(clips: Clips, genres: tuple[str, ...], folds: Sequence[Fold], answers: Sequence[Answers]) -> dict:
+def _summary(
+    clips: Clips, genres: tuple[str, ...], folds: Sequence[Fold], answers: Sequence[Answers], evidence: float
+) -> dict:
     logits: list[Tensor | None] = [None] * len(clips)
     rows = []
     for fold, of_fold in zip(folds, answers, strict=True):
         for index, part in zip(fold.held_out, of_fold.logits, strict=True):
             logits[index] = part
-        figures = cross_fitted_metrics(of_fold.logits, clips.labels[fold.held_out], genres)
+        figures = cross_fitted_metrics(of_fold.logits, clips.labels[fold.held_out], genres, evidence)
         rows.append({key: figures[key] for key in ("n", "accuracy", "nll")} | {"seconds": of_fold.seconds})
     spread = float(np.std([row["accuracy"] for row in rows], ddof=1))
-    return {**cross_fitted_metrics(logits, clips.labels, genres), "folds": rows, "spread": spread}
+    return {**cross_fitted_metrics(logits, clips.labels, genres, evidence), "folds": rows, "spread": spread}
 
 
 def _read(path: Path) -> Answers:

@@ -31,5 +31,5 @@ def calibrated(model: CRNN, calibration: Calibration) -> CRNN:
 def evaluate(model: CRNN, clips: Clips) -> dict:
     """The `metrics` of a model on clips, from the calibrated probabilities and the verdicts that serving gives."""
     logits, config = clip_logits(model, clips), model.config
-    probabilities = mean_probabilities(logits, config.temperature)
+    probabilities = mean_probabilities(logits, config.temperature, config.evidence)
     return metrics(probabilities, clips.labels, config.genres, is_answered(logits, Calibration.of(config)))

@@ -25,23 +25,30 @@ class Calibration:
     temperature: float  # divides the logits
     unsure_below: float  # a top probability under this is no answer
     strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this
+    evidence: float = 0.0  # how windows count, see `window_weights`; not fitted
 
     @classmethod
     def of(cls, config: CRNNConfig) -> "Calibration":
         """That of a model."""
-        return cls(config.temperature, config.unsure_below, config.strange_below)
+        return cls(config.temperature, config.unsure_below, config.strange_below, config.evidence)
 
 
-def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0) -> np.ndarray:
-    """Clip probabilities (clips, n_genres): the mean over windows of each clip's softmax(logits / temperature)."""
-    windows = (torch.cat(tuple(logits)) / temperature).softmax(-1).numpy()
+def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0, evidence: float = 0.0) -> np.ndarray:
+    """Clip probabilities (clips, n_genres): the mean over windows of each clip's softmax(logits / temperature).
+
+    `evidence` says how windows count (`network.layers.window_weights`).
+    """
+    windows = torch.cat(tuple(logits))
     counts = np.array([len(clip) for clip in logits])
-    return np.add.reduceat(windows, np.cumsum(counts) - counts) / counts[:, None].astype(np.float32)
+    starts, energies = np.cumsum(counts) - counts, energy(windows).numpy()
+    weights = np.exp(evidence * (energies - np.maximum.reduceat(energies, starts).repeat(counts)))[:, None]
+    shares = (windows / temperature).softmax(-1).numpy()
+    return np.add.reduceat(shares * weights, starts) / np.add.reduceat(weights, starts)
 
 
 def is_answered(logits: Sequence[Tensor], calibration: Calibration) -> np.ndarray:
     """Which clips get an answer rather than "unsure", bool (clips,)."""
-    confidence = mean_probabilities(logits, calibration.temperature).max(axis=1)
+    confidence = mean_probabilities(logits, calibration.temperature, calibration.evidence).max(axis=1)
     return (confidence >= calibration.unsure_below) & (mean_energies(logits) >= calibration.strange_below)
 
 
@@ -61,23 +68,24 @@ def _surprises(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(true, np.finfo(np.float32).tiny))
 
 
-def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
+def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray, evidence: float = 0.0) -> Calibration:
     """The temperature with the lowest negative log-likelihood of clips, and the border of "unsure" with it.
 
     Temperature scaling: Guo et al. 2017, arXiv:1706.04599. `logits` are those of each clip's windows.
     """
-    return _calibration(_at_temperatures(logits, labels), logits, labels)
+    return _calibration(_at_temperatures(logits, labels, evidence), logits, labels, evidence)
 
 
-def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray) -> np.ndarray:
+def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray, evidence: float) -> np.ndarray:
     """The surprise of each clip at each of the temperatures (temperatures, clips)."""
-    return np.stack([_surprises(mean_probabilities(logits, t), labels) for t in TEMPERATURES])
+    return np.stack([_surprises(mean_probabilities(logits, t, evidence), labels) for t in TEMPERATURES])
 
 
-def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray) -> Calibration:
+def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray, evidence: float) -> Calibration:
     temperature = _temperature(surprises)
-    probabilities = mean_probabilities(logits, temperature)
-    return Calibration(temperature, unsure_threshold(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels))
+    probabilities = mean_probabilities(logits, temperature, evidence)
+    border = unsure_threshold(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    return Calibration(temperature, border, evidence=evidence)
 
 
 def _temperature(surprises: np.ndarray) -> float:
@@ -85,7 +93,12 @@ def _temperature(surprises: np.ndarray) -> float:
 
 
 def fit_among_strangers(
-    logits: Sequence[Tensor], labels: np.ndarray, unknown: Sequence[Tensor], share: float, risk: float
+    logits: Sequence[Tensor],
+    labels: np.ndarray,
+    unknown: Sequence[Tensor],
+    share: float,
+    risk: float,
+    evidence: float = 0.0,
 ) -> Calibration:
     """The temperature as `fit_calibration` finds it, and borders for songs of which a share is of no genre it knows.
 
@@ -93,21 +106,22 @@ def fit_among_strangers(
     most `risk` of the answers are wrong, those to unknown songs all among them; of such pairs this one answers most.
     Where there is none, almost everything is unsure.
     """
-    temperature = _temperature(_at_temperatures(logits, labels))
-    known, strange = mean_probabilities(logits, temperature), mean_probabilities(unknown, temperature)
+    temperature = _temperature(_at_temperatures(logits, labels, evidence))
+    known, strange = (mean_probabilities(clips, temperature, evidence) for clips in (logits, unknown))
     confidence = np.concatenate([known.max(axis=1), strange.max(axis=1)])
     energies = mean_energies([*logits, *unknown])
     right = np.concatenate([known.argmax(axis=1) == labels, np.zeros(len(strange), bool)])
     weights = np.repeat([(1.0 - share) / len(known), share / len(strange)], [len(known), len(strange)])
-    best, most = Calibration(temperature, float(confidence.max())), 0.0
+    best, most = Calibration(temperature, float(confidence.max()), evidence=evidence), 0.0
     for border in np.unique(np.quantile(confidence, np.linspace(0, 1, BORDERS))):
         kept = np.flatnonzero(confidence >= border)
         kept = kept[np.argsort(-energies[kept])]
         answered = np.cumsum(weights[kept])
-        enough = np.flatnonzero(np.cumsum(weights[kept] * right[kept]) >= (1.0 - risk) * answered)
+        keeps = np.cumsum(weights[kept] * right[kept]) >= (1.0 - risk) * answered
+        enough = np.flatnonzero(keeps & _is_last_of_equals(energies[kept]))
         if len(enough) and answered[enough[-1]] > most:
             most = answered[enough[-1]]
-            best = Calibration(temperature, float(border), float(energies[kept[enough[-1]]]))
+            best = Calibration(temperature, float(border), float(energies[kept[enough[-1]]]), evidence)
     return best
 
 
@@ -119,8 +133,14 @@ def unsure_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
     unsure then, and says so.
     """
     order = np.argsort(-confidence)
-    enough = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(right) + 1) >= ANSWERED_RIGHT)
+    keeps = np.cumsum(right[order]) / np.arange(1, len(right) + 1) >= ANSWERED_RIGHT
+    enough = np.flatnonzero(keeps & _is_last_of_equals(confidence[order]))
     return float(confidence[order][enough[-1] if len(enough) else 0])
+
+
+def _is_last_of_equals(falling: np.ndarray) -> np.ndarray:
+    """Where a border can be among values (n,) that fall: all that are equal are on one side of it."""
+    return np.append(np.diff(falling) != 0, True)
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -190,19 +210,21 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray, genres: Sequence[str]
     }
 
 
-def cross_fitted_metrics(logits: Sequence[Tensor], labels: np.ndarray, genres: Sequence[str]) -> dict:
+def cross_fitted_metrics(
+    logits: Sequence[Tensor], labels: np.ndarray, genres: Sequence[str], evidence: float = 0.0
+) -> dict:
     """The `metrics` of clips whose calibration is fitted to the other clips, in ten parts.
 
     Figures of calibration on the clips that fitted it would be too good.
     """
     from sklearn.model_selection import KFold  # noqa: PLC0415
 
-    surprises = _at_temperatures(logits, labels)
+    surprises = _at_temperatures(logits, labels, evidence)
     probabilities = np.empty((len(labels), len(genres)), np.float32)
     answered = np.empty(len(labels), bool)
     parts = KFold(min(CROSS_FITS, len(labels)), shuffle=True, random_state=0)
     for others, part in parts.split(labels):
-        calibration = _calibration(surprises[:, others], [logits[i] for i in others], labels[others])
-        probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature)
+        calibration = _calibration(surprises[:, others], [logits[i] for i in others], labels[others], evidence)
+        probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature, evidence)
         answered[part] = is_answered([logits[i] for i in part], calibration)
     return metrics(probabilities, labels, genres, answered)

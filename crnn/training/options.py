@@ -370,10 +370,12 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
         recipe = replace(recipe, front=args.front or recipe.front)
         check_fields(recipe.front, dict(args.network))
     given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig) if field.name in args}
+    given = {**launched_with(), **given}
+    precision = best_precision(recipe.front, given.get("device", recipe.training.device))
     recipe = replace(
         recipe,
         members=args.members or recipe.members,
-        training=replace(recipe.training, **{"precision": best_precision(recipe.front), **launched_with(), **given}),
+        training=replace(recipe.training, **{"precision": precision, **given}),
         augmentation=replace(recipe.augmentation, **dict(args.augment)),
         network={**recipe.network, **dict(args.network)},
     )

@@ -57,8 +57,8 @@ def train_and_measure(
         record["chosen_epoch"] = best_epoch(history)
     if here.is_main_process:
         logits = clip_logits(model, valid)
-        calibration = fit_calibration(logits, valid.labels)
-        record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres)
+        calibration = fit_calibration(logits, valid.labels, model.config.evidence)
+        record["valid"] = cross_fitted_metrics(logits, valid.labels, dataset.genres, model.config.evidence)
         write_run(out, "validated" if refit else "model", calibrated(model, calibration), record, history)
         write_curves(out, history)
         write_figures(out, "valid", record["valid"])

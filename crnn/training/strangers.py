@@ -12,7 +12,7 @@ from crnn.checkpoint import CARD_FILE, METRICS_FILE, optional_text, read, save
 from crnn.files import whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
-from crnn.training.crossval import Answers, read_answers
+from crnn.training.crossval import Answers, front_of_folds, read_answers
 from crnn.training.evaluation import calibrated
 from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
@@ -37,6 +37,11 @@ def calibrate(
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
     answers = list(chain.from_iterable(map(read_answers, validations)))
+    if other := next((path for path in validations if front_of_folds(path) not in (None, model.config.front)), None):
+        raise TrainingError(
+            f"{other} is of models with the front {front_of_folds(other)}, whose energies are others than those of "
+            f"{model.config.front}: cross-validate the recipe of this model."
+        )
     own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
     try:
         is_edited = own_card not in ("", model_card(model, record))
@@ -88,10 +93,11 @@ def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> d
             )
     logits, labels = [clip for clip, _ in known], np.array([label for _, label in known])
     strange, truths = [clip for clip, _ in unknown], np.array([truth for _, truth in unknown])
-    calibration = fit_among_strangers(logits, labels, strange, share, risk)
+    calibration = fit_among_strangers(logits, labels, strange, share, risk, model.config.evidence)
     calibrated(model, calibration)
     answered, is_taken = is_answered(logits, calibration), is_answered(strange, calibration)
-    is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
+    probabilities = mean_probabilities(logits, calibration.temperature, calibration.evidence)
+    is_right = probabilities.argmax(axis=1) == labels
     return {
         **vars(calibration),
         "unknown_share": share,

@@ -156,10 +156,11 @@ class Trainer:
         groups = parameter_groups(model, config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
         self.steps = config.epochs * math.ceil(len(clips) / config.batch_size)
-        rise = 0.2 if self.steps != 5 else 0.25  # PyTorch divides by zero where it takes exactly one step
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=rise
-        )
+        rates, rise = [group["lr"] for group in groups], 0.2
+        if rise * self.steps > 1:
+            self.scheduler = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rates, self.steps, pct_start=rise)
+        else:  # too few to rise and fall in
+            self.scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         self.lr = config.lr  # of the last step
         genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
         any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
@@ -280,7 +281,7 @@ class Trainer:
                 if self.copies:
                     self.valid_heard[start] = stem
                 logits = mean_logits(model.logits_of(stem)).cpu()
-            rows += list(mean_probabilities(logits.split(list(map(len, clips)))))
+            rows += list(mean_probabilities(logits.split(list(map(len, clips))), evidence=model.config.evidence))
         return np.stack(gather_object(rows))
 
     def heard_copies(self) -> StemCopies:

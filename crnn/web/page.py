@@ -31,8 +31,9 @@ def say(message: str, **values: object) -> str:
 
 def fault(error: Exception) -> str:
     """What went wrong, in a sentence."""
-    words = say(error.message, **error.values) if isinstance(error, AudioError) else escape(str(error))
-    return f'<p class="fault" role="alert">{words}</p>'
+    if isinstance(error, AudioError):
+        return f'<p class="fault" role="alert">{say(error.message, **error.values)}</p>'
+    return f'<p class="fault" role="alert" lang="en">{escape(str(error))}</p>'
 
 
 def hint(message: str, **values: object) -> str:

@@ -412,6 +412,8 @@ def test_windows_that_do_not_overlap_are_computed_alone() -> None:
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": 1e-9}, "temperature"),
+        ({"evidence": -1.0}, "evidence"),
+        ({"evidence": float("nan")}, "evidence"),
     ],
 )
 def test_contradictory_configuration_is_refused(change: dict, message: str) -> None:

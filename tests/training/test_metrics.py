@@ -104,6 +104,16 @@ def test_the_border_of_a_clip_does_not_come_from_itself() -> None:
     assert cross_fitted_metrics(logits, labels, ("a", "b"))["answered_right"] in (None, 1.0)
 
 
+def test_clips_that_are_equally_sure_are_on_one_side_of_the_border() -> None:
+    confidence = np.array([1.0] * 20 + [0.5])
+    right = np.array([True] * 8 + [False] * 12 + [True])
+    for order in (np.arange(21), np.arange(21)[::-1]):
+        threshold = unsure_threshold(confidence[order], right[order])
+        assert threshold == 1.0  # as nothing keeps the promise, almost everything is unsure
+    right = np.array([True] * 20 + [False])
+    assert unsure_threshold(confidence, right) == 1.0
+
+
 def test_unsure_threshold_is_the_lowest_that_keeps_97_of_100_right() -> None:
     confidence = np.linspace(0.99, 0.6, 40)
     right = np.arange(40) < 33

@@ -151,6 +151,15 @@ def test_calibrate_writes_model_card_and_record(
     assert "has no metrics.json" in capsys.readouterr().err
 
 
+def test_cross_validations_of_another_front_are_refused(
+    folder: Path, validations: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    settings = Path(validations[1]) / "settings.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"recipe": {"front": "musicnn"}}))
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
+    assert "models with the front musicnn" in capsys.readouterr().err
+
+
 def test_a_card_that_was_edited_is_kept_beside_the_new_one(
     folder: Path, validations: list[str], capsys: pytest.CaptureFixture
 ) -> None:
