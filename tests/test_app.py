@@ -467,6 +467,28 @@ def held_upload(tab):
     return held
 
 
+def test_recording_that_does_not_arrive_can_be_saved(page_):
+    held = held_upload(page_)
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:02")
+    page_.click("#record [data-part=stop]")
+    with page_.expect_download() as saved:
+        page_.click("#record [data-part=save]")
+    assert re.fullmatch(r"recording \d\d-\d\d-\d\d\.wav", saved.value.suggested_filename)
+    assert load_audio(saved.value.path()).shape[1] > 1.5 * SAMPLE_RATE
+    expect(page_.locator("#record [data-part=save]")).to_be_hidden()
+    held[0].continue_()
+    expect(page_.locator("#view image")).to_have_count(1)
+
+
+def test_recording_that_another_song_ends_can_be_saved(page_):
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:01")
+    page_.locator("#examples button").first.click()
+    expect(page_.locator("#record [data-part=save]")).to_be_visible()
+    expect(page_.locator("#record [data-part=stop]")).to_be_hidden()
+
+
 def test_next_recording_goes_on_when_the_last_one_arrives(page_):
     held = held_upload(page_)
     page_.click("#record [data-part=microphone]")
@@ -599,6 +621,33 @@ def test_song_is_pasted_or_dropped_anywhere(browser, url, songs, classifier, eve
             go(tab, "songs")
         give(tab, [songs["tone"], songs["silence"]], event)
         expect(tab.locator("#songs tbody tr")).to_have_count(3)
+
+
+@pytest.mark.parametrize("field", ["#heading, h1", "#folder", "#files"])
+def test_folder_is_dropped_anywhere(page_, songs, tmp_path, field):
+    (tmp_path / "album" / "disc 2").mkdir(parents=True)
+    shutil.copy(songs["tone"], tmp_path / "album" / "a.wav")
+    shutil.copy(songs["noise"], tmp_path / "album" / "disc 2" / "b.wav")
+    (tmp_path / "album" / "cover.jpg").write_bytes(b"")
+    if field != "#heading, h1":
+        go(page_, "songs")
+    place = page_.locator(field).first.bounding_box()
+    chrome = page_.context.new_cdp_session(page_)
+    what = {"items": [], "files": [str(tmp_path / "album")], "dragOperationsMask": 1}
+    where = {"x": place["x"] + 20, "y": place["y"] + 10, "data": what}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        chrome.send("Input.dispatchDragEvent", {"type": kind, **where})
+    expect(page_.locator("#songs tbody tr")).to_have_count(2)
+    expect(page_.locator("#songs tbody")).to_contain_text("b.wav")
+
+
+def test_file_that_the_browser_does_not_know_is_sent(page_, songs, tmp_path):
+    odd = shutil.copy(songs["tone"], tmp_path / "tone.xyz")
+    page_.set_input_files("#song input[type=file]", odd)
+    expect(page_.locator("#view [data-part=name]")).to_have_text("tone.xyz")
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7")
+    give(page_, tmp_path / "a.pdf", "drop")
+    expect(page_.locator("#answer .fault")).to_contain_text("document")
 
 
 def test_song_that_is_dropped_while_another_is_sent_is_heard(page_, songs, classifier):

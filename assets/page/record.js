@@ -24,8 +24,8 @@ const media = navigator.mediaDevices;
 const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstraints().suppressLocalAudioPlayback
   && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
 // What is being recorded; the passage of it that waits for its answer; how many were asked about, as the same answer
-// would not be told twice; the name of the last recording that became a song.
-let recording = null, asked = null, passages = 0, handed = null;
+// would not be told twice; the last recording, and whether it has become a song.
+let recording = null, asked = null, passages = 0, last = null, hasArrived = true;
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
@@ -34,6 +34,7 @@ function show() {
   part.microphone.hidden = Boolean(recording);
   part.tab.hidden = Boolean(recording) || !canHearTabs;
   for (const name of ['stop', 'time', 'course']) part[name].hidden = !recording;
+  part.save.hidden = Boolean(recording) || hasArrived;
   for (const button of [part.microphone, part.tab]) button.disabled = false;
 }
 
@@ -85,7 +86,7 @@ document.addEventListener('visibilitychange', () => {
   recording.awake = stayAwake();
   recording.context.resume();
 });
-addEventListener('beforeunload', event => { if (recording) event.preventDefault(); });
+addEventListener('beforeunload', event => { if (recording || !hasArrived) event.preventDefault(); });
 
 function explain(error) {
   const known = {
@@ -154,28 +155,35 @@ function draw() {
   }
 }
 
-// Ends the recording; what is to come of it besides is up to the caller.
+// Ends the recording, which can be saved until it has become a song, as if that fails or another song comes meanwhile.
 function end() {
-  const ended = recording;
+  const {stream, context, awake, blocks, rate} = recording;
   recording = null;
-  ended.stream.getTracks().forEach(track => track.stop());
-  ended.context.close();
-  ended.awake?.then(lock => lock?.release());
+  stream.getTracks().forEach(track => track.stop());
+  context.close();
+  awake?.then(lock => lock?.release());
+  const now = new Date(), digits = number => String(number).padStart(2, '0');
+  const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
+  last = new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'});
+  hasArrived = false;
   show();
-  return ended;
+}
+
+function save() {
+  window.saveText(last, last.type, last.name);
+  hasArrived = true;
+  show();
 }
 
 // The recording becomes a song like any other, once no earlier answer can come in its way.
 async function finish() {
   if (!recording) return;
-  const {blocks, rate} = end();
+  end();
+  const ended = last, passage = asked;
   part.microphone.focus();
-  const last = asked;
-  if (last) await Promise.race([last.promise, new Promise(resolve => setTimeout(resolve, GRACE_MS))]);
-  if (asked === last) asked = null;  // else it is of the next recording
-  const now = new Date(), digits = number => String(number).padStart(2, '0');
-  handed = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
-  window.songs.hand([new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], handed, {type: 'audio/wav'})]);
+  if (passage) await Promise.race([passage.promise, new Promise(resolve => setTimeout(resolve, GRACE_MS))]);
+  if (asked === passage) asked = null;  // else it is of the next recording
+  window.songs.hand([ended]);
 }
 
 // The 44 bytes before `n` samples of a WAV file: PCM, mono, 16 bits.
@@ -200,11 +208,14 @@ function wavHeader(n, rate) {
 part.microphone.addEventListener('click', () => start('microphone'));
 part.tab.addEventListener('click', () => start('tab'));
 part.stop.addEventListener('click', finish);
+part.save.addEventListener('click', save);
 for (const name of ['loadedmetadata', 'error']) document.addEventListener(name, event => {  // another song has come
   if (!element.isConnected || !event.target.closest?.('#song')) return;
   part.fault.hidden = true;
-  const isOwn = handed && decodeURIComponent(event.target.currentSrc ?? '').endsWith(handed);
-  if (recording && !isOwn) end();
+  const isOwn = last && decodeURIComponent(event.target.currentSrc ?? '').endsWith(last.name);
+  if (isOwn) hasArrived = true;
+  else if (recording) end();
+  show();
 }, true);
 watch('value', answered);
 show();
