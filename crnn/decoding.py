@@ -25,6 +25,7 @@ START_SECONDS = 60.0  # and to start, on a machine that is busy
 CPU_SECONDS = 180  # and compute for one song, or for one block of a song that may be as long as it likes
 MEMORY_BYTES = 2**30  # of its address space, of which 0.2 GB are code
 MOST_WORKERS = 8
+SHORTAGE = "the machine is short of memory or time"
 
 _HEAD = struct.Struct("!cHI")  # of a message: its kind, the channels, and the samples of each or bytes
 _READY, _BLOCK, _END, _ERROR = b"r", b"b", b"e", b"x"
@@ -131,6 +132,10 @@ class DecodedSound:
         except (OSError, EOFError, LookupError, ValueError, TypeError) as error:
             if isinstance(error, AudioError):
                 raise
+            if not worker.is_ready or (not isinstance(error, TimeoutError) and worker.was_killed()):
+                raise AudioError(
+                    "{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=SHORTAGE
+                ) from error
             if isinstance(error, TimeoutError) or worker.is_out_of_time():
                 raise AudioError(
                     "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
@@ -175,11 +180,11 @@ class _Worker:
 
     def ask(self, file: BinaryIO, name: str, how: list) -> None:
         """Let it decode a file that has a number. Raises OSError or EOFError where it dies or does not start."""
-        if not self._is_ready:
+        if not self.is_ready:
             self._connection.settimeout(START_SECONDS)
             if self.receive()[0] != _READY:
                 raise EOFError
-            self._is_ready = True
+            self.is_ready = True
         self._connection.settimeout(self._stall_seconds)
         request = json.dumps([name, *how]).encode()
         socket.send_fds(self._connection, [_ASK], [file.fileno()])
@@ -215,6 +220,12 @@ class _Worker:
             return self._process.wait(1.0) == -signal.SIGXCPU
         return False
 
+    def was_killed(self) -> bool:
+        """Whether somebody has ended it, as the system does where memory runs out; no file can."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(1.0) == -signal.SIGKILL
+        return False
+
     def restart(self) -> None:
         """Another process in its place, now or, if the machine has no room for it, when it is asked next."""
         self.end()
@@ -230,7 +241,7 @@ class _Worker:
     def _start(self) -> None:
         """Not by `multiprocessing`, whose children import the main module, and with it PyTorch and Gradio."""
         self._connection, its_end = socket.socketpair()
-        self._is_ready = False
+        self.is_ready = False
         code = f"import sys; sys.path[:] = {sys.path!r}; {_PROGRAM}"
         libraries = {name: value for name, value in os.environ.items() if name.startswith(("LD_", "DYLD_"))}
         with its_end:
