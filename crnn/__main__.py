@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return explain(error)
     except ValueError as error:
-        if type(error).__name__ != "CheckpointError":  # whose module takes long to import
+        if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise
         complain(error)
         return 2

@@ -265,7 +265,7 @@ def test_a_whole_run(
     lines = outputs[0].splitlines()
     for name in (*TO_FILE, *figures["no_music"]):
         assert sum(line.startswith(f"{name}  ") for line in lines) == 1
-    assert sum("skipped: espeak-ng" in line for line in lines) == 3
+    assert sum("skipped: espeak-ng" in line for line in lines) == 4
     assert lines[-1].startswith("Worst fall: ")
 
 

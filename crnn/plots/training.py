@@ -22,7 +22,7 @@ from crnn.plots.style import (
     write,
 )
 
-USUAL_SIGNS, MOST_SIGNS = 10, 24  # of the names of genres beside a confusion matrix
+USUAL_SIGNS, MOST_SIGNS = 10, 28  # of the names of genres beside a confusion matrix
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
