@@ -55,9 +55,14 @@ def coloured_noise(n_samples: int, exponent: float = 0, seed: int = 0) -> np.nda
     return at_level(np.fft.irfft(spectrum * hz ** (-exponent / 2), n_samples), 1)
 
 
+def rms_of(waveform: np.ndarray) -> float:
+    """The root of the mean square of a waveform (samples,)."""
+    return np.sqrt(np.mean(np.square(waveform)))
+
+
 def at_level(waveform: np.ndarray, rms: float = SOUND_RMS) -> np.ndarray:
     """The waveform (samples,) with another RMS, as float32; not for silence."""
-    return (waveform * (rms / np.sqrt(np.mean(np.square(waveform))))).astype(np.float32)
+    return (waveform * (rms / rms_of(waveform))).astype(np.float32)
 
 
 def band(waveform: np.ndarray, low_hz: float, high_hz: float, order: int = 6) -> np.ndarray:
@@ -119,7 +124,7 @@ def encode(
 def knocked(waveform: np.ndarray, seconds: float, db: float = 20) -> np.ndarray:
     """The sound with one low knock, `db` above its RMS, a third of the way in."""
     n_samples = round(seconds * SAMPLE_RATE)
-    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (db / 20)
+    rms = rms_of(waveform) * 10 ** (db / 20)
     knock = at_level(band(coloured_noise(n_samples, 1), 40, 2_000, 1) * np.hanning(n_samples), rms)
     start = len(waveform) // 3
     return np.concatenate([waveform[:start], waveform[start:][:n_samples] + knock, waveform[start + n_samples :]])
@@ -173,14 +178,14 @@ def swelling(waveform: np.ndarray, hz: float) -> np.ndarray:
 
 def under(waveform: np.ndarray, other: np.ndarray, db: float) -> np.ndarray:
     """The sound and another one over it, `db` below it in RMS, from its start again where it is shorter."""
-    rms = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-db / 20)
+    rms = rms_of(waveform) * 10 ** (-db / 20)
     return waveform + np.resize(at_level(other, rms), len(waveform))
 
 
 def between(waveform: np.ndarray, other: np.ndarray, is_first: bool = True, seconds: float = 12.0) -> np.ndarray:
     """A sound in place of so many seconds of another one, as loud as that, at its beginning or at its end."""
     n = round(seconds * SAMPLE_RATE)
-    loud = at_level(np.resize(other, n), float(np.sqrt(np.mean(np.square(waveform)))))
+    loud = at_level(np.resize(other, n), float(rms_of(waveform)))
     return np.concatenate([loud, waveform[: len(waveform) - n]] if is_first else [waveform[: len(waveform) - n], loud])
 
 
@@ -188,7 +193,7 @@ def passing(waveform: np.ndarray) -> np.ndarray:
     """The sound with white noise as loud as itself over the middle third."""
     third = len(waveform) // 3
     noise = np.pad(at_level(coloured_noise(third), 1), (third, len(waveform) - 2 * third))
-    return (waveform + noise * np.sqrt(np.mean(np.square(waveform)))).astype(np.float32)
+    return (waveform + noise * rms_of(waveform)).astype(np.float32)
 
 
 def hum(n_samples: int, hz: float) -> np.ndarray:

@@ -132,11 +132,10 @@ class DecodedSound:
         except (OSError, EOFError, LookupError, ValueError, TypeError) as error:
             if isinstance(error, AudioError):
                 raise
-            if not worker.is_ready or (not isinstance(error, TimeoutError) and worker.was_killed()):
-                raise AudioError(
-                    "{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=SHORTAGE
-                ) from error
-            if isinstance(error, TimeoutError) or worker.is_out_of_time():
+            signal_number = None if isinstance(error, TimeoutError) else worker.ended_by()
+            if not worker.is_ready or signal_number == signal.SIGKILL:  # by the system, where memory runs out
+                raise self._not_now(SHORTAGE) from error
+            if isinstance(error, TimeoutError) or signal_number == signal.SIGXCPU:
                 raise AudioError(
                     "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
                 ) from error
@@ -159,10 +158,11 @@ class DecodedSound:
                 worker.be_there()
                 file = stack.enter_context(_file_with_number(self._file))
             except OSError as error:
-                raise AudioError(
-                    "{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=error.strerror
-                ) from error
+                raise self._not_now(error.strerror) from error
             yield file
+
+    def _not_now(self, why: str) -> AudioError:
+        return AudioError("{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=why)
 
 
 class _Worker:
@@ -214,17 +214,11 @@ class _Worker:
             return False
         return True
 
-    def is_out_of_time(self) -> bool:
-        """Whether it has ended because it has computed for as long as it may."""
+    def ended_by(self) -> int | None:
+        """The signal that has ended it, SIGXCPU where it has computed for as long as it may; None if it goes on."""
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(1.0) == -signal.SIGXCPU
-        return False
-
-    def was_killed(self) -> bool:
-        """Whether somebody has ended it, as the system does where memory runs out; no file can."""
-        with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(1.0) == -signal.SIGKILL
-        return False
+            return -self._process.wait(1.0)
+        return None
 
     def restart(self) -> None:
         """Another process in its place, now or, if the machine has no room for it, when it is asked next."""

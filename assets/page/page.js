@@ -27,8 +27,9 @@
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
-      const said = number ? words && `${net}, ${words['block 1'].replace('1', number)}` : words?.[text];
-      put(node, said ?? node.dataset.original);
+      const has = key => words && Object.hasOwn(words, key);  // a genre may be called "constructor"
+      if (number && has('block 1')) put(node, `${net}, ${words['block 1'].replace('1', number)}`);
+      else put(node, has(text) ? words[text] : node.dataset.original);
       node.dataset.said = node.textContent;
     }
     for (const node of all('[role=tab], .overflow-dropdown button'))  // which Gradio translates only as they appear

@@ -8,6 +8,7 @@ _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"OggS", b"wvpk", b"MAC ", b"fLaC")  # mp3, mp2 and aac; ac3
+_MOST_TAGS = 16  # one behind the other
 _BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
 SHARE_THAT_MAY_MISS = 0.02
 
@@ -38,11 +39,11 @@ def end_of_sound(file: BinaryIO) -> int | None:
     n_tag_bytes, n_bytes = _tags_before(file), _size(file)
     if not read_at(file, n_tag_bytes, 4).startswith(_WITHOUT_PARTS):
         return None
-    end, before = n_bytes, n_bytes + 1
-    while n_tag_bytes < end < before:
-        before = end
-        end -= _tag_bytes_before(file, end)
-        end = _end_before_zeros(file, end)
+    end = n_bytes
+    for _ in range(_MOST_TAGS):
+        before, end = end, _end_before_zeros(file, max(0, end - _tag_bytes_before(file, end)))
+        if not n_tag_bytes < end < before:
+            break
     return end if n_tag_bytes < end < n_bytes else None
 
 
@@ -57,7 +58,9 @@ def has_more_sound(file: BinaryIO) -> bool:
 def _tags_before(file: BinaryIO) -> int:
     """The size of the ID3v2 tags that a file begins with."""
     n_bytes = 0
-    while more := _id3_bytes(read_at(file, n_bytes, 10)):
+    for _ in range(_MOST_TAGS):
+        if not (more := _id3_bytes(read_at(file, n_bytes, 10))):
+            break
         n_bytes += more
     return n_bytes
 

@@ -91,7 +91,7 @@ def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Itera
 
 
 class _Source:
-    """A file as FFmpeg reads it: without its name and what is behind the sound of an mp3.
+    """A file as FFmpeg reads it: without its name and what stands behind its sound.
 
     Places that are none are told rather than raised, as PyAV would print what is raised there.
     """

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 
@@ -45,12 +46,17 @@ class Look:
     passed_over: str  # what else there is, in words
     problems: tuple[str, ...] = ()  # folders that cannot be read, in sentences
 
+    @cached_property
+    def split(self) -> dict[str, list[str]]:
+        """The tracks of each part of the data's own split. Raises DatasetError as `own_split` does."""
+        return own_split(list(self.tracks))
+
     def check(self, accepted: Collection[str] = (), is_to_train: bool = True) -> None:
         """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE.
 
         `is_to_train`: whether what the data's own split has for training, if it has one, is trained on.
         """
-        split = own_split(list(self.tracks))
+        split = self.split
         around = {
             tuple(track.split("/")[:-2][:1]) for track in self.tracks
         }  # what may be a folder around genre folders
@@ -85,8 +91,8 @@ class Look:
         shown = ", ".join(f"{count} {genre}" for genre, count in counts[:MOST_GENRES_SHOWN])
         more = f" and {len(counts) - MOST_GENRES_SHOWN} genres more" if len(counts) > MOST_GENRES_SHOWN else ""
         yield f"{self.folder}: {len(self.tracks)} clips, {shown}{more}."
-        if parts := own_split(list(self.tracks)):
-            yield f"It is split already: {', '.join(f'{len(tracks)} {part}' for part, tracks in parts.items())}."
+        if self.split:
+            yield f"It is split already: {', '.join(f'{len(tracks)} {part}' for part, tracks in self.split.items())}."
         for part in ("valid", "test"):
             if missing := self._missing(part):
                 yield f"Its {part} part has no clips of {', '.join(missing)}, so that its figures say nothing of that."
@@ -98,7 +104,7 @@ class Look:
 
     def _missing(self, part: str) -> list[str]:
         """The genres that a part of the data's own split has no clips of."""
-        members = own_split(list(self.tracks)).get(part)
+        members = self.split.get(part)
         return sorted(set(map(genre_of, self.tracks)) - set(map(genre_of, members))) if members else []
 
 

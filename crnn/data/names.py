@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torchaudio.datasets import gtzan
 
@@ -96,9 +96,9 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
     return {}
 
 
-def places_of(tracks: Sequence[str]) -> dict[str, str]:
+def places_of(tracks: Iterable[str], split: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Where each track stands: in a genre, "rock", or where the data is split already in one of a part, "test/rock"."""
-    parts = {track: f"{part}/" for part, members in own_split(tracks).items() for track in members}
+    parts = {track: f"{part}/" for part, members in split.items() for track in members}
     return {track: parts.get(track, "") + genre_of(track) for track in tracks}
 
 

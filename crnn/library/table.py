@@ -177,12 +177,12 @@ class LinesTable(Table):
             file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 _lock(file, path)
-                if is_at(path, file):  # who had it before may have put another in its place
-                    file, opened = None, file
-                    return opened
-            finally:
-                if file is not None:
-                    os.close(file)
+            except TableError:
+                os.close(file)
+                raise
+            if is_at(path, file):
+                return file
+            os.close(file)  # who had it before has put another in its place
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""

@@ -27,9 +27,8 @@ def calibrate(
     most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
 
     Returns what the model's record now says under "calibration", and where the former card is if somebody had changed
-    it. Raises TrainingError where the cross-validations are
-    not of this model's genres, lack known or unknown clips, or the model's folder was not made by `train.py`, and
-    OSError if it cannot be written.
+    it. Raises TrainingError where the cross-validations are not of this model's genres or front, lack known or unknown
+    clips, or the model's folder was not made by `train.py`, and OSError if it cannot be written.
     """
     model = read(folder, str(folder))  # and no bundled model of that name
     try:
@@ -37,11 +36,12 @@ def calibrate(
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
     answers = list(chain.from_iterable(map(read_answers, validations)))
-    if other := next((path for path in validations if front_of_folds(path) not in (None, model.config.front)), None):
-        raise TrainingError(
-            f"{other} is of models with the front {front_of_folds(other)}, whose energies are others than those of "
-            f"{model.config.front}: cross-validate the recipe of this model."
-        )
+    for path in validations:
+        if (front := front_of_folds(path)) not in (None, model.config.front):
+            raise TrainingError(
+                f"{path} is of models with the front {front}, whose energies are others than those of "
+                f"{model.config.front}: cross-validate the recipe of this model."
+            )
     own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
     try:
         is_edited = own_card not in ("", model_card(model, record))
