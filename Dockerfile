@@ -4,7 +4,7 @@ FROM python:3.12-slim AS packages
 # For pip. With an extra index of PyTorch's CPU builds the image lacks CUDA, some 4 GB that the page does not use.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-# Every package in one version, by its hash; requirements.txt takes newer ones, or an index with others.
+# Every package in the version that was tested, by its hash; requirements.txt takes newer ones, or an index with others.
 ARG REQUIREMENTS=requirements.lock
 RUN python -m venv /venv
 COPY ${REQUIREMENTS} .

@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 
+# `lock`: the versions that passed every check. `txt`: the newest that requirements*.txt allow.
+PACKAGES ?= lock
+
 .PHONY: app test torture fuzz lowest lock audit screenshots format clean
 
 app: $(VENV)/.app
@@ -37,11 +40,14 @@ lowest:
 	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
-# What the image installs, each package in one version with the hashes of its files.
-lock: $(VENV)/.dev
+# What is installed here and in the image, by Python one version of each package with the hashes of its files: the image
+# has those that were tested.
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock"
+lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.12 --generate-hashes --no-annotate \
-		--custom-compile-command "make lock" --upgrade --quiet --output-file requirements.lock
+	$(LOCK) --upgrade --output-file requirements-dev.lock requirements-dev.txt
+	$(LOCK) --upgrade --output-file requirements.lock --constraint requirements-dev.lock requirements.txt
 
 # Known faults in these versions; it asks the database of the Python Packaging Authority.
 audit: $(VENV)/.dev
@@ -63,12 +69,12 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 with venv is needed (on Debian: apt install python3-venv)." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.app: requirements.txt | $(VENV)/bin/python
+$(VENV)/.app: requirements.$(PACKAGES) | $(VENV)/bin/python
 	@echo "Installing into $(VENV): about 5.7 GB, a few minutes ..."
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r $<
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.dev: requirements-dev.$(PACKAGES) | $(VENV)/bin/python
 	@echo "Installing into $(VENV): about 5.7 GB, a few minutes ..."
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r $<
 	@touch $@ $(VENV)/.app

@@ -105,16 +105,33 @@ def test_the_readme_configures_a_space() -> None:
     assert re.fullmatch(r"3\.1[0-2]\.\d+", front["python_version"])
 
 
-def test_the_lock_has_one_version_of_each_package_with_its_hashes() -> None:
-    """Of those that requirements.txt names, one that it allows."""
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    pins = re.findall(r"^([\w.-]+)==(\S+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
-    versions = {canonicalize_name(name): version for name, version, _ in pins}
-    assert len(pins) == len(versions) == len(re.findall(r"^\w", lock, re.MULTILINE))
-    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
-        asked = Requirement(line)
-        assert versions[canonicalize_name(asked.name)] in asked.specifier, line
+def locked(name: str, python_version: str) -> dict[str, str]:
+    """Package to version of a lock file, for one Python on Linux."""
+    text = (ROOT / name).read_text("utf-8")
+    pins = re.findall(r"^([^\s#].*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE)
+    assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
+    environment = {
+        "python_version": python_version,
+        "python_full_version": f"{python_version}.9",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+    }
+    asked = [Requirement(line) for line, _ in pins]
+    asked = [one for one in asked if one.marker is None or one.marker.evaluate(environment)]
+    versions = {canonicalize_name(one.name): re.fullmatch(r"==(\S+)", str(one.specifier))[1] for one in asked}
+    assert len(versions) == len(asked)
+    return versions
+
+
+@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12"])
+def test_the_locks_have_one_version_of_each_package_with_its_hashes(python_version: str) -> None:
+    """Of those that requirements*.txt name, one that they allow; the page's are those that were tested."""
+    versions = locked("requirements-dev.lock", python_version)
+    assert locked("requirements.lock", python_version).items() <= versions.items()
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text("utf-8").splitlines())
+        for asked in (Requirement(line) for line in lines if line and not line.startswith("-r")):
+            assert versions[canonicalize_name(asked.name)] in asked.specifier, asked
 
 
 def test_the_image_gets_what_the_page_needs_and_no_more(tmp_path: Path) -> None:
