@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def write_genre(
         over: what the file should say, so that nothing is lost that came meanwhile; None for whatever it says.
         keep_times: whether the file keeps its time of change.
         note: is told what the file says and what its places will hold, just before they do.
-        only_try: to do all but that.
+        only_try: to do all but that, with a copy in the temporary folder.
 
     Raises:
         TagError: the file cannot be written, and is as it was.
@@ -67,19 +67,34 @@ def write_genre(
 
 
 def restore_genre(
-    path: Path, earlier: Places, later: Places, had_tag: bool = True, keep_times: bool = False, only_try: bool = False
+    path: Path,
+    earlier: Places,
+    later: Places,
+    had_tag: bool = True,
+    keep_times: bool = False,
+    only_try: bool = False,
+    name: str = "",
+    before: Collection[Places] = (),
 ) -> Genre:
     """Bring back what a file's places held, `earlier`, before they held `later`; returns what it said.
 
-    `had_tag` is whether there was a tag then. Raises TagError; then the file is as it was. So it does where somebody
-    has changed the genre meanwhile.
+    Args:
+        path, keep_times, only_try: as of `write_genre`.
+        earlier, later: places.
+        had_tag: whether there was a tag then.
+        name: of the genre that was written, which other programs may have spelled otherwise or put elsewhere, too.
+        before: what the places held before changes that are older: then this one has been taken back already.
+
+    Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile.
     """
 
     def places_in(_: Tags, genre: Genre) -> Places:
-        if genre.places not in (later, earlier):
-            said = ", ".join(genre.names) or "none"
-            raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
-        return earlier
+        if genre.places in (later, earlier) or genre.names == (name,):
+            return earlier
+        if genre.places in before:
+            return genre.places
+        said = ", ".join(genre.names) or "none"
+        raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
 
     return _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
 
@@ -99,9 +114,9 @@ def _rewrite(
             tags = tags_of(file)
             genre = tags.genre()
         places = places_in(tags, genre)
-        if places == genre.places or only_try:
+        if places == genre.places:
             return genre
-        with _copy_of(path) as copy:
+        with _copy_of(path, Path(tempfile.gettempdir()) if only_try else path.parent) as copy:
             with copy.open("r+b") as file:
                 tags.again(file).write(file, places, needs_tag)
                 os.fsync(file.fileno())
@@ -109,6 +124,8 @@ def _rewrite(
             if _moment(path.stat()) != _moment(state):
                 raise TagError("another program has changed it just now, so it stays as it is")
             _take_over(copy, path, state, keep_times)
+            if only_try:
+                return genre
             if note:
                 note(genre, places)
             copy.replace(path)
@@ -133,9 +150,9 @@ def _check_regular(state: os.stat_result) -> None:
 
 
 @contextmanager
-def _copy_of(path: Path) -> Iterator[Path]:
-    """A copy beside a file, which is gone at the end unless it has taken its place."""
-    handle, name = tempfile.mkstemp(prefix=".genre-crnn-", suffix=".partial", dir=path.parent)
+def _copy_of(path: Path, folder: Path) -> Iterator[Path]:
+    """A copy of a file in a folder, which is gone at the end unless it has taken its place."""
+    handle, name = tempfile.mkstemp(prefix=".genre-crnn-", suffix=".partial", dir=folder)
     try:
         with open(handle, "wb") as copy, path.open("rb") as file:  # noqa: PTH123 - a handle
             shutil.copyfileobj(file, copy, COPIED_BYTES)

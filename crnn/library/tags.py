@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from typing import BinaryIO, ClassVar
 
@@ -12,7 +13,7 @@ from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
 from mutagen.asf import ASF, ASFUnicodeAttribute
 from mutagen.dsf import DSF
 from mutagen.flac import FLAC
-from mutagen.id3 import ID3, TCON, ID3NoHeaderError
+from mutagen.id3 import ID3, TCON, Frames, Frames_2_2, ID3JunkFrameError, ID3NoHeaderError
 from mutagen.id3 import delete as delete_id3
 from mutagen.monkeysaudio import MonkeysAudio
 from mutagen.mp3 import MP3
@@ -39,6 +40,8 @@ ATTRIBUTE = "WM/Genre"  # of ASF
 APE_MAGIC, APE_EDGE_BYTES = b"APETAGEX", 32  # of its header and its footer
 DSF_HEAD_BYTES = 28  # the last 16 are the size of the file and the place of its tag
 LARGEST_INFO = 2**20  # bytes of a RIFF chunk of names
+REPLACED = "\ufffd"  # what mutagen reads where a Vorbis comment is no UTF-8
+NO_TEXT = "its genre is no text, so that it stays as it is"
 
 # What models call genres, as far as no standard name has the same letters.
 USUAL_NAMES = {"rnb": "R&B", "randb": "R&B", "dnb": "Drum & Bass", "drumandbass": "Drum & Bass", "edm": "EDM"}
@@ -114,6 +117,30 @@ class Tags:
         raise NotImplementedError
 
 
+class KnownFrames(dict):
+    """Frames that mutagen knows, by their names; `unread` has those that it meets and cannot read, or drops."""
+
+    def __init__(self, *known: dict[str, type]) -> None:
+        super().__init__({name: frame for frames in known for name, frame in frames.items()})
+        self.unread: list[str] = []
+
+    def __getitem__(self, name: str) -> Callable:
+        if name not in self and not (name.isalnum() and name.isupper()):
+            self.unread.append(name)
+        frame = super().__getitem__(name)
+
+        def read(*given: object) -> object:
+            try:
+                return frame._fromData(*given)
+            except (ID3JunkFrameError, NotImplementedError):
+                self.unread.append(name)
+                raise
+
+        noting = partial(frame)  # as it is also called
+        noting._fromData = read
+        return noting
+
+
 class Id3(Tags):
     """ID3v2, in a chunk of an AIFF file.
 
@@ -124,9 +151,12 @@ class Id3(Tags):
     demuxer = "aiff"
 
     def load(self, file: BinaryIO) -> None:
-        self.all = self._read(file, load_v1=True)
+        known = KnownFrames(Frames, Frames_2_2)
+        self.all = self._read(file, known_frames=known, load_v1=True)
+        self.unread = sorted(known.unread)
         self.tag = self._read(file, known_frames={"TCON": TCON}, load_v1=False)
-        if self.tag is not None and (self.tag.version < (2, 3) or (self.tag.version >= (2, 4) and self.tag.f_unsynch)):
+        self.is_unsynchronised = self.tag is not None and self.tag.version >= (2, 4) and self.tag.f_unsynch
+        if self.tag is not None and (self.tag.version < (2, 3) or self.is_unsynchronised):
             self.tag = self._read(file, load_v1=False)
         self.version = 4 if self.tag is not None and self.tag.version >= (2, 4) else 3
 
@@ -136,6 +166,8 @@ class Id3(Tags):
         return self.file.tags
 
     def genre(self) -> Genre:
+        if {"TCON", "TCO"} & {*self.unread}:
+            raise TagError(NO_TEXT)
         frames = self.tag.getall("TCON") if self.tag is not None else []
         names = tuple(name.strip() for frame in frames for name in frame.genres if name.strip())
         texts = [text for frame in frames for text in frame.text]
@@ -169,10 +201,13 @@ class Id3(Tags):
         file.seek(0)
         self.tag.delete(file)
 
-    def others(self) -> tuple[dict, list]:
+    def others(self) -> tuple[dict, list, list]:
         if self.all is None:
-            return {}, []
-        return _frames(self.all), sorted(map(bytes, self.all.unknown_frames))
+            return {}, [], []
+        unknown = [bytes(frame) for frame in self.all.unknown_frames]
+        if self.is_unsynchronised:
+            unknown = [frame.replace(b"\xff\0", b"\xff") for frame in unknown]
+        return _frames(self.all), sorted(unknown), self.unread
 
 
 class RiffId3(Id3):
@@ -274,8 +309,8 @@ class Mp3(Id3):
 
     def _says_nothing(self) -> bool:
         """Nor does it where ID3v1 says the same."""
-        frames, unknown = self.others()
-        return not unknown and frames == self._id3v1_frames()
+        frames, *unknown = self.others()
+        return not any(unknown) and frames == self._id3v1_frames()
 
     def _id3v1_frames(self) -> dict:
         read = self._read(BytesIO(self.id3v1.tag)) if self.id3v1.tag else None
@@ -307,7 +342,7 @@ class Ape(Tags):
         key, genre = self._key(), Genre((), {}, self.tag is not None)
         if key is not None:
             if not isinstance(self.tag[key], APETextValue):
-                raise TagError("its genre is no text, so that it stays as it is")
+                raise TagError(NO_TEXT)
             texts = [*self.tag[key]]
             names = tuple(text.strip() for text in texts if text.strip())
             genre = replace(genre, names=names, places={"APEv2": [key, *texts]})
@@ -348,7 +383,7 @@ class Attributes(Tags):
     def genre(self) -> Genre:
         found = [value for _, value in self._pairs(of_genre=True)]
         if not all(isinstance(value, ASFUnicodeAttribute) for value in found):
-            raise TagError("its genre is no text, so that it stays as it is")
+            raise TagError(NO_TEXT)
         names = tuple(value.value.strip() for value in found if value.value.strip())
         values = [[value.value, value.language, value.stream] for value in found]
         return Genre(names, {ATTRIBUTE: values} if values else {}, True)
@@ -382,6 +417,8 @@ class Comments(Tags):
 
     def genre(self) -> Genre:
         pairs = [[key, value] for key, value in self._pairs() if _is_genre(key)]
+        if any(REPLACED in value for _, value in pairs):
+            raise TagError(NO_TEXT)
         names = tuple(value.strip() for _, value in pairs if value.strip())
         return Genre(names, {"comments": pairs} if pairs else {}, self.file.tags is not None)
 
@@ -427,6 +464,8 @@ class Atoms(Tags):
     demuxer = "mov"
 
     def genre(self) -> Genre:
+        if {ATOM, "gnre"} & self._unread().keys():
+            raise TagError(NO_TEXT)
         texts = [] if self.file.tags is None else self.file.tags.get(ATOM, [])
         names = tuple(text.strip() for text in texts if text.strip())
         return Genre(names, {ATOM: [*texts]} if texts else {}, self.file.tags is not None)
@@ -440,14 +479,19 @@ class Atoms(Tags):
         self.file.tags.pop(ATOM, None)
         self.file.tags.update(places)
         file.seek(0)
-        if needs_tag or self.file.tags:
+        if needs_tag or self.file.tags or self._unread():
             self.file.save(file)
         else:
             self.file.delete(file)
 
     def others(self) -> object:
         tags = self.file.tags
-        return {} if tags is None else {key: repr(value) for key, value in tags.items() if key != ATOM}
+        read = {} if tags is None else {key: repr(value) for key, value in tags.items() if key != ATOM}
+        return read, self._unread()
+
+    def _unread(self) -> dict[str, list[bytes]]:
+        """What mutagen cannot read, by the names of the atoms: it keeps that, unless the same is written."""
+        return {} if self.file.tags is None else self.file.tags._failed_atoms
 
 
 KINDS: dict[type, Callable[[type, BinaryIO], Tags]] = {

@@ -99,7 +99,7 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
             if not all(isinstance(getattr(change, name), kind) for name, kind in KINDS.items()):
                 raise TypeError("of another kind")
             changes.append(change)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):  # as depths of brackets give
             others += [line] if number < len(lines) else []
     return changes, others
 
@@ -107,7 +107,7 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
 def keep_changes(path: Path, changes: Sequence[Change], others: Sequence[bytes]) -> None:
     """Leave only these changes in an undo file, and what are none; it goes if there is nothing."""
     if not changes and not others:
-        path.unlink()
+        path.resolve().unlink()  # a link is left without its file, not the file without its link
         return
     with whole_file(path) as file:
         file.writelines(line + b"\n" for line in others)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 def _take_back(args: argparse.Namespace) -> int:
     from crnn.library.retag import restore_genre  # noqa: PLC0415
     from crnn.library.tags import TagError  # noqa: PLC0415
-    from crnn.library.undo import keep_changes, read_changes  # noqa: PLC0415
+    from crnn.library.undo import Change, keep_changes, read_changes  # noqa: PLC0415
 
     changes, others = read_changes(args.undo)
     if not changes:
@@ -45,22 +45,30 @@ def _take_back(args: argparse.Namespace) -> int:
         return 2
     if others:
         complain(f"{args.undo}: {len(others)} of its lines are no changes of genre-crnn tag, and are passed over.")
-    failed, done, seen = set(), set(), set()
+    of_song: dict[str, list[Change]] = {}
+    for change in changes:
+        of_song.setdefault(change.path, []).append(change)
+    failed, done = set(), set()
+    tried: dict[str, Change] = {}  # by --dry-run: what its song would hold
     try:
         for number in reversed(range(len(changes))):
-            change = changes[number]
-            if change.path in failed or (args.dry_run and change.path in seen):  # what was before comes back after it
+            change = of_song[changes[number].path].pop()
+            if change.path in failed:  # what was before comes back after it
                 continue
             try:
-                restore_genre(
-                    Path(change.path), change.earlier, change.later, change.had_tag, args.keep_times, args.dry_run
-                )
+                if (newer := tried.get(change.path)) is None:
+                    before = [older.earlier for older in of_song[change.path]]
+                    options = (args.keep_times, args.dry_run, change.genre, before)
+                    restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
+                elif newer.earlier not in (change.later, change.earlier):
+                    raise TagError("its genre was changed by somebody else meanwhile")
             except TagError as error:
                 complain(f"{change.path}: {error}")
                 failed.add(change.path)
                 continue
             done.add(number)
-            seen.add(change.path)
+            if args.dry_run:
+                tried[change.path] = change
             print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
     finally:
         complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")

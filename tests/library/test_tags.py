@@ -402,6 +402,94 @@ def test_atoms_of_mp4_stay(tmp_path: Path) -> None:
     assert dict(MP4(song).tags) == before
 
 
+def frame(name: str, body: bytes, flags: bytes = bytes(2)) -> bytes:
+    """A frame of ID3v2.3, or of ID3v2.2 if its name has three letters."""
+    size = len(body).to_bytes(len(name), "big")
+    return name.encode() + size + (flags if len(name) == 4 else b"") + body
+
+
+def write_frames(path: Path, *frames: bytes, version: int = 3, flags: int = 0) -> bytes:
+    """A song that begins with an ID3v2 tag of these frames; returns all of it."""
+    sound = write_song(path, tags=False).read_bytes()[_head(path) :]
+    body = b"".join(frames)
+    path.write_bytes(b"ID3" + bytes([version, 0, flags, 0, 0, len(body) >> 7, len(body) & 127]) + body + sound)
+    return path.read_bytes()
+
+
+NO_UTF8 = b"Fran\xe7aise"
+
+
+@pytest.mark.parametrize(
+    "genre",
+    [
+        frame("TCON", b"\x03" + NO_UTF8),
+        frame("TCON", b"\x09Rock"),
+        frame("TCON", b"\x01\xff\xfe\x00\xd8"),
+        frame("TCON", b"\x01Rock", b"\0\x40"),  # encrypted
+        frame("TCON", b"\x03Rock") + frame("TCON", b"\x03" + NO_UTF8),
+    ],
+)
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_genre_in_id3_that_is_no_text_is_not_written_over(tmp_path: Path, version: int, genre: bytes) -> None:
+    """mutagen passes over it, so that the file seems to have none."""
+    if version == 4:
+        genre = genre.replace(b"\0\x40\x01Rock", b"\0\x04\x01Rock")
+    whole = write_frames(tmp_path / "song.mp3", frame("TIT2", b"\x03A title"), genre, version=version)
+    for asked in (read_genre, lambda path: write_genre(path, "Jazz")):
+        with pytest.raises(TagError, match="its genre is no text"):
+            asked(tmp_path / "song.mp3")
+    assert (tmp_path / "song.mp3").read_bytes() == whole
+
+
+@pytest.mark.parametrize("texts", [["Fran_aise"], ["Rock", "Fran_aise"]])
+def test_a_genre_in_mp4_that_is_no_text_is_not_written_over(tmp_path: Path, texts: list[str]) -> None:
+    song = write_song(tmp_path / "song.m4a")
+    file = MP4(song)
+    file["\xa9gen"] = texts
+    file.save()
+    song.write_bytes(song.read_bytes().replace(b"Fran_aise", NO_UTF8))
+    whole = song.read_bytes()
+    with pytest.raises(TagError, match="its genre is no text"):
+        write_genre(song, "Jazz")
+    assert song.read_bytes() == whole
+
+
+def test_a_genre_in_comments_that_is_no_text_is_not_written_over(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.flac")
+    write_genre(song, "Fran_aise")
+    song.write_bytes(song.read_bytes().replace(b"Fran_aise", NO_UTF8))
+    whole = song.read_bytes()
+    with pytest.raises(TagError, match="its genre is no text"):
+        write_genre(song, "Jazz")
+    assert song.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "other"),
+    [
+        (4, 0x80, frame("TIT2", b"\x03Caf\xe9")),
+        (4, 0x80, frame("XRGA", b"\xff\x00\xe0AB")),  # unsynchronised, as its flag will no longer say
+        (2, 0, frame("TT2", b"\x01\xff\xfe\x00\xd8")),
+        (3, 0, frame("TXX ", b"\x00A title")),
+    ],
+)
+def test_frames_that_would_be_lost_keep_a_song_as_it_is(tmp_path: Path, version: int, flags: int, other: bytes) -> None:
+    song = tmp_path / "song.mp3"
+    frames = [frame("TP1" if version == 2 else "TPE1", b"\x00Somebody"), other]
+    whole = write_frames(song, *frames, version=version, flags=flags)
+    assert read_genre(song).names == ()
+    with pytest.raises(TagError, match="would be lost"):
+        write_genre(song, "Jazz")
+    assert song.read_bytes() == whole
+
+
+def test_a_frame_that_cannot_be_read_stays(tmp_path: Path) -> None:
+    title = frame("TIT2", b"\x03Caf\xe9")
+    write_frames(tmp_path / "song.mp3", title)
+    take_back(write_noted(tmp_path / "song.mp3", "Jazz"))
+    assert title in (tmp_path / "song.mp3").read_bytes()
+
+
 def test_a_genre_in_a_list_chunk_counts_and_is_not_contradicted(tmp_path: Path) -> None:
     song = write_song(tmp_path / "song.wav")
     info = b"LIST" + (18).to_bytes(4, "little") + b"INFOIGNR" + (6).to_bytes(4, "little") + b"Swing\0"
@@ -746,7 +834,67 @@ def test_untag_leaves_what_others_changed_and_survives_a_cut_off_line(
     assert genres() == BEFORE
 
 
-@pytest.mark.parametrize("content", [b"{}\nno json\n[]\n", b"ID3 and more", b""])
+def test_a_dry_run_says_what_would_come_of_it(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also of songs that turn out to be unusual only in what is written of them."""
+    write_frames(music / "unusual.mp3", frame("TT2", b"\x01\xff\xfe\x00\xd8"), version=2)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    before = {path: path.read_bytes() for path in music.rglob("*.*")}
+    said = []
+    for dry in (["--dry-run"], []):
+        assert main(["tag", "--overwrite", *dry, str(music)]) == 1
+        out, err = capfd.readouterr()
+        said.append((out, err.replace("Would be written", "Written").partition("\ngenre-crnn: To take it back")[0].strip()))
+        if dry:
+            assert {path: path.read_bytes() for path in music.rglob("*.*")} == before
+    assert said[0] == said[1]
+    assert "unusual.mp3: its tags are unusual" in said[0][1]
+    assert main(["tag", "--overwrite", "--name", "disco=Nu Disco", str(music)]) == 1
+    for dry in (["--dry-run"], []):
+        assert main(["untag", *dry]) == 0
+        assert "aken back: 6 of 6." in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in music.rglob("*.flac")}.items() <= before.items()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_untag_goes_on_where_it_was_killed(music: Path, genres: Callable[[], dict]) -> None:
+    """Of a song that was tagged twice, both changes have been taken back, and neither is out of the undo file."""
+    for name in ("Disco", "Nu Disco"):
+        assert main(["tag", "--overwrite", "--name", f"disco={name}", str(music)]) == 1
+    undo = next(Path.cwd().iterdir())
+    changes = undo.read_bytes()
+    assert main(["untag"]) == 0
+    undo.write_bytes(changes)
+    assert main(["untag"]) == 0
+    assert genres() == BEFORE
+    assert not undo.exists()
+
+
+def test_untag_knows_its_genre_where_another_program_has_spelled_it_otherwise(music: Path, genres: Callable) -> None:
+    assert main(["tag", "--overwrite", str(music)]) == 1
+    tag = ID3(music / "album" / "new.mp3")
+    tag.add(TIT2(encoding=3, text="Another title"))
+    tag.save(v1=2)  # which says the genre, too
+    file = FLAC(music / "old.flac")
+    file.tags[:] = [(key.lower(), value) for key, value in file.tags]
+    file.save()
+    assert main(["untag"]) == 0
+    assert genres() == BEFORE
+    assert str(ID3(music / "album" / "new.mp3")["TIT2"]) == "Another title"
+
+
+def test_an_undo_file_behind_a_link_is_gone_when_all_is_taken_back(music: Path, tmp_path: Path) -> None:
+    undo, link = tmp_path / "undo.jsonl", Path("undo.jsonl")
+    link.symlink_to(undo)
+    undo.touch()
+    assert main(["tag", "--undo", str(link), str(music)]) == 1
+    assert main(["untag", str(link)]) == 0
+    assert not undo.exists()
+
+
+@pytest.mark.parametrize("content", [b"{}\nno json\n[]\n", b"ID3 and more", b"", 100_000 * b"["])
 def test_untag_deletes_no_file_of_others(
     content: bytes, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
 ) -> None:
