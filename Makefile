@@ -52,7 +52,7 @@ lock: $(VENV)/bin/python
 # Known faults in these versions; it asks the database of the Python Packaging Authority.
 audit: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+	$(BIN)/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python benchmarks/screenshots.py

@@ -434,7 +434,7 @@ def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(tab, u
     classifier.heard.clear()
     tab.click("#record [data-part=microphone]")
     expect(tab.locator("#answer .passing .verdict")).to_be_visible()
-    expect(tab.locator("#record [data-part=time]")).to_have_text("0:04")
+    expect(tab.locator("#record [data-part=time]")).to_have_text("0:04 / 15:00")
     assert drawn_pixels(tab).any()
     sign = tab.evaluate("getComputedStyle(document.querySelector('#listen-tab-button'), '::after').content")
     assert "●" in sign  # from whatever tab
@@ -470,7 +470,7 @@ def held_upload(tab):
 def test_recording_that_does_not_arrive_can_be_saved(page_):
     held = held_upload(page_)
     page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#record [data-part=time]")).to_have_text("0:02")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:02 / 15:00")
     page_.click("#record [data-part=stop]")
     with page_.expect_download() as saved:
         page_.click("#record [data-part=save]")
@@ -483,7 +483,7 @@ def test_recording_that_does_not_arrive_can_be_saved(page_):
 
 def test_recording_that_another_song_ends_can_be_saved(page_):
     page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#record [data-part=time]")).to_have_text("0:01")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
     page_.locator("#examples button").first.click()
     expect(page_.locator("#record [data-part=save]")).to_be_visible()
     expect(page_.locator("#record [data-part=stop]")).to_be_hidden()
@@ -495,11 +495,11 @@ def test_next_recording_goes_on_when_the_last_one_arrives(page_):
     expect(page_.locator("#answer .passing .verdict")).to_be_visible()
     page_.click("#record [data-part=stop]")
     page_.click("#record [data-part=microphone]")
-    expect(page_.locator("#record [data-part=time]")).to_have_text("0:05")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:05 / 15:00")
     held[0].continue_()
     expect(page_.locator("#answer .whole .verdict")).to_be_visible()
     first = page_.locator("#view [data-part=name]").text_content()
-    expect(page_.locator("#record [data-part=time]")).to_have_text("0:08")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:08 / 15:00")
     page_.click("#record [data-part=stop]")
     expect(page_.locator("#view [data-part=name]")).not_to_have_text(first)
     expect_idle(page_)

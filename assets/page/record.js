@@ -104,8 +104,8 @@ function hear(block) {
   if (!recording) return;
   recording.blocks.push(pcm(block));
   recording.levels.push(block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0));
-  const seconds = recording.blocks.length * BLOCK / recording.rate;
-  put(part.time, clock(seconds));
+  const [seconds, most] = [recording.blocks.length, recording.most].map(blocks => blocks * BLOCK / recording.rate);
+  put(part.time, `${clock(seconds)} / ${clock(most)}`);
   draw();
   if (asked && performance.now() - asked.at > PATIENCE_MS) asked = null;
   if (recording.blocks.length >= recording.most) finish();
