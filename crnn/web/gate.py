@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from starlette._utils import get_route_path
 from starlette.formparsers import MultiPartException
 
 from crnn.files import has_room
@@ -40,9 +41,10 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if scope["path"].startswith(TOOLS):  # Gradio asks the page itself for language models, with their headers
+        path = get_route_path(scope)  # with and without the one under which a proxy shows the page
+        if path.startswith(TOOLS):  # Gradio asks the page itself for language models, with their headers
             scope = scope | {"headers": with_origin(scope)}
-        path, has_begun, n_left = scope["path"], False, most_bytes(scope["path"])
+        has_begun, n_left = False, most_bytes(path)
         announced = content_length(scope["headers"])
         too_large = f"This is too large: at most {n_left // 2**20} MB are read."
 

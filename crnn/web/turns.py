@@ -16,6 +16,7 @@ from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, ProcessTime, Queue
 from gradio.server_messages import EstimationMessage, EventMessage, ProcessCompletedMessage
 from gradio.utils import error_payload
+from starlette._utils import get_route_path
 
 from crnn.web.gate import Application, Message, Receive, Send
 
@@ -217,7 +218,8 @@ class Told:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let the page answer, and add to it."""
-        asked = CALL.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        is_question = scope["type"] == "http" and scope["method"] == "GET"
+        asked = CALL.fullmatch(get_route_path(scope)) if is_question else None
 
         async def telling(message: Message) -> None:
             await send(message)

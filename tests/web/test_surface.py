@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import gradio as gr
 import httpx
 import pytest
 import torch
@@ -36,8 +37,8 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(uploads: Path) -> Iterator[httpx.Client]:
-    """What asks the page, which is served with a tiny model of a stranger."""
+def demo(uploads: Path) -> Iterator[gr.Blocks]:
+    """The page, served with a tiny model of a stranger."""
     torch.manual_seed(0)
     config = CRNNConfig(
         genres=(MARKUP, "jazz"), channels=(4, 4), mel_pools=(8, 16), time_pools=(4, 4), recurrent_size=4
@@ -48,10 +49,16 @@ def client(uploads: Path) -> Iterator[httpx.Client]:
         patch.setenv("NO_PROXY", "127.0.0.1")
         demo = app.build_demo(classifier)
         options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-        _, url, _ = demo.launch(**app.launch_options(), **options)
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            yield client
+        demo.launch(**app.launch_options(), **options)
+        yield demo
         demo.close()
+
+
+@pytest.fixture(scope="module")
+def client(demo: gr.Blocks) -> Iterator[httpx.Client]:
+    """What asks the page."""
+    with httpx.Client(base_url=demo.local_url, timeout=60, trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture
@@ -259,6 +266,19 @@ def test_an_upload_that_breaks_off_leaves_nothing(client: httpx.Client, uploads:
         connection.sendall(head + b"\r\n" + PART + b"a" * 2**20)
         wait_until(lambda: files_in(uploads) != before)
     wait_until(lambda: files_in(uploads) == before)
+
+
+def test_the_path_under_which_a_proxy_shows_the_page_opens_no_door(
+    demo: gr.Blocks, client: httpx.Client, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Routes are found with and without it, so that what is closed is closed with and without it."""
+    monkeypatch.setattr(demo.app, "root_path", "/genres")
+    monkeypatch.setattr(files, "KEPT_FREE", 2**60)
+    for root in ("", "/genres"):
+        assert client.post(f"{root}/gradio_api/process_recording").status_code == 404
+        assert client.get(f"{root}/gradio_api/stream/x").text == gate.NOTHING_THERE
+        assert client.get(f"{root}/gradio_api/file=http://elsewhere.example/a.wav").status_code == 403
+        assert client.post(f"{root}/gradio_api/upload", files={"files": ("song.wav", song)}).status_code == 507
 
 
 def files_in(folder: Path) -> set[Path]:
