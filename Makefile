@@ -8,10 +8,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 
-# `lock`: the versions that passed every check. `txt`: the newest that requirements*.txt allow.
-PACKAGES ?= lock
-
-.PHONY: app test torture fuzz lowest lock audit screenshots format clean
+.PHONY: app test torture fuzz lowest newest lock audit screenshots format clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py --open $(ARGS)
@@ -33,18 +30,20 @@ fuzz: $(VENV)/.dev
 		echo "NOT FUZZED: atheris cannot be installed here. It is for Linux and the versions of Python that it names." >&2; \
 	fi
 
-# The oldest versions that requirements*.txt allow, in an environment of its own: another 6 GB.
-lowest:
-	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet uv
-	$(VENV)-lowest/bin/uv pip install --python $(VENV)-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
-	$(VENV)-lowest/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+# The oldest and the newest versions that requirements*.txt allow, in an environment of its own: another 6 GB.
+lowest: RESOLUTION = lowest-direct
+newest: RESOLUTION = highest
+lowest newest:
+	$(PYTHON) -m venv --clear $(VENV)-$@
+	$(VENV)-$@/bin/python -m pip install --quiet uv
+	$(VENV)-$@/bin/uv pip install --python $(VENV)-$@/bin/python --resolution $(RESOLUTION) -r requirements-dev.txt
+	$(VENV)-$@/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # What is installed here and in the image, by Python one version of each package with the hashes of its files: the image
 # has those that were tested.
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --quiet \
 	--custom-compile-command "make lock"
-lock: $(VENV)/bin/python
+lock: $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet uv
 	$(LOCK) --upgrade --output-file requirements-dev.lock requirements-dev.txt
 	$(LOCK) --upgrade --output-file requirements.lock --constraint requirements-dev.lock requirements.txt
@@ -62,19 +61,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest .gradio .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .gradio .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
+# Made anew where its Python has gone, is of another version, or has no pip.
+ifneq ($(shell $(BIN)/python -c 'import sys, pip; print((3, 10) <= sys.version_info < (3, 13))' 2>/dev/null),True)
+.PHONY: $(VENV)/pyvenv.cfg
+endif
+$(VENV)/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 with venv is needed (on Debian: apt install python3-venv)." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.app: requirements.$(PACKAGES) | $(VENV)/bin/python
+$(VENV)/.app: requirements.lock $(VENV)/pyvenv.cfg
 	@echo "Installing into $(VENV): about 5.7 GB, a few minutes ..."
 	$(BIN)/python -m pip install --quiet -r $<
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.$(PACKAGES) | $(VENV)/bin/python
+$(VENV)/.dev: requirements-dev.lock $(VENV)/pyvenv.cfg
 	@echo "Installing into $(VENV): about 5.7 GB, a few minutes ..."
 	$(BIN)/python -m pip install --quiet -r $<
 	@touch $@ $(VENV)/.app

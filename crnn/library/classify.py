@@ -208,7 +208,7 @@ def check_device(name: str | None) -> None:
     from crnn.network.devices import is_here  # noqa: PLC0415
 
     if name and not is_here(name):
-        raise argparse.ArgumentTypeError(f"There is no device {name} here: try cpu.")
+        raise argparse.ArgumentTypeError(f"There is no device {name} here on which PyTorch computes: try cpu.")
 
 
 def listed(by_null: bool) -> list[str]:

@@ -1,13 +1,15 @@
 """On what a network computes, and in which numbers."""
 
+import re
+
 import torch
 
 from crnn.network.fronts import front_of
 
 
 def best_device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """A GPU where there is one that computes."""
+    return "cuda" if is_here("cuda") else "cpu"
 
 
 def best_precision(front: str, device: str | torch.device) -> str:
@@ -20,12 +22,24 @@ def best_precision(front: str, device: str | torch.device) -> str:
 
 
 def is_here(device: str) -> bool:
-    """Whether this machine has a device, such as "cuda:1"."""
+    """Whether this machine has a device, such as "cuda:1", on which PyTorch computes as it is built."""
     try:
         named = torch.device(device)
-        return (named.index or 0) < torch.get_device_module(named).device_count()
+        is_there = (named.index or 0) < torch.get_device_module(named).device_count()
+        return is_there and (named.type != "cuda" or _is_built_for(named))
     except RuntimeError:
         return False
+
+
+def _is_built_for(gpu: torch.device) -> bool:
+    """Older GPUs are there, and nothing computes on them: "no kernel image is available"."""
+    has = torch.cuda.get_device_capability(gpu)
+    for name in torch.cuda.get_arch_list():
+        kind, _, number = name.partition("_")
+        built = divmod(int(re.sub(r"\D", "", number) or 0), 10)
+        if (kind == "compute" and built <= has) or (kind == "sm" and built[0] == has[0] and built <= has):
+            return True
+    return torch.version.hip is not None  # AMD's have other names
 
 
 def lacks_memory(error: Exception) -> bool:

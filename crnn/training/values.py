@@ -13,7 +13,7 @@ from crnn.training.recipes import NETWORK
 def device(text: str) -> str:
     """An argparse type for a device that is there."""
     if not is_here(text):
-        raise argparse.ArgumentTypeError(f"there is no device {text} here")
+        raise argparse.ArgumentTypeError(f"there is no device {text} here on which PyTorch computes")
     return text
 
 

@@ -216,7 +216,7 @@ def test_a_table_that_cannot_be_had_is_status_2(
     assert main([str(music), "--out", str(tmp_path / "genres.xlsx")]) == 2
     assert capfd.readouterr().err.endswith("which says what is written.\n")
     assert main([str(music), "--device", "abacus"]) == 2
-    assert capfd.readouterr().err == "genre-crnn: There is no device abacus here: try cpu.\n"
+    assert capfd.readouterr().err == "genre-crnn: There is no device abacus here on which PyTorch computes: try cpu.\n"
     assert main([str(music), "--out", str(music / "a.wav" / "genres.csv")]) == 2
     assert "cannot be read or written" in capfd.readouterr().err
 

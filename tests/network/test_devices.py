@@ -1,0 +1,37 @@
+"""On what a network computes: a GPU that is there, if PyTorch is built for it."""
+
+import pytest
+import torch
+
+from crnn.network.devices import best_device, is_here
+
+BUILT = ["sm_75", "sm_80", "sm_90a", "sm_120", "compute_120"]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A machine with one GPU of a certain compute capability."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: request.param)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: BUILT)
+
+
+@pytest.mark.parametrize("gpu", [(7, 5), (8, 0), (8, 9), (9, 0), (12, 1), (13, 0)], indirect=True)
+def test_a_gpu_that_this_build_knows_is_taken(gpu: None) -> None:
+    assert best_device() == "cuda"
+    assert not is_here("cuda:1")
+
+
+@pytest.mark.parametrize("gpu", [(6, 0), (7, 0), (10, 0)], indirect=True)
+def test_a_gpu_that_this_build_does_not_know_is_not_there(gpu: None) -> None:
+    """CUDA says that it is available, and every computation fails."""
+    assert best_device() == "cpu"
+    assert not is_here("cuda")
+
+
+def test_without_a_gpu_the_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert best_device() == "cpu"
+    assert is_here("cpu")
+    assert not is_here("nonsense")
