@@ -109,6 +109,7 @@ class Prediction:
                 }
                 for start, end, shares in rows
             ],
+            "is_strange": self.is_strange,
             "sounds_like": self.sounds_like,
             "duration_seconds": self.duration_seconds,
             "notices": [str(notice) for notice in self.notices],

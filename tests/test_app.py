@@ -1257,8 +1257,13 @@ def test_client_example_works(url, songs, classifier):
     first, second = done.stdout.splitlines()
     prediction = classifier.predict(songs["tone"])
     top = next(iter(prediction.probabilities.items()))
-    assert first.startswith(f"tone.wav: {prediction.verdict} ({top[0]} {top[1]:.0%}, ")
-    assert second.startswith("text.mp3: text.mp3 ")
+    assert first.startswith(f"{songs['tone']}: {prediction.verdict}")
+    assert f" ({top[0]} {top[1]:.0%}, " in first
+    assert second.startswith(f"{songs['text']}: text.mp3 ")
+    command.insert(3, "missing.mp3")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2)
+    assert done.stderr.endswith("there is no file missing.mp3\n")
 
 
 def test_client_example_is_on_the_page(page_):

@@ -6,11 +6,12 @@ let songs = {rows: []}, order = {key: null, down: false};
 
 const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
 const named = (colour, ...words) => html('span', {class: 'named'}, dot(colour), ...words);
+const nearest = row => row.is_strange ? [] : row.top ?? [];  // what is like nothing is no more like one than another
 const value = {
   song: row => row.song.toLowerCase(),
   verdict: row => row.verdict ?? '',
-  share: row => row.top?.[0]?.share ?? -1,
-  second: row => row.top?.[1]?.genre ?? '',
+  share: row => nearest(row)[0]?.share ?? -1,
+  second: row => nearest(row)[1]?.genre ?? '',
   seconds: row => row.seconds ?? -1,
   model: row => row.model,
 };
@@ -37,8 +38,9 @@ function line(row) {
     cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, sentence(row.error))));
     return html('tr', {}, ...cells);
   }
-  const [first, second] = row.top;
+  const [first, second] = nearest(row);
   const answer = row.is_genre ? [named(first.colour, row.verdict)]
+    : row.is_strange ? [message('Unsure: like nothing it knows')]
     : [message(row.verdict), ...(first ? ['\u00a0· ', named(first.colour, first.genre)] : [])];
   const notices = row.notices.map(notice => html('small', {class: 'noticed'}, sentence(notice)));
   cells.push(

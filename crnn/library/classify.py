@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--threshold", type=share, metavar="P", help="unsure below this probability (default: the model's own border)"
     )
-    output.add_argument("--timeline", action="store_true", help="also the probabilities of each window of the song")
+    output.add_argument("--timeline", action="store_true", help="also the genres of each window of the song")
     output.add_argument(
         "--embeddings",
         action="store_true",
@@ -126,8 +126,10 @@ def run(args: argparse.Namespace) -> int:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
 
         return cluster.run(args, typed(args), hearing_of(args))
-    if args.json and args.out:
-        complain("--json prints the answers and --out writes them: leave out one of both.")
+    if bool(args.json) + bool(args.out) not in ((1,) if args.embeddings else (0, 1)):
+        several = "--json prints the answers and --out writes them: leave out one of both."
+        none = "--embeddings are numbers for programs: --json prints them, --out writes them."
+        complain(several if args.json else none)
         return 2
     args.out = None if args.out is None else Path(args.out)
     named = named_songs(args)
@@ -290,11 +292,20 @@ class Output:
             print(json.dumps(self._object(file, answer)), flush=True)
         else:
             print(printable(f"{file.path}: {answer.summary(self.hearing.top or 3)}"), flush=True)
+            for line in windows_of(answer) if self.hearing.timeline else ():
+                print(printable(line), flush=True)
 
     def _object(self, file: "File", answer: "Prediction") -> dict:
         given = {"path": str(file.path), **answer.as_dict()}
         given["probabilities"] = dict(islice(given["probabilities"].items(), self.hearing.top))
-        return given | ({"embedding": answer.embedding.tolist()} if self.hearing.embeddings else {})
+        return given | ({"embedding": answer.embedding.tolist() or None} if self.hearing.embeddings else {})
+
+
+def windows_of(answer: "Prediction") -> Iterator[str]:
+    """A line for each window: where it is in the song, and the most probable genre in it."""
+    for start, end, shares in zip(answer.starts_seconds, answer.ends_seconds, answer.timeline, strict=True):
+        times = "–".join(f"{int(seconds) // 60}:{int(seconds) % 60:02d}" for seconds in (start, end))
+        yield f"    {times} {answer.genres[shares.argmax()]} {shares.max():.0%}"
 
 
 class Report:

@@ -14,7 +14,7 @@ import torch
 
 from crnn.audio import AudioError, Passages, open_audio
 from crnn.decoding import Decoders
-from crnn.inference import NO_MUSIC, GenreClassifier, Prediction, Recording
+from crnn.inference import GenreClassifier, Prediction, Recording
 from crnn.network.devices import best_device
 
 QUICK = Passages(4, 4.0)
@@ -99,7 +99,7 @@ class Hearing:
         if self.timeline:
             row["timeline"] = whole["timeline"]
         if self.embeddings:
-            row["embedding"] = None if answer.verdict == NO_MUSIC else answer.embedding.tolist()
+            row["embedding"] = answer.embedding.tolist() or None
         return row
 
 

@@ -34,7 +34,7 @@ def facts(classifier: GenreClassifier) -> str:
         (say("Networks whose probabilities are averaged"), str(config.members)),
         (say("Listens to windows of"), f"{config.window_frames / FRAMES_PER_SECOND:.0f} s"),
         (say("Says unsure below"), f"{config.unsure_below:.0%}"),
-        *_accuracy(origin),
+        *(row for of in (_accuracy, _answers) for row in of(origin)),
     ]
     if origin.repo:
         address = f"{HUB_ADDRESS}{origin.repo}/tree/{origin.revision}"
@@ -46,19 +46,26 @@ def facts(classifier: GenreClassifier) -> str:
 
 def _accuracy(origin: Origin) -> list[tuple[str, str]]:
     try:
-        measured = _measured(origin)
-        n = int(_number(measured, "n", 1, MOST))
-        names = ("accuracy", "accuracy_error", "answered", "answered_right")
-        right, error, share, right_of_these = (f"{_number(measured, name, 0, 1):.0%}" for name in names)
+        record = _record(origin)
+        part = _part(record)
+        n = int(_number(record[part], "n", 1, MOST))
+        right, error = (f"{_number(record[part], name, 0, 1):.0%}" for name in ("accuracy", "accuracy_error"))
+        heard_since = re.search(rf"\b{part}\b", str(record.get("trained_on", "")))
     except UNFIT:
         return []
-    return [
-        (say("Right about clips it had not heard"), say("{right} ± {error} of {n}", right=right, error=error, n=n)),
-        (
-            say("Sure enough to answer"),
-            say("{share}, and right about {right} of these", share=share, right=right_of_these),
-        ),
-    ]
+    name = say("Right about new clips, trained without them" if heard_since else "Right about clips it had not heard")
+    return [(name, say("{right} ± {error} of {n}", right=right, error=error, n=n))]
+
+
+def _answers(origin: Origin) -> list[tuple[str, str]]:
+    """By the model's own borders, where those are not of the measured clips."""
+    try:
+        record = _record(origin)
+        part = record["calibration"]["known"] if "calibration" in record else record[_part(record)]
+        share, right = (f"{_number(part, name, 0, 1):.0%}" for name in ("answered", "answered_right"))
+    except UNFIT:
+        return []
+    return [(say("Sure enough to answer"), say("{share}, and right about {right} of these", share=share, right=right))]
 
 
 def card(text: str) -> str:
@@ -126,12 +133,21 @@ def _number(row: dict, name: str, least: float, most: float) -> float:
     return number
 
 
-def _measured(origin: Origin) -> dict:
-    record = json.loads(optional_text(origin.folder, METRICS_FILE))
+def _record(origin: Origin) -> dict:
+    return json.loads(optional_text(origin.folder, METRICS_FILE))
+
+
+def _part(record: dict) -> str:
+    """The part that a model was measured on."""
     part = "test" if "test" in record else "valid"
     if part in record.get("heard", []):
         raise ValueError
-    return record[part]
+    return part
+
+
+def _measured(origin: Origin) -> dict:
+    record = _record(origin)
+    return record[_part(record)]
 
 
 def _heard(origin: Origin) -> Sequence[str]:

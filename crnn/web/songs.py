@@ -157,12 +157,18 @@ def to_csv(rows: Sequence[Row]) -> str:
     genres = sorted({genre for row in rows if row.answer for genre in row.answer["probabilities"]})
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(map(_harmless, ["song", "model", "genre", "duration_seconds", *genres, "notices", "error"]))
+    table.writerow(
+        map(
+            _harmless,
+            ["song", "model", "genre", "is_strange", "sounds_like", "duration_seconds", *genres, "notices", "error"],
+        )
+    )
     for row in rows:
         answer = row.answer or {"genre": "", "duration_seconds": None, "probabilities": {}}
+        strange = [answer.get("is_strange", ""), answer.get("sounds_like", "")]
         seconds = answer["duration_seconds"]
         shares = [answer["probabilities"].get(genre) for genre in genres]
-        cells = [row.name, row.model, answer["genre"], seconds and round(seconds, 2)]
+        cells = [row.name, row.model, answer["genre"], *strange, seconds and round(seconds, 2)]
         notices = " ".join(map(str, row.notices))
         table.writerow(map(_harmless, [*cells, *shares, notices, row.error]))
     return text.getvalue()
@@ -192,6 +198,7 @@ def _cells(row: Row) -> dict:
         cells["course"] = _course(row)
         cells["notices"] = [_sentence(notice.message, notice.values) for notice in row.notices]
         cells["is_genre"] = row.answer["genre"] in row.answer["probabilities"]
+        cells["is_strange"] = row.answer["is_strange"]  # so that the nearest genre says nothing
     return cells
 
 

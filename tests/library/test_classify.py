@@ -210,6 +210,23 @@ def test_options_that_mean_nothing(options: list[str], capfd: pytest.CaptureFixt
     assert "error: argument" in capfd.readouterr().err
 
 
+def test_windows_are_lines_where_answers_are(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(music / "a.wav"), "--timeline"]) == 0
+    answer, *windows = capfd.readouterr().out.splitlines()
+    prediction = GenreClassifier.from_pretrained().predict(music / "a.wav")
+    assert answer.endswith(prediction.summary())
+    assert len(windows) == len(prediction.timeline) > 1
+    assert windows[0].startswith("    0:00–0:")
+    assert windows[-1].endswith(f"{prediction.timeline[-1].max():.0%}")
+
+
+def test_embeddings_are_for_programs(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(music / "a.wav"), "--embeddings"]) == 2
+    assert "--json prints them, --out writes them" in capfd.readouterr().err
+    assert main([str(music / "a.wav"), "--embeddings", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["embedding"]
+
+
 def test_a_table_that_cannot_be_had_is_status_2(
     model: Path, music: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

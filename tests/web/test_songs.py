@@ -104,7 +104,8 @@ def test_a_song_that_works_at_last_replaces_its_error(rock: Prediction) -> None:
 def test_csv_gives_the_numbers(rock: Prediction) -> None:
     rows = [Row.of('/tmp/x/My, "song"\n1.mp3', "a", rock), Row.of("/tmp/zero.wav", "a", prediction_of({}))]
     song, silence = table_of(rows)
-    assert list(song) == ["song", "model", "genre", "duration_seconds", "disco", "jazz", "rock", "notices", "error"]
+    facts = ["song", "model", "genre", "is_strange", "sounds_like", "duration_seconds"]
+    assert list(song) == [*facts, "disco", "jazz", "rock", "notices", "error"]
     assert (song["song"], song["model"], song["genre"], song["error"]) == ('My, "song"\n1.mp3', "a", "rock", "")
     assert float(song["duration_seconds"]) == 14.99
     assert {genre: float(song[genre]) for genre in GENRES} == {"rock": 0.7001, "jazz": 0.2, "disco": 0.0998}
@@ -116,7 +117,7 @@ def test_csv_gives_the_numbers(rock: Prediction) -> None:
 def test_the_columns_are_the_genres_of_all_models(rock: Prediction) -> None:
     other = prediction_of({"metal": 0.0, "jazz": 1.0}, genres=("metal", "jazz"))
     first, second = table_of([Row.of("/tmp/a.mp3", "one", rock), Row.of("/tmp/a.mp3", "two", other)])
-    assert list(first)[4:-2] == ["disco", "jazz", "metal", "rock"]
+    assert list(first)[6:-2] == ["disco", "jazz", "metal", "rock"]
     assert [first[genre] for genre in ("disco", "jazz", "metal", "rock")] == ["0.0998", "0.2", "", "0.7001"]
     assert [second[genre] for genre in ("disco", "jazz", "metal", "rock")] == ["", "1.0", "0.0", ""]
 
@@ -126,7 +127,8 @@ def test_an_error_has_its_row() -> None:
     rows = [Row("/tmp/notes.txt", "a", fault=fault)]
     assert rows[0].error == "{notes}.txt lasts only 0.5 s."
     [line] = table_of(rows)
-    expected = {"song": "notes.txt", "model": "a", "genre": "", "duration_seconds": "", "notices": ""}
+    expected = dict.fromkeys(["genre", "is_strange", "sounds_like", "duration_seconds", "notices"], "")
+    expected |= {"song": "notes.txt", "model": "a"}
     assert line == {**expected, "error": rows[0].error}
     assert json.loads(to_json(rows)) == [{"song": "notes.txt", "model": "a", "error": rows[0].error}]
     [cells] = songs_view(rows)["rows"]
@@ -203,7 +205,16 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
 
 
 def test_no_songs_give_empty_files() -> None:
-    assert songs_view([]) == {"rows": [], "csv": "song,model,genre,duration_seconds,notices,error\r\n", "json": "[]"}
+    header = "song,model,genre,is_strange,sounds_like,duration_seconds,notices,error\r\n"
+    assert songs_view([]) == {"rows": [], "csv": header, "json": "[]"}
+
+
+def test_a_song_like_nothing_the_model_knows_is_told_from_one_between_genres(rock: Prediction) -> None:
+    between = replace(rock, verdict=UNSURE, stranger_kind="techno")
+    rows = [Row.of(f"/tmp/{n}.mp3", "a", song) for n, song in enumerate([replace(between, lacks_energy=True), between])]
+    assert [cells["is_strange"] for cells in songs_view(rows)["rows"]] == [True, False]
+    for table in (table_of(rows), json.loads(to_json(rows))):
+        assert [(str(row["is_strange"]), row["sounds_like"]) for row in table] == [("True", "techno"), ("False", "")]
 
 
 def test_visit_keeps_its_newest_songs_and_finds_them_by_id(rock: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
