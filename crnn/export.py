@@ -27,7 +27,7 @@ from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, s
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
-from crnn.network.layers import energy, mean_logits
+from crnn.network.layers import clear, energy, mean_logits
 from crnn.network.model import CONTEXT_SECONDS
 
 BLOCK = 128  # samples that the high-pass computes at once
@@ -160,7 +160,9 @@ class Graph(nn.Module):
         is_long = kept.sum().expand_as(starts) > size
         counts = torch.cat([is_long, ~is_long[:1]]).float()
         energies = energy(logits)
-        weights = (config.evidence * energies + counts.log()).softmax(dim=0)  # as `window_weights` of those that count
+        weights = (config.evidence * clear(energies) + counts.log()).softmax(
+            dim=0
+        )  # as `window_weights` of those that count
         return weights @ shares * sounds.any(), counts @ energies / counts.sum()
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:

@@ -53,7 +53,7 @@ def classifier() -> GenreClassifier:
         summary=True,
         window_frames=n_frames_of(2.0) + 1,
         evidence=1.5,
-        temperature=0.05,
+        temperature=0.5,
         unsure_below=0.4,
         strange_below=0.1,
     )
@@ -62,6 +62,9 @@ def classifier() -> GenreClassifier:
         model = CRNN(config).eval()
     model.stem.mean.fill_(-50)
     model.stem.std.fill_(20)
+    for member in model.members:  # so that windows differ, some of them clear, whose energy is above CLEAR_ENERGY
+        member.classifier.linear.weight.data *= 10
+        member.classifier.linear.bias.data += 0.7
     return GenreClassifier(model, Origin("tiny"))
 
 

@@ -53,7 +53,7 @@ class CRNNConfig:
     block_dropout: float = 0.1  # of whole channels, after each convolutional block or bottleneck
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on
-    evidence: float = 0.0  # how much more a window counts in which more speaks for any genre: exp(evidence * energy)
+    evidence: float = 0.0  # how much less a window counts in which little speaks for any genre: `window_weights`
     temperature: float = 1.0  # divides the logits, fitted on validation clips (Guo et al. 2017)
     unsure_below: float = 0.0  # a top probability under this is no answer
     strange_below: float = NOTHING_STRANGE  # nor is what it makes of a song with less energy than this

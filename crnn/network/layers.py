@@ -5,6 +5,8 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+CLEAR_ENERGY = 3.0  # about where models begin to answer: from a window's energy of this on, all count alike
+
 
 class Gru(nn.Module):
     """A bidirectional GRU over time (Cho et al. 2014)."""
@@ -138,12 +140,20 @@ def mean_logits(of_members: Tensor) -> Tensor:
 
 
 def window_weights(energies: Tensor, evidence: float) -> Tensor:
-    """How much each window of a song counts, (n,) with sum 1, by the `energy` of each: exp(evidence * energy).
+    """How much each window of a song counts, (n,) with sum 1: exp(evidence * `clear` of its `energy`).
 
-    A voice before a song, applause behind it or a noise over a part of it has less, as it speaks for no genre. With no
-    `evidence` all count alike; with 1 each counts by all that speaks for any genre in it.
+    A voice before a song, applause behind it or a noise over a part of it has less energy, as it speaks for no genre.
+    With no `evidence` all count alike.
     """
-    return (evidence * energies).softmax(dim=0)
+    return (evidence * clear(energies)).softmax(dim=0)
+
+
+def clear(energies: Tensor) -> Tensor:
+    """Energies up to CLEAR_ENERGY: what speaks clearly for some genre counts as much as what does so more clearly.
+
+    Without that bound a part of a song that is easier than the rest would answer for all of it.
+    """
+    return energies.clamp(max=CLEAR_ENERGY)
 
 
 def energy(logits: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ def _figures(model: CRNN, record: dict) -> str:
         "## How good it is",
         "",
         "At clip level (mean of the probabilities over a clip's windows"
-        + (", of which those count more that speak for any genre more clearly" if model.config.evidence else "")
+        + (", of which those count less in which little speaks for any genre" if model.config.evidence else "")
         + "), with the standard error of the accuracy.",
         "Validation clips are calibrated by a temperature and a border that were fitted to other validation clips.",
         *(["The project's README sets them beside published systems, by protocol."] if _is_gtzan(record) else []),

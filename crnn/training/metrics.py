@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crnn.network.config import NOTHING_STRANGE, CRNNConfig
-from crnn.network.layers import energy
+from crnn.network.layers import clear, energy
 
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
@@ -40,7 +40,7 @@ def mean_probabilities(logits: Sequence[Tensor], temperature: float = 1.0, evide
     """
     windows = torch.cat(tuple(logits))
     counts = np.array([len(clip) for clip in logits])
-    starts, energies = np.cumsum(counts) - counts, energy(windows).numpy()
+    starts, energies = np.cumsum(counts) - counts, clear(energy(windows)).numpy()
     weights = np.exp(evidence * (energies - np.maximum.reduceat(energies, starts).repeat(counts)))[:, None]
     shares = (windows / temperature).softmax(-1).numpy()
     return np.add.reduceat(shares * weights, starts) / np.add.reduceat(weights, starts)
