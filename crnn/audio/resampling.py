@@ -74,12 +74,24 @@ def mend(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def mend_frame(frame: av.AudioFrame) -> None:
-    """The same before such samples spread in the resampler, for codecs that keep whatever float they are given."""
+def mend_frame(frame: av.AudioFrame) -> bool:
+    """The same before such samples spread in the resampler, for codecs that keep whatever float they are given.
+
+    Returns whether there was hardly anything else.
+    """
+    n_lost = n_samples = 0
     if frame.format.name.startswith(("flt", "dbl")):
         frame.make_writable()
         for plane in frame.planes[: frame.layout.nb_channels if frame.format.is_planar else 1]:
-            mend(np.frombuffer(plane, np.float32 if frame.format.name.startswith("flt") else np.float64))
+            samples = np.frombuffer(plane, np.float32 if frame.format.name.startswith("flt") else np.float64)
+            n_lost += _n_no_sound(samples)
+            n_samples += len(samples)
+            mend(samples)
+    return n_lost > n_samples / 2
+
+
+def _n_no_sound(samples: np.ndarray) -> int:
+    return len(samples) - np.count_nonzero(np.abs(samples) < _LARGEST_SAMPLE)
 
 
 def _is_planar(n_channels: int) -> bool:

@@ -28,7 +28,7 @@ class Track:
     Attributes:
         notices: which one it is, where there are several.
         began_seconds: where decoding did, which is before the place that was asked for.
-        n_packets, n_damaged: how many were read, and could not be decoded.
+        n_packets, n_damaged: how many were read, and could not be decoded or hold no numbers.
         is_cut: whether the file ended where it should not.
         is_left: whether it is so much that the rest is not decoded.
     """
@@ -178,10 +178,8 @@ class Track:
             except av.FFmpegError:
                 self.n_damaged += 1
                 continue
-            for frame in frames:
-                if takes_any_float:
-                    mend_frame(frame)
-                yield frame
+            self.n_damaged += takes_any_float and sum(map(mend_frame, frames)) > 0
+            yield from frames
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
         """The frames of a packet, which use up what may be spent."""

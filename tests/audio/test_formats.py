@@ -27,7 +27,7 @@ from sounds import (
     write,
 )
 
-from crnn.audio import SAMPLE_RATE, load_audio
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
@@ -234,3 +234,16 @@ def test_samples_that_are_no_numbers_become_silence(subtype):
     np.testing.assert_array_equal(mono(write(damaged, SAMPLE_RATE, "WAV", subtype)), expected)
     resampled = mono(write(damaged, SAMPLE_RATE, "WAV", subtype), sample_rate=16_000)
     assert np.abs(resampled).max() < 1.1 * np.abs(melody(16_000)).max()
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_passages_that_are_no_numbers_are_said(subtype):
+    """They are damage, and no silence that asks for a louder recording."""
+    damaged = np.tile(melody(SAMPLE_RATE), 10)
+    damaged[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = np.nan
+    with open_audio(write(damaged, SAMPLE_RATE, "WAV", subtype)) as sound:
+        assert sum(block.shape[1] for block in sound.blocks()) == len(damaged)
+        [notice] = sound.notices
+    assert str(notice).startswith("Some of it is damaged")
+    with pytest.raises(AudioError, match="damaged"):
+        mono(write(np.full(SAMPLE_RATE * 3, np.nan, np.float32), SAMPLE_RATE, "WAV", subtype))
