@@ -36,7 +36,7 @@ from crnn.features import DatasetError  # noqa: E402
 RT60, PREDELAY = 0.6, 0.005  # seconds: a living room; its reverberation has fallen by 60 dB after RT60
 DIRECT_TO_REVERBERANT = 0  # dB: about a metre from the loudspeaker
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-SOUND_SECONDS = 10
+SOUND_SECONDS = (10, 30)  # some sounds are answered only when more windows of them are heard
 SOUND_RMS = 0.1  # of full scale, -20 dB
 VOICES = ("en-us", "en-us+f3", "en-gb-scotland+m3", "en-gb+f2", "de+m2", "fr-fr+f4", "es+m5", "it+f1")
 WITHOUT_VOICES = "skipped: espeak-ng is not installed"
@@ -350,10 +350,13 @@ def measure_conditions(classifier: GenreClassifier, clips: dict[str, Path]) -> d
 
 
 def measure_sounds(classifier: GenreClassifier) -> dict[str, dict]:
-    """The verdicts on sounds that are no music, most frequent first, and the highest probability of a genre."""
-    measured = {}
-    for name, waveforms in sounds(SOUND_SECONDS).items():
-        answers = [ask(classifier, encode(waveform)) for waveform in waveforms]
+    """The verdicts on sounds that are no music, most frequent first, and the highest probability of a genre.
+
+    Each sound is asked about once in every length of SOUND_SECONDS.
+    """
+    measured, of_lengths = {}, [sounds(seconds) for seconds in SOUND_SECONDS]
+    for name in of_lengths[0]:
+        answers = [ask(classifier, encode(waveform)) for each in of_lengths for waveform in each[name]]
         measured[name] = {
             "verdicts": dict(Counter(answer.verdict for answer in answers).most_common()),
             "highest_probability": max((answer.probability for answer in answers), default=None),
@@ -386,7 +389,8 @@ def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, 
             f"{name:20}{row['accuracy']:10.1%}{change:>17}{row['agreement']:9.0%}{row['answered']:10.0%}{right:>12}"
             f"  {condition.why}"
         )
-    print(f"\n{'no music':24}{'highest':>8}  verdicts")
+    lengths = " and ".join(f"{seconds} s" for seconds in SOUND_SECONDS)
+    print(f"\n{'no music':24}{'highest':>8}  verdicts, on {lengths} of each")
     for name, row in non_music.items():
         verdicts = ", ".join(f"{verdict} {count}" for verdict, count in row["verdicts"].items())
         highest = "" if row["highest_probability"] is None else f"{row['highest_probability']:.0%}"

@@ -249,7 +249,7 @@ def test_a_whole_run(
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no espeak-ng
     monkeypatch.setattr(robustness, "speeches", robustness.speeches.__wrapped__)
-    monkeypatch.setattr(robustness, "SOUND_SECONDS", 2)
+    monkeypatch.setattr(robustness, "SOUND_SECONDS", (1, 2))
     outputs = []
     for name in ("first.json", "second.json"):
         assert main(["--data", str(clips), "--model", str(model), "--json", str(tmp_path / name)]) == 0
@@ -260,7 +260,7 @@ def test_a_whole_run(
     assert (figures["split"], figures["n"]) == ("valid", 4)
     assert list(figures["conditions"]) == [condition.name for condition in UNSPOKEN]
     assert figures["conditions"]["clean"]["change"] == 0
-    assert figures["no_music"]["silence"] == {"verdicts": {"no music": 2}, "highest_probability": 0}
+    assert figures["no_music"]["silence"] == {"verdicts": {"no music": 4}, "highest_probability": 0}
     assert figures["no_music"]["speech"] == {"verdicts": {}, "highest_probability": None}
     lines = outputs[0].splitlines()
     for name in (*TO_FILE, *figures["no_music"]):
