@@ -44,6 +44,7 @@ from crnn.files import has_room
 from crnn.hub import SILENT, why_unreached
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
+from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
 
 BUNDLED = ASSETS / "models"
@@ -52,6 +53,7 @@ MODEL_VARIABLE = "GENRE_CRNN_MODEL"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+NOTICE_FILE = "NOTICE"  # of the licences of published nets that a model is made from
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 OPTIONAL_FILES = (CARD_FILE, METRICS_FILE, HISTORY_FILE)  # what a model may have beside it, for its page
@@ -59,6 +61,7 @@ MOST_BYTES = {
     WEIGHTS_FILE: 64_000_000,  # the bundled ones have 8 MB at most
     CONFIG_FILE: 100_000,
     CARD_FILE: 200_000,
+    NOTICE_FILE: 200_000,
     METRICS_FILE: 1_000_000,
     HISTORY_FILE: 1_000_000,
 }
@@ -191,7 +194,7 @@ def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:
 
 
 def optional_text(folder: Path, file: str) -> str:
-    """The text of one of OPTIONAL_FILES beside a model; "" if there is none, or it is unreadable or too large.
+    """The text of a file of MOST_BYTES beside a model; "" if there is none, or it is unreadable or too large.
 
     So it is if it is a link to a file elsewhere than in that folder or, as in the cache of the Hub's client, in the one
     of a repository's files: others than the model's author may read the text.
@@ -468,17 +471,22 @@ def check_loadable(model: CRNN) -> None:
 
 
 def save(model: CRNN, folder: Path, card: str) -> None:
-    """Write config.json, model.safetensors and the model card README.md into `folder`.
+    """Write config.json, model.safetensors and the model card README.md into `folder`, and NOTICE if there is one.
 
-    Each takes its place when all are written, so that a full disk leaves a model that is there as it was. Raises
-    OSError or SafetensorError.
+    Licences of published nets ask for that notice; what somebody has added to it stays. Each file takes its place when
+    all are written, so that a full disk leaves a model that is there as it was. Raises OSError or SafetensorError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stored = deepcopy(model).to(front_of(model.config.front).stored_in, memory_format=torch.contiguous_format)
+    front = front_of(model.config.front)
+    stored = deepcopy(model).to(front.stored_in, memory_format=torch.contiguous_format)
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         whole = Path(name)
         (whole / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")  # paths need not be text
         stored.save_pretrained(whole, config=model.config)
         (whole / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else
-        for file in (CARD_FILE, WEIGHTS_FILE, CONFIG_FILE):
+        files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
+        if (notice := notice_of(front.sources)) not in optional_text(folder, NOTICE_FILE):
+            (whole / NOTICE_FILE).write_text(notice, encoding="utf-8")
+            files.insert(0, NOTICE_FILE)
+        for file in files:
             (whole / file).replace(folder / file)

@@ -27,7 +27,9 @@ from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, s
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
+from crnn.network.fronts import front_of
 from crnn.network.layers import clear, energy, mean_logits
+from crnn.network.licences import notice_of
 from crnn.network.model import CONTEXT_SECONDS
 
 BLOCK = 128  # samples that the high-pass computes at once
@@ -214,6 +216,7 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "version": str(config.version),
         "model": classifier.name,
         "trained_on": config.trained_on,
+        "notice": notice_of(front_of(config.front).sources),  # which the licences of published nets ask for
         "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
         "output": "probabilities, float32 (genres,), all 0 where the recording is silent, and energy, float32 (); a "
         "genre whose probability is the largest and at least unsure_below is the answer, where the energy is at least "

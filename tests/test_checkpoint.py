@@ -29,6 +29,7 @@ from crnn.checkpoint import (
     MODEL_VARIABLE,
     MOST_BYTES,
     MOST_HEADER_BYTES,
+    NOTICE_FILE,
     WEIGHTS_FILE,
     CheckpointError,
     Origin,
@@ -38,6 +39,9 @@ from crnn.checkpoint import (
     save,
 )
 from crnn.inference import GenreClassifier
+from crnn.network.config import CRNNConfig
+from crnn.network.fronts import front_of
+from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
 
 REPO = "someone/tiny"
@@ -1100,6 +1104,20 @@ def test_a_full_disk_leaves_the_model_that_is_there(
     with pytest.raises(OSError, match="No space left"):
         save(other, folder, card="# Another\n")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_model_of_published_nets_has_their_notice_and_keeps_what_was_added(folder: Path, tmp_path: Path) -> None:
+    assert not (folder / NOTICE_FILE).exists()  # its convolutions are its own
+    model, notice = CRNN(CRNNConfig(genres=("rock", "jazz"), front="mn04-kinds")), tmp_path / "of others" / NOTICE_FILE
+    save(model, notice.parent, card="")
+    assert notice.read_text("utf-8") == notice_of(front_of("mn04-kinds").sources)
+    added = "With thanks.\n\n" + notice.read_text("utf-8")
+    notice.write_text(added, "utf-8")
+    save(model, notice.parent, card="")
+    assert notice.read_text("utf-8") == added
+    notice.write_text("of something else", "utf-8")
+    save(model, notice.parent, card="")
+    assert notice.read_text("utf-8") == notice_of(front_of("mn04-kinds").sources)
 
 
 def test_a_card_may_name_paths_that_are_no_text(tiny_model: CRNN, tmp_path: Path) -> None:

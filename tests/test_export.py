@@ -12,7 +12,7 @@ from scipy.signal import sosfilt, sosfilt_zi
 import train
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import Origin, save
-from crnn.export import FACTS_FILE, HighPass, MelPower, export
+from crnn.export import FACTS_FILE, HighPass, MelPower, export, facts
 from crnn.features import N_MELS, LogMel, n_frames_of
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
@@ -104,14 +104,20 @@ def test_onnxruntime_gives_the_same_probabilities(
 def test_the_onnx_file_says_what_it_needs_and_gives(classifier: GenreClassifier, files: tuple[Path, Path]) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="the packages of the extra `onnx` are not installed")
     session = runtime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
-    facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["genres"]) == list(classifier.genres)
-    assert (float(facts["unsure_below"]), int(facts["sample_rate"])) == (0.4, SAMPLE_RATE)
-    assert float(facts["strange_below"]) == 0.1
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["genres"]) == list(classifier.genres)
+    assert (float(told["unsure_below"]), int(told["sample_rate"])) == (0.4, SAMPLE_RATE)
+    assert float(told["strange_below"]) == 0.1
     assert [(given.name, given.type, len(given.shape)) for given in session.get_inputs()] == [
         ("waveform", "tensor(float)", 2)
     ]
     assert [given.name for given in session.get_outputs()] == ["probabilities", "energy"]
+
+
+def test_a_file_of_published_nets_has_their_notice(classifier: GenreClassifier) -> None:
+    assert facts(classifier)["notice"] == ""
+    of_others = CRNN(CRNNConfig(genres=("rock", "jazz"), front="mn04")).eval()
+    assert "Copyright (c) 2022 Florian Schmid\n" in facts(GenreClassifier(of_others, Origin("tiny")))["notice"]
 
 
 def test_the_program_gives_the_same_probabilities_and_facts(

@@ -16,6 +16,7 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.network.blocks import BlocksStem
 from crnn.network.front import Maps, Weights
 from crnn.network.lean import LeanStem
+from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, slaney_centres_hz
 from crnn.network.published import Published
 
@@ -182,6 +183,13 @@ Convolutions of K. Choi's CRNN, pretrained on tags of 244,000 songs of the Milli
 M. Sandler and K. Cho, "Convolutional recurrent neural networks for music classification", 2017; MIT licence, copyright
 2016 Keunwoo Choi), trained further on the clips below.
 """
+    sources = (
+        Source(
+            "Choi's CRNN, https://github.com/keunwoochoi/music-auto_tagging-keras",
+            "Copyright (c) 2016 Keunwoo Choi",
+            "MIT",
+        ),
+    )
 
 
 class ChoiCrnn(Choi):

@@ -6,6 +6,7 @@ are mn04_as_mAP_432.pt of fschmid56/EfficientAT, under the MIT licence.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import cos, exp, log, log10, pi
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.audioset import KindScores
 from crnn.network.front import Maps, Piece, Weights, middles
+from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of
 from crnn.network.published import Published, PublishedStem
 
@@ -39,6 +41,10 @@ BLOCKS = (
 RELU_BLOCKS = 6  # the first of them; hard swish in the others
 HEARD = (6, 10, 12, 15, 16)  # the blocks whose maps become steps
 FITTED_AT_ONCE, MOST_FITTED = 16, 1_000  # clips
+NAMES_OF_KINDS = """\
+The names of the kinds of music that it tells apart beside its genres are those of AudioSet's ontology
+(Google; https://research.google.com/audioset/), under the Creative Commons Attribution 4.0 International licence.
+"""
 
 
 def _bands() -> tuple[list[float], list[float]]:
@@ -241,6 +247,13 @@ Convolutions of EfficientAT's mn04, pretrained on the 527 classes of AudioSet (F
 "Efficient large-scale audio tagging via transformer-to-CNN knowledge distillation", 2023; MIT licence, copyright 2022
 Florian Schmid), trained further on the clips below.
 """
+    sources = (
+        Source(
+            "EfficientAT, mn04, https://github.com/fschmid56/EfficientAT",
+            "Copyright (c) 2022 Florian Schmid",
+            "MIT",
+        ),
+    )
 
 
 class EfficientATKinds(EfficientAT):
@@ -254,3 +267,4 @@ What its classifier says of genres of music is part of the model, in lower rank;
 ontology (Google; Creative Commons licence CC BY 4.0).
 """
     )
+    sources = (replace(EfficientAT.sources[0], remark=NAMES_OF_KINDS),)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crnn.features import n_frames_of, repeat_to
+from crnn.network.licences import Source
 
 MOST_CELLS = 4_000_000  # of the largest map of one window; crnn-scratch has 0.5 million
 
@@ -205,6 +206,7 @@ class FrontKind(ABC):
     remembers = False  # whether its stem has recurrent layers, which hear a song in one piece
     fast_in_bfloat16_on_cpu = False  # where the CPU computes in it; a GPU that does so always gains
     notice = ""  # for the model card, in Markdown: where its weights come from, whose they are, under which licence
+    sources: tuple[Source, ...] = ()  # the same, for the notice that goes with a model
 
     @abstractmethod
     def stem(self) -> Stem:

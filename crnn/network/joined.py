@@ -109,6 +109,7 @@ class Joined(FrontKind):
         self.stored_in = self.parts[0].stored_in
         self.fast_in_bfloat16_on_cpu = any(part.fast_in_bfloat16_on_cpu for part in parts)
         self.notice = "\n".join(part.notice for part in parts)
+        self.sources = tuple(source for part in parts for source in part.sources)
 
     def stem(self) -> JoinedStem:
         """A new stem of each."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crnn.bundle import ASSETS
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
+from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of, slaney_centres_hz
 
 PRETRAINED = ASSETS / "pretrained" / "msd_musicnn.safetensors"
@@ -152,6 +153,14 @@ Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Milli
 "musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra): the filters as they were, the
 layers over time trained further on the clips below, like all that follows them.
 """
+    sources = (
+        Source(
+            "musicnn, https://github.com/jordipons/musicnn",
+            "Copyright (c) Music Technology Group, Universitat Pompeu Fabra 2019. "
+            "Code developed by Jordi Pons (www.jordipons.me).",
+            "ISC",
+        ),
+    )
 
     def stem(self) -> MusicnnStem:
         """The filters, with random weights."""

@@ -16,6 +16,7 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.network.blocks import BlocksStem
 from crnn.network.front import Maps, Weights
 from crnn.network.lean import LeanStem
+from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at
 from crnn.network.published import Published
 
@@ -122,6 +123,14 @@ Convolutions of M. Won's FCN, pretrained on tags of the Million Song Dataset (M.
 X. Serra, "Evaluation of CNN-based automatic music tagging models", 2020; MIT licence, copyright 2020 Music Technology
 Group, Universitat Pompeu Fabra), trained further on the clips below.
 """
+    sources = (
+        Source(
+            'FCN of "Evaluation of CNN-based automatic music tagging models", '
+            "https://github.com/minzwon/sota-music-tagging-models",
+            "Copyright (c) 2020 Music Technology Group, Universitat Pompeu Fabra",
+            "MIT",
+        ),
+    )
 
 
 class LeanWon(Won):

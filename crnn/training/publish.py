@@ -17,6 +17,7 @@ from crnn.checkpoint import (
     HUB_ID,
     HUB_TIMEOUT_SECONDS,
     METRICS_FILE,
+    NOTICE_FILE,
     WEIGHTS_FILE,
     CheckpointError,
     brief,
@@ -24,6 +25,8 @@ from crnn.checkpoint import (
     read,
     trouble,
 )
+from crnn.network.fronts import front_of
+from crnn.network.licences import notice_of
 from crnn.training.card import hub_card
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
@@ -47,12 +50,13 @@ class Upload:
 def prepare(folder: Path, repo: str) -> Upload:
     """What of a model's folder goes to `repo`, user/name; nothing is sent.
 
-    The figures are those in the folder or, if its run measured this very model, of the run around it. Raises
-    CheckpointError if the name is none, or if the folder has no model that this program can load, or no card.
+    The figures are those in the folder or, if its run measured this very model, of the run around it. With a model of
+    published nets goes the notice that their licences ask for, also from a folder that has none. Raises CheckpointError
+    if the name is none, or if the folder has no model that this program can load, or no card.
     """
     check_name(repo)
     folder = folder.resolve()  # of ".", too, the run is around it
-    read(folder, str(folder))
+    model = read(folder, str(folder))
     card, metrics = optional_text(folder, CARD_FILE), optional_text(folder, METRICS_FILE)
     if not card:
         raise CheckpointError(f"{folder} has no model card {CARD_FILE} to publish: `train.py` writes one.")
@@ -66,7 +70,9 @@ def prepare(folder: Path, repo: str) -> Upload:
     figures = {name: path for name, path in figures.items() if FIGURE.fullmatch(name)}
     names = [name for name in (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE) if (folder / name).is_file()]
     paths = {name: folder / name for name in names} | dict(sorted(figures.items()))
-    return Upload(repo, {CARD_FILE: card.encode()} | {name: path.read_bytes() for name, path in paths.items()})
+    notice = optional_text(folder, NOTICE_FILE) or notice_of(front_of(model.config.front).sources)
+    texts = {name: text.encode() for name, text in ((CARD_FILE, card), (NOTICE_FILE, notice)) if text}
+    return Upload(repo, texts | {name: path.read_bytes() for name, path in paths.items()})
 
 
 def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
@@ -110,7 +116,7 @@ def push(upload: Upload, message: str, private: bool = False, revision: str | No
     try:
         make_repo(api, upload.repo, private, revision)
         there = api.list_repo_files(upload.repo, revision=revision)
-        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE) or FIGURE.fullmatch(name))
+        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE, NOTICE_FILE) or FIGURE.fullmatch(name))
         operations = [CommitOperationDelete(name) for name in ours if name not in upload.files]
         operations += [CommitOperationAdd(name, content) for name, content in upload.files.items()]
         return api.create_commit(upload.repo, operations, commit_message=message, revision=revision).oid

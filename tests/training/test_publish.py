@@ -14,11 +14,13 @@ from crnn.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
     METRICS_FILE,
+    NOTICE_FILE,
     WEIGHTS_FILE,
     load_public,
     save,
 )
 from crnn.inference import GenreClassifier
+from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training import publish
 from crnn.training.card import PLACE, model_card
@@ -183,6 +185,23 @@ def test_what_an_earlier_push_left_goes_and_other_files_stay(hub: HubServer, fol
         *(".gitattributes", CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE),
         *("confusion-valid.png", "mine.png"),
     }
+
+
+def test_a_model_of_published_nets_goes_with_their_notice(
+    hub: HubServer, folder: Path, record: dict, tmp_path: Path
+) -> None:
+    model = CRNN(CRNNConfig(genres=("rock", "jazz", "disco"), front="mn04"))
+    save(model, tmp_path / "of others", model_card(model, record))
+    assert push(tmp_path / "of others") == 0
+    notice = published(hub)[NOTICE_FILE].decode()
+    assert "Copyright (c) 2022 Florian Schmid\n" in notice
+    assert "Permission is hereby granted, free of charge, " in notice
+    (tmp_path / "of others" / NOTICE_FILE).write_text(f"{notice}\nMy own, too.\n", "utf-8")
+    assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == f"{notice}\nMy own, too.\n"
+    (tmp_path / "of others" / NOTICE_FILE).unlink()  # as an earlier version left it
+    assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == notice
+    assert push(folder) == 0
+    assert NOTICE_FILE not in published(hub)
 
 
 def test_figures_of_another_model_stay_at_home(hub: HubServer, folder: Path, record: dict) -> None:
