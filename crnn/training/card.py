@@ -16,13 +16,15 @@ LIMITS = """\
 ## What it is not for
 
 It has heard clips of the genres above: songs of other genres get the nearest of these names or "unsure". A genre is a
-convention that people disagree about. {noise} Do not use it where a wrong label does harm.
+convention that people disagree about.
+{other_sounds}
+Do not use it where a wrong label does harm.
 """
-
-MEASURED = """\
-Speech, noise and tones mostly come out as "unsure"; noise with a rhythm may not. Through a telephone it errs far more
-often."""
-NOT_MEASURED = "What it makes of speech, of noise or of a telephone's sound was not measured."
+NOISE_AS_NO_GENRE = """\
+It has heard synthetic noise, tones, hum and voices as sounds of no genre, so that such sounds should come out as
+"unsure"; some may get a genre all the same."""
+NARROW_BANDS = """\
+Some of what it has heard had lost bass and treble, as in a telephone; the figures above are of clips that have not."""
 
 
 def model_card(model: CRNN, record: dict) -> str:
@@ -42,7 +44,7 @@ def model_card(model: CRNN, record: dict) -> str:
             _use(),
             _training(record),
             _figures(model, record),
-            LIMITS.format(noise=MEASURED if _is_gtzan(record) else NOT_MEASURED),
+            LIMITS.format(other_sounds=_other_sounds(record)),
         ]
     )
 
@@ -101,6 +103,19 @@ def _base(record: dict) -> dict:
 
 def _heard(record: dict) -> list[str]:
     return record.get("heard", [])
+
+
+def _other_sounds(record: dict) -> str:
+    """What may be said of other sounds than those measured: no more than the training speaks for."""
+    recipe = record.get("recipe", {})
+    changes = recipe.get("augmentation", {})
+    has_noise = recipe.get("training", {}).get("outlier_share", 0) > 0
+    has_bands = changes.get("band_limit", 0) > 0 and changes.get("probability", 1) > 0
+    parts = ((has_noise, NOISE_AS_NO_GENRE, "speech or of noise"), (has_bands, NARROW_BANDS, "a telephone's sound"))
+    said = [sentence for is_known, sentence, _ in parts if is_known]
+    if unknown := [sound for is_known, _, sound in parts if not is_known]:
+        said.append(f"What it makes of {' or of '.join(unknown)} was not measured.")
+    return "\n".join(said)
 
 
 def _use() -> str:

@@ -163,6 +163,36 @@ def test_other_music_is_not_called_gtzan(tiny_model: CRNN, record: dict) -> None
     assert {result.dataset_type for result in data.eval_results} == {"audiofolder"}
 
 
+@pytest.mark.parametrize(
+    ("outlier_share", "changes", "words", "unknown"),
+    [
+        (0.1, {"band_limit": 0.2, "probability": 1.0}, ["synthetic noise", "as in a telephone"], None),
+        (0.1, {"band_limit": 0.2, "probability": 0.0}, ["synthetic noise"], "a telephone's sound"),
+        (0.0, {"band_limit": 0.2}, ["as in a telephone"], "speech or of noise"),
+        (0.0, {"band_limit": 0.0}, [], "speech or of noise or of a telephone's sound"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["fault-filtered split of GTZAN", "random split by track"])
+def test_a_card_says_of_other_sounds_what_the_training_speaks_for(
+    tiny_model: CRNN,
+    record: dict,
+    protocol: str,
+    outlier_share: float,
+    changes: dict,
+    words: list[str],
+    unknown: str | None,
+) -> None:
+    record |= {
+        "protocol": protocol,
+        "recipe": {"training": {"outlier_share": outlier_share}, "augmentation": changes},
+    }
+    limits = " ".join(model_card(tiny_model, record).partition("## What it is not for")[2].split())
+    said = [text for text in ("synthetic noise", "as in a telephone", "far more often") if text in limits]
+    assert said == words
+    assert ("not measured" in limits) == bool(unknown)
+    assert f"What it makes of {unknown} was not measured." in limits or not unknown
+
+
 def test_a_dry_run_shows_everything_and_asks_nobody(
     hub: HubServer, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
