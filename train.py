@@ -56,6 +56,7 @@ from crnn.training.runs import (
     UNFINISHED,
     clips_by_part,
     heard_before,
+    is_calibrated_by,
     print_confusion,
     print_figures,
     provenance,
@@ -469,7 +470,10 @@ def run_evaluate(args: argparse.Namespace, _: str) -> None:
     if dataset.is_heard_by(model, args.split):
         notice = f"{origin.name} was trained on clips of this part, so these figures say nothing about other songs."
         print(f"train.py: {notice}", file=sys.stderr)
-    figures = evaluate(model, dataset.clips(args.split, model.config.genres))
+    if cross_fits := is_calibrated_by(model, origin, dataset, args.split):
+        notice = f"These clips calibrated {origin.name}: here others of them calibrate each, as in its training."
+        print(f"train.py: {notice}", file=sys.stderr)
+    figures = evaluate(model, dataset.clips(args.split, model.config.genres), cross_fits)
     print(origin.name)
     print_figures(args.split, figures)
     print_confusion(figures)

@@ -173,13 +173,29 @@ def test_evaluate_gives_the_figures_of_the_run(
     measured = json.loads(figures.read_text())
     recorded = json.loads((out / "metrics.json").read_text())[split]
     assert measured["confusion"] == recorded["confusion"]
-    if split == "test":  # the validation clips' own calibration is cross-fitted
-        assert measured["nll"] == pytest.approx(recorded["nll"], rel=1e-4)
+    for name in ("nll", "ece", "answered"):  # of validation clips by the calibration that others of them speak for
+        assert measured[name] == pytest.approx(recorded[name], rel=1e-4)
     printed, notices = capsys.readouterr()
+    assert ("These clips calibrated" in notices) == (split == "valid")
     assert "say nothing about other songs" not in notices
     assert f"{split}: {measured['n']} clips, accuracy {measured['accuracy']:.3f}" in printed
     assert "confusion" in printed
     assert "hiss & noise" in printed
+
+
+def test_only_what_calibrated_a_model_is_calibrated_anew(
+    run: tuple[Path, subprocess.CompletedProcess], music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model, others = tmp_path / "validated", tmp_path / "others"
+    shutil.copytree(run[0] / "validated", model)
+    for seed in range(10, 20):
+        write_clip(others / "drone" / f"{seed}.wav", True, seed)
+        write_clip(others / "hiss & noise" / f"{seed}.flac", False, seed)
+    record = json.loads((model / "metrics.json").read_text())
+    for data, changes in ((others, {}), (music, {"calibration": {}}), (music, {"clips": [1]}), (music, {"clips": {}})):
+        (model / "metrics.json").write_text(json.dumps(record | changes))
+        assert main(["evaluate", "--model", str(model), "--data", str(data), "--split", "valid"]) == 0
+        assert "These clips calibrated" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("at_the_desk")

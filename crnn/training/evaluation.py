@@ -8,7 +8,7 @@ from torch import Tensor
 from crnn.data.clips import Clips
 from crnn.features import without_silence
 from crnn.network.model import CRNN
-from crnn.training.metrics import Calibration, is_answered, mean_probabilities, metrics
+from crnn.training.metrics import Calibration, cross_fitted_metrics, is_answered, mean_probabilities, metrics
 
 
 @torch.inference_mode()
@@ -28,8 +28,13 @@ def calibrated(model: CRNN, calibration: Calibration) -> CRNN:
     return model
 
 
-def evaluate(model: CRNN, clips: Clips) -> dict:
-    """The `metrics` of a model on clips, from the calibrated probabilities and the verdicts that serving gives."""
+def evaluate(model: CRNN, clips: Clips, cross_fits: bool = False) -> dict:
+    """The `metrics` of a model on clips, from the calibrated probabilities and the verdicts that serving gives.
+
+    If it `cross_fits`, the clips are those that calibrated the model, and each is calibrated by others of them.
+    """
     logits, config = clip_logits(model, clips), model.config
+    if cross_fits:
+        return cross_fitted_metrics(logits, clips.labels, config.genres, config.evidence)
     probabilities = mean_probabilities(logits, config.temperature, config.evidence)
     return metrics(probabilities, clips.labels, config.genres, is_answered(logits, Calibration.of(config)))

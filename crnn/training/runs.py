@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, save
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, Origin, optional_text, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset
 from crnn.network.model import CRNN
@@ -88,6 +88,18 @@ def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("vali
     there = [part for part in parts if len(dataset.splits[part])] if recipe.base else []
     heard = [part for part in there if dataset.is_heard_by(recipe.base.model, part)]
     return {"heard": heard} if heard else {}
+
+
+def is_calibrated_by(model: CRNN, origin: Origin, dataset: Dataset, split: str) -> bool:
+    """Whether its training took a model's temperature and border from this part, which it has not learned from."""
+    try:
+        record = json.loads(optional_text(origin.folder, METRICS_FILE)) if origin.folder else {}
+        if split != "valid" or "calibration" in record:  # that of a cross-validation
+            return False
+        is_same = (record["protocol"], record["clips"]) == (dataset.protocol, clips_by_part(dataset))
+    except (LookupError, TypeError, ValueError):  # others than train.py may have written it
+        return False
+    return is_same and dataset.is_heard_by(model, "train") and not dataset.is_heard_by(model, "valid")
 
 
 def fit_recipe(
