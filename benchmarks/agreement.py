@@ -1,8 +1,9 @@
 """How often passages have the whole song's verdict: `python benchmarks/agreement.py FEATURES [--songs N] [--model M]`.
 
-FEATURES is a feature file. Each of its clips becomes a song of a minute, of shuffled parts that last 4 to 12 s, as in
-`library.py`: nothing is decoded, so that many songs can be asked. Printed are the share with the verdict of the whole,
-that with the same most probable genre, and how many songs are answered at all. The more of the clips the model was not
+FEATURES is a feature file. No song is heard as its authors left it: what is called a song here is a minute put together
+from parts of one clip, which last 4 to 12 s and come in any order, some more than once. Nothing is decoded, so that
+many can be asked; clips in which nothing sounds are left out. Printed are the share with the verdict of the whole, that
+with the same most probable genre, and how many songs are answered at all. The more of the clips the model was not
 trained on, the more this says.
 """
 
@@ -11,6 +12,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands have it, before PyTorch is imported
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 
 from crnn import GenreClassifier  # noqa: E402
+from crnn.arguments import positive  # noqa: E402
 from crnn.audio import Passages  # noqa: E402
 from crnn.features import FRAMES_PER_SECOND, Features, n_frames_of, sounding_frames, stand_on_level  # noqa: E402
 from crnn.inference import UNSURE, Recording  # noqa: E402
@@ -31,7 +34,9 @@ SONG_SECONDS = 60.0
 
 
 def song_of(log_mel: torch.Tensor, seed: int) -> torch.Tensor:
-    """A log-mel (128, frames) of a minute, of parts of a clip's."""
+    """A log-mel (128, frames) of a minute, of parts of a clip's. Raises ValueError if that has no frame."""
+    if not log_mel.shape[1]:
+        raise ValueError("nothing sounds in this clip")
     random_, parts, length = random.Random(seed), [], 0
     while length < n_frames_of(SONG_SECONDS):
         part = n_frames_of(random_.uniform(4, 12))
@@ -58,14 +63,14 @@ def passages_of(song: torch.Tensor, passages: Passages) -> Recording:
     return recording_of([song[:, n_frames_of(start) :][:, :length] for start in starts], starts)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", type=Path)
-    parser.add_argument("--songs", type=int, help="so many of them by chance (default: all)")
+    parser.add_argument("--songs", type=positive(int), help="so many of them by chance (default: all)")
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 3x5")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     ways = {"quick": QUICK}
     for text in args.passages:
         count, seconds = text.split("x")
@@ -75,20 +80,26 @@ def main() -> None:
     numbers = list(range(len(features)))
     random.Random(0).shuffle(numbers)
     counts: Counter[tuple[str, str]] = Counter()
-    numbers = numbers[: args.songs]
-    for number in numbers:
+    n_songs = 0
+    for number in numbers[: args.songs]:
         log_mel = stand_on_level(features.decibels(number))
-        song = song_of(log_mel[:, sounding_frames(log_mel)], number)
+        try:
+            song = song_of(log_mel[:, sounding_frames(log_mel)], number)
+        except ValueError:
+            continue
+        n_songs += 1
         whole, *parts = classifier.answer([recording_of([song]), *(passages_of(song, part) for part in ways.values())])
         counts["thorough", "answered"] += whole.verdict != UNSURE
         for name, part in zip(ways, parts, strict=True):
             counts[name, "verdict"] += part.verdict == whole.verdict
             counts[name, "genre"] += next(iter(part.probabilities), "") == next(iter(whole.probabilities), "")
             counts[name, "answered"] += part.verdict != UNSURE
-    print(f"{len(numbers)} songs\n{'':10} same verdict   same genre   answered")
-    print(f"{'thorough':10} {'':12} {'':12} {counts['thorough', 'answered'] / len(numbers):10.1%}")
+    if not n_songs:
+        parser.error(f"nothing sounds in the clips of {args.features}")
+    print(f"{n_songs} songs\n{'':10} same verdict   same genre   answered")
+    print(f"{'thorough':10} {'':12} {'':12} {counts['thorough', 'answered'] / n_songs:10.1%}")
     for name in ways:
-        verdict, genre, answered = (counts[name, what] / len(numbers) for what in ("verdict", "genre", "answered"))
+        verdict, genre, answered = (counts[name, what] / n_songs for what in ("verdict", "genre", "answered"))
         print(f"{name:10} {verdict:12.1%} {genre:12.1%} {answered:10.1%}")
 
 

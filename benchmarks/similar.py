@@ -1,16 +1,17 @@
 """Whether songs that a model finds alike are: `python benchmarks/similar.py MUSIC... [--artists CSV] [--model M]`.
 
 MUSIC is a folder of genre folders, or a feature file whose tracks are called GENRE.NUMBER. Of each clip the five
-nearest others are looked up, none of the same artist, and how many have its genre is counted: by the embedding, by
-plain statistics of the log-mel (mean and standard deviation of each band) and by chance. Of clips that the model has
-learned from, its figure says little. Then a look-up among 100,000 songs is timed.
+nearest others are looked up, none of the same artist where the table knows him, and how many have its genre is counted:
+by the embedding, by plain statistics of the log-mel (mean and standard deviation of each band) and by chance. Clips in
+which nothing sounds are left out. Of clips that the model has learned from, its figure says little. Then a look-up
+among 100,000 songs is timed.
 """
 
 import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from crnn.audio import AudioError  # noqa: E402
 from crnn.data.artists import read_artists  # noqa: E402
 from crnn.data.look import find_tracks  # noqa: E402
 from crnn.data.names import genre_of  # noqa: E402
-from crnn.features import Features, without_silence  # noqa: E402
+from crnn.features import DatasetError, Features, without_silence  # noqa: E402
 from crnn.library.likeness import unit  # noqa: E402
 from crnn.library.similar import Library, find  # noqa: E402
 
@@ -34,7 +35,7 @@ MANY = 100_000
 
 
 def clips(source: Path, classifier: GenreClassifier) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The track, its embedding (features,) and the statistics of its log-mel (256,)."""
+    """The track, its embedding (features,) and the statistics of its log-mel (256,); nothing (0,) in silence."""
     if source.is_dir():
         for track, path in tqdm(find_tracks(source).items(), desc=source.name, leave=False):
             try:
@@ -42,14 +43,18 @@ def clips(source: Path, classifier: GenreClassifier) -> Iterator[tuple[str, np.n
             except AudioError as error:
                 print(error, file=sys.stderr)
                 continue
-            yield track, prediction.embedding, statistics(prediction.log_mel[:, prediction.sounds])
+            sounds = prediction.log_mel[:, prediction.sounds]
+            yield track, prediction.embedding, statistics(sounds) if prediction.embedding.size else np.zeros(0)
         return
     model, features = classifier.model, Features.load(source)
     for index in tqdm(range(len(features)), desc=source.name, leave=False):
-        log_mel = without_silence(features.decibels(index))
+        track, log_mel = str(features.track_id[index]), without_silence(features.decibels(index))
+        if not log_mel.shape[1]:
+            yield track, np.zeros(0), np.zeros(0)
+            continue
         with torch.inference_mode():
             (windows,) = model.hear([model.plan(log_mel, model.config.hop_frames)])
-        yield str(features.track_id[index]), windows.embeddings.mean(dim=0).numpy(), statistics(log_mel.numpy())
+        yield track, windows.embeddings.mean(dim=0).numpy(), statistics(log_mel.numpy())
 
 
 def statistics(log_mel: np.ndarray) -> np.ndarray:
@@ -73,10 +78,17 @@ def chance(genres: np.ndarray, artists: np.ndarray) -> float:
 
 
 def report(source: Path, classifier: GenreClassifier, artists_file: Path | None) -> None:
-    """Print a line about a collection."""
-    tracks, embeddings, mels = zip(*clips(source, classifier), strict=True)
-    genres = np.array([genre_of(track) for track in tracks])
-    artists = np.array(read_artists(artists_file, tracks) if artists_file else tracks)
+    """Print a line about a collection. Raises DatasetError if nothing sounds in it or the table is not of it."""
+    heard = [*clips(source, classifier)]
+    known = read_artists(artists_file, [track for track, *_ in heard]) if artists_file else [None] * len(heard)
+    sounding = [(artist or track, track, *of_clip) for artist, (track, *of_clip) in zip(known, heard, strict=True)]
+    sounding = [row for row in sounding if row[2].size]
+    if silent := len(heard) - len(sounding):
+        print(f"{source.name}: nothing sounds in {silent} of {len(heard)} clips, which are left out", file=sys.stderr)
+    if not sounding:
+        raise DatasetError(f"{source} has nothing to compare.")
+    artists, tracks, embeddings, mels = map(list, zip(*sounding, strict=True))
+    artists, genres = np.array(artists), np.array([genre_of(track) for track in tracks])
     mels = np.stack(mels)
     figures = {
         "embedding": precision(np.stack(embeddings), genres, artists),
@@ -105,18 +117,21 @@ def time_look_up(n_features: int) -> None:
     print(f"one look-up among {MANY:,} with {n_features} features: {own:.2f} s; scikit-learn with import {other:.2f} s")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("music", nargs="+", type=Path, metavar="MUSIC")
     parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id with an optional @revision")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     classifier = GenreClassifier.from_pretrained(args.model)
     print(f"{classifier.origin.name}, trained on {classifier.model.config.trained_on or 'what it does not say'}:")
     print(f"of the nearest {NEAREST}, the share with the same genre")
     for source in args.music:
-        report(source, classifier, args.artists if source.is_dir() else None)
+        try:
+            report(source, classifier, args.artists)
+        except DatasetError as error:
+            parser.error(str(error))
     time_look_up(sum(member.embedding_size for member in classifier.model.members))
 
 

@@ -1,0 +1,76 @@
+"""Small benchmarks do what they say with what is odd: silent clips, unknown artists, nothing to do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import agreement, similar
+from crnn.checkpoint import Origin, save
+from crnn.features import FLOOR_DB, Features, n_frames_of
+from crnn.inference import GenreClassifier
+from crnn.network.model import CRNN
+
+SILENT = np.zeros((128, n_frames_of(4.0)), np.uint8)
+
+
+def clip(genre: int, seed: int) -> np.ndarray:
+    """Levels (128, frames) of a clip that is loud in some bands."""
+    levels = np.random.default_rng(seed).integers(0, 60, SILENT.shape, dtype=np.uint8)
+    levels[20 * genre + 10 : 20 * genre + 30] += 180
+    return levels
+
+
+@pytest.fixture
+def model(tiny_model: CRNN, tmp_path: Path) -> str:
+    save(tiny_model, tmp_path / "model", "")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """Four clips each of two genres, and two in which nothing sounds."""
+    levels = {f"{genre}.{n:05}": clip(number, n) for number, genre in enumerate(("rock", "jazz")) for n in range(4)}
+    levels |= {"rock.00008": SILENT, "jazz.00008": SILENT}
+    Features.from_levels([*levels.values()], [*levels]).save(tmp_path / "features.npz")
+    return tmp_path / "features.npz"
+
+
+def test_a_song_of_parts_lasts_a_minute_and_silence_makes_none() -> None:
+    assert agreement.song_of(torch.zeros(128, 50), 0).shape == (128, n_frames_of(agreement.SONG_SECONDS))
+    with pytest.raises(ValueError, match="nothing sounds"):
+        agreement.song_of(torch.full((128, 0), FLOOR_DB), 0)
+
+
+def test_agreement_leaves_silent_clips_out(features: Path, model: str, capsys: pytest.CaptureFixture) -> None:
+    agreement.main([str(features), "--model", model])
+    assert capsys.readouterr().out.startswith("8 songs\n")
+    with pytest.raises(SystemExit):
+        agreement.main([str(features), "--songs", "0"])
+    assert "0 is not positive" in capsys.readouterr().err
+
+
+def test_the_nearest_are_of_other_artists_as_far_as_these_are_known(
+    features: Path, tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    compared = []
+
+    def precision(_: np.ndarray, genres: np.ndarray, artists: np.ndarray) -> float:
+        compared.append(dict(zip(genres, [[*artists[genres == genre]] for genre in genres], strict=True)))
+        return 0.0
+
+    monkeypatch.setattr(similar, "precision", precision)
+    table = tmp_path / "artists.csv"
+    table.write_text("track_id,artist\nrock.00000,A\nrock.00001,A\njazz.00000,B\njazz.00001,B\njazz.00008,B\n")
+    classifier = GenreClassifier(tiny_model, Origin("tiny"))
+    similar.report(features, classifier, table)
+    assert compared[0] == {
+        "rock": ["A", "A", "rock.00002", "rock.00003"],
+        "jazz": ["B", "B", "jazz.00002", "jazz.00003"],
+    }
+    out, err = capsys.readouterr()
+    assert "8 clips, 2 genres" in out
+    assert "nothing sounds in 2 of 10 clips" in err
+    similar.report(features, classifier, None)
+    assert compared[-1]["rock"] == [f"rock.{n:05}" for n in range(4)]
