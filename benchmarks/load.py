@@ -8,7 +8,8 @@ started for this, its computing for an answer, its memory and the files of its v
 
 With `--url` a page that runs already, or several, between which visitors change when theirs is gone; whoever loses an
 answer uploads his clip again. Visitors have addresses of their own where the page is on this computer and it is Linux.
-The exit status is 1 if an answer was wrong or mixed up, or if somebody lost more than the song that was being heard.
+The exit status is 1 if there was no answer, if one was wrong or mixed up, or if somebody lost more than the song that
+was being heard.
 """
 
 import argparse
@@ -79,6 +80,10 @@ class Record:
     told: int = 0  # and of the time that it takes
     lost: int = 0  # answers, with a server
     most_lost: int = 0  # by one visitor, one after the other
+
+    def is_sound(self) -> bool:
+        """Whether there were answers, all to the right visitor and right, and nobody lost more than one in a row."""
+        return bool(self.seconds) and not self.mixed_up + self.wrong and self.most_lost <= 1
 
 
 def make_clips(classifier: GenreClassifier, n_clips: int, seconds: float) -> list[Clip]:
@@ -363,7 +368,7 @@ def main() -> int:
         options = [*(["--model", args.model] if args.model else []), *args.app.split()]
         with servers(1, options) as (server,):
             record = asyncio.run(load_server(server, clips, args.visitors, args.seconds, args.rest))
-    return int(record.mixed_up + record.wrong > 0 or record.most_lost > 1)
+    return int(not record.is_sound())
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def main() -> int:
         tell(record, time.monotonic() - started)
         worked = replicas[1].cpu_seconds() > idle[1] + 0.1 and n_before > 0
     goes_on = len(record.seconds) > n_before
-    return int(record.mixed_up + record.wrong > 0 or record.most_lost > 1 or not (worked and goes_on))
+    return int(not (record.is_sound() and worked and goes_on))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import agreement, similar
+from benchmarks import agreement, load, similar
 from crnn.checkpoint import Origin, save
 from crnn.features import FLOOR_DB, Features, n_frames_of
 from crnn.inference import GenreClassifier
@@ -74,3 +74,17 @@ def test_the_nearest_are_of_other_artists_as_far_as_these_are_known(
     assert "nothing sounds in 2 of 10 clips" in err
     similar.report(features, classifier, None)
     assert compared[-1]["rock"] == [f"rock.{n:05}" for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("record", "is_sound"),
+    [
+        (load.Record(), False),
+        (load.Record(seconds=[1.0], lost=2, most_lost=1), True),
+        (load.Record(seconds=[1.0], most_lost=2), False),
+        (load.Record(seconds=[1.0], wrong=1), False),
+        (load.Record(seconds=[1.0], mixed_up=1), False),
+    ],
+)
+def test_visitors_without_an_answer_are_no_success(record: load.Record, is_sound: bool) -> None:
+    assert record.is_sound() == is_sound

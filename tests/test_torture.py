@@ -72,3 +72,35 @@ def crash(connection, _) -> None:
     """In place of `run.serve`."""
     connection.recv()
     raise SystemExit(7)
+
+
+@pytest.mark.parametrize(("options", "tried"), [([], [0, 1]), (["--first", "7"], [7, 8])])
+def test_torture_begins_with_the_first_and_counts_from_there(
+    options: list[str], tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = []
+
+    def noted(corpus: run.Corpus) -> run.Result:
+        numbers.extend(corpus.numbers)
+        return run.Result("decoder", len(corpus.numbers), answered=len(corpus.numbers))
+
+    monkeypatch.setattr(run, "WAYS", {"decoder": noted})
+    monkeypatch.setattr(run, "ProcessPoolExecutor", InThisProcess)
+    assert run.main(["--count", "2", *options]) == 0
+    assert numbers == tried
+    assert run.main(["--count", "0", *options]) == 1
+
+
+class InThisProcess:
+    """In place of `ProcessPoolExecutor`."""
+
+    map = staticmethod(map)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -2,8 +2,9 @@
 
 Each file has to be answered or refused with a sentence, within SECONDS of computing and MEGABYTES of memory of any one
 process; none may crash, hang, print a traceback or open a connection. `--count N` files of `--seed S`, beginning with
-the traps, for at most `--seconds S` a way, through some `--ways` only, of which as many run at once as there are cores.
-A line a way tells how many of the files it came to. The exit status says whether all of that held. It needs Linux.
+the traps or with number `--first F`, for at most `--seconds S` a way, through some `--ways` only, of which as many run
+at once as there are cores. A line a way tells how many of the files it came to. The exit status says whether each came
+to some and all of that held. It needs Linux.
 """
 
 import argparse
@@ -337,10 +338,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with TemporaryDirectory() as folder, create_server(("127.0.0.1", 0)) as server:
         Thread(target=count_connections, args=(server, made), daemon=True).start()
         host = f"127.0.0.1:{server.getsockname()[1]}"
-        corpus = Corpus(Path(folder), args.seed, range(args.first, args.count), args.seconds, host)
+        corpus = Corpus(Path(folder), args.seed, range(args.first, args.first + args.count), args.seconds, host)
         print(HEAD)
         with ProcessPoolExecutor(args.at_once, get_context("spawn")) as processes:
             for result in processes.map(run_way, args.ways, [corpus] * len(args.ways)):
+                if not (result.answered or result.refused or result.faults):
+                    result.faults.append("nothing was tried")
                 n_faults += len(result.faults)
                 print(result, flush=True)
     print(f"connections opened: {len(made)}")
