@@ -1,11 +1,14 @@
 """How fast a recipe trains here, and whether its device waits: epochs on synthetic clips, as many as GTZAN has.
 
-On a GPU, the busy share is the time in its kernels, from a profiled epoch, over the time of an epoch without profiler.
+Where a recipe lets published nets rest and hear copies of the clips first, that hearing, the epochs while they rest and
+those after that are told apart. On a GPU, the busy share is the time in its kernels, from a profiled epoch, over the
+time of an epoch without profiler.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -18,9 +21,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the project is not installed as a package
 
+from crnn.arguments import positive
 from crnn.data.clips import Clips
 from crnn.features import N_MELS, Features, n_frames_of
 from crnn.network.devices import best_device, best_precision
+from crnn.training.copies import StemCopies
 from crnn.training.recipes import RECIPES
 from crnn.training.trainer import Trainer
 
@@ -36,6 +41,21 @@ def noise(n_clips: int) -> Clips:
     levels = generator.integers(0, 256, (n_clips, N_MELS, n_frames_of(CLIP_SECONDS)), dtype=np.uint8)
     names = [f"{GENRES[number % len(GENRES)]}/{number}" for number in range(n_clips)]
     return Clips(Features.from_levels(levels, names), np.arange(n_clips) % len(GENRES))
+
+
+class TimedTrainer(Trainer):
+    """A trainer that knows how long the nets took to hear the copies."""
+
+    hearing_seconds = 0.0
+
+    def heard_copies(self) -> StemCopies:
+        """The copies, when they are there."""
+        started = time.perf_counter()
+        copies = super().heard_copies()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.hearing_seconds = time.perf_counter() - started
+        return copies
 
 
 def epoch(trainer: Trainer) -> tuple[float, float]:
@@ -63,37 +83,50 @@ def seconds_in_kernels(trainer: Trainer) -> float:
     return busy_us / 1e6
 
 
-def main() -> None:
+def measure(trainer: Trainer, n_epochs: int, name: str) -> None:
+    """Print how long epochs of a kind take, and what the device does meanwhile."""
+    training, validation = map(median, zip(*(epoch(trainer) for _ in range(n_epochs)), strict=True))
+    print(f"{name}: {training:.2f} s ({N_TRAIN / training:.0f} clips a second), its validation: {validation:.2f} s")
+    if trainer.device.type == "cuda":
+        print(f"the GPU is busy for {seconds_in_kernels(trainer) / (training + validation):.0%} of it")
+    elif not trainer.copies:  # else no window is changed in an epoch
+        started = time.perf_counter()
+        for batch in torch.arange(N_TRAIN).split(trainer.config.batch_size):
+            trainer.augmenter(trainer.clips, batch, trainer.targets[batch])
+        print(f"data and augmentation take {(time.perf_counter() - started) / training:.0%} of the training")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", choices=RECIPES, default="transfer")
     parser.add_argument("--device", default=best_device())
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--epochs", type=int, default=3, help="of which the median counts (default: %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--epochs", type=positive(int), default=3, help="of a kind, of which the median counts (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
 
     recipe = RECIPES[args.config]
     config = replace(
         recipe.training,
-        epochs=args.epochs + 2,
+        epochs=2 * (args.epochs + 1) + 1,  # of both kinds, with one for the profiler each, and to warm up
+        thaw=float(recipe.training.thaw > 0),  # they rest until told otherwise
         device=args.device,
         precision=args.precision or best_precision(recipe.front, args.device),
         batch_size=args.batch_size or recipe.training.batch_size,
     )
-    trainer = Trainer(recipe.build(GENRES), noise(N_TRAIN), config, recipe.augmentation, noise(N_VALID))
+    trainer = TimedTrainer(recipe.build(GENRES), noise(N_TRAIN), config, recipe.augmentation, noise(N_VALID))
     for batch in torch.arange(N_TRAIN, device=trainer.device).split(config.batch_size)[:STEPS_TO_WARM_UP]:
         trainer.step(batch)
-    training, validation = map(median, zip(*(epoch(trainer) for _ in range(args.epochs)), strict=True))
     print(f"{args.config} on {args.device} in {config.precision}, batches of {config.batch_size}")
-    print(f"an epoch: {training:.2f} s ({N_TRAIN / training:.0f} clips a second), its validation: {validation:.2f} s")
-    if trainer.device.type == "cuda":
-        print(f"the GPU is busy for {seconds_in_kernels(trainer) / (training + validation):.0%} of it")
-    else:
-        started = time.perf_counter()
-        for batch in torch.arange(N_TRAIN).split(config.batch_size):
-            trainer.augmenter(trainer.clips, batch, trainer.targets[batch])
-        print(f"data and augmentation take {(time.perf_counter() - started) / training:.0%} of the training")
+    if trainer.hears_copies:
+        print(f"hearing {config.copies} copies of each clip, once: {trainer.hearing_seconds:.2f} s")
+    if config.thaw:
+        measure(trainer, args.epochs, "an epoch while published nets rest")
+    trainer.config = replace(config, thaw=0.0)
+    measure(trainer, args.epochs, "an epoch in which all is trained")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Small benchmarks do what they say with what is odd: silent clips, unknown artists, nothing to do."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import agreement, load, similar
+from benchmarks import agreement, load, similar, training
 from crnn.checkpoint import Origin, save
 from crnn.features import FLOOR_DB, Features, n_frames_of
 from crnn.inference import GenreClassifier
+from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.training.recipes import RECIPES, Recipe
 
 SILENT = np.zeros((128, n_frames_of(4.0)), np.uint8)
 
@@ -88,3 +91,25 @@ def test_the_nearest_are_of_other_artists_as_far_as_these_are_known(
 )
 def test_visitors_without_an_answer_are_no_success(record: load.Record, is_sound: bool) -> None:
     assert record.is_sound() == is_sound
+
+
+@pytest.mark.parametrize("name", ["transfer", "scratch"])
+def test_what_a_training_does_in_turn_is_timed_apart(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    small = {"recurrent_size": 4, "window_frames": 96}
+    if name == "scratch":
+        small |= {"channels": (4, 6), "mel_pools": (4, 8), "time_pools": (2, 4)}
+    recipe = replace(RECIPES[name], front={"transfer": "mn04", "scratch": "small"}[name], members=1, network=small)
+    recipe = replace(recipe, training=replace(recipe.training, copies=min(recipe.training.copies, 1), batch_size=2))
+    monkeypatch.setitem(training.RECIPES, name, recipe)
+    monkeypatch.setattr(
+        Recipe, "build", lambda self, genres: CRNN(CRNNConfig(genres=genres, front=self.front, **small))
+    )
+    for constant, value in (("N_TRAIN", 8), ("N_VALID", 2), ("CLIP_SECONDS", 5.0)):
+        monkeypatch.setattr(training, constant, value)
+    training.main(["--config", name, "--device", "cpu", "--epochs", "1"])
+    heads = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    rest = ["hearing 1 copies of each clip, once", "an epoch while published nets rest"] if name == "transfer" else []
+    assert [head for head in heads if not head.startswith("data")] == [*rest, "an epoch in which all is trained"]
+    assert heads[-1].startswith("data and augmentation take ")
