@@ -31,8 +31,9 @@ class Row:
 
     path: str  # of the file on the server, while it is kept
     model: str
-    answer: dict | None = None  # Prediction.as_dict()
+    answer: dict | None = None  # Prediction.as_dict(), rounded
     colours: tuple[str, ...] = ()  # of the genres, most probable first
+    shares: tuple[float, ...] = ()  # of the same, not rounded: else another per cent than beside the song is shown
     notices: tuple[Notice, ...] = ()  # those of the answer, to be said in the visitor's language
     fault: tuple[str, dict] | None = None  # message and values of the AudioError, without what that holds on to
     copy: int = 1  # of the files of a visit that have the same name
@@ -47,6 +48,7 @@ class Row:
             model,
             _rounded(prediction.as_dict()),
             tuple(colours[genre] for genre in prediction.probabilities),
+            tuple(prediction.probabilities.values()),
             prediction.notices,
             embedding=prediction.embedding if len(prediction.embedding) else None,
         )
@@ -192,7 +194,7 @@ def _cells(row: Row) -> dict:
     else:
         top = [
             {"genre": genre, "share": share, "colour": colour}
-            for (genre, share), colour in zip(row.answer["probabilities"].items(), row.colours, strict=True)
+            for genre, share, colour in zip(row.answer["probabilities"], row.shares, row.colours, strict=True)
         ]
         cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
         cells["course"] = _course(row)
