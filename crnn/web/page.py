@@ -17,9 +17,11 @@ from crnn.inference import NO_MUSIC, UNSURE, Prediction
 from crnn.insight.analysis import Sound
 from crnn.insight.explain import Explanation
 from crnn.insight.inside import trace
+from crnn.network.audioset import names_in
 from crnn.network.model import CRNN
 from crnn.plots import genre_colours
 
+MOST_OF_A_HUNDRED = 99  # answers that are called right: none is certain
 MOST_CHANNELS = 2  # in figures: a file may have 64, of which 15 minutes take gigabytes
 
 
@@ -46,12 +48,12 @@ def answer(
 ) -> str:
     """The verdict in large type, what it means, and a bar for each genre.
 
-    `made_as` is the genre that an example clip was made as, `unsure_below` the border of the model, which is named if
-    it is an `other_model` than the host's.
+    `made_as` is the genre that an example clip was made as, which a model may spell otherwise or not know,
+    `unsure_below` the border of the model, which is named if it is an `other_model` than the host's.
     """
     notes = [meaning(prediction, unsure_below)]
-    if made_as:
-        notes.append(compare(prediction.verdict, made_as))
+    if made_as and (same := [genre for genre in prediction.genres if names_in(genre) & names_in(made_as)]):
+        notes.append(compare(prediction.verdict, made_as, same))
     notes += [hint(notice.message, **notice.values) for notice in prediction.notices]
     if other_model:
         notes.append(hint("Answered by {model}.", model=other_model))
@@ -107,7 +109,6 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
     if prediction.verdict == NO_MUSIC:
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
-    share = f"{top:.0%}"
     like = ""
     if prediction.sounds_like:
         like = hint("It sounds like {kind}, which is none of its genres.", kind=prediction.sounds_like)
@@ -117,18 +118,20 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
             "answers were wrong in tests."
         )
     if prediction.verdict == UNSURE:
-        digits = 0 if share != f"{unsure_below:.0%}" else 1  # that nobody reads: 66% is below 66%
+        # As many that nobody reads: 66% is below 66%.
+        digits = next((n for n in range(9) if f"{top:.{n}%}" != f"{unsure_below:.{n}%}"), 0)
         return like + hint(
             "The best guess has {share}; below {border}, too many answers were wrong in tests.",
             share=f"{top:.{digits}%}",
             border=f"{unsure_below:.{digits}%}",
         )
-    return hint("Of a hundred answers as sure as this one, about {n} were right in tests.", n=share.rstrip("%"))
+    n = min(round(100 * top), MOST_OF_A_HUNDRED)
+    return hint("Of a hundred answers as sure as this one, about {n} were right in tests.", n=n)
 
 
-def compare(answered: str, made_as: str) -> str:
-    """How the answer to an example compares with what it was made as."""
-    if answered == made_as:
+def compare(answered: str, made_as: str, same: Sequence[str]) -> str:
+    """How the answer to an example compares with what it was made as, for which the model has the `same` genres."""
+    if answered in same:
         return hint("Its author calls this example {genre}: the model agrees.", genre=made_as)
     if answered in (UNSURE, NO_MUSIC):
         return hint("Its author calls this example {genre}: the model leaves it open.", genre=made_as)

@@ -84,7 +84,7 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, duration
     ("shares", "verdict", "expected"),
     [
         (SHARES, "jazz", ["jazz 62%", "Of a hundred answers as sure as this one, about 62 were right in tests."]),
-        ({"rock": 1.0, "jazz": 0.0}, "rock", ["rock 100%", "about 100 were right"]),
+        ({"rock": 1.0, "jazz": 0.0}, "rock", ["rock 100%", "about 99 were right"]),
         (
             {"rock": 0.34, "jazz": 0.33, "disco": 0.33},
             UNSURE,
@@ -107,6 +107,18 @@ def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: l
     assert ("hundred" in said) == (verdict in shares)
     assert ("best guess" in said) == (verdict == UNSURE)
     assert ("example" in said, "long song" in said) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("top", "border", "said"),
+    [
+        (0.6, 0.66, "has 60%; below 66%"),
+        (0.6571, 0.66, "has 65.7%; below 66.0%"),
+        (0.6071, 0.60746, "has 60.71%; below 60.75%"),
+    ],
+)
+def test_what_is_below_the_border_reads_so(top: float, border: float, said: str) -> None:
+    assert said in words(page.meaning(prediction_of({"rock": top, "jazz": 1 - top}, UNSURE), border))
 
 
 def test_a_song_that_lacks_energy_is_called_strange() -> None:
@@ -136,6 +148,27 @@ def test_of_a_strange_song_that_sounds_like_another_kind_that_is_said() -> None:
 )
 def test_an_example_is_compared_with_what_it_is(shares: dict[str, float], verdict: str, expected: str) -> None:
     assert expected in words(page.answer(prediction_of(shares, verdict), 0.45, "jazz"))
+
+
+@pytest.mark.parametrize(
+    ("answered", "made_as", "said"),
+    [
+        ("Hip-Hop", "hiphop", "the model agrees"),
+        ("Soul/R&B", "hiphop", "the model is wrong"),
+        ("Death Metal", "metal", "the model agrees"),
+        (UNSURE, "metal", "the model leaves it open"),
+        ("Hip-Hop", "reggae", None),
+        (UNSURE, "reggae", None),
+    ],
+)
+def test_an_example_is_compared_with_genres_however_they_are_spelt(
+    answered: str, made_as: str, said: str | None
+) -> None:
+    """A model that has no such genre is neither right nor wrong."""
+    shares = {"Hip-Hop": 0.4, "Soul/R&B": 0.3, "Death Metal": 0.3}
+    answer = words(page.answer(prediction_of(shares, answered), 0.45, made_as))
+    assert ("Its author calls this example" in answer) == bool(said)
+    assert (said or "") in answer
 
 
 def test_where_it_is_like_nothing_it_knows_no_genre_is_in_colour() -> None:
@@ -239,7 +272,7 @@ def all_parts(name: str) -> dict[str, str]:
         "answer": page.answer(answered, 0.4, made_as=name),
         "wrong": page.answer(answered, 0.4, made_as=f"{name}2"),
         "unsure": page.answer(replace(answered, verdict=UNSURE), 0.6, made_as=name),
-        "silent": page.answer(prediction_of({}), 0.6, made_as=name),
+        "silent": page.answer(replace(prediction_of({}), genres=(name, "b")), 0.6, made_as=name),
         "waiting": page.waiting([name, "b"]),
         "reasons": page.reasons(Explanation(name, evidence, edges)),
         "no reasons": page.reasons(Explanation(name, -evidence, edges)),
