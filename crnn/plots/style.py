@@ -24,6 +24,8 @@ PALETTE = (
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadb"),
 )
 BLUE, ORANGE, GREY = PALETTE[0], PALETTE[6], PALETTE[3]  # those that are readable on white and on black
+MOST_BLACK, MOST_WHITE = 0.35, 0.5  # that is mixed into them, so that they are seen on black and on white
+GOLDEN = 0.618  # whose multiples, without what is before the point, lie far apart
 INK = "#404041"  # text and axes; to_svg puts the page's colour in its place, so nothing else may have it
 FONT = "DejaVu Sans"  # which Matplotlib has with it
 NO_FONTS = ("Last Resort", "STIX", "cm")  # beginnings of names of fonts that have signs of their own in some places
@@ -42,12 +44,15 @@ _svg_settings = Lock()  # how text is written into an SVG is a setting of the wh
 def genre_colours(genres: Sequence[str]) -> dict[str, str]:
     """A colour "#rrggbb" for each genre: the same wherever the genres come in the same order.
 
-    From the eleventh genre on the colours come again, each round half way closer to white.
+    From the eleventh genre on the colours come again, round by round mixed with white, with black, and each time by
+    another share.
     """
     colours = {}
     for number, genre in enumerate(genres):
         turn, place = divmod(number, len(PALETTE))
-        colours[genre] = to_hex([1 - (1 - part) * 0.5**turn for part in to_rgb(PALETTE[place])])
+        other, most = (1, MOST_WHITE) if turn % 2 else (0, MOST_BLACK)
+        share = most * (1 - 0.8 * ((turn - 1) // 2 * GOLDEN % 1)) if turn else 0
+        colours[genre] = to_hex([part + (other - part) * share for part in to_rgb(PALETTE[place])])
     return colours
 
 

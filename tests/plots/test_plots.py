@@ -28,10 +28,20 @@ def texts(figure):
     return [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_colours_are_stable_and_all_different():
-    names = [f"genre {number}" for number in range(25)]
+def luminance(colour):
+    """The relative luminance of WCAG 2.2."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return np.dot((0.2126, 0.7152, 0.0722), linear)
+
+
+def test_colours_are_stable_all_different_and_neither_white_nor_black():
+    names = [f"genre {number}" for number in range(200)]
     colours = plots.genre_colours(names)
-    assert len({*colours.values()}) == 25
+    assert [colours[name] for name in names[:10]] == list(plots.PALETTE)
+    assert len({*colours.values()}) == 200
+    shades = [luminance(colour) for colour in colours.values()]
+    assert 1.05 / (max(shades) + 0.05) > 1.25  # as much contrast to white as the second round had
+    assert (min(shades) + 0.05) / 0.05 > 1.25
     assert plots.genre_colours(names[:3]) == {name: colours[name] for name in names[:3]}
 
 
@@ -110,10 +120,9 @@ def test_time_axis(duration_seconds, expected):
 
 
 def test_names_on_areas_are_readable():
-    for colour in plots.genre_colours([str(number) for number in range(30)]).values():
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
-        luminance = np.dot((0.2126, 0.7152, 0.0722), linear)
-        contrast = (luminance + 0.05) / 0.05 if style.readable_on(colour) == "black" else 1.05 / (luminance + 0.05)
+    for colour in plots.genre_colours([str(number) for number in range(200)]).values():
+        shade = luminance(colour)
+        contrast = (shade + 0.05) / 0.05 if style.readable_on(colour) == "black" else 1.05 / (shade + 0.05)
         assert contrast >= 4.5
 
 
