@@ -770,6 +770,18 @@ def test_view_follows_the_playhead_until_it_is_moved(page_, songs, classifier):
     assert view.evaluate("view => view.scrollLeft") == 0
 
 
+def test_short_sound_in_a_long_silence_is_seen_and_named(page_, tmp_path):
+    long = np.concatenate([np.zeros(333 * 8_000), tone(220, 1, 8_000), np.zeros(266 * 8_000)])
+    upload(page_, write_wav(tmp_path / "long.wav", long, 8_000))
+    expect(page_.locator("#view image").first).to_be_attached()
+    widths = page_.locator("#view path:has(title)").evaluate_all("all => all.map(path => path.getBBox().width)")
+    assert [0.5 < width < 6 for width in widths] == [True] * len(GENRES)  # two of 600 seconds, with what is about them
+    box, now = page_.locator("[data-part=track]").bounding_box(), page_.locator("#view [data-part=now]")
+    for seconds, named in ((331, False), (333.5, True), (336, False)):
+        page_.mouse.move(box["x"] + box["width"] * seconds / 600, box["y"] + 140)
+        expect(now).to_have_text(re.compile(r"^5:3\d: \w+" if named else r"^5:3\d: $"))
+
+
 def test_genre_that_is_chosen_is_explained(page_, songs, classifier):
     upload(page_, songs["noise"])
     expect_answer_to(songs["noise"], page_, classifier)

@@ -9,7 +9,7 @@ const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
 const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200];  // seconds between the marks of the axis
 
-const root = element.querySelector('.song');
+const root = element.querySelector('.song'), ruler = document.createElement('canvas').getContext('2d');
 let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
 let drawnAt = 0, scrolledTo = 0, wasInView = true;  // px; whether the playhead was
 
@@ -68,13 +68,14 @@ function drawing(width) {
   return picture;
 }
 
-// Bars in the colour of the most probable genre of their moment.
+// Bars in the colour of the most probable genre of their loudest moment.
 function waveform(width) {
-  const n = Math.min(song.peaks.length, Math.floor(width / NARROWEST)), step = width / n, bars = {};
-  const middle = WAVE.top + WAVE.height / 2, first = i => Math.floor(i * song.peaks.length / n);
+  const all = song.peaks, n = Math.min(all.length, Math.floor(width / NARROWEST)), step = width / n, bars = {};
+  const middle = WAVE.top + WAVE.height / 2, first = i => Math.floor(i * all.length / n);
   for (let i = 0; i < n; i++) {
-    const half = Math.max(0.5, WAVE.height / 2 * Math.max(...song.peaks.slice(first(i), first(i + 1))));
-    const colour = genresAt((i + 0.5) * song.duration_seconds / n)[0]?.colour ?? 'currentColor';
+    const peaks = all.slice(first(i), first(i + 1)), loudest = Math.max(...peaks);
+    const half = Math.max(0.5, WAVE.height / 2 * loudest), at = first(i) + peaks.indexOf(loudest) + 0.5;
+    const colour = genresAt(at * song.duration_seconds / all.length)[0]?.colour ?? 'currentColor';
     bars[colour] ??= '';
     bars[colour] += `M${(i * step).toFixed(1)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}h${(step * 0.7).toFixed(2)}v${(-2 * half).toFixed(1)}z`;
   }
@@ -87,19 +88,25 @@ function areas(x, width) {
   for (const genre of song.genres) {
     const lower = [...below];
     genre.shares.forEach((share, i) => { below[i] += share ?? 0; });
+    let d = '';
     for (const [from, to] of stretches(genre.shares)) {
-      const points = [];
-      for (let i = from; i < to; i++) points.push([x(song.seconds[i]), y(below[i])]);
-      for (let i = to - 1; i >= from; i--) points.push([x(song.seconds[i]), y(lower[i])]);
-      const d = `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(2)}`).join('L')}z`;
-      shapes.push(svg('path', {d, fill: genre.colour}, svg('title', {}, genre.name)));
+      const line = heights => widened(heights.slice(from, to).map((height, i) => [x(song.seconds[from + i]), y(height)]));
+      const points = [...line(below), ...line(lower).reverse()];
+      d += `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(2)}`).join('L')}z`;
     }
+    shapes.push(svg('path', {d, fill: genre.colour}, svg('title', {}, genre.name)));
     for (const place of roomiest(genre, width)) names.push(svg('text', {
       x: x(song.seconds[place]), y: y((below[place] + lower[place]) / 2) + 4, 'text-anchor': 'middle',
       'font-size': 13, fill: genre.ink,
     }, genre.name));
   }
   return [...shapes, ...names];
+}
+
+// What sounds for less than a bar's width is drawn as wide: else it would not be seen.
+function widened(line) {
+  const [[left, first], [right, last]] = [line[0], line.at(-1)], more = (NARROWEST - (right - left)) / 2;
+  return more > 0 ? [[left - more, first], ...line, [right + more, last]] : line;
 }
 
 // The stretches [from, to) of a song in which it sounds.
@@ -115,20 +122,40 @@ function stretches(shares) {
 
 // Where the name of a genre fits best into its area, once in what is seen at a time, and not at its edges if need not be.
 function roomiest(genre, width) {
-  const n = song.seconds.length, half = Math.ceil(n * (10 + 8 * genre.name.length) / 2 / width);
+  const {seconds, duration_seconds: duration} = song, half = duration * (16 + lengthOf(genre.name, 13)) / 2 / width;
   const views = Math.max(1, Math.round(width / (drawnAt - GUTTER))), places = [];
   for (let view = 0; view < views; view++) {
-    const from = Math.round(n * view / views), to = Math.round(n * (view + 1) / views), middle = (from + to) / 2;
+    const from = duration * view / views, to = duration * (view + 1) / views, middle = (from + to) / 2;
     let best = -1, most = 18 / COURSE.height;
-    for (let i = Math.max(from, half); i < Math.min(to, n - half); i++) {
-      const least = Math.min(...genre.shares.slice(i - half, i + half + 1).map(share => share ?? 0));
-      const isNearer = Math.abs(i - middle) < Math.abs(best - middle);
+    for (let i = pointFrom(Math.max(from, half)); seconds[i] < to && seconds[i] <= duration - half; i++) {
+      if (!(genre.shares[i] > most - 0.01)) continue;  // which is soon seen
+      const about = genre.shares.slice(Math.max(0, pointFrom(seconds[i] - half) - 1), pointFrom(seconds[i] + half) + 1);
+      const least = Math.min(...about.map(share => share ?? 0));
+      const isNearer = Math.abs(seconds[i] - middle) < Math.abs(seconds[best] - middle);
       if (least > most + 0.01 || least > most - 0.01 && best >= 0 && isNearer) [best, most] = [i, Math.max(least, most)];
     }
     if (best >= 0) places.push(best);
   }
   return places;
 }
+
+// The first point that is not before a moment, by bisection: points lie closer where the sound begins or ends.
+function pointFrom(seconds) {
+  let low = 0, high = song.seconds.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (song.seconds[middle] < seconds) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+// How long a text is, in pixels, in the font of the page; and the size in which it fits into a picture.
+function lengthOf(text, size, weight = 400) {
+  ruler.font = `${weight} ${size}px ${getComputedStyle(root).fontFamily}`;
+  return ruler.measureText(text).width;
+}
+const fitting = (text, size, width, weight) => size * Math.min(1, width / lengthOf(text, size, weight));
 
 function melSpectrogram(x) {
   const whole = x(song.spectrogram_seconds);
@@ -202,7 +229,8 @@ function follow(isSought = false) {
 // The genres at a moment, the most probable first; none where the song is silent or was not heard.
 function genresAt(seconds) {
   if (!song?.genres.length || seconds > song.duration_seconds + 0.5) return [];
-  const i = Math.min(song.seconds.length - 1, Math.round(seconds / song.duration_seconds * (song.seconds.length - 1)));
+  const next = pointFrom(seconds), before = Math.max(0, next - 1);
+  const i = seconds - song.seconds[before] < song.seconds[next] - seconds ? before : next;
   return song.genres.filter(genre => genre.shares[i] !== null)
     .map(({name, colour, shares}) => ({name, colour, share: shares[i]})).sort((a, b) => b.share - a.share);
 }
@@ -244,12 +272,18 @@ function poster() {
   const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
   const reason = overlay?.tiles.length ? document.querySelector('#reasons [data-say]').textContent : '';
   const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + (reason ? 82 : 62)});
-  const title = svg('text', {x: GUTTER, y: 26, 'font-size': 17, 'font-weight': 600, fill: 'currentColor'});
-  title.textContent = `${song.name} – ${verdict()}`;
+  const said = `${song.name} – ${verdict()}`, size = fitting(said, 17, width, 600);
+  const title = svg('text', {x: GUTTER, y: 26, 'font-size': size, 'font-weight': 600, fill: 'currentColor'}, said);
   const legend = svg('g', {transform: `translate(${GUTTER} 46)`});
-  song.genres.slice(0, Math.floor(width / 110)).forEach((genre, i) => legend.append(
-    svg('rect', {x: 110 * i, y: -10, width: 11, height: 11, fill: genre.colour}),
-    svg('text', {x: 110 * i + 16, 'font-size': 12, fill: 'currentColor'}, `${genre.name} ${percent(genre.share)}`)));
+  let at = 0;
+  for (const genre of song.genres) {
+    const words = `${genre.name} ${percent(genre.share)}`, long = Math.max(110, 34 + lengthOf(words, 12));
+    if (at + long > width) break;
+    legend.append(
+      svg('rect', {x: at, y: -10, width: 11, height: 11, fill: genre.colour}),
+      svg('text', {x: at + 16, 'font-size': 12, fill: 'currentColor'}, words));
+    at += long;
+  }
   const body = svg('g', {transform: 'translate(0 56)'});
   const [left, right] = [scale(), drawing(width)];
   right.setAttribute('x', GUTTER);
@@ -261,7 +295,7 @@ function poster() {
   for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
       root.querySelector(words).textContent));
-  const words = svg('text', {x: GUTTER, y: HEIGHT + 64, 'font-size': 13, fill: 'currentColor'}, reason);
+  const words = svg('text', {x: GUTTER, y: HEIGHT + 64, 'font-size': fitting(reason, 13, width), fill: 'currentColor'}, reason);
   picture.append(title, legend, body, words);
   return picture;
 }

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from crnn.plots.style import MEL_TICKS_HZ, columns, readable_on
 
 MOST_PEAKS = 6_000  # of the waveform
 MOST_FRAMES = 24 * 2_048  # of the spectrogram, half an hour; of a longer song each column is several
-COURSE_POINTS = 300  # along the areas of the genres
+COURSE_POINTS = 300  # along the areas of the genres, beside those at silences
+MOST_SILENCES = 400  # between the areas
+SHARE_DIGITS = 6  # so that whole per cents are hardly ever others than those of what is not rounded
 TILE_FRAMES = 2_048  # of a picture: browsers draw nothing wider than some 16,000 pixels
 PALETTE = (255 * colormaps["magma"](np.arange(256))[:, :3]).round().astype(np.uint8)
 MOST_OPACITY = 200  # of 255: the spectrogram stays visible
@@ -28,25 +31,25 @@ SPOKE_FOR, SPOKE_AGAINST = (255, 169, 14), (63, 144, 218)  # orange and blue, wh
 def song_view(name: str, prediction: Prediction) -> dict:
     """All that the drawing needs, ready for JSON.
 
-    The genres come most probable first, with their colours and their `shares` at the times `seconds`, None where the
-    song is silent; `tiles` are pictures of the log-mel, side by side; `peaks` is the envelope of the waveform, 0 to 1;
-    `ticks_hz` are frequencies with their height from the bottom, 0 to 1.
+    The genres come most probable first, with their colours and their `shares` at the times `seconds`, which are closest
+    where the sound begins or ends, None where the song is silent; `tiles` are pictures of the log-mel, side by side;
+    `peaks` is the envelope of the waveform, 0 to 1; `ticks_hz` are frequencies with their height from the bottom, 0 to
+    1.
     """
-    seconds = np.linspace(0, prediction.duration_seconds, COURSE_POINTS)
-    shares = prediction.course(seconds)
+    seconds, shares = course(prediction)
     colours = genre_colours(prediction.genres)
     order = [prediction.genres.index(genre) for genre in prediction.probabilities]
     return {
         "name": name,
         "duration_seconds": prediction.duration_seconds,
-        "seconds": seconds.round(2).tolist(),
+        "seconds": seconds.round(3).tolist(),
         "genres": [
             {
                 "name": prediction.genres[i],
                 "colour": colours[prediction.genres[i]],
                 "ink": readable_on(colours[prediction.genres[i]]),  # of its name on its colour
                 "share": prediction.probabilities[prediction.genres[i]],
-                "shares": [None if np.isnan(share) else round(share, 3) for share in shares[:, i].tolist()],
+                "shares": [None if np.isnan(share) else round(share, SHARE_DIGITS) for share in shares[:, i].tolist()],
             }
             for i in order
         ],
@@ -57,6 +60,22 @@ def song_view(name: str, prediction: Prediction) -> dict:
         "floor_db": int(FLOOR_DB),
         "colours": [to_hex(colour / 255) for colour in PALETTE[::16]],
     }
+
+
+def course(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    """Times (n,) from a song's start to its end, and its shares (n, n_genres) there, NaN where it is silent.
+
+    They are evenly spread, and on either side of where the sound begins or ends: what sounds for seconds in hours has
+    its place. Of more than MOST_SILENCES the shortest are passed over.
+    """
+    sounds = prediction.sounds.copy()
+    silences = np.flatnonzero(np.diff(np.pad(~sounds, 1))).reshape(-1, 2)
+    for first, end in silences[np.argsort(silences[:, 0] - silences[:, 1], kind="stable")[MOST_SILENCES:]]:
+        sounds[first:end] = True
+    edges = np.add.outer(np.flatnonzero(np.diff(sounds)) + 1, (-0.5, 0.5)).ravel() / FRAMES_PER_SECOND
+    spread = np.linspace(0, prediction.duration_seconds, COURSE_POINTS)
+    seconds = np.union1d(spread, edges.clip(0, prediction.duration_seconds))
+    return seconds, replace(prediction, sounds=sounds).course(seconds)
 
 
 def envelope(peaks: np.ndarray) -> np.ndarray:

@@ -18,11 +18,14 @@ from crnn.insight.explain import BAND_EDGES, Explanation
 from crnn.network.model import CRNN
 from crnn.plots import genre_colours
 from crnn.web.view import (
+    COURSE_POINTS,
     MOST_FRAMES,
     MOST_PEAKS,
+    MOST_SILENCES,
     PALETTE,
     SPOKE_AGAINST,
     SPOKE_FOR,
+    course,
     envelope,
     overlay,
     song_view,
@@ -149,6 +152,33 @@ def test_silence_leaves_a_gap() -> None:
             assert sum(shares) == pytest.approx(1, abs=2e-3)
         elif not (1.9 <= seconds <= 12.1 or 19.9 <= seconds <= 30.1):
             assert shares == [None, None, None]
+
+
+def test_what_sounds_for_seconds_in_hours_has_its_place() -> None:
+    prediction = windows_of([[0.7, 0.2, 0.1]], [5_400.5], 10_800.0, window=3.0)
+    view = song_view("a.wav", prediction)
+    heard = [second for second, share in zip(view["seconds"], view["genres"][0]["shares"], strict=True) if share]
+    assert (heard[0], heard[-1]) == pytest.approx((5_400.5, 5_403.5), abs=1.5 / FRAMES_PER_SECOND)
+    silent = [second for second in view["seconds"] if second not in heard]
+    assert max(second for second in silent if second < heard[0]) == pytest.approx(heard[0], abs=0.05)
+    assert min(second for second in silent if second > heard[-1]) == pytest.approx(heard[-1], abs=0.05)
+
+
+def test_of_silences_without_number_the_longest_are_seen() -> None:
+    prediction = windows_of([[0.7, 0.2, 0.1]], [0.0], 10_800.0, window=10_800.0)
+    starts = np.arange(24, len(prediction.sounds) - 48, 60)  # thousands of them
+    for start in starts:
+        prediction.sounds[start : start + 24] = False
+    prediction.sounds[starts[1_000] : starts[1_000] + 40] = False
+    seconds, shares = course(prediction)
+    assert (np.diff(seconds) > 0).all()
+    assert len(seconds) == len(shares) <= COURSE_POINTS + 4 * MOST_SILENCES
+    is_silent = np.isnan(shares).all(axis=1)
+    edges = np.flatnonzero(np.diff(is_silent))
+    assert len(edges) == 2 * MOST_SILENCES
+    assert np.diff(seconds)[edges].max() < 1.01 / FRAMES_PER_SECOND
+    starts_seconds = seconds[edges[::2]] + 0.5 / FRAMES_PER_SECOND
+    assert np.abs(starts_seconds - starts[1_000] / FRAMES_PER_SECOND).min() < 0.5 / FRAMES_PER_SECOND
 
 
 def test_a_silent_song_has_a_picture_and_no_genres() -> None:
