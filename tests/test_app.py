@@ -1396,6 +1396,11 @@ def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs
         upload(tab, songs["tone"])
         expect(tab.locator("#view image")).to_have_count(1)
         expect(tab.locator("#answer .bars")).to_have_attribute("aria-label", words["Probability of each genre"])
+        sounds_like = "It sounds like {kind}, which is none of its genres."
+        for kind, said in (("classical", words["kind: classical"]), ("polka", "polka")):
+            told = page.hint(sounds_like, kind=kind)
+            tab.evaluate("html => document.querySelector('#answer .told').insertAdjacentHTML('beforeend', html)", told)
+            expect(tab.locator("#answer .hint").last).to_have_text(words[sounds_like].format(kind=said))
         tab.faults.clear()  # the browser's player cannot play the text
         if code != "de":  # all have words for the same texts
             return

@@ -19,8 +19,10 @@
   const sayAll = root => {
     if (!(root instanceof Element)) return;
     const all = selector => [...(root.matches(selector) ? [root] : []), ...root.querySelectorAll(selector)];
-    for (const node of all('[data-say]'))
-      put(node, translate(node.dataset.say).replace(/\{(\w+)\}/g, (_, name) => node.dataset[name] ?? ''));
+    for (const node of all('[data-say]')) {  // some values have words of their own in a language, as "kind: rock" has
+      const value = name => dictionary()?.[`${name}: ${node.dataset[name]}`] ?? node.dataset[name] ?? '';
+      put(node, translate(node.dataset.say).replace(/\{(\w+)\}/g, (_, name) => value(name)));
+    }
     for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
     for (const node of all('#card, #client')) node.lang = 'en';
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');

@@ -10,6 +10,7 @@ import pytest
 import app
 from crnn import plots
 from crnn.audio import foreign
+from crnn.network.audioset import KINDS
 from crnn.web import about, handlers
 
 ROOT = Path(app.__file__).parent
@@ -39,6 +40,7 @@ def texts():
     for title, meaning, _ in about.TRAINING_FIGURES:
         yield from (title, meaning)
     yield from foreign.MESSAGES
+    yield from (f"kind: {kind.name}" for kind in KINDS)  # which a sentence says as its {kind}
     for shown in (*plots.FEATURES, *plots.STEPS):
         yield from (shown.title, shown.meaning)
 
@@ -58,7 +60,8 @@ def test_no_translation_has_lost_its_text():
         nodes = ast.walk(ast.parse(path.read_text("utf-8")))
         shown += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     everything = "\n".join(shown)
-    assert [text for text in app.ENGLISH if text.rstrip("0123456789") not in everything] == []
+    pieces = [text.rstrip("0123456789").removeprefix("kind: ") for text in app.ENGLISH]
+    assert [piece for piece in pieces if piece not in everything] == []
 
 
 @pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
