@@ -1307,18 +1307,17 @@ def test_no_width_needs_sideways_scrolling(page_, songs, tmp_path, width):
 
 @pytest.mark.parametrize("width", [320, 430])
 def test_long_names_of_genres_have_room_on_a_phone(browser, songs, width):
-    genres = (
-        "rock",
-        "progressive-melodic-house-and-techno-of-the-late-nineteen-ninety",
-        "Contemporary Christian Gospel",
-    )
+    genres = ("rock", 12 * "house" + "core", "Contemporary Christian Gospel")
     demo = app.build_demo(Listener(small_model(genres), Origin("one with long names")))
     with served(demo) as address, opened(browser, address) as tab:
         tab.set_viewport_size({"width": width, "height": 740})
         upload(tab, songs["tone"])
         expect(tab.locator("#view image")).to_have_count(1)
         expect(tab.locator("#answer .bars span")).to_have_count(3)
-        for parts, least in (("#answer .bars :is(span, b)", 30), ("#answer .bars i", 60), ("#view select", 60)):
+        tab.select_option("[data-part=why]", genres[1])
+        expect(tab.locator("#reasons .hint").first).to_be_visible()
+        told = ("#answer .bars :is(span, b)", 30), ("#answer .bars i", 60), ("#view select", 60), ("#reasons span", 60)
+        for parts, least in told:
             for box in [part.bounding_box() for part in tab.locator(parts).all()]:
                 assert box["width"] > least
                 assert box["x"] + box["width"] < width
