@@ -7,6 +7,7 @@ let songs = {rows: []}, order = {key: null, down: false};
 const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
 const named = (colour, ...words) => html('span', {class: 'named'}, dot(colour), ...words);
 const nearest = row => row.is_strange ? [] : row.top ?? [];  // what is like nothing is no more like one than another
+const colourOf = row => nearest(row)[0]?.colour ?? 'currentColor';
 const value = {
   song: row => row.song.toLowerCase(),
   verdict: row => row.verdict ?? '',
@@ -105,8 +106,8 @@ function drawMap() {
   drawing.style.height = `${height}px`;
   const taken = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
   const dots = rows.map(row => {
-    const [x, y] = at.get(row.id), first = row.top[0];
-    const style = row.is_genre ? {fill: first.colour} : {fill: 'none', stroke: first.colour, 'stroke-width': 4};
+    const [x, y] = at.get(row.id), colour = colourOf(row);
+    const style = row.is_genre ? {fill: colour} : {fill: 'none', stroke: colour, 'stroke-width': 4};
     const node = svg(
       'g', {role: 'button', tabindex: -1, 'data-id': row.id, 'aria-labelledby': `song-${row.id} answer-${row.id}`},
       svg('circle', {cx: x, cy: y, r: TOUCHED, class: 'touched'}),
@@ -135,7 +136,7 @@ function choose(id, at = lay(drawnAt, drawing.viewBox.baseVal.height)) {
   chosen = id;
   const others = songs.map.nearest[id], row = of => songs.rows.find(other => other.id === of);
   const button = other => {
-    const node = html('button', {type: 'button'}, dot(row(other).top[0].colour), row(other).song);
+    const node = html('button', {type: 'button'}, dot(colourOf(row(other))), row(other).song);
     node.addEventListener('click', () => open(other));
     return node;
   };
