@@ -44,6 +44,7 @@ from crnn.files import has_room
 from crnn.hub import SILENT, why_unreached
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
+from crnn.network.layers import CLEAR_ENERGY
 from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
 
@@ -451,7 +452,7 @@ def digest(model: CRNN) -> str:
     """Sixteen hexadecimal digits that tell a model's weights, and what makes answers of them, from those of others."""
     config = model.config
     facts = (config.genres, config.temperature, config.unsure_below, config.strange_below)
-    of_all = sha256(repr(facts + ((config.evidence,) if config.evidence else ())).encode())
+    of_all = sha256(repr(facts + ((config.evidence, CLEAR_ENERGY) if config.evidence else ())).encode())
     for value in model.state_dict().values():
         of_all.update(value.cpu().contiguous().numpy().data)
     return of_all.hexdigest()[:16]
@@ -470,6 +471,12 @@ def check_loadable(model: CRNN) -> None:
         )
 
 
+def notice_beside(model: CRNN, folder: Path) -> str:
+    """What the licences of published nets ask for, before what else the NOTICE of a folder says; "" for nothing."""
+    asked, there = notice_of(front_of(model.config.front).sources), optional_text(folder, NOTICE_FILE)
+    return there if asked in there else "\n".join(filter(None, [asked, there]))
+
+
 def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`, and NOTICE if there is one.
 
@@ -485,7 +492,7 @@ def save(model: CRNN, folder: Path, card: str) -> None:
         stored.save_pretrained(whole, config=model.config)
         (whole / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else
         files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
-        if (notice := notice_of(front.sources)) not in optional_text(folder, NOTICE_FILE):
+        if (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):
             (whole / NOTICE_FILE).write_text(notice, encoding="utf-8")
             files.insert(0, NOTICE_FILE)
         for file in files:

@@ -1115,9 +1115,9 @@ def test_a_model_of_published_nets_has_their_notice_and_keeps_what_was_added(fol
     notice.write_text(added, "utf-8")
     save(model, notice.parent, card="")
     assert notice.read_text("utf-8") == added
-    notice.write_text("of something else", "utf-8")
+    notice.write_text("Of somebody else.\n", "utf-8")
     save(model, notice.parent, card="")
-    assert notice.read_text("utf-8") == notice_of(front_of("mn04-kinds").sources)
+    assert notice.read_text("utf-8") == f"{notice_of(front_of('mn04-kinds').sources)}\nOf somebody else.\n"
 
 
 def test_a_card_may_name_paths_that_are_no_text(tiny_model: CRNN, tmp_path: Path) -> None:

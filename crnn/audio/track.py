@@ -178,8 +178,9 @@ class Track:
             except av.FFmpegError:
                 self.n_damaged += 1
                 continue
-            self.n_damaged += takes_any_float and sum(map(mend_frame, frames)) > 0
-            yield from frames
+            whole = [frame for frame in frames if not (takes_any_float and mend_frame(frame))]
+            self.n_damaged += len(whole) < len(frames)
+            yield from whole
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
         """The frames of a packet, which use up what may be spent."""

@@ -49,7 +49,7 @@ def write_genre(
         over: what the file should say, so that nothing is lost that came meanwhile; None for whatever it says.
         keep_times: whether the file keeps its time of change.
         note: is told what the file says and what its places will hold, just before they do.
-        only_try: to do all but that, with a copy in the temporary folder.
+        only_try: to write and compare a copy in the temporary folder alone.
 
     Raises:
         TagError: the file cannot be written, and is as it was.
@@ -123,9 +123,9 @@ def _rewrite(
             _compare(path, copy, tags, places)
             if _moment(path.stat()) != _moment(state):
                 raise TagError("another program has changed it just now, so it stays as it is")
-            _take_over(copy, path, state, keep_times)
             if only_try:
                 return genre
+            _take_over(copy, path, state, keep_times)
             if note:
                 note(genre, places)
             copy.replace(path)

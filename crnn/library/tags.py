@@ -13,7 +13,7 @@ from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
 from mutagen.asf import ASF, ASFUnicodeAttribute
 from mutagen.dsf import DSF
 from mutagen.flac import FLAC
-from mutagen.id3 import ID3, TCON, Frames, Frames_2_2, ID3JunkFrameError, ID3NoHeaderError
+from mutagen.id3 import ID3, TCON, Frames, Frames_2_2, ID3JunkFrameError, ID3NoHeaderError, TextFrame
 from mutagen.id3 import delete as delete_id3
 from mutagen.monkeysaudio import MonkeysAudio
 from mutagen.mp3 import MP3
@@ -125,7 +125,7 @@ class KnownFrames(dict):
         self.unread: list[str] = []
 
     def __getitem__(self, name: str) -> Callable:
-        if name not in self and not (name.isalnum() and name.isupper()):
+        if name == "CRM" or (name not in self and not (name.isalnum() and name.isupper())):
             self.unread.append(name)
         frame = super().__getitem__(name)
 
@@ -133,7 +133,9 @@ class KnownFrames(dict):
             try:
                 return frame._fromData(*given)
             except (ID3JunkFrameError, NotImplementedError):
-                self.unread.append(name)
+                *_, data = given
+                if data[1:].strip(b"\0\xfe\xff"):  # behind the encoding; else it says nothing
+                    self.unread.append(name)
                 raise
 
         noting = partial(frame)  # as it is also called
@@ -531,7 +533,9 @@ def _is_latin(text: str) -> bool:
 
 
 def _frames(tag: ID3) -> dict[str, str]:
-    return {key: repr(frame) for key, frame in tag.items() if frame.FrameID != "TCON"}
+    """But for texts that say nothing, which mutagen does not write."""
+    told = {key: frame for key, frame in tag.items() if not isinstance(frame, TextFrame) or str(frame)}
+    return {key: repr(frame) for key, frame in told.items() if frame.FrameID != "TCON"}
 
 
 def _head_bytes(file: BinaryIO) -> int:

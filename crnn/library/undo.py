@@ -63,7 +63,7 @@ class Undo:
         with self._opened, suppress(OSError):  # of which `add` has told
             self._file.close()
             if not self.path.stat().st_size:
-                self.path.unlink()
+                self.path.resolve().unlink()
 
 
 @contextmanager

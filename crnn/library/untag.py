@@ -56,11 +56,11 @@ def _take_back(args: argparse.Namespace) -> int:
             if change.path in failed:  # what was before comes back after it
                 continue
             try:
+                before = [older.earlier for older in of_song[change.path]]
                 if (newer := tried.get(change.path)) is None:
-                    before = [older.earlier for older in of_song[change.path]]
                     options = (args.keep_times, args.dry_run, change.genre, before)
                     restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
-                elif newer.earlier not in (change.later, change.earlier):
+                elif newer.earlier not in (change.later, change.earlier, *before):
                     raise TagError("its genre was changed by somebody else meanwhile")
             except TagError as error:
                 complain(f"{change.path}: {error}")

@@ -27,19 +27,19 @@ def is_here(device: str) -> bool:
         named = torch.device(device)
         is_there = (named.index or 0) < torch.get_device_module(named).device_count()
         return is_there and (named.type != "cuda" or _is_built_for(named))
-    except RuntimeError:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):
         return False
 
 
 def _is_built_for(gpu: torch.device) -> bool:
     """Older GPUs are there, and nothing computes on them: "no kernel image is available"."""
-    has = torch.cuda.get_device_capability(gpu)
-    for name in torch.cuda.get_arch_list():
-        kind, _, number = name.partition("_")
-        built = divmod(int(re.sub(r"\D", "", number) or 0), 10)
-        if (kind == "compute" and built <= has) or (kind == "sm" and built[0] == has[0] and built <= has):
+    has, names = torch.cuda.get_device_capability(gpu), torch.cuda.get_arch_list()
+    known = re.findall(r"\b(sm|compute)_(\d+)(\d)(a?)", " ".join(names))
+    for kind, major, minor, alone in known:
+        built = int(major), int(minor)
+        if built <= has and (built[0] == has[0] or (kind == "compute" and not alone)):
             return True
-    return torch.version.hip is not None  # AMD's have other names
+    return not known  # AMD's have other names, and some builds none
 
 
 def lacks_memory(error: Exception) -> bool:

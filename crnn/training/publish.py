@@ -21,12 +21,11 @@ from crnn.checkpoint import (
     WEIGHTS_FILE,
     CheckpointError,
     brief,
+    notice_beside,
     optional_text,
     read,
     trouble,
 )
-from crnn.network.fronts import front_of
-from crnn.network.licences import notice_of
 from crnn.training.card import hub_card
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
@@ -70,8 +69,8 @@ def prepare(folder: Path, repo: str) -> Upload:
     figures = {name: path for name, path in figures.items() if FIGURE.fullmatch(name)}
     names = [name for name in (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE) if (folder / name).is_file()]
     paths = {name: folder / name for name in names} | dict(sorted(figures.items()))
-    notice = optional_text(folder, NOTICE_FILE) or notice_of(front_of(model.config.front).sources)
-    texts = {name: text.encode() for name, text in ((CARD_FILE, card), (NOTICE_FILE, notice)) if text}
+    texts = {CARD_FILE: card, NOTICE_FILE: notice_beside(model, folder)}
+    texts = {name: text.encode() for name, text in texts.items() if text}
     return Upload(repo, texts | {name: path.read_bytes() for name, path in paths.items()})
 
 
@@ -116,7 +115,7 @@ def push(upload: Upload, message: str, private: bool = False, revision: str | No
     try:
         make_repo(api, upload.repo, private, revision)
         there = api.list_repo_files(upload.repo, revision=revision)
-        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE, NOTICE_FILE) or FIGURE.fullmatch(name))
+        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE) or FIGURE.fullmatch(name))
         operations = [CommitOperationDelete(name) for name in ours if name not in upload.files]
         operations += [CommitOperationAdd(name, content) for name, content in upload.files.items()]
         return api.create_commit(upload.repo, operations, commit_message=message, revision=revision).oid

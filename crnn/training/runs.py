@@ -92,12 +92,14 @@ def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("vali
 
 def is_calibrated_by(model: CRNN, origin: Origin, dataset: Dataset, split: str) -> bool:
     """Whether its training took a model's temperature and border from this part, which it has not learned from."""
+    if split != "valid" or not origin.folder:
+        return False
     try:
-        record = json.loads(optional_text(origin.folder, METRICS_FILE)) if origin.folder else {}
-        if split != "valid" or "calibration" in record:  # that of a cross-validation
+        record = json.loads(optional_text(origin.folder, METRICS_FILE))
+        if "calibration" in record:  # that of a cross-validation
             return False
         is_same = (record["protocol"], record["clips"]) == (dataset.protocol, clips_by_part(dataset))
-    except (LookupError, TypeError, ValueError):  # others than train.py may have written it
+    except (LookupError, TypeError, ValueError, RecursionError):  # others than train.py may have written it
         return False
     return is_same and dataset.is_heard_by(model, "train") and not dataset.is_heard_by(model, "valid")
 

@@ -242,8 +242,8 @@ def test_passages_that_are_no_numbers_are_said(subtype):
     damaged = np.tile(melody(SAMPLE_RATE), 10)
     damaged[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = np.nan
     with open_audio(write(damaged, SAMPLE_RATE, "WAV", subtype)) as sound:
-        assert sum(block.shape[1] for block in sound.blocks()) == len(damaged)
+        assert sum(block.shape[1] for block in sound.blocks()) == pytest.approx(len(damaged) - SAMPLE_RATE, abs=1_024)
         [notice] = sound.notices
-    assert str(notice).startswith("Some of it is damaged")
+    assert str(notice) == "Some of it is damaged: this answer is from the 19 s that can be read."
     with pytest.raises(AudioError, match="damaged"):
         mono(write(np.full(SAMPLE_RATE * 3, np.nan, np.float32), SAMPLE_RATE, "WAV", subtype))

@@ -11,7 +11,6 @@ BUILT = ["sm_75", "sm_80", "sm_90a", "sm_120", "compute_120"]
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """A machine with one GPU of a certain compute capability."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: request.param)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: BUILT)
@@ -28,6 +27,13 @@ def test_a_gpu_that_this_build_does_not_know_is_not_there(gpu: None) -> None:
     """CUDA says that it is available, and every computation fails."""
     assert best_device() == "cpu"
     assert not is_here("cuda")
+
+
+@pytest.mark.parametrize("gpu", [(9, 4)], indirect=True)
+@pytest.mark.parametrize("names", [["gfx942"], []])
+def test_names_of_others_say_nothing(gpu: None, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: names)
+    assert best_device() == "cuda"
 
 
 def test_without_a_gpu_the_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:

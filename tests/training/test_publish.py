@@ -230,8 +230,9 @@ def test_a_model_of_published_nets_goes_with_their_notice(
     assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == f"{notice}\nMy own, too.\n"
     (tmp_path / "of others" / NOTICE_FILE).unlink()  # as an earlier version left it
     assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == notice
-    assert push(folder) == 0
-    assert NOTICE_FILE not in published(hub)
+    (tmp_path / "of others" / NOTICE_FILE).write_text("My own.\n", "utf-8")
+    assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == f"{notice}\nMy own.\n"
+    assert NOTICE_FILE not in prepare(folder, REPO).files
 
 
 def test_figures_of_another_model_stay_at_home(hub: HubServer, folder: Path, record: dict) -> None:
