@@ -48,10 +48,13 @@ lock: $(VENV)/pyvenv.cfg
 	$(LOCK) --upgrade --output-file requirements-dev.lock requirements-dev.txt
 	$(LOCK) --upgrade --output-file requirements.lock --constraint requirements-dev.lock requirements.txt
 
-# Known faults in these versions; it asks the database of the Python Packaging Authority.
-audit: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip
+# Known faults in the versions of the image, whose Python may be another; it asks the database of the Python Packaging
+# Authority.
+audit: $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet pip-audit uv
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --constraint requirements.lock \
+		--output-file $(VENV)/image.txt requirements.txt
+	$(BIN)/pip-audit --strict --requirement $(VENV)/image.txt --require-hashes --disable-pip
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python benchmarks/screenshots.py
@@ -65,7 +68,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew where its Python has gone, is of another version, or has no pip.
-ifneq ($(shell $(BIN)/python -c 'import sys, pip; print((3, 10) <= sys.version_info < (3, 13))' 2>/dev/null),True)
+ifneq ($(shell $(BIN)/python -m pip --version 2>/dev/null | grep -c '(python 3\.1[0-2])'),1)
 .PHONY: $(VENV)/pyvenv.cfg
 endif
 $(VENV)/pyvenv.cfg:

@@ -129,8 +129,9 @@ function roomiest(genre, width) {
     let best = -1, most = 18 / COURSE.height;
     for (let i = pointFrom(Math.max(from, half)); seconds[i] < to && seconds[i] <= duration - half; i++) {
       if (!(genre.shares[i] > most - 0.01)) continue;  // which is soon seen
-      const about = genre.shares.slice(Math.max(0, pointFrom(seconds[i] - half) - 1), pointFrom(seconds[i] + half) + 1);
-      const least = Math.min(...about.map(share => share ?? 0));
+      let least = 1;
+      const [first, last] = [Math.max(0, pointFrom(seconds[i] - half) - 1), pointFrom(seconds[i] + half)];
+      for (let j = first; j <= last && least > most - 0.01; j++) least = Math.min(least, genre.shares[j] ?? 0);
       const isNearer = Math.abs(seconds[i] - middle) < Math.abs(seconds[best] - middle);
       if (least > most + 0.01 || least > most - 0.01 && best >= 0 && isNearer) [best, most] = [i, Math.max(least, most)];
     }

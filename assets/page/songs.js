@@ -10,7 +10,7 @@ const nearest = row => row.is_strange ? [] : row.top ?? [];  // what is like not
 const colourOf = row => nearest(row)[0]?.colour ?? 'currentColor';
 const value = {
   song: row => row.song.toLowerCase(),
-  verdict: row => row.verdict ?? '',
+  verdict: row => `${row.verdict ?? ''}${row.is_strange ? ': strange' : ''}`,
   share: row => nearest(row)[0]?.share ?? -1,
   second: row => nearest(row)[1]?.genre ?? '',
   seconds: row => row.seconds ?? -1,
