@@ -484,8 +484,7 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     all are written, so that a full disk leaves a model that is there as it was. Raises OSError or SafetensorError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    front = front_of(model.config.front)
-    stored = deepcopy(model).to(front.stored_in, memory_format=torch.contiguous_format)
+    stored = deepcopy(model).to(front_of(model.config.front).stored_in, memory_format=torch.contiguous_format)
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         whole = Path(name)
         (whole / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")  # paths need not be text

@@ -162,9 +162,8 @@ class Graph(nn.Module):
         is_long = kept.sum().expand_as(starts) > size
         counts = torch.cat([is_long, ~is_long[:1]]).float()
         energies = energy(logits)
-        weights = (config.evidence * clear(energies) + counts.log()).softmax(
-            dim=0
-        )  # as `window_weights` of those that count
+        # As `window_weights` of those that count.
+        weights = (config.evidence * clear(energies) + counts.log()).softmax(dim=0)
         return weights @ shares * sounds.any(), counts @ energies / counts.sum()
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:

@@ -33,8 +33,8 @@ class Prediction:
     silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded:
     of a file whose clock leaps, in a hole of a stream, they are earlier than those of a player behind it.
 
-    Its probabilities are the mean over windows, each of which counts the more the more speaks for any genre in it, as
-    far as the model asks for that (`network.layers.window_weights`).
+    Its probabilities are the mean over windows, of which those count less in which little speaks for any genre, as far
+    as the model asks for that (`network.layers.window_weights`).
 
     The embedding, float32, is what the classifiers of the model's members read, one after the other, as the mean over
     windows; empty for NO_MUSIC. Songs that sound alike have alike ones (`crnn.library.similar`), by one model: those of

@@ -69,8 +69,7 @@ def with_channels(block: np.ndarray, n_channels: int) -> np.ndarray:
 
 def mend(samples: np.ndarray) -> np.ndarray:
     """0 in place of NaN, infinity and what is too large to be sound, in place."""
-    if samples.size and not (samples.max() < _LARGEST_SAMPLE and samples.min() > -_LARGEST_SAMPLE):  # NaN, too
-        samples[~(np.abs(samples) < _LARGEST_SAMPLE)] = 0
+    _n_mended(samples)
     return samples
 
 
@@ -84,14 +83,18 @@ def mend_frame(frame: av.AudioFrame) -> bool:
         frame.make_writable()
         for plane in frame.planes[: frame.layout.nb_channels if frame.format.is_planar else 1]:
             samples = np.frombuffer(plane, np.float32 if frame.format.name.startswith("flt") else np.float64)
-            n_lost += _n_no_sound(samples)
+            n_lost += _n_mended(samples)
             n_samples += len(samples)
-            mend(samples)
     return n_lost > n_samples / 2
 
 
-def _n_no_sound(samples: np.ndarray) -> int:
-    return len(samples) - np.count_nonzero(np.abs(samples) < _LARGEST_SAMPLE)
+def _n_mended(samples: np.ndarray) -> int:
+    """How many samples there were to `mend`."""
+    if not samples.size or (samples.max() < _LARGEST_SAMPLE and samples.min() > -_LARGEST_SAMPLE):  # False for NaN
+        return 0
+    is_lost = ~(np.abs(samples) < _LARGEST_SAMPLE)
+    samples[is_lost] = 0
+    return np.count_nonzero(is_lost)
 
 
 def _is_planar(n_channels: int) -> bool:

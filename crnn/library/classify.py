@@ -126,10 +126,8 @@ def run(args: argparse.Namespace) -> int:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
 
         return cluster.run(args, typed(args), hearing_of(args))
-    if bool(args.json) + bool(args.out) not in ((1,) if args.embeddings else (0, 1)):
-        several = "--json prints the answers and --out writes them: leave out one of both."
-        none = "--embeddings are numbers for programs: --json prints them, --out writes them."
-        complain(several if args.json else none)
+    if fault := _contradiction(args):
+        complain(fault)
         return 2
     args.out = None if args.out is None else Path(args.out)
     named = named_songs(args)
@@ -166,6 +164,15 @@ def run(args: argparse.Namespace) -> int:
         return INTERRUPTED
     report.summary()
     return report.status
+
+
+def _contradiction(args: argparse.Namespace) -> str:
+    """Why the options do not go together, in a sentence; "" if they do."""
+    if args.json and args.out:
+        return "--json prints the answers and --out writes them: leave out one of both."
+    if args.embeddings and not (args.json or args.out):
+        return "--embeddings are numbers for programs: --json prints them, --out writes them."
+    return ""
 
 
 def hearing_of(args: argparse.Namespace) -> "Hearing":

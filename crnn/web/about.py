@@ -34,7 +34,7 @@ def facts(classifier: GenreClassifier) -> str:
         (say("Networks whose probabilities are averaged"), str(config.members)),
         (say("Listens to windows of"), f"{config.window_frames / FRAMES_PER_SECOND:.0f} s"),
         (say("Says unsure below"), f"{config.unsure_below:.0%}"),
-        *(row for of in (_accuracy, _answers) for row in of(origin)),
+        *_measurements(origin),
     ]
     if origin.repo:
         address = f"{HUB_ADDRESS}{origin.repo}/tree/{origin.revision}"
@@ -44,9 +44,16 @@ def facts(classifier: GenreClassifier) -> str:
     return f'<table class="facts">{cells}</table>'
 
 
-def _accuracy(origin: Origin) -> list[tuple[str, str]]:
+def _measurements(origin: Origin) -> list[tuple[str, str]]:
     try:
         record = _record(origin)
+    except UNFIT:
+        return []
+    return [*_accuracy(record), *_answers(record)]
+
+
+def _accuracy(record: dict) -> list[tuple[str, str]]:
+    try:
         part = _part(record)
         n = int(_number(record[part], "n", 1, MOST))
         right, error = (f"{_number(record[part], name, 0, 1):.0%}" for name in ("accuracy", "accuracy_error"))
@@ -57,10 +64,9 @@ def _accuracy(origin: Origin) -> list[tuple[str, str]]:
     return [(name, say("{right} ± {error} of {n}", right=right, error=error, n=n))]
 
 
-def _answers(origin: Origin) -> list[tuple[str, str]]:
+def _answers(record: dict) -> list[tuple[str, str]]:
     """By the model's own borders, where those are not of the measured clips."""
     try:
-        record = _record(origin)
         part = record["calibration"]["known"] if "calibration" in record else record[_part(record)]
         share, right = (f"{_number(part, name, 0, 1):.0%}" for name in ("answered", "answered_right"))
     except UNFIT:

@@ -159,18 +159,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     genres = sorted({genre for row in rows if row.answer for genre in row.answer["probabilities"]})
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(
-        map(
-            _harmless,
-            ["song", "model", "genre", "is_strange", "sounds_like", "duration_seconds", *genres, "notices", "error"],
-        )
-    )
+    facts = ("genre", "is_strange", "sounds_like")
+    table.writerow(map(_harmless, ["song", "model", *facts, "duration_seconds", *genres, "notices", "error"]))
     for row in rows:
-        answer = row.answer or {"genre": "", "duration_seconds": None, "probabilities": {}}
-        strange = [answer.get("is_strange", ""), answer.get("sounds_like", "")]
+        answer = row.answer or {**dict.fromkeys(facts, ""), "duration_seconds": None, "probabilities": {}}
         seconds = answer["duration_seconds"]
         shares = [answer["probabilities"].get(genre) for genre in genres]
-        cells = [row.name, row.model, answer["genre"], *strange, seconds and round(seconds, 2)]
+        cells = [row.name, row.model, *(answer[fact] for fact in facts), seconds and round(seconds, 2)]
         notices = " ".join(map(str, row.notices))
         table.writerow(map(_harmless, [*cells, *shares, notices, row.error]))
     return text.getvalue()
