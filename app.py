@@ -20,8 +20,9 @@ import gradio as gr
 import torch
 from starlette.middleware import Middleware
 
+from crnn.arguments import add_model
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
-from crnn.checkpoint import MODEL_VARIABLE, CheckpointError, bundled_names
+from crnn.checkpoint import CheckpointError, bundled_names
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.terminal import INTERRUPTED, leave
@@ -496,9 +497,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Serve the page. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address."
     )
-    parser.add_argument(
-        "--model", help=f"a folder, a bundled model or a Hub id with an optional @revision (default: ${MODEL_VARIABLE})"
-    )
+    add_model(parser)
     parser.add_argument(
         "--fixed",
         action="store_true",

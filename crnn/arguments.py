@@ -1,9 +1,20 @@
-"""Numbers as options of every command take them, for argparse."""
+"""What options of several commands have in common, for argparse."""
 
 import argparse
 import sys
 
+from crnn.bundle import DEFAULT_MODEL, MODEL_VARIABLE
+
 MOST = 1e31  # of what computing is done with: float32 holds more, but not what a sum or an optimiser makes of it
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The option `--model` of a command that answers with any."""
+    parser.add_argument(
+        "--model",
+        help="a folder, a bundled model or a Hub id with an optional @revision "
+        f"(default: ${MODEL_VARIABLE}, or else {DEFAULT_MODEL})",
+    )
 
 
 def positive(kind: type) -> type:

@@ -38,7 +38,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from crnn.bundle import ASSETS
+from crnn.bundle import ASSETS, DEFAULT_MODEL, MODEL_VARIABLE
 from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.files import has_room
 from crnn.hub import SILENT, why_unreached
@@ -49,8 +49,6 @@ from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
 
 BUNDLED = ASSETS / "models"
-DEFAULT_MODEL = "crnn-transfer"
-MODEL_VARIABLE = "GENRE_CRNN_MODEL"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"

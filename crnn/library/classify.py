@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from crnn.arguments import positive, share
+from crnn.arguments import add_model, positive, share
 from crnn.machine import n_cores
 from crnn.terminal import INTERRUPTED, complain, printable
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="here",
         metavar="ADDRESS",
         help="hear on a Ray cluster (default: one of this machine); SONG and --out, a folder, may be addresses such as "
-        "s3://bucket/music (pip install 'genre-crnn[ray]')",
+        "s3://bucket/music (pip install 'ray[data]' s3fs)",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object a line")
     output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
@@ -89,9 +89,7 @@ def _name(text: str) -> str:
 def add_hearing(parser: argparse.ArgumentParser) -> None:
     """How they are heard, for `passages_of` and others."""
     hearing = parser.add_argument_group("how to hear")
-    hearing.add_argument(
-        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
-    )
+    add_model(hearing)
     parts = hearing.add_mutually_exclusive_group()
     parts.add_argument("--quick", action="store_true", help="hear four passages of 4 s, spread over each song")
     parts.add_argument(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.arguments import positive
+from crnn.arguments import add_model, positive
 from crnn.files import whole_file
 from crnn.library.rows import LibraryError, absolute, read_rows, same_model
 from crnn.terminal import complain, printable
@@ -82,9 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist, SONG first")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--model", help="a folder, a bundled model or a Hub id with an optional @revision (default: $GENRE_CRNN_MODEL)"
-    )
+    add_model(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from crnn.arguments import count, positive, seed, share
+from crnn.arguments import add_model, count, positive, seed, share
 from crnn.data.gtzan import SPLITS
 from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
@@ -165,6 +165,11 @@ def by_recipe(value_of: Callable[[Recipe], Any]) -> str:
     return ", ".join(f"{value_of(recipe)} for {name}" for name, recipe in RECIPES.items())
 
 
+def as_options(network: Mapping[str, Any]) -> str:
+    """Fields of a network as `--set` takes them."""
+    return " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in network.items())
+
+
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     """How long and how fast."""
     for name, kind, meaning in (
@@ -213,8 +218,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         dest="network",
         help=f"change the network; recurrent: {', '.join(RECURRENT)}; pooling: {', '.join(POOLING)}; "
-        "without this option: "
-        + " ".join(f"{name}={str(value).strip('()').replace(' ', '')}" for name, value in NETWORK.items()),
+        f"without this option: {as_options(NETWORK)}; "
+        + "; ".join(f"for {name} {as_options(recipe.network)}" for name, recipe in RECIPES.items() if recipe.network),
     )
 
 
@@ -239,7 +244,7 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
         description="Print accuracy, macro-F1, negative log-likelihood, expected calibration error, recall and "
         "confusion matrix at clip level (the mean of the probabilities over a clip's windows).",
     )
-    measure.add_argument("--model", help="a folder, a bundled model or a Hub id (default: the bundled model)")
+    add_model(measure)
     add_data_options(measure)
     add_split_options(measure, "--protocol")
     measure.add_argument(
@@ -292,9 +297,9 @@ def add_export_options(commands: argparse._SubParsersAction) -> None:
         description="Write a model as one graph from waveform to probabilities. The waveform is float32 (channels, "
         "samples) at 22050 Hz with full scale 1, of a second at least; the file says its genres.",
     )
-    export.add_argument("--model", help="a folder, a bundled model or a Hub id (default: the bundled model)")
+    add_model(export)
     export.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="for ONNX Runtime and others (pip install 'genre-crnn[onnx]')"
+        "--onnx", type=Path, metavar="FILE", help="for ONNX Runtime and others (pip install onnx onnxscript)"
     )
     export.add_argument("--pt2", type=Path, metavar="FILE", help="a program of torch.export")
 

@@ -257,8 +257,8 @@ def footer(megabytes: int, kept_seconds: int) -> str:
                 minutes=kept_seconds // 60,
             ),
             hint(
-                "Files up to {megabytes} MB work, however long: wav, mp3, flac, ogg, opus, m4a, aac, webm, wma, aiff, "
-                "many others, and videos with sound.",
+                "Files up to {megabytes} MB work, up to twelve hours: wav, mp3, flac, ogg, opus, m4a, aac, webm, wma, "
+                "aiff, many others, and videos with sound.",
                 megabytes=megabytes,
             ),
             hint(
