@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.songs):
             shutil.copy(examples[number % len(examples)], Path(folder, f"{number:06}.mp3"))
-        files = list(cluster.found_at([folder], SUFFIXES))
+        files, _ = cluster.found_at([folder], SUFFIXES)
         for workers in args.workers:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
             since, computed, songs = 0.0, 0.0, 0

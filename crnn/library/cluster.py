@@ -149,20 +149,35 @@ def is_address(path: str) -> bool:
 
 
 def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = True) -> tuple[list[File], list[str]]:
-    """The songs at addresses and at paths, which all workers must see, and sentences about folders. Raises OSError."""
+    """The songs at addresses and at paths, which all workers must see, once each, and sentences about what is missing.
+
+    Raises what the store does.
+    """
     walk = Walk([Path(song).absolute() for song in songs if not is_address(song)], recursive, suffixes)
-    found = [file for song in songs if is_address(song) for file in _found_in_store(song, suffixes)]
-    found += [File.of(path)._replace(path=str(path)) for path in walk]
-    return found, walk.faults()
+    found, problems = {}, []
+    for address in filter(is_address, songs):
+        files = list(_found_in_store(address, suffixes, recursive))
+        found |= {file.path: file for file in files}
+        if not files:
+            problems.append(f"{address}: there are no audio files at this address.")
+    for file in map(File.of, walk):
+        if file.size_bytes is None:
+            problems.append(f"{file.path}: there is nothing at this path that can be looked at.")
+        else:
+            found[str(file.path)] = file._replace(path=str(file.path))
+    return [*found.values()], problems + walk.faults()
 
 
-def _found_in_store(address: str, suffixes: Collection[str]) -> Iterator[File]:
+def _found_in_store(address: str, suffixes: Collection[str], recursive: bool) -> Iterator[File]:
+    """As a walk of a disk finds them: no hidden ones, none below hidden folders."""
     store, root = _store(address)
-    for name, info in sorted(store.find(root, detail=True).items()):
-        if is_song(name, suffixes) or name == root:
-            changed = info.get("LastModified") or info.get("mtime")
+    for name, info in sorted(store.find(root, maxdepth=None if recursive else 1, detail=True).items()):
+        is_hidden = "/." in name.removeprefix(root)
+        if name == root or (is_song(name, suffixes) and not is_hidden):
+            facts = info or store.info(name)  # of the file that is named, some stores find the name alone
+            changed = facts.get("LastModified") or facts.get("mtime")
             seconds = changed.timestamp() if hasattr(changed, "timestamp") else changed
-            yield File(store.unstrip_protocol(name), info["size"], None if seconds is None else int(seconds * 1e9))
+            yield File(store.unstrip_protocol(name), facts["size"], None if seconds is None else int(seconds * 1e9))
 
 
 def source_of(path: str) -> str | bytes:
@@ -209,8 +224,13 @@ def write_part(out: str, rows: list[dict], columns: Columns) -> None:
 
 
 def _store(address: str) -> "tuple[AbstractFileSystem, str]":
-    """The file system of an address or a path, and the path in it. Raises ImportError if it needs a package."""
-    from fsspec.core import url_to_fs  # noqa: PLC0415
+    """The file system of an address or a path, and the path in it, which may have `::` in names.
 
-    store, root = url_to_fs(address, use_listings_cache=False) if is_address(address) else url_to_fs(address)
-    return store, root.rstrip("/")
+    Raises ImportError if it needs a package, ValueError if nobody knows it.
+    """
+    from fsspec import filesystem, get_filesystem_class  # noqa: PLC0415
+
+    protocol = address.partition("://")[0] if is_address(address) else "file"
+    kind = get_filesystem_class(protocol)
+    store = filesystem(protocol, **kind._get_kwargs_from_urls(address), use_listings_cache=False)
+    return store, kind._strip_protocol(address).rstrip("/")

@@ -1,0 +1,80 @@
+"""Songs at addresses and what is written to one: as on a disk, whatever their names are; a cluster is not needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crnn.library import cluster
+from crnn.library.cluster import answered, found_at, source_of, write_part
+from crnn.library.table import Columns, key_of
+
+fsspec = pytest.importorskip("fsspec", reason="object stores need pip install '.[ray]'")
+SUFFIXES = frozenset([".mp3", ".wav"])
+
+
+@pytest.fixture
+def store() -> Iterator[fsspec.AbstractFileSystem]:
+    """An object store with songs, in this process's memory."""
+    store = fsspec.filesystem("memory")
+    for name in ("a.mp3", "b::c.mp3", "deep/d.wav", ".trash/e.mp3", "deep/.f.mp3", "notes.txt"):
+        store.pipe_file(f"/music/{name}", name.encode())
+    store.pipe_file("/music.mp3", b"beside the folder")
+    yield store
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
+def names(*songs: str, recursive: bool = True) -> list[str]:
+    found, problems = found_at(songs, SUFFIXES, recursive)
+    assert not problems
+    return [file.path.removeprefix("memory:///") for file in found]
+
+
+def test_a_store_is_walked_as_a_disk(store: fsspec.AbstractFileSystem) -> None:
+    assert names("memory://music") == ["music/a.mp3", "music/b::c.mp3", "music/deep/d.wav"]
+    assert names("memory://music", recursive=False) == ["music/a.mp3", "music/b::c.mp3"]
+    assert names("memory://music/.trash") == ["music/.trash/e.mp3"]
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_a_song_is_named_whatever_its_name_and_has_its_size(store: fsspec.AbstractFileSystem, recursive: bool) -> None:
+    ((file,), problems) = found_at(["memory://music/notes.txt"], SUFFIXES, recursive)
+    assert (file.path, file.size_bytes, problems) == ("memory:///music/notes.txt", 9, [])
+
+
+def test_what_is_named_twice_is_found_once(store: fsspec.AbstractFileSystem) -> None:
+    given = ["memory://music", "memory://music/deep/", "memory://music/a.mp3", "memory://music"]
+    assert names(*given) == ["music/a.mp3", "music/b::c.mp3", "music/deep/d.wav"]
+    assert names("memory://music.mp3", "memory://music.mp3") == ["music.mp3"]
+
+
+def test_where_nothing_is_is_told(store: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    (tmp_path / "empty").mkdir()
+    given = ["memory://musik", "memory://music/a.mp3", *(str(tmp_path / name) for name in ("a.mp3", "b.mp3", "empty"))]
+    found, problems = found_at(given, SUFFIXES)
+    assert [file.path for file in found] == ["memory:///music/a.mp3", str(tmp_path / "a.mp3")]
+    assert problems == [
+        "memory://musik: there are no audio files at this address.",
+        f"{tmp_path}/b.mp3: there is nothing at this path that can be looked at.",
+        f"{tmp_path}/empty: there are no audio files in this folder.",
+    ]
+
+
+def test_names_with_two_colons_are_names(store: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    assert source_of("memory:///music/b::c.mp3") == b"b::c.mp3"
+    pytest.importorskip("pyarrow.dataset")
+    columns = Columns(("rock", "pop"), None, timeline=False, embeddings=False)
+    facts = {"size_bytes": 1, "modified_ns": 2, "model": "m", "heard": "all", "genre": "rock", "notices": []}
+    row = facts | {"path": "memory:///music/b::c.mp3", "probabilities": {"rock": 0.9, "pop": 0.1}, "error": None}
+    for out in (f"{tmp_path}/a::b", "memory://out::side/genres"):
+        write_part(out, [row], columns)
+        assert answered(out, columns) == {key_of(row)}
+    assert [path.name for path in tmp_path.iterdir()] == ["a::b"]
+
+
+def test_a_store_is_made_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "memory", {"skip_instance_cache": True, "asked": "for"})
+    store, _ = cluster._store("memory://music")
+    assert store.storage_options["asked"] == "for"
