@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crnn.audio import SUFFIXES
 
-TWICE = "folders that are named or linked twice"
+TWICE, SONGS_TWICE = "folders that are named or linked twice", "songs that are named twice"
 
 
 def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
@@ -19,6 +19,7 @@ def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bo
 class Walk:
     """The songs at some paths: a file, whatever its name, is one; a folder has those in it and below, sorted by path.
 
+    A file that is named twice, or beside a folder that it is in, comes once, however its path is typed.
     Linked folders are entered too, once each and after the others, so that a link to what is above leads nowhere. What
     is passed over is counted while it is iterated, which can be done once.
 
@@ -34,16 +35,20 @@ class Walk:
         self.passed_over: Counter[str] = Counter()
         self.problems: list[str] = []
         self.empty: list[Path] = []
-        self._paths, self._recursive, self._suffixes = paths, recursive, suffixes
+        self._paths, self._recursive, self._suffixes = [*paths], recursive, suffixes
         self._entered: set[tuple[int, int]] = set()  # device and inode of folders
 
     def __iter__(self) -> Iterator[Path]:
+        is_given = {os.path.abspath(path): False for path in self._paths if not is_folder(path)}  # noqa: PTH100 - links
         for path in self._paths:
-            if not is_folder(path):
-                yield path
-                continue
             before, song = self.passed_over[TWICE], None
-            for song in self._below(path):
+            for song in self._below(path) if is_folder(path) else [path]:
+                place = os.path.abspath(song) if is_given else ""  # noqa: PTH100 - links stay
+                if is_given.get(place):
+                    self.passed_over[SONGS_TWICE] += 1
+                    continue
+                if place in is_given:
+                    is_given[place] = True
                 yield song
             if song is None and self.passed_over[TWICE] == before:  # else its songs were there already
                 self.empty.append(path)

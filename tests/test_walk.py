@@ -96,3 +96,14 @@ def test_a_folder_that_is_named_beside_its_own_is_not_empty(music: Path) -> None
         walk = Walk(paths)
         assert len(list(walk)) == once
         assert walk.empty == []
+
+
+def test_a_song_that_is_named_beside_its_folder_comes_once(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(music)
+    for paths in ([music, music / "b.mp3"], [Path("b.mp3"), music, Path("./b.mp3"), music / "a" / ".." / "b.mp3"]):
+        walk = Walk(paths)
+        assert [path.name for path in walk].count("b.mp3") == 1
+        assert walk.passed_over["songs that are named twice"] == len(paths) - 1
+    walk = Walk([music / "a" / "1.FLAC", music / "a" / "linked" / "deep" / "3.mka", music / "a"])
+    assert [path.name for path in walk] == ["1.FLAC", "3.mka"]
+    assert walk.empty == []

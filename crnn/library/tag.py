@@ -143,11 +143,7 @@ class Tagger:
         from crnn.library.retag import read_genre  # noqa: PLC0415
         from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
 
-        seen = set()
         for path in paths:
-            if path in seen:  # named twice
-                continue
-            seen.add(path)
             if (suffix := path.suffix.lower()) not in SUFFIXES:
                 self.left[f"whose tags cannot be written ({suffix})"] += 1
                 continue

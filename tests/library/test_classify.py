@@ -349,6 +349,18 @@ def test_songs_of_one_name_in_two_folders_have_a_row_each(
     assert [row["path"] for row in rows] == [str(music / "b.wav"), str(music / "album" / "b.wav")]
 
 
+def test_a_song_that_is_named_twice_is_heard_once(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (music / "bad.mp3").unlink()
+    monkeypatch.chdir(music)
+    assert main(["a.wav", "./a.wav", str(music)]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 3
+    for said in ("3 songs heard", "0 songs heard, 0 failed, 3 were there before"):
+        assert main(["a.wav", "a.wav", str(music), "--out", str(tmp_path / "genres.csv")]) == 0
+        assert said in capfd.readouterr().err
+
+
 def test_a_name_may_begin_with_a_dash(
     model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
