@@ -13,7 +13,7 @@ from crnn.terminal import valid
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
 TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
 COUNTS = ("size_bytes", "modified_ns")
-ALIKE_NS = 1_000
+ALIKE_NS = 10_000  # spreadsheets save 15 digits of a number
 
 
 class LibraryError(ValueError):
@@ -151,7 +151,7 @@ def count_of(value: object) -> int | None:
 
 
 def are_alike(one_ns: int | None, other_ns: int | None) -> bool:
-    """Whether two times of change are the same, as far as floating-point numbers can tell, which have 256 ns."""
+    """Whether two times of change are the same, as far as tables tell that other programs have saved."""
     return one_ns == other_ns or (None not in (one_ns, other_ns) and abs(one_ns - other_ns) < ALIKE_NS)
 
 
