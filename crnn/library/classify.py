@@ -3,8 +3,10 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray",
         nargs="?",
         const="here",
+        type=_cluster,
         metavar="ADDRESS",
         help="hear on a Ray cluster (default: one of this machine); SONG and --out, a folder, may be addresses such as "
         "s3://bucket/music (pip install 'ray[data]' s3fs)",
@@ -86,6 +89,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _cluster(text: str) -> str:
+    if not re.fullmatch(r"here|auto|local|(ray://)?[^/\s]+:\d+", text):  # else it takes a song for one
+        raise argparse.ArgumentTypeError(f"this takes a cluster, as HOST:PORT, not {text!r}: songs stand before it")
+    return text
+
+
 def add_hearing(parser: argparse.ArgumentParser) -> None:
     """How they are heard, for `passages_of` and others."""
     hearing = parser.add_argument_group("how to hear")
@@ -123,17 +132,17 @@ def run(args: argparse.Namespace) -> int:
     if args.ray:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
 
-        return cluster.run(args, typed(args), hearing_of(args))
+        return cluster.run(args, hearing_of(args))
     if fault := _contradiction(args):
         complain(fault)
         return 2
     args.out = None if args.out is None else Path(args.out)
-    named = named_songs(args)
     report = Report(args)
     hearing = hearing_of(args)
     jobs = args.jobs or n_cores()
     try:
         check_device(args.device)
+        named = named_songs(args)
         walk = report.walk(named)
         with at_work(hearing, map(File.of, walk), jobs, args.watch) as (classifier, files):
             if classifier.origin.notice:
@@ -201,12 +210,12 @@ def passages_of(args: argparse.Namespace) -> "Passages | None":
 
 
 def named_songs(args: argparse.Namespace) -> list[Path]:
-    """The files and folders that are named."""
+    """The files and folders that are named. Raises ArgumentTypeError."""
     return [Path(name) for name in typed(args)]
 
 
 def typed(args: argparse.Namespace) -> list[str]:
-    """The same as it was typed or listed; with `--ray`, addresses too."""
+    """The same as it was typed or listed; with `--ray`, addresses too. Raises ArgumentTypeError."""
     return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
 
 
@@ -219,10 +228,15 @@ def check_device(name: str | None) -> None:
 
 
 def listed(by_null: bool) -> list[str]:
-    """The paths on standard input."""
-    between = b"\0" if by_null else b"\n"
-    names = (name if by_null else name.removesuffix(b"\r") for name in sys.stdin.buffer.read().split(between))
-    return [os.fsdecode(name) for name in names if name]
+    """The paths on standard input. Raises ArgumentTypeError if what is between them is something else."""
+    given = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
+    if b"\0" in given and not by_null:  # which is in no path
+        raise argparse.ArgumentTypeError("The list on standard input has NUL signs: add -0 if they end its paths.")
+    names = given.split(b"\0") if by_null else (name.removesuffix(b"\r") for name in given.split(b"\n"))
+    paths = [os.fsdecode(name) for name in names if name]
+    if not paths:
+        complain("There is no path in the list on standard input.")
+    return paths
 
 
 def is_settled(file: "File") -> bool:
@@ -282,12 +296,11 @@ class Output:
         return self.table.has(self.hearing.row(file, AudioError(""), self.classifier))
 
     def write(self, file: "File", answer: "Prediction | ValueError") -> None:
-        """Write it."""
+        """Write it; what cannot be looked at keeps the row that it has, and gets none."""
         if self.table is None or isinstance(answer, ValueError):
             self._seen.add(file)
         if self.table is not None:
-            is_away = isinstance(answer, ValueError) and file.size_bytes is None  # as all of a disk that is not there
-            if not (is_away and self.table.lists(file.path)):
+            if not isinstance(answer, ValueError) or file.size_bytes is not None:  # else it is away, or mistyped
                 row = self.hearing.row(file, answer, self.classifier)
                 self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
             return

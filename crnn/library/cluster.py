@@ -21,8 +21,18 @@ from crnn.audio import SUFFIXES, AudioError
 from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
+from crnn.library.classify import check_device, typed
 from crnn.library.job import STALL_SECONDS, File, Hearing
-from crnn.library.table import Columns, TableError, digest, key_of, other_columns, parquet_cells, schema_of
+from crnn.library.table import (
+    Columns,
+    TableError,
+    digest,
+    key_of,
+    other_columns,
+    parquet_cells,
+    schema_of,
+    unwritable,
+)
 from crnn.terminal import complain
 from crnn.walk import Walk, is_song
 
@@ -34,7 +44,7 @@ MOST_PARTS = 20_000  # of a job, so that Ray does not keep books of more
 PART_SONGS = (16, 1_000)  # at least and at most: what the loss of a worker costs is less than a part
 
 
-def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
+def run(args: argparse.Namespace, hearing: Hearing) -> int:
     """Hear what is named on a cluster; returns the exit status: 1 if a song failed or there was none, 2 without Ray.
 
     Raises CheckpointError.
@@ -49,10 +59,10 @@ def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
         complain("--ray hears what is there now and writes parquet: leave out --watch and --json.")
         return 2
     try:
-        return hear(args, songs, hearing)
+        return hear(args, hearing)
     except CheckpointError:
         raise
-    except TableError as error:
+    except (TableError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2
     except Exception as error:  # of whatever package the store needs, and of the cluster
@@ -61,17 +71,21 @@ def run(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
         return 2
 
 
-def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
-    """The same. Raises CheckpointError, and what the store and the cluster raise."""
+def hear(args: argparse.Namespace, hearing: Hearing) -> int:
+    """The same. Raises CheckpointError, TableError, ArgumentTypeError, and what the store and the cluster raise."""
     import ray  # noqa: PLC0415 (an optional package that takes a second)
     from tqdm import tqdm  # noqa: PLC0415
 
+    is_elsewhere = args.ray != HERE or "RAY_ADDRESS" in os.environ
+    if not (is_elsewhere and (args.device or "").startswith("cuda")):  # which the workers may have
+        check_device(args.device)
     classifier = replace(hearing, device="cpu").classifier()
-    found, problems = found_at(songs, args.extensions or SUFFIXES, args.recursive)
+    found, problems = found_at(typed(args), args.extensions or SUFFIXES, args.recursive)
     for problem in problems:
         complain(problem)
     if not is_address(args.out):
         args.out = os.path.abspath(args.out)  # noqa: PTH100 - workers have folders of their own
+        make_folder(Path(args.out))
     before = answered(args.out, Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings))
     files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
@@ -98,6 +112,16 @@ def hear(args: argparse.Namespace, songs: list[str], hearing: Hearing) -> int:
     return 0 if found and not counts["failed"] and not problems else 1
 
 
+def make_folder(out: Path) -> None:
+    """Before songs are heard for it. Raises TableError if there can be none."""
+    if out.exists() and not out.is_dir():
+        raise TableError(f"{out} is a file, and with --ray a table is a folder of files: give another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(unwritable(out, error)) from error
+
+
 def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None) -> Iterator[dict]:
     """Hear and write them, on all cores of the cluster or in so many actors; what became of each part."""
     import ray  # noqa: PLC0415
@@ -105,7 +129,7 @@ def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None)
     least, most = PART_SONGS
     size = min(max(-(-len(files) // MOST_PARTS), least), most)
     parts = [{"files": json.dumps(files[first : first + size])} for first in range(0, len(files), size)]
-    jobs = min(jobs or max(1, int(ray.cluster_resources()["CPU"])), len(parts))
+    jobs = min(jobs or max(1, int(ray.cluster_resources().get("CPU", 0))), len(parts))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     needed = {"num_gpus": 1} if (hearing.device or "").startswith("cuda") else {"num_cpus": 1}

@@ -106,10 +106,6 @@ class Table(ABC):
         key, modified_ns = self._answered.get(digest(absolute(row["path"])), (None, None))
         return key == _without_time(row) and are_alike(modified_ns, count_of(row["modified_ns"]))
 
-    def lists(self, path: Path) -> bool:
-        """Whether there is a row of this path."""
-        return digest(absolute(path)) in self._paths
-
     def write(self, row: dict) -> None:
         """Add a row, in place of an earlier one of the same path."""
         self._append(row)

@@ -99,9 +99,9 @@ def run(args: argparse.Namespace) -> int:
 
     hearing = Hearing(args.model, passages_of(args), args.device, args.precision)
     jobs, report = args.jobs or n_cores(), Report(args)
-    walk = report.walk(named_songs(args))
     try:
         check_device(args.device)
+        walk = report.walk(named_songs(args))
         undo = None if args.dry_run else Undo(args.undo)
         tagger = Tagger(args, undo)
         try:
@@ -255,7 +255,7 @@ class Tagger:
 
 
 def is_as_heard(heard: "File") -> bool:
-    """Whether a song is as it was; a table that went through floating-point numbers has times to a microsecond."""
+    """Whether a song is as it was; of times, a table that others have saved has 15 digits."""
     from crnn.library.job import File  # noqa: PLC0415
 
     now = File.of(heard.path)

@@ -1,13 +1,16 @@
 """Songs at addresses and what is written to one: as on a disk, whatever their names are; a cluster is not needed."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from crnn.__main__ import main
 from crnn.library import cluster
-from crnn.library.cluster import answered, found_at, source_of, write_part
-from crnn.library.table import Columns, key_of
+from crnn.library.cluster import answered, found_at, make_folder, source_of, write_part
+from crnn.library.table import Columns, TableError, key_of
 
 fsspec = pytest.importorskip("fsspec", reason="object stores need pip install '.[ray]'")
 SUFFIXES = frozenset([".mp3", ".wav"])
@@ -78,3 +81,21 @@ def test_a_store_is_made_as_the_environment_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(fsspec.config.conf, "memory", {"skip_instance_cache": True, "asked": "for"})
     store, _ = cluster._store("memory://music")
     assert store.storage_options["asked"] == "for"
+
+
+@pytest.mark.parametrize("name", ["song.mp3", "song.mp3/genres"])
+def test_a_folder_that_cannot_be_made_is_told_before_songs_are_heard(name: str, tmp_path: Path) -> None:
+    (tmp_path / "song.mp3").touch()
+    with pytest.raises(TableError, match=r"song\.mp3.* (is a file, and|cannot be read or written)"):
+        make_folder(tmp_path / name)
+    make_folder(tmp_path / "new" / "genres")
+    make_folder(tmp_path / "new" / "genres")
+
+
+def test_a_device_that_no_worker_has_is_told_before_songs_are_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda _: True)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    assert main([str(tmp_path), "--out", str(tmp_path / "out"), "--device", "abacus", "--ray", "head:1"]) == 2
+    assert "There is no device abacus" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE, AudioError
 from crnn.checkpoint import Origin, save
 from crnn.inference import GenreClassifier
-from crnn.library import classify, job
+from crnn.library import classify, cluster, job
 from crnn.library.rows import read_rows
 from crnn.network.model import CRNN
 
@@ -157,6 +157,34 @@ def test_a_list_of_paths(
     assert paths == [str(odd), str(music / "c.wav")]
     given(b"")
     assert main(["-"]) == 1  # nothing was heard
+    assert capfd.readouterr().err == "genre-crnn: There is no path in the list on standard input.\n"
+    given(b"\xef\xbb\xbf" + os.fsencode(music / "c.wav"))  # as some editors begin a text
+    assert main(["-"]) == 0
+
+
+@pytest.mark.parametrize("command", [[], ["tag"], ["--ray", "--out", "genres"]])
+def test_a_list_with_nul_signs_is_not_one_long_name(
+    command: list[str], model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(music)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.wav\0c.wav\0")))
+    monkeypatch.setattr(cluster, "find_spec", lambda _: True)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    assert main([*command, "-"]) == 2
+    assert "add -0" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["", "MUSIC/", "song.mp3", "s3://bucket/music", "a/b:1"])
+def test_a_song_behind_ray_is_no_cluster(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["OTHER/", "--out", "genres", "--ray", address])
+    assert caught.value.code == 2
+    assert f"this takes a cluster, as HOST:PORT, not {address!r}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("given", [[], ["auto"], ["head:6379"], ["[::1]:6379"], ["ray://head:10001"]])
+def test_clusters(given: list[str]) -> None:
+    assert parsed("--ray", *given).ray == (given or [cluster.HERE])[0]
 
 
 def test_passages(
@@ -299,10 +327,13 @@ def test_a_disk_that_is_away_costs_no_answers(
     before = table(tmp_path / "genres.csv")
     music.rename(tmp_path / "away")
     assert main([*command, "never.wav"]) == 1
-    assert "a.wav was not found" in capfd.readouterr().err
     after = table(tmp_path / "genres.csv")
     assert {name: after[name] for name in before} == before
-    assert after["never.wav"]["error"]
+    said = capfd.readouterr().err
+    assert "a.wav was not found" in said
+    assert "never.wav was not found" in said
+    assert "0 songs heard, 3 failed" in said
+    assert "never.wav" not in after  # a name that was mistyped would stay for ever
     (tmp_path / "away").rename(music)
     assert main(command) == 0
     assert "0 songs heard, 0 failed, 2 were there before" in capfd.readouterr().err
