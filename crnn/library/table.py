@@ -66,6 +66,8 @@ def open_table(path: Path, columns: Columns) -> "Table":
             f"{path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which says what is written."
         )
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for who reads it
+            raise TableError(f"{path} is a folder or a device, and a table is a file: give another --out.")
         path.parent.mkdir(parents=True, exist_ok=True)
         return kinds[path.suffix.lower()](path, columns)
     except OSError as error:
@@ -132,6 +134,9 @@ class Table(ABC):
 
     def _other_columns(self) -> TableError:
         return other_columns(self.path)
+
+    def _other_line(self, number: int) -> TableError:
+        return TableError(f"Line {number} of {self.path} is not one of this program: give another --out.")
 
     @abstractmethod
     def _rows(self) -> Iterator[dict]:
@@ -231,7 +236,7 @@ class JsonTable(LinesTable):
         try:
             _read_json(first)
         except ValueError:  # only a crash leaves a part of a line
-            return first.startswith(b'{"path": ') and not first.endswith(b"\n")
+            return first[:9] == b'{"path": '[: len(first)] and not first.endswith(b"\n")
         except UNLIKE_A_ROW:
             return False
         return True
@@ -249,9 +254,7 @@ class JsonTable(LinesTable):
                     row = _read_json(line)
                     has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
                 except (ValueError, *UNLIKE_A_ROW) as error:
-                    raise TableError(
-                        f"Line {number} of {self.path} is not one of this program: give another --out."
-                    ) from error
+                    raise self._other_line(number) from error
                 has_more = {"timeline", "embedding"} & row.keys() == set(self.columns.more)
                 if not row["error"] and not (has_shares and has_more):
                     raise self._other_columns()
@@ -265,7 +268,8 @@ class CsvTable(LinesTable):
         return _csv_line(self.columns.names)
 
     def _is_ours(self, first: bytes) -> bool:
-        return next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None) == self.columns.names
+        is_cut = not first.endswith(b"\n") and self._head().encode().startswith(first)
+        return is_cut or next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None) == self.columns.names
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -278,8 +282,8 @@ class CsvTable(LinesTable):
             return
         csv.field_size_limit(2**31 - 1)  # timelines of long songs
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(file, strict=True)
             try:
-                rows = csv.reader(file)
                 if next(rows, None) != self.columns.names:
                     raise self._other_columns()
                 for cells in rows:
@@ -287,8 +291,10 @@ class CsvTable(LinesTable):
                         yield dict(zip(self.columns.names, cells, strict=True))
                     else:  # a crash has cut a name with a line break
                         self._is_done = False
-            except csv.Error as error:  # a NUL, before Python 3.11
-                raise self._other_columns() from error
+            except csv.Error as error:
+                if file.read(1):
+                    raise self._other_line(rows.line_num) from error
+                self._is_done = False  # the cut is in a cell with a line break, which would go on in the next row
 
 
 class ParquetTable(Table):
@@ -335,7 +341,8 @@ class ParquetTable(Table):
     def flush(self) -> None:
         """Write what waits to be written."""
         if self._waiting:
-            number = 1 + max((int(part.stem) for part in self._parts.glob("*.parquet")), default=0)
+            numbers = (int(part.stem) for part in self._parts.glob("*.parquet") if part.stem.isdecimal())
+            number = 1 + max(numbers, default=0)
             self._write(self._parts / f"{number:06}.parquet", self._waiting)
         self._waiting, self._since = [], time.monotonic()
 

@@ -155,6 +155,67 @@ def test_a_line_that_was_cut_is_taken_away(kind: str, cut: int, tmp_path: Path) 
     assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "e.mp3"]
 
 
+@pytest.mark.parametrize("columns", [COLUMNS, Columns(GENRES, None, timeline=False, embeddings=False)])
+def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(columns: Columns, tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, columns)
+    for each in (row("a.mp3"), row("b\nc.mp3", error="b\nc.mp3 is damaged.")):
+        table.write(each)
+    os.close(table._file)
+    path.write_bytes(path.read_bytes().rpartition(b"\nc.mp3")[0] + b"\nc.mp")
+    table = open_table(path, columns)
+    table.write(row("d.mp3", notices=["It is cut, and short."]))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3", "d.mp3"]
+
+
+def test_a_quote_that_somebody_has_opened_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    write(path, row("a.mp3"), row("b.mp3"))
+    path.write_bytes(path.read_bytes().replace(b"a.mp3", b'"a.mp3', 1))
+    before = path.read_bytes()
+    with pytest.raises(TableError, match=r"Line [23] of .*genres\.csv is not one of this program"):
+        open_table(path, COLUMNS)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("kind", "size"), [("csv", 4), ("csv", 60), ("csv", 100_000), ("jsonl", 3), ("jsonl", 30)])
+def test_a_first_line_that_was_cut_is_written_anew(kind: str, size: int, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    write(path, *[row("a.mp3")] * (kind == "jsonl"))
+    path.write_bytes(path.read_bytes()[:size].rstrip())
+    table = open_table(path, COLUMNS)
+    table.write(row("b.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["b.mp3"]
+
+
+@KINDS
+def test_what_is_no_file_is_no_table_and_stays_alone(kind: str, tmp_path: Path) -> None:
+    folder, pipe, link = (tmp_path / f"{name}.{kind}" for name in ("folder", "pipe", "link"))
+    folder.mkdir()
+    os.mkfifo(pipe)
+    link.symlink_to(folder)
+    for path in (folder, pipe, link):
+        with pytest.raises(TableError, match="is a folder or a device, and a table is a file"):
+            open_table(path, COLUMNS)
+    assert sorted(tmp_path.iterdir()) == [folder, link, pipe]
+    assert not any(folder.iterdir())
+
+
+def test_parts_with_names_of_others_are_gone_on_with(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "genres.parquet"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3"))
+    table.flush()
+    part = table._parts / "000001.parquet"
+    (table._parts / "000001 (copy).parquet").write_bytes(part.read_bytes())
+    table.write(row("b.mp3"))
+    table.close()
+    assert {each["path"] for each in read(path)} == {"a.mp3", "b.mp3"}
+
+
 @KINDS
 def test_a_name_that_is_no_text(kind: str, tmp_path: Path) -> None:
     path, name = tmp_path / f"genres.{kind}", os.fsdecode(b"caf\xe9.mp3")
