@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
-from crnn.terminal import valid
+from crnn.terminal import complain, valid
 
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
 TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
@@ -28,10 +29,13 @@ def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
     """
     suffix = ".parquet" if path.is_dir() else path.suffix.lower()
     if suffix not in READERS:
-        raise LibraryError(f"{path} is no table: its name must end with {', '.join(READERS)}.")
+        names = ", ".join(READERS)
+        raise LibraryError(f"{path} is no table: its name must end with {names}, or be that of a folder of --ray.")
     try:
         for row in READERS[suffix](path, columns, needed):
             yield {name: _cell(name, value) for name, value in row.items()}
+    except LibraryError:
+        raise
     except KeyError as error:
         how = " --embeddings" if error.args == ("embedding",) else ""
         raise LibraryError(f"{path} has no {error}: make it with genre-crnn{how} --out.") from error
@@ -80,6 +84,9 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
         else:
             parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
             files, by_age = [path, *parts] if path.is_file() or not parts else parts, []
+        if not files:
+            raise LibraryError(f"{path} is a folder without parquet files, and no table.")
+        files[0].stat()  # pyarrow does not say why there is none
         files = [*map(str, files)]
         names = pq.ParquetDataset(files).schema.names
         _check(names, [*needed, *by_age])
@@ -104,7 +111,7 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
 def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """Its probabilities are an object in the order of their size; tables have that of the first as `probability`."""
     with path.open(encoding="utf-8-sig") as file:
-        for line in file:
+        for line in _whole_lines(file):
             row = json.loads(line)
             row["genres"] = list(row.get("probabilities") or {})
             row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
@@ -116,7 +123,7 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
 def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file)
+        rows = csv.DictReader(_whole_lines(file))
         _check(rows.fieldnames or (), needed)
         genres = _genres(rows.fieldnames or ())
         for row in rows:
@@ -126,6 +133,17 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
             if "genres" in cells:
                 cells["genres"] = genres
             yield cells
+
+
+def _whole_lines(table: TextIO) -> Iterator[str]:
+    """Its lines without what a kill has cut: a last one that does not end. Raises ValueError if there is no other."""
+    for number, line in enumerate(table):
+        if line.endswith(("\n", "\r")):
+            yield line
+        elif number:
+            complain(f"The last line of {table.name} is cut, and left out: the command that made it goes on.")
+        else:
+            raise ValueError(line)
 
 
 def _genres(columns: Sequence[str]) -> list[str]:
@@ -141,6 +159,12 @@ def _check(names: object, needed: Sequence[str]) -> None:
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
     return valid(os.path.abspath(path))  # noqa: PTH100
+
+
+def file_at(path: str) -> str | None:
+    """Where the file of a row is, whose name may have the bytes that `valid` has escaped; None if there is none."""
+    unescaped = re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+    return next(filter(os.path.isfile, (path, unescaped)), None)  # a name may be too long to look at
 
 
 def count_of(value: object) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, positive
 from crnn.files import whole_file
-from crnn.library.rows import LibraryError, absolute, read_rows, same_model
+from crnn.library.rows import LibraryError, absolute, file_at, read_rows, same_model
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -169,9 +169,9 @@ def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) ->
     Songs that are not there, or have line breaks in their names, which M3U cannot hold, are told and left out.
     """
     lines = ["#EXTM3U"]
-    for path, seconds in songs:
-        if not os.path.isfile(path):  # noqa: PTH113 - a name may be too long to look at
-            complain(f"{path} is not there, and not on the playlist.")
+    for listed, seconds in songs:
+        if (path := file_at(listed)) is None:
+            complain(f"{listed} is not there, and not on the playlist.")
             continue
         if "\n" in path or "\r" in path:
             complain(f"{path} has a line break in its name, and is not on the playlist.")

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from crnn.inference import GenreClassifier
 from crnn.library.likeness import lay_out, nearest, unit
 from crnn.library.similar import Library, find, write_playlist
 from crnn.network.model import CRNN
+from crnn.terminal import valid
 
 Table = Callable[..., Path]
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
@@ -141,6 +144,8 @@ def test_songs_that_another_model_heard_are_left_out(
         ("empty.jsonl", "", "no song with an embedding"),
         ("without.csv", "path,model,genre\na.mp3,m,jazz\n", "has no 'embedding'"),
         ("without.jsonl", '{"path": "a.mp3", "model": "m", "error": null}\n', "has no 'embedding'"),
+        ("missing.parquet", None, r"cannot be read \(No such file"),
+        ("genres", None, "or be that of a folder"),
         ("torn.jsonl", '{"path": "a.mp3"', "is damaged"),
         ("text.parquet", "no table", "is damaged"),
     ],
@@ -156,6 +161,32 @@ def test_tables_that_cannot_be_used_are_one_sentence(
     error = capfd.readouterr().err
     assert len(error.splitlines()) == 1
     assert re.search(message, error)
+
+
+def test_a_folder_without_parts_is_no_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    assert main(["similar", "song.mp3", "--in", str(tmp_path)]) == 2
+    assert "is a folder without parquet files" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_last_line_that_a_kill_has_cut_is_left_out(
+    vectors: np.ndarray, write_table: Table, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(suffix, rows_of(vectors)[:40])
+    table.write_bytes(table.read_bytes()[:-20])
+    assert len(Library.read(table).paths) == 39
+    assert "is cut, and left out" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_name_that_is_no_text_comes_from_a_table_onto_the_playlist(tmp_path: Path) -> None:
+    song = tmp_path / os.fsdecode(b"caf\xe9.mp3")
+    song.touch()
+    (tmp_path / r"\udce9.mp3").touch()  # is text as it is
+    write_playlist(tmp_path / "like.m3u8", [(valid(str(song)), None), (str(tmp_path / r"\udce9.mp3"), None)])
+    lines = (tmp_path / "like.m3u8").read_bytes().splitlines()
+    assert [line for line in lines if not line.startswith(b"#")] == [b"caf\xe9.mp3", rb"\udce9.mp3"]
 
 
 def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
