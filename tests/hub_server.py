@@ -37,6 +37,7 @@ class HubServer:
         self.resets = False  # they do so with a reset rather than an end of the connection
         self.stalls = False  # they do not end, but nothing more comes
         self.knows_ranges = True  # answers with the part of a file that is asked for
+        self.strange: list[str] = []  # how the next answers to GET are others: "page", "another part", "busy"
         self.starts: list[int] = []  # the bytes with which the answers to GET began
         self.requests: list[str] = []  # "HEAD /user/name/resolve/main/config.json"
         self.tokens: set[str | None] = set()  # what requests had as Authorization
@@ -98,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"X-More: to come\r\n")
         elif hub.is_portal:
             self._answer(200, b"Please log in.")
+        elif self.command == "GET" and hub.strange:
+            self._answer_strangely(hub.strange.pop(0))
         elif hub.status:
             self._answer(hub.status)
         elif "/resolve/" in self.path:
@@ -106,6 +109,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_api(hub, urlsplit(self.path).path)
 
     do_GET = do_POST = do_PUT = do_HEAD  # noqa: N815
+
+    def _answer_strangely(self, how: str) -> None:
+        """As portals, proxies and servers under load do."""
+        self.send_response({"page": 200, "another part": 206, "busy": 503}[how])
+        self.send_header("Content-Length", "9000")
+        if how == "another part":
+            self.send_header("Content-Range", "bytes 0-8999/9000")
+        if how == "busy":
+            self.send_header("Retry-After", "7")
+        self.end_headers()
+        self.wfile.write(9_000 * b"x")
 
     def _answer_api(self, hub: HubServer, path: str) -> None:
         """What publishing asks. Large files, the weights, come first and on their own, as with Git LFS."""

@@ -4,14 +4,17 @@ import gzip
 import hashlib
 import re
 import shutil
+import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from filelock import Timeout
 from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
@@ -27,7 +30,16 @@ ARCHIVE_SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2
 ARCHIVE_MEMBER = re.compile(rf"(?:\./)?genres/(({'|'.join(GENRES)})/\2\.\d{{5}}\.(?:wav|au))")
 ATTEMPTS = 5  # in a row that bring nothing; the pauses between them grow from this one
 PAUSE_SECONDS = 1.0
+MOST_PAUSE_SECONDS = 60.0  # of those that a server asks for
 TIMEOUT_SECONDS = 20.0  # without a byte
+WAIT_SECONDS = 1.0  # for another process, after which the person is told
+
+
+class NotTheFileError(Exception):
+    """An answer that is something else than the file, such as the page of a portal; the message is a clause."""
+
+    def __init__(self, reason: str = "what it answers is not the file") -> None:
+        super().__init__(reason)
 
 
 def download_gtzan(folder: Path, notice: Callable[[str], None] = print) -> Path:
@@ -35,19 +47,33 @@ def download_gtzan(folder: Path, notice: Callable[[str], None] = print) -> Path:
 
     Returns the folder of genre folders. What was interrupted goes on where it was: the download at its last byte, the
     unpacking from its start. Where another process is at it, it is waited for. An archive that is not the original is
-    used with a notice. Raises DatasetError if it cannot be had or has no clips.
+    used with a notice. Raises DatasetError if it cannot be had, has no clips or something else is in its place.
     """
     target = folder / "genres"
     if target.is_dir():
         return target
+    if target.is_symlink() or target.is_file():
+        raise DatasetError(f"{target} is no folder, or a link to one that is not here: mend it, or take it away.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(folder / "genres.lock"):
+        with one_at_a_time(folder / "genres.lock", "GTZAN"):
             if not target.is_dir():
                 _fetch_and_unpack(folder, target, notice)
     except OSError as error:
         raise DatasetError(f"{folder} cannot be written ({error.strerror or error}).") from error
     return target
+
+
+@contextmanager
+def one_at_a_time(lock_file: Path, name: str) -> Iterator[None]:
+    """Keep other processes from fetching what this one does; if one is waited for, the person is told."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(lock_file, timeout=WAIT_SECONDS))
+        except Timeout:
+            print(f"Another process is fetching {name}; this one waits for it.", file=sys.stderr, flush=True)
+            stack.enter_context(WeakFileLock(lock_file))
+        yield
 
 
 def _fetch_and_unpack(folder: Path, target: Path, notice: Callable[[str], None]) -> None:
@@ -71,6 +97,8 @@ def fetch_archive(folder: Path) -> Path:
     try:
         url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
         metadata = get_hf_file_metadata(url)
+        if not (metadata.etag and metadata.size):
+            raise NotTheFileError
         partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only
         complete(partial, url, metadata.size, "genres.tar.gz", build_hf_headers())
         partial.replace(archive)
@@ -84,6 +112,8 @@ def fetch_archive(folder: Path) -> Path:
 
 def reason_of(error: Exception) -> str:
     """Why a download came to an end, for the person."""
+    if isinstance(error, NotTheFileError):
+        return str(error)
     if isinstance(error, HfHubHTTPError):
         return f"it answers {error.response.status_code}"
     return getattr(error, "strerror", None) or why_unreached(error, "it")
@@ -92,35 +122,64 @@ def reason_of(error: Exception) -> str:
 def complete(partial: Path, url: str, size: int, name: str, headers: Mapping[str, str] | None = None) -> None:
     """Download what a file lacks of `size` bytes; `name` stands beside the bar, `headers` go to no other host.
 
-    Gives up, with whatever went wrong, after ATTEMPTS that brought nothing.
+    Gives up, with whatever went wrong, after ATTEMPTS that brought nothing. What is there of the file stays, unless the
+    server knows no ranges and sends all of it again.
     """
     failures = 0
     start = partial.stat().st_size if partial.is_file() else 0
+    if start > size:
+        raise NotTheFileError(
+            f"what it answers has {size} bytes, fewer than came of the file before; if that stays so, delete {partial}"
+        )
     bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=name)
     with partial.open("ab") as file, bar:
         while (start := file.tell()) < size:
             bar.n = start
             try:
-                _append(file, url, bar, headers or {})
+                _append(file, url, size, bar, headers or {})
                 if file.tell() <= start:
                     raise EOFError("nothing came")
-            except OSError:  # the disk is in trouble, or the server says no
-                raise
-            except Exception:  # the connection
-                bar.set_postfix_str("no answer, trying again")
+            except Exception as error:
+                if isinstance(error, OSError) and not _is_busy(error):  # the disk is in trouble, or the server says no
+                    raise
+                bar.set_postfix_str(f"{reason_of(error)}, trying again")
                 failures = 0 if file.tell() > start else failures + 1
                 if failures == ATTEMPTS:
                     raise
-                time.sleep(PAUSE_SECONDS * 2**failures)
+                time.sleep(max(PAUSE_SECONDS * 2**failures, _asked_pause(error)))
 
 
-def _append(file: BinaryIO, url: str, bar: tqdm, headers: Mapping[str, str]) -> None:
-    """Download from the end of a file on; from its start where the server knows no ranges."""
-    headers = {**headers, "Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
+def _is_busy(error: OSError) -> bool:
+    """Whether a server says that it cannot answer now, rather than that it will not."""
+    if not isinstance(error, HfHubHTTPError):
+        return False
+    status = error.response.status_code
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _asked_pause(error: Exception) -> float:
+    """The seconds that a server asks to be left alone, within reason."""
+    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    return min(float(asked), MOST_PAUSE_SECONDS) if re.fullmatch(r"[0-9]+", asked) else 0.0  # it may also be a date
+
+
+def _append(file: BinaryIO, url: str, size: int, bar: tqdm, headers: Mapping[str, str]) -> None:
+    """Download from the end of a file on; from its start where the server knows no ranges.
+
+    Raises NotTheFileError, and leaves the file as it is, if another file or another part of it comes.
+    """
+    start = file.tell()
+    headers = {**headers, "Range": f"bytes={start}-", "Accept-Encoding": "identity"}
     with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
         hf_raise_for_status(response)
-        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
-            file.truncate(0)
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            if not re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", response.headers.get("Content-Range", "")):
+                raise NotTheFileError
+        elif response.headers.get("Content-Length") != str(size):
+            raise NotTheFileError
+        else:
+            file.seek(0)
+            file.truncate()
             bar.n = 0
         for chunk in response.iter_bytes():
             file.write(chunk)

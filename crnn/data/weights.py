@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from huggingface_hub import get_session
-from huggingface_hub.utils import WeakFileLock, hf_raise_for_status
+from huggingface_hub.utils import hf_raise_for_status
 
-from crnn.data.download import TIMEOUT_SECONDS, complete, reason_of, sha256_of
+from crnn.data.download import TIMEOUT_SECONDS, NotTheFileError, complete, one_at_a_time, reason_of, sha256_of
 from crnn.features import DatasetError
 from crnn.network.front import Weights
 
@@ -32,7 +32,7 @@ def find_weights(weights: Weights) -> Path:
     if not path.is_file():
         try:
             CACHE.mkdir(parents=True, exist_ok=True)
-            with WeakFileLock(CACHE / f"{weights.name}.lock"):
+            with one_at_a_time(CACHE / f"{weights.name}.lock", weights.name):
                 if not path.is_file():
                     download(weights, path)
         except OSError as error:
@@ -63,7 +63,9 @@ def download(weights: Weights, path: Path) -> None:
             timeout=TIMEOUT_SECONDS,
         )
         hf_raise_for_status(answer)
-        complete(partial, weights.url, int(answer.headers["Content-Length"]), weights.name)
+        if not (size := int(answer.headers.get("Content-Length", 0))):
+            raise NotTheFileError
+        complete(partial, weights.url, size, weights.name)
         is_whole = sha256_of(partial) == weights.sha256
     except Exception as error:  # the client, its HTTP library and the disk have errors of their own
         raise DatasetError(

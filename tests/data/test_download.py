@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hub_server import HubServer
 from huggingface_hub import hf_hub_download
+from huggingface_hub.utils import WeakFileLock
 
 from crnn.data import download
 from crnn.data.download import download_gtzan, sha256_of, unpack
@@ -215,6 +216,66 @@ def test_a_server_without_ranges_starts_over(
     hub.cuts, hub.knows_ranges = [400_000], False
     download_gtzan(tmp_path / "data", lambda text: None)
     assert hub.starts == [0, 0]
+
+
+@pytest.mark.parametrize("start", [0, 400_000])
+@pytest.mark.parametrize("how", ["page", "another part", "busy"])
+def test_what_is_not_the_file_is_no_part_of_it(
+    how: str, start: int, hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    content = large_archive.read_bytes()
+    hub.push(REPO, tmp_path / "repo")
+    hub.strange = [how, how]
+    partial = tmp_path / "partial"
+    partial.write_bytes(content[:start])
+    download.complete(partial, f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", len(content), "archive")
+    assert partial.read_bytes() == content
+    assert hub.starts == [start]
+    assert pauses == ([7, 7] if how == "busy" else [2, 4])
+
+
+def test_a_file_that_comes_whole_again_is_whole(
+    hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on from what came of it: `truncate` alone leaves the end where it was."""
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    content = large_archive.read_bytes()
+    hub.push(REPO, tmp_path / "repo")
+    hub.cuts, hub.knows_ranges = [300_000, 0, 500_000], False
+    partial = tmp_path / "partial"
+    download.complete(partial, f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", len(content), "archive")
+    assert partial.read_bytes() == content
+
+
+def test_a_page_in_place_of_what_the_hub_says_is_no_archive(hub: HubServer, tmp_path: Path) -> None:
+    hub.is_portal = True
+    with pytest.raises(DatasetError, match=r"could not be downloaded .*\(what it answers is not the file\).* --data"):
+        download_gtzan(tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_is_found_before_the_download(kind: str, hub: HubServer, tmp_path: Path) -> None:
+    target = tmp_path / "genres"
+    target.touch() if kind == "file" else target.symlink_to(tmp_path / "gone")
+    with pytest.raises(DatasetError, match=r"genres is no folder, or a link to one that is not here"):
+        download_gtzan(tmp_path)
+    assert hub.requests == []
+
+
+def test_who_waits_for_another_download_says_so_once(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(download, "fetch_archive", lambda folder: archive)
+    monkeypatch.setattr(download, "WAIT_SECONDS", 0.05)
+    with ThreadPoolExecutor() as pool:
+        with WeakFileLock(tmp_path / "genres.lock"):
+            waiting = pool.submit(download_gtzan, tmp_path, lambda _: None)
+            time.sleep(0.3)
+            assert not waiting.done()
+        waiting.result()
+    assert capsys.readouterr().err.count("Another process is fetching GTZAN; this one waits for it.\n") == 1
 
 
 def test_another_version_of_the_archive_is_no_continuation(

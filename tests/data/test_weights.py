@@ -133,7 +133,22 @@ def test_a_page_in_place_of_the_file_is_no_weights(hub: HubServer, published: We
     assert find_weights(published).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("kept", [0, 400_000, 1_000_000, 1_000_001])
+def test_a_page_in_place_of_the_file_leaves_what_came_of_it(hub: HubServer, published: Weights, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    partial = cache / f"{NAME}.{published.sha256[:16]}.partial"
+    partial.write_bytes(CONTENT[:400_000])
+    hub.is_portal = True
+    with pytest.raises(DatasetError) as error:
+        find_weights(published)
+    assert f"has 14 bytes, fewer than came of the file before; if that stays so, delete {partial}" in told(
+        error, published
+    )
+    hub.is_portal = False
+    assert find_weights(published).read_bytes() == CONTENT
+    assert hub.starts == [400_000]
+
+
+@pytest.mark.parametrize("kept", [0, 400_000, 1_000_000])
 def test_a_damaged_download_is_deleted_and_said(kept: int, hub: HubServer, published: Weights, cache: Path) -> None:
     """Whatever of it was there before."""
     cache.mkdir(parents=True)
