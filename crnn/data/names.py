@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from torchaudio.datasets import gtzan
 
@@ -22,7 +23,7 @@ _PART = re.compile(rf"[\W_\d]*({'|'.join(PARTS)})([\W_\d]*({_OF_PART}))*[\W_\d]*
 
 # Folders that only spread many files out: 000 to 155, 100-199, "CD 1 of 2", "Disc One", the first signs of a hash.
 _KINDS = "cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side|set|subset|split|group|dir|class|label|cluster"
-_NUMBERS = r"(\d+|one|two|three|four|five|six|seven|eight|nine|ten)"
+_NUMBERS = r"((?<!\d)\d+(?!\d)|one|two|three|four|five|six|seven|eight|nine|ten)"
 _NUMBER = re.compile(rf"({_KINDS})?[\s_.-]*{_NUMBERS}([\s_.-]*(of[\s_.-]*)?{_NUMBERS})*\.?")
 _HASH = re.compile(r"[0-9a-f]{2,3}")
 
@@ -42,6 +43,7 @@ def gtzan_name(track_id: str) -> str | None:
     return stem if GTZAN_TRACK.fullmatch(stem) and stem.startswith(f"{genre_of(track_id)}.") else None
 
 
+@cache
 def part_of_folder(folder: str) -> str | None:
     """The part of a split that a folder is named after."""
     found = _PART.fullmatch(folder.casefold())
@@ -108,14 +110,20 @@ def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
     It seems that they are no genres, but what they hold is.
     """
     inner: dict[str, set[str]] = defaultdict(set)
-    for outer, *others in (track.split("/")[:-1] for track in tracks if "/" in track):
-        inner[outer] |= {name for name in others[:1] if not (_part_in_genre(outer, name) or _numbers([name]))}
+    for outer, *others in {tuple(track.split("/")[:-1][:2]) for track in tracks if "/" in track}:
+        inner[outer] |= {name for name in others if not (_part_in_genre(outer, name) or _numbers([name]))}
     common = sorted(set.intersection(*inner.values())) if len(inner) > 1 else []
-    words = [[word for word in re.split(r"[\W_\d]+", name.casefold()) if word] for name in inner]
+    words = [_words(name) for name in inner]
     of_parts = all({*of_name, *(word.rstrip("s") for word in of_name)} & PARTS.keys() for of_name in words)
     texts = {" ".join(of_name) for of_name in words}
     are_alike = len(texts) == 1 or all(len(text) < 2 for text in texts)
     return (sorted(inner), common) if (common and of_parts) or (len(common) > 1 and are_alike) else ([], [])
+
+
+def _words(name: str) -> list[str]:
+    """The words of a folder's name, without what tells it from others of its kind: numbers, or a letter, "fold_a"."""
+    words = [word for word in re.split(r"[\W_\d]+", name.casefold()) if word]
+    return words[:-1] if len(words) > 1 and len(words[-1]) == 1 < len(words[-2]) else words
 
 
 def as_text(name: str) -> str:
