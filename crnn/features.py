@@ -9,6 +9,7 @@ from itertools import chain
 from math import log
 from os import PathLike
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -42,8 +43,11 @@ HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZ
 SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
 BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident: a knock, a click, a pop
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
-# What NumPy raises of an .npz file that is none, or damaged, and what its arrays do that are others than expected.
-DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+# What NumPy raises of a file that is none of its, or damaged, and what its arrays do that are others than expected.
+DAMAGE = (
+    *(EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, TokenError, OverflowError),
+    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+)
 
 
 class DatasetError(ValueError):

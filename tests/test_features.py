@@ -1,8 +1,10 @@
 """The front end against librosa and against real GTZAN features; windows; the feature file."""
 
 import csv
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -342,6 +344,17 @@ def test_flipped_bits_are_damage(features: Features, tmp_path: Path) -> None:
     for place in range(40, 240):
         content[place] ^= 255
     (tmp_path / "f.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match="not a feature file, or it is damaged"):
+        Features.load(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize(("place", "sign"), [(b")", b"("), (b")", b"\xeb"), (b"}", b"{"), (b":", b"\0")])
+def test_a_damaged_header_is_damage(features: Features, place: bytes, sign: bytes, tmp_path: Path) -> None:
+    """Which NumPy reads as if it were a program, with the errors of one."""
+    content = io.BytesIO()
+    np.save(content, features.logmel)
+    with zipfile.ZipFile(tmp_path / "f.npz", "w") as file:
+        file.writestr("logmel.npy", content.getvalue().replace(place, sign, 1))
     with pytest.raises(DatasetError, match="not a feature file, or it is damaged"):
         Features.load(tmp_path / "f.npz")
 

@@ -17,7 +17,17 @@ from tqdm import tqdm
 
 from crnn.audio import AudioError, open_audio
 from crnn.data.workers import started
-from crnn.features import FEATURE_SETTINGS, FLOOR_DB, DatasetError, Features, LogMel, n_frames_of, to_levels
+from crnn.features import (
+    DAMAGE,
+    FEATURE_SETTINGS,
+    FLOOR_DB,
+    N_MELS,
+    DatasetError,
+    Features,
+    LogMel,
+    n_frames_of,
+    to_levels,
+)
 from crnn.files import whole_file
 from crnn.machine import n_cores
 
@@ -72,9 +82,11 @@ def _key(path: Path) -> str:
 def _load(place: Path) -> np.ndarray | None:
     """The levels (128, frames) in a file of the cache; None where there is none or it is damaged."""
     try:
-        return np.load(place)
-    except (FileNotFoundError, ValueError, EOFError):
+        levels = np.load(place)
+        is_whole = levels.dtype == np.uint8 and levels.ndim == 2 and len(levels) == N_MELS and levels.size
+    except (FileNotFoundError, MemoryError, *DAMAGE):  # by its size, damage may ask for any memory
         return None
+    return levels if is_whole else None
 
 
 Job = tuple[str, Path, Path]  # track, audio file, place in the cache

@@ -92,6 +92,20 @@ def test_changed_file_and_damaged_cache_are_decoded_again(tmp_path: Path) -> Non
     np.testing.assert_array_equal(after.logmel[1], before.logmel[1])
 
 
+@pytest.mark.parametrize(
+    "levels", [np.zeros((12, 30), np.uint8), np.zeros((128, 0), np.uint8), np.zeros((128, 30), np.int8), np.uint8(3)]
+)
+def test_levels_of_another_kind_in_the_cache_are_decoded_again(levels: np.ndarray, tmp_path: Path) -> None:
+    tracks = {"a.wav": write_clip(tmp_path / "a.wav", 1.2)}
+    before = extract_features(tracks, tmp_path / "cache")
+    [place] = (tmp_path / "cache").iterdir()
+    np.save(place, levels)
+    np.testing.assert_array_equal(extract_features(tracks, tmp_path / "cache").logmel, before.logmel)
+    header = place.read_bytes().replace(b"(", b"{", 1)
+    place.write_bytes(header)
+    np.testing.assert_array_equal(extract_features(tracks, tmp_path / "cache").logmel, before.logmel)
+
+
 def test_of_a_long_song_the_middle_minute(tmp_path: Path) -> None:
     time_s = np.arange(80 * SAMPLE_RATE) / SAMPLE_RATE
     hz = np.where(np.abs(time_s - 40) < 30, 440, 4_000)
