@@ -145,9 +145,13 @@ def load_features(args: argparse.Namespace) -> Features:
     if args.data:
         return features_of(args)
     cache = DATA / "gtzan-logmel.npz"
-    if not cache.is_file():
-        extract_features(find_tracks(download_gtzan(DATA)), DATA / "log-mels").save(cache)
-    return Features.load(cache, complain)
+    if cache.is_file():
+        return Features.load(cache, complain)
+    tracks = find_tracks(download_gtzan(DATA))
+    features = extract_features(tracks, DATA / "log-mels")
+    if len(features) == len(tracks):  # what failed may have done so this once
+        features.save(cache)
+    return features
 
 
 def features_of(args: argparse.Namespace) -> Features:

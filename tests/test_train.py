@@ -336,6 +336,20 @@ def test_without_data_it_fetches_gtzan_and_keeps_its_features(
     assert main(["evaluate", "--model", str(next(tmp_path.glob("runs/*/model"))), "--split", "all"]) == 0
 
 
+def test_a_clip_of_gtzan_that_fails_once_is_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    clips = [train.DATA / "genres" / genre / f"{genre}.00000.wav" for genre in ("blues", "rock")]
+    for clip in clips:
+        write_clip(clip, True, 0)
+    whole = clips[1].read_bytes()
+    clips[1].write_bytes(b"RIFF")
+    assert train.load_features(parse_args([])).track_id.tolist() == ["blues.00000"]
+    clips[1].write_bytes(whole)
+    assert train.load_features(parse_args([])).track_id.tolist() == ["blues.00000", "rock.00000"]
+    assert "Left out rock.00000" in capsys.readouterr().out
+    shutil.rmtree(train.DATA / "genres")
+    assert len(train.load_features(parse_args([]))) == 2
+
+
 @pytest.mark.usefixtures("at_the_desk")
 def test_a_leaking_split_is_named_wherever_its_figures_are(
     music: Path, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -101,7 +101,7 @@ def test_levels_of_another_kind_in_the_cache_are_decoded_again(levels: np.ndarra
     [place] = (tmp_path / "cache").iterdir()
     np.save(place, levels)
     np.testing.assert_array_equal(extract_features(tracks, tmp_path / "cache").logmel, before.logmel)
-    header = place.read_bytes().replace(b"(", b"{", 1)
+    header = place.read_bytes().replace(b")", b"(", 1)
     place.write_bytes(header)
     np.testing.assert_array_equal(extract_features(tracks, tmp_path / "cache").logmel, before.logmel)
 
