@@ -6,10 +6,11 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from crnn.data.names import GTZAN_TRACK, part_of_folder
+from crnn.data.names import GTZAN_TRACK, listed, part_in_genre, part_of_folder
 from crnn.features import DatasetError
 from crnn.walk import is_song
 
@@ -31,25 +32,33 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all; "Unknown" or
     "Various Artists" is none.
 
-    Raises DatasetError if the file is missing or has other columns, or knows the artists of less than half of the
-    tracks; with "few-artists" in `accepted` one is enough.
+    Raises DatasetError if the file is missing, has other columns or contradicts itself, or knows the artists of less
+    than half of the tracks; with "few-artists" in `accepted` one is enough.
     """
     rows = _rows(path, _text(path))
     names: dict[str, str] = {}
-    artists = {
-        _plain(track): names.setdefault(_without_case(artist), artist.strip())
-        for track, artist in rows
-        if track and artist and artist.strip() and _without_case(artist) not in NOBODY
-    }
+    artists: dict[str, dict[str, None]] = defaultdict(dict)  # in the order of the table
+    for track, artist in rows:
+        if track and artist and artist.strip() and _without_case(artist) not in NOBODY:
+            artists[_plain(track)][names.setdefault(_without_case(artist), artist.strip())] = None
+    known = {name for track in track_ids for name in _names(track)}
+    several = [track for track in artists if len(artists[track]) > 1 and not known.isdisjoint(_ends(track))]
+    if several:
+        count = f"{len(several)} tracks" if len(several) > 1 else "one track"
+        raise DatasetError(
+            f"{path} has several artists for {count}: {listed(list(artists[several[0]]))} for {several[0]!r}"
+            f"{', for one' if len(several) > 1 else ''}; leave one row for each track."
+        )
     by_end: dict[str, set[str]] = defaultdict(set)
-    for track, artist in artists.items():
+    for track, who in artists.items():
         for name in _ends(track):
-            by_end[name].add(artist)
-    found = [artists.get(_plain(track)) or _only_one(by_end[name] for name in _names(track)) for track in track_ids]
+            by_end[name].update(who)
+    found = [
+        _only_one([artists.get(_plain(track), ()), *(by_end[name] for name in _names(track))]) for track in track_ids
+    ]
     n_found = sum(artist is not None for artist in found)
     if n_found < (LEAST_SHARE * len(found) if "few-artists" not in accepted else 1):
         missing = next(track for track, artist in zip(track_ids, found, strict=True) if artist is None)
-        known = {name for track in track_ids for name in _names(track)}
         other = next((track for track, _ in rows if track and known.isdisjoint(_ends(_plain(track)))), None)
         instead = f" (the table has {other!r}, for one)" if other else ""
         waiver = ", or give --accept few-artists to take each of the others for an artist of its own" if n_found else ""
@@ -82,19 +91,20 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
     """Track and artist of each row. Raises DatasetError, naming what is missing."""
     text = text if "\n" in text else text.replace("\r", "\n")
     text = EMPTY_LINES.sub("", EXCELS_LINE.sub("", text, count=1))
+    lines = list(io.StringIO(text, newline=""))
     headers = []
     for separator in ",;\t|":
-        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+        style = {"delimiter": separator, "skipinitialspace": separator != "\t"}
         try:
-            names = {_header(name): name for name in table.fieldnames or []}
-            if names.keys() >= set(COLUMNS):
-                rows = [tuple(row[names[column]] for column in COLUMNS) for row in table]
-                if unclosed := next((row for row in rows if any("\n" in (cell or "").strip() for cell in row)), None):
-                    raise DatasetError(
-                        f"{path} has a quotation mark that is not closed, in the row of {(unclosed[0] or '')[:60]!r}: "
-                        "double it, or take it away."
-                    )
-                return rows
+            header = next(csv.reader(lines, **style), [])
+            names = [_header(name) for name in header]
+            if {*names} >= {*COLUMNS}:
+                _check_header(path, header)
+                places = [names.index(column) for column in COLUMNS]
+                return [
+                    tuple(row[place] if place < len(row) else None for place in places)
+                    for row in _whole_rows(path, lines, style, places)
+                ]
         except csv.Error as error:
             raise DatasetError(f"{path} is not a table: {error}.") from error
         headers.append([name for name in names if name])
@@ -108,15 +118,62 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
     )
 
 
-def _header(name: str | None) -> str:
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raises DatasetError if two names of columns read alike, so that one of them would be passed over."""
+    for column in COLUMNS:
+        if len(alike := [name for name in header if _header(name) == column]) > 1:
+            raise DatasetError(f"{path} has columns that read alike, {listed(alike)}: rename one, or take it away.")
+
+
+def _whole_rows(
+    path: Path, lines: Sequence[str], style: Mapping[str, Any], places: Sequence[int]
+) -> Iterator[list[str]]:
+    """The rows below the header, in which `places` are those of COLUMNS.
+
+    Raises DatasetError where a quotation mark is not closed, so that a cell has swallowed rows.
+    """
+    table = csv.reader(lines, **style)
+    header, start = next(table), table.line_num
+    for row in table:
+        here = [row[place] for place in places if place < len(row)]
+        inner = [line for cell in row for line in cell.strip().split("\n")[1:]]
+        is_broken = any("\n" in cell.strip() for cell in here)
+        is_broken = is_broken or any(len(cells) == len(header) for cells in csv.reader(inner, **style))
+        if is_broken or (inner and _goes_on_behind_a_mark(lines[start : table.line_num], style)):
+            raise DatasetError(
+                f"{path} has a quotation mark that is not closed, in the row of {''.join(here[:1])[:60]!r}: double it, "
+                "or take it away."
+            )
+        start = table.line_num
+        if row:
+            yield row
+
+
+def _goes_on_behind_a_mark(lines: Iterable[str], style: Mapping[str, Any]) -> bool:
+    """Whether the quotation mark that ends a cell of a row is rather the first one of another, or there is none."""
+    try:
+        list(csv.reader(lines, strict=True, **style))
+    except csv.Error:
+        return True
+    return False
+
+
+def _header(name: str) -> str:
     """The name of a column whoever wrote it."""
-    return re.sub(r"[\s-]+", "_", (name or "").strip().casefold())
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
 
 def _names(track: str) -> list[str]:
     """What a track of the data may be called in a table, besides its own name."""
     outer, _, inner = (plain := _plain(track)).partition("/")
-    return [*_without_ending(plain), *(_without_ending(inner) if part_of_folder(outer) else ()), *_of_gtzan(plain)]
+    middle, _, rest = inner.partition("/")
+    if part_of_folder(outer):
+        unsplit = _without_ending(inner)
+    elif rest and part_in_genre(outer, middle):
+        unsplit = _without_ending(f"{outer}/{rest}")
+    else:
+        unsplit = []
+    return [*_without_ending(plain), *unsplit, *_of_gtzan(plain)]
 
 
 def _ends(track: str) -> Iterator[str]:
@@ -139,8 +196,8 @@ def _without_ending(track: str) -> list[str]:
     return [track, track.rpartition(".")[0]] if is_song(track) else [track]
 
 
-def _only_one(kinds: Iterable[set[str]]) -> str | None:
-    """The only member of the first set that has just one."""
+def _only_one(kinds: Iterable[Collection[str]]) -> str | None:
+    """The only member of the first collection that has just one."""
     return next((next(iter(kind)) for kind in kinds if len(kind) == 1), None)
 
 

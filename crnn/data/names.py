@@ -50,7 +50,7 @@ def part_of_folder(folder: str) -> str | None:
     return PARTS[found[1]] if found else None
 
 
-def _part_in_genre(genre: str, folder: str) -> str | None:
+def part_in_genre(genre: str, folder: str) -> str | None:
     """The part of a split that a folder in that of a genre is named after, as "train" or "rock_train"."""
     return part_of_folder(folder.casefold().removeprefix(genre.casefold()))
 
@@ -77,7 +77,7 @@ def own_split(tracks: Sequence[str]) -> dict[str, list[str]]:
             f"{listed(of_split)} {_is(of_split)} named like a part of a split, but {listed(others)} beside it "
             f"{_is(others)} not: take one or the other away, or rename it."
         )
-    inner = [_part_in_genre(*names[:2]) if len(names) > 1 else None for names in folders]
+    inner = [part_in_genre(*names[:2]) if len(names) > 1 else None for names in folders]
     parts_in = defaultdict(set)
     for names, part in zip(folders, inner, strict=True):
         parts_in[names[0] if names else ""].update({part} - {None})
@@ -111,7 +111,7 @@ def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     inner: dict[str, set[str]] = defaultdict(set)
     for outer, *others in {tuple(track.split("/")[:-1][:2]) for track in tracks if "/" in track}:
-        inner[outer] |= {name for name in others if not (_part_in_genre(outer, name) or _numbers([name]))}
+        inner[outer] |= {name for name in others if not (part_in_genre(outer, name) or _numbers([name]))}
     common = sorted(set.intersection(*inner.values())) if len(inner) > 1 else []
     words = [_words(name) for name in inner]
     of_parts = all({*of_name, *(word.rstrip("s") for word in of_name)} & PARTS.keys() for of_name in words)

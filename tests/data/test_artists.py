@@ -27,6 +27,8 @@ def table(separator: str = ",", end: str = "\n", rows: list = ROWS) -> str:
         table("\t").encode("utf-16-be"),
         table("\t").encode("utf-16-le"),
         table("|").encode(),
+        table(rows=[(*row, "a 12 inch\none, with a line\nbreak") for row in ROWS]).encode(),
+        table(rows=[("comment", *ROWS[0]), *(("one\nand\ntwo", *row) for row in ROWS[1:])], end="\r\n").encode(),
         table(rows=[(" Track_ID ", "ARTIST"), *ROWS[1:]]).encode(),
         table(rows=[(f"./{track}".replace("/", "\\"), artist) for track, artist in ROWS])
         .replace(".\\track_id", "track_id")
@@ -55,6 +57,13 @@ def test_what_spreadsheets_write_is_read(content: bytes, tmp_path: Path) -> None
         (
             b'track_id\tartist\nrock/a.mp3\t"12 inch\njazz/b.mp3\tBen\n',
             "mark that is not closed, in the row of 'rock/a.mp3'",
+        ),
+        (b'track_id,artist,title\nrock/a.mp3,Ann,"12 inch\njazz/b.mp3,Ben,x\njazz/c.mp3,Ben,x\n', "of 'rock/a.mp3'"),
+        (b'track_id,title,artist\nrock/a.mp3,"12 inch,Ann\njazz/b.mp3,"Song",Ben\n', "of 'rock/a.mp3': double it"),
+        (b"track_id,artist,Artist\nrock/a.mp3,Ann,\n", "columns that read alike, 'artist' and 'Artist': rename"),
+        (
+            b"track_id,artist\nm/jazz/a.wav,Ann\nm/jazz/a.wav,Ben\njazz/a.wav,ann\njazz/a.wav,Unknown\nx,A\nx,B\n",
+            r"several artists for one track: 'Ann' and 'Ben' for 'm/jazz/a.wav'; leave one row",
         ),
         (b"track_id,artist\n" + b'"' + b"x" * 200_000, "is not a table: field larger"),
     ],
@@ -94,8 +103,8 @@ def test_tracks_of_a_split_and_of_gtzan_are_found_by_their_usual_names(tmp_path:
         ("genres/jazz/jazz.00001.wav", "Cem"),
     ]
     (tmp_path / "artists.csv").write_text(table(rows=rows))
-    tracks = ["train/rock/1.wav", "test/blues/blues.00000.wav", "jazz.00001"]
-    assert read_artists(tmp_path / "artists.csv", tracks) == ["Ann", "Ben", "Cem"]
+    tracks = ["train/rock/1.wav", "test/blues/blues.00000.wav", "jazz.00001", "rock/train/1.wav", "rock/Queen/1.wav"]
+    assert read_artists(tmp_path / "artists.csv", tracks) == ["Ann", "Ben", "Cem", "Ann", None]
 
 
 def test_a_name_that_two_artists_could_have_is_nobodys(tmp_path: Path) -> None:
