@@ -11,7 +11,7 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.heard import n_heard
 from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
-from crnn.data.splits import about_artists, about_copies, random_split, without_copies
+from crnn.data.splits import about_artists, about_copies, random_split, with_validation, without_copies
 from crnn.features import DatasetError, Features, n_frames_of
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
@@ -165,7 +165,7 @@ def make_dataset(
         parts = {part: [track_of[name] for name in names if name in track_of] for part, names in FAULT_FILTERED.items()}
         protocol = PROTOCOL
     else:
-        parts = random_split(tracks, groups, bool(artists))
+        parts = with_validation(random_split(tracks, groups, bool(artists)), groups)
         protocol = f"random split{of_gtzan} by {'artist' if artists else 'track'}, stratified by genre"
         for part in NEEDED if is_to_train else ():
             if missing := sorted(set(genres) - set(map(genre_of, parts[part]))):

@@ -1,6 +1,6 @@
 """Parting tracks into those for training, validation and testing, so that no song, and no artist, is on two sides."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
@@ -37,6 +37,28 @@ def random_split(
             if part in room:
                 room[part] -= len(members)
     return parts
+
+
+def with_validation(parts: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """The parts of a random split, in which every genre that can has clips to validate on.
+
+    Where all groups of a genre are larger than its share, the smallest of those for training goes there, if no genre
+    has no other one to train on.
+    """
+    train: dict[str, list[str]] = {}
+    for track in parts["train"]:
+        train.setdefault(groups[track], []).append(track)
+    valid = list(parts["valid"])
+    for genre in dict.fromkeys(map(genre_of, parts["train"])):
+        if genre in map(genre_of, valid):
+            continue
+        genres_of = {group: {*map(genre_of, members)} for group, members in train.items()}
+        n_groups = Counter(name for names in genres_of.values() for name in names)
+        spare = [group for group, names in genres_of.items() if genre in names and min(map(n_groups.get, names)) > 1]
+        if spare:
+            valid += train.pop(min(spare, key=lambda group: len(train[group])))
+    left = {*parts["train"]}.difference(valid)
+    return {**parts, "train": [track for track in parts["train"] if track in left], "valid": valid}
 
 
 def _lot(name: str) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from crnn.data.gtzan import FAULT_FILTERED, LEAK, PROTOCOL, has_heard, make_dataset
 from crnn.data.look import find_tracks
 from crnn.data.names import GENRES, genre_of
-from crnn.data.splits import random_split
+from crnn.data.splits import random_split, with_validation
 from crnn.features import DatasetError, Features
 from crnn.network.model import CRNN
 
@@ -128,6 +128,27 @@ def test_artists_of_many_tracks_and_too_few_artists() -> None:
     assert np.bincount(two_each.clips("train").labels).tolist() == [5, 5]
     with pytest.raises(DatasetError, match="too few artists of b to keep"):
         make_dataset(features_of(*tracks), artists=[track if track[0] == "a" else "one" for track in tracks])
+
+
+def test_songs_of_which_all_but_one_are_there_twice_are_enough() -> None:
+    """The one goes to the test part, and pairs are larger than a share of nine clips."""
+    tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(9)]
+    groups = {track: f"{track[:2]}{int(track[2]) // 2}" for track in tracks}
+    sounds = {song: np.random.default_rng(n).integers(0, 255, (128, 400)) for n, song in enumerate(groups.values())}
+    logmel = np.array([sounds[song] for song in groups.values()], dtype=np.uint8)
+    floors, lengths = np.full(len(tracks), -80, np.float32), np.full(len(tracks), 400, np.int32)
+    dataset = make_dataset(Features(logmel, floors, np.array(tracks), lengths))
+    assert dataset.counts("valid") == {"a": 2, "b": 2}
+    assert dataset.counts("train") == {"a": 6, "b": 6}
+    assert sorted(dataset.clips("test").features.track_id) == ["a/8.wav", "b/8.wav"]
+
+
+def test_no_genre_gives_its_last_songs_for_another_to_be_validated() -> None:
+    groups = {"a/1": "both", "b/1": "both", "a/2": "x", "a/3": "x", "b/2": "y"}
+    parts = {"train": ["a/1", "b/1", "a/2", "a/3"], "valid": ["b/2"], "test": []}
+    assert with_validation(parts, groups) == {"train": ["a/1", "b/1"], "valid": ["b/2", "a/2", "a/3"], "test": []}
+    alone = {"train": ["a/1", "b/1"], "valid": [], "test": []}
+    assert with_validation(alone, groups) == alone
 
 
 def test_a_split_by_segment_says_that_it_leaks() -> None:
