@@ -492,6 +492,19 @@ def decoding() -> Iterator[Opener]:
         yield decoders.open_audio
 
 
+def serve(args: argparse.Namespace) -> None:
+    """Serve the page until it is stopped, in a notebook, too; visitors' songs have a folder and decoders of its own.
+
+    Raises CheckpointError if there is no model, and OSError if there is no free port or no room.
+    """
+    ask_oneself_directly()
+    with own_folder(), decoding() as opener:
+        classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
+        demo = build_demo(classifier, choice=not args.fixed)
+        demo.launch(inbrowser=args.open, prevent_thread_lock=True, **launch_options())
+        demo.block_thread()  # Gradio itself does so in scripts alone
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -514,11 +527,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops a container wants uploads to go, too
     keep_memory_together()
     please_zerogpu()
-    ask_oneself_directly()
     try:
-        with own_folder(), decoding() as opener:
-            classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
-            build_demo(classifier, choice=not args.fixed).launch(inbrowser=args.open, **launch_options())
+        serve(args)
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
