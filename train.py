@@ -37,7 +37,7 @@ from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
 from crnn.data.gtzan import Dataset, checked_genres, make_dataset
 from crnn.data.look import find_tracks, look_at
-from crnn.data.names import gtzan_name, listed, places_of
+from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import lock, whole_file
@@ -163,13 +163,7 @@ def features_of(args: argparse.Namespace) -> Features:
     checked_genres(list(found.tracks), args.accept, is_to_train)
     print(about(artists_of(args, list(found.tracks))), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
-    place_of = places_of(found.tracks, found.split if is_split else {})
-    lost = {*place_of.values()} - {place_of[track] for track in features.track_id.tolist()}
-    if lost and "empty" not in args.accept:
-        raise DatasetError(
-            f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the folder "
-            "away, or give --accept empty to go on without it."
-        )
+    found.check_decoded(features.track_id.tolist(), args.accept, is_split)
     return features
 
 

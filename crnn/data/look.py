@@ -19,6 +19,7 @@ from crnn.data.names import (
     listed,
     own_split,
     part_of_folder,
+    places_of,
 )
 from crnn.features import DatasetError
 from crnn.walk import Walk, is_folder
@@ -83,6 +84,19 @@ class Look:
             raise DatasetError(
                 f"{listed(self.empty)} in {self.folder} {has} no clips: put some there, take the folder away, or give "
                 "--accept empty to go on without it."
+            )
+
+    def check_decoded(self, tracks: Collection[str], accepted: Collection[str] = (), is_split: bool = True) -> None:
+        """Raises DatasetError if nothing of a genre, or of one in a part of its own split, is among decoded tracks.
+
+        `is_split`: whether its own split, if it has one, is used.
+        """
+        place_of = places_of(self.tracks, self.split if is_split else {})
+        lost = {*place_of.values()} - {place_of[track] for track in tracks}
+        if lost and "empty" not in accepted:
+            raise DatasetError(
+                f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the "
+                "folder away, or give --accept empty to go on without it."
             )
 
     def lines(self) -> Iterator[str]:
