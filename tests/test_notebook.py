@@ -1,10 +1,12 @@
 """The notebook: what is stored of it, and that it runs from its first cell to its last on a few short sounds."""
 
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import gradio as gr
 import nbformat
 import numpy as np
 import pytest
@@ -14,6 +16,11 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+
+from crnn.decoding import Decoders
+from crnn.training.options import parse_args, parse_recipe
+from crnn.training.state import TrainingError
+from crnn.web.uploads import OF_PAGES
 
 pytestmark = pytest.mark.processes
 
@@ -97,7 +104,7 @@ def test_from_songs_to_the_answer_for_a_new_one(
     cells = execute(notebook, "\n".join(parameters), NOTEBOOK.parent)
 
     assert printed(cells["set-up"]) == ""  # nothing is installed
-    assert "20 songs" in printed(cells["data"])
+    assert printed(cells["data"]) == f"{music}: 20 clips, 10 high, 10 low.\n"
     assert "20/20" in printed(cells["log-mels"])
     assert "{'train': 14, 'valid': 4, 'test': 2}" in printed(cells["split"])
     lines = printed(cells["train"]).splitlines()
@@ -147,6 +154,51 @@ def test_elsewhere_it_gets_the_code_once(notebook: NotebookNode, tmp_path: Path)
     assert printed(again) == ""  # it is in the checkout already
     assert "Cloning into" not in printed(restarted)
     assert "packages" in printed(restarted)  # installed, or found to be there
+
+
+def test_what_fails_on_the_way_to_the_code_is_said_and_tried_again(notebook: NotebookNode, tmp_path: Path) -> None:
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    (elsewhere / "genre-crnn.partial" / ".git").mkdir(parents=True)  # a clone that was killed
+    [parameters, set_up] = (cell for cell in notebook.cells if cell.id in ("parameters", "set-up"))
+    tries = [code(set_up.source, name) for name in ("no-repository", "no-package", "all-there")]
+    for cell in tries[:2]:
+        cell.metadata["tags"] = ["raises-exception"]
+    make = f"!mkdir -p {repository}/crnn; cd {repository}; git init -q; touch crnn/__init__.py\n"
+    make += f"!cd {repository}; echo no-such-package > requirements.txt; git add .; "
+    make += "git -c user.name=a -c user.email=a@example.org commit -qm All"
+    mend = code("!echo > genre-crnn/requirements.txt", "mend")
+    where = code("print(Path.cwd())", "where")
+    notebook.cells = [parameters, tries[0], code(make, "make"), tries[1], where, mend, tries[2]]
+    cells = execute(notebook, f"REPOSITORY = {str(repository)!r}", elsewhere)
+    errors = [output.evalue for cell in tries for output in cell.outputs if output.output_type == "error"]
+    assert [error.partition(",")[0] for error in errors] == ["The code did not come", "Packages are missing"]
+    assert printed(cells["where"]).strip() == str(elsewhere)
+    assert {path.name for path in elsewhere.iterdir()} == {"genre-crnn"}
+
+
+@pytest.mark.parametrize("option", ["--data music", "--split random", "--tensorboard --init crnn-scratch"])
+def test_what_is_none_of_a_recipe_is_named(option: str) -> None:
+    with pytest.raises(TrainingError, match=f"leave out {', '.join(re.findall(r'--[a-z]+', option))}\\."):
+        parse_recipe(["--config", "scratch", *option.split()])
+    options = "--config scratch --epochs 2 --patience 1 --no-refit --seed 3 --set pooling=mean --augment mixup=0"
+    assert parse_recipe(options.split()) == parse_args(options.split())
+
+
+def test_its_page_is_that_of_the_command(notebook: NotebookNode, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a folder for uploads and decoders of its own for as long as it is served."""
+    served = []
+
+    def serve(demo: gr.Blocks) -> None:
+        [opener] = {fn.fn.__self__.classifier.opener for fn in demo.fns.values() if fn.api_name == "classify"}
+        served.append((Path(gr.utils.get_upload_folder()).name, opener.__self__))
+
+    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: None)
+    monkeypatch.setattr(gr.Blocks, "block_thread", serve)
+    [page] = (cell for cell in notebook.cells if cell.id == "page")
+    exec(page.source, {"OPEN_PAGE": True, "OUT": model.parent})
+    [(folder, decoders)] = served
+    assert folder.startswith(OF_PAGES)
+    assert isinstance(decoders, Decoders)
 
 
 def test_without_an_address_it_asks_for_one(notebook: NotebookNode, tmp_path: Path) -> None:

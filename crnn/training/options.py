@@ -355,6 +355,19 @@ def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:
     return rest, named
 
 
+def parse_recipe(argv: Sequence[str]) -> argparse.Namespace:
+    """Read options of `train` that say how to train; where the data comes from is not among them, nor where results go.
+
+    Raises TrainingError, naming the others, if there are any.
+    """
+    args, default = vars(parse_args(["train", *argv])), vars(parse_args(["train"]))
+    of_recipe = {"config", "members", "front", "network", "augment", "refit", *(f.name for f in fields(TrainingConfig))}
+    if others := [name for name in args if name not in of_recipe and args[name] != default[name]]:
+        named = ", ".join(f"--{'split' if name == 'protocol' else name}" for name in others)
+        raise TrainingError(f"A recipe says how to train and no more: leave out {named}.")
+    return argparse.Namespace(**args)
+
+
 def config_of(args: argparse.Namespace, base: Base | None = None) -> str:
     """The name of the recipe; unless the options give it, that of the front of `base`, if there is one."""
     if base and not args.config:
