@@ -216,6 +216,11 @@ def brief(text: str, most: int = 200) -> str:
     return text if len(text) < most else f"{text[: most - 1]}…"
 
 
+def own_parts(trained_on: str) -> str:
+    """The parts of its split that a model's own training has heard, "train+valid", not those of models before it."""
+    return trained_on.partition("; ")[0].rpartition(": ")[2]
+
+
 def download(repo: str, revision: str | None, public: bool = False) -> tuple[Path, Origin]:
     """The folder of a Hub model, from the network or, where the Hub does not answer, from its cache.
 

@@ -4,7 +4,7 @@ from textwrap import dedent
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from crnn.checkpoint import HUB_ADDRESS, brief
+from crnn.checkpoint import HUB_ADDRESS, brief, own_parts
 from crnn.network.fronts import front_of
 from crnn.network.model import CRNN
 
@@ -136,7 +136,7 @@ def _use() -> str:
 def _training(record: dict) -> str:
     clips = ", ".join(f"{count} {part}" for part, count in record["clips"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    own = record["trained_on"].partition("; ")[0].rpartition(": ")[2]
+    own = own_parts(record["trained_on"])
     whose = "this model, which has heard" if own == "train" else "a model of the same recipe that has heard"
     part = "the part train alone"
     if "chosen_epoch" in record:

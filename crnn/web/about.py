@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, Origin, optional_text
+from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, Origin, optional_text, own_parts
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
 from crnn.web.page import figure, say
@@ -57,7 +57,7 @@ def _accuracy(record: dict) -> list[tuple[str, str]]:
         part = _part(record)
         n = int(_number(record[part], "n", 1, MOST))
         right, error = (f"{_number(record[part], name, 0, 1):.0%}" for name in ("accuracy", "accuracy_error"))
-        heard_since = re.search(rf"\b{part}\b", str(record.get("trained_on", "")))
+        heard_since = part in own_parts(str(record.get("trained_on", ""))).split("+")
     except UNFIT:
         return []
     name = say("Right about new clips, trained without them" if heard_since else "Right about clips it had not heard")

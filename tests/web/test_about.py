@@ -261,6 +261,19 @@ def test_facts_say_what_has_been_trained_on_since(tiny_model: CRNN, beside: Call
     assert "it had not heard" not in html
 
 
+@pytest.mark.parametrize(
+    "trained_on",
+    [
+        "own split by folders, train and valid and test: train",
+        "a split: train; fault-filtered split of GTZAN: train+valid",
+    ],
+)
+def test_facts_are_of_the_own_training_alone(tiny_model: CRNN, beside: Callable[..., Origin], trained_on: str) -> None:
+    record = json.loads(measured(**FIGURES)) | {"trained_on": trained_on}
+    html = about.facts(GenreClassifier(tiny_model, beside(json.dumps(record), "")))
+    assert "Right about clips it had not heard" in html
+
+
 def test_facts_say_what_the_borders_of_the_model_itself_give(tiny_model: CRNN, beside: Callable[..., Origin]) -> None:
     """Those of a calibration, not those that its validation clips were measured with."""
     record = json.loads(measured(**FIGURES)) | {"calibration": {"known": {"answered": 0.651, "answered_right": 0.952}}}
