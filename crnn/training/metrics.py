@@ -15,7 +15,7 @@ TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
 BORDERS = 200  # of probabilities that are tried
 CALIBRATION_BINS = 15
 CROSS_FITS = 10
-CHANCE_DRAWS = 1_000
+CHANCE_PARTS, CHANCE_DRAWS = 100, 10  # parts, to spare memory, of so many draws each
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,15 @@ def chance_calibration_error(confidence: np.ndarray) -> float:
     It is above zero, as clips are few; by consistency resampling (Bröcker and Smith 2007, Vaicenavicius et al. 2019,
     arXiv:1902.06977).
     """
-    draws = np.random.default_rng(0).uniform(size=(CHANCE_DRAWS, len(confidence)))
-    return expected_calibration_error(confidence, draws < confidence)
+    generator, size = np.random.default_rng(0), (CHANCE_DRAWS, len(confidence))
+    parts = (generator.uniform(size=size) < confidence for _ in range(CHANCE_PARTS))
+    return float(np.mean([expected_calibration_error(confidence, right) for right in parts]))
+
+
+def _standard_error(n_right: int, n: int) -> float:
+    """That of a share. Where all are alike Wald's is 0 however few they are, and Agresti and Coull's (1998) stands."""
+    share, n = (n_right / n, n) if 0 < n_right < n else ((n_right + 0.5) / (n + 1), n + 1)
+    return (share * (1 - share) / n) ** 0.5
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict]:
@@ -196,7 +203,7 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray, genres: Sequence[str]
     return {
         "n": len(labels),
         "accuracy": accuracy,
-        "accuracy_error": (accuracy * (1 - accuracy) / len(labels)) ** 0.5,
+        "accuracy_error": _standard_error(int(right.sum()), len(labels)),
         "macro_f1": float(f1_score(labels, answers, labels=present, average="macro")),
         "nll": negative_log_likelihood(probabilities, labels),
         "ece": expected_calibration_error(confidence, right),

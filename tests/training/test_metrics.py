@@ -1,6 +1,7 @@
 """Figures and calibration against values worked out by hand and properties that they must have."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def test_metrics_by_hand() -> None:
     assert [row["n"] for row in figures["reliability"]] == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("labels", [(0, 0), (1, 1)])
+def test_few_clips_that_are_all_right_or_all_wrong_do_not_make_certain(labels: tuple[int, int]) -> None:
+    figures = metrics(np.float32([[0.9, 0.1]] * 2), np.array(labels), ("a", "b"), np.ones(2, bool))
+    assert figures["accuracy"] in (0.0, 1.0)
+    assert figures["accuracy_error"] == pytest.approx((1 / 6 * 5 / 6 / 3) ** 0.5)
+
+
 def test_nothing_answered_has_no_share_of_right_answers() -> None:
     assert metrics(PROBABILITIES, LABELS, ("a", "b", "c"), np.zeros(4, bool))["answered_right"] is None
 
@@ -57,6 +65,14 @@ def test_chance_explains_the_calibration_error_of_an_honest_forecast_of_few_clip
     confidence, right = forecasts(200)
     assert by_chance[0] == pytest.approx(expected_calibration_error(confidence, right), rel=0.5)
     assert by_chance[0] > 5 * by_chance[1]
+
+
+def test_chance_takes_little_memory_for_many_clips() -> None:
+    confidence = forecasts(20_000)[0]
+    tracemalloc.start()
+    chance_calibration_error(confidence)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_reliability_counts_every_clip_once() -> None:
