@@ -1,6 +1,7 @@
 """The model card: what a model is, how it was made, how good it is and what it is not for."""
 
-from textwrap import dedent
+import re
+from textwrap import dedent, indent
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -11,6 +12,7 @@ from crnn.network.model import CRNN
 GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
 PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
 PARTS = {"valid": "validation", "test": "test"}  # with the names that the Hub gives them
+MARKUP = re.compile(r"[\\`*_\[\]<>|~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)  # within a line, addresses among it
 
 LIMITS = """\
 ## What it is not for
@@ -38,7 +40,7 @@ def model_card(model: CRNN, record: dict) -> str:
             "# Music genre CRNN",
             "",
             f"A convolutional recurrent network of {record['parameters']:,} parameters that names the genre of a song",
-            f"from its log-mel spectrogram: {', '.join(model.config.genres)}.",
+            f"from its log-mel spectrogram: {', '.join(map(as_text, model.config.genres))}.",
             "",
             *filter(None, [front_of(model.config.front).notice]),
             _use(),
@@ -47,6 +49,11 @@ def model_card(model: CRNN, record: dict) -> str:
             LIMITS.format(other_sounds=_other_sounds(record)),
         ]
     )
+
+
+def as_text(name: str) -> str:
+    """A name in Markdown that shows it as it is."""
+    return MARKUP.sub(r"\\\g<0>", name)
 
 
 def hub_card(text: str, record: dict, repo: str) -> str:
@@ -142,21 +149,22 @@ def _training(record: dict) -> str:
     if "chosen_epoch" in record:
         part += (
             f", up to epoch {record['chosen_epoch']} of {record['epochs']}.\n"
-            "        - The validation clips chose this epoch, so that their own figures flatter it a little"
+            "- The validation clips chose this epoch, so that their own figures flatter it a little"
         )
     fitted = "" if "calibration" in record else ', the temperature and the border of "unsure"'
-    return dedent(
-        f"""\
-        ## How it was trained
-
-            {record["command"]}
-
-        - Data: {record["protocol"]}, {clips} clips.
-        - These weights have heard its parts {own}.{_fine_tuning(record)}
-        - The validation figures below{fitted} are those of
-          {whose} {part}.{_calibration(record)}
-        - Made with {versions}.
-        """
+    return "\n".join(
+        [
+            "## How it was trained",
+            "",
+            indent(record["command"], "    "),
+            "",
+            f"- Data: {record['protocol']}, {clips} clips.",
+            f"- These weights have heard its parts {own}.{_fine_tuning(record)}",
+            f"- The validation figures below{fitted} are those of",
+            f"  {whose} {part}.{_calibration(record)}",
+            f"- Made with {versions}.",
+            "",
+        ]
     )
 
 
@@ -173,10 +181,10 @@ def _calibration(record: dict) -> str:
     known, strange = fitted["known"], answered_of_left_out(fitted)
     unknown, right = fitted["unknown_share"], 1 - fitted["risk"]
     return (
-        f'\n        - Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
-        f"\n          cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
-        f"\n          genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
-        f"\n          the clips of genres it knew and {strange:.0%} of those of a genre left out."
+        f'\n- Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
+        f"\n  cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
+        f"\n  genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
+        f"\n  the clips of genres it knew and {strange:.0%} of those of a genre left out."
     )
 
 
@@ -184,17 +192,17 @@ def _fine_tuning(record: dict) -> str:
     """Items of the list of how it was trained, each on a new line; "" for a model that was not fine-tuned."""
     if not (base := _base(record)):
         return ""
-    name, past = base["name"], brief(base["trained_on"]) or "clips that are not told"
+    name, past = base["name"], as_text(brief(base["trained_on"])) or "clips that are not told"
     if "revision" in base:
         name = f"[{name}]({HUB_ADDRESS}{name}) at commit {base['revision']}, whose licence holds here too"
     item = (
-        f"\n        - It was fine-tuned: it started from {name}, which had been trained on\n          {past}. "
+        f"\n- It was fine-tuned: it started from {name}, which had been trained on\n  {past}. "
         "Its classifier is new, but for the genres that both know."
     )
     if heard := " and ".join(_heard(record)):
         item += (
-            f"\n        - **That model has heard such {heard} clips**: where they are the same, their figures below say"
-            "\n          nothing about other songs, and a temperature and a border from them make it too sure."
+            f"\n- **That model has heard such {heard} clips**: where they are the same, their figures below say"
+            "\n  nothing about other songs, and a temperature and a border from them make it too sure."
         )
     return item
 
@@ -225,7 +233,7 @@ def _figures(model: CRNN, record: dict) -> str:
         )
     rows += ["", f"| recall | {' | '.join(parts)} |", f"| --- |{' --- |' * len(parts)}"]
     for genre in model.config.genres:
-        recalls, cell = [record[part]["per_genre"][genre] for part in parts], genre.replace("|", "\\|")
-        rows.append(f"| {cell} | {' | '.join('–' if r is None else f'{r:.2f}' for r in recalls)} |")
+        recalls = [record[part]["per_genre"][genre] for part in parts]
+        rows.append(f"| {as_text(genre)} | {' | '.join('–' if r is None else f'{r:.2f}' for r in recalls)} |")
     rows.append("")
     return "\n".join(rows)

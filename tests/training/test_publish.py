@@ -1,6 +1,7 @@
 """Publishing: the real client against a Hub of our own, from which the model then answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,34 @@ def test_a_fine_tuned_model_names_its_base_and_no_figures_of_what_that_has_heard
     assert f"[me/base](https://huggingface.co/me/base) at commit {'a' * 40}" in card.text
     assert "x" * 200 not in card.text
     assert "- **That model has heard such valid clips**" in card.text
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("R*B*", r"R\*B\*"),
+        ("_emo_ [a](b)", r"\_emo\_ \[a\](b)"),
+        ("`x` $y$", r"\`x\` \$y\$"),
+        ("a|b\\", r"a\|b\\"),
+        ("<img src=x>", r"\<img src=x\>"),
+        ("R&B http://x.org", r"R\&B http\://x.org"),
+        ("Www.x.org", r"Www\.x.org"),
+        ("Lo-fi (80s), No. 1", "Lo-fi (80s), No. 1"),
+    ],
+)
+def test_names_of_genres_are_no_markup(tiny_model: CRNN, record: dict, name: str, escaped: str) -> None:
+    record["valid"]["per_genre"] = dict.fromkeys(genres := (name, "jazz"), 0.5)
+    card = model_card(CRNN(replace(tiny_model.config, genres=genres)), record)
+    assert f"spectrogram: {escaped}, jazz." in card
+    assert f"| {escaped} | 0.50 |" in card
+
+
+def test_a_command_of_several_lines_leaves_the_rest_of_its_section_as_it_was(tiny_model: CRNN, record: dict) -> None:
+    record["command"] = "python train.py --data '/my\nmusic'"
+    lines = model_card(tiny_model, record).splitlines()
+    place = lines.index("## How it was trained")
+    assert lines[place + 2 : place + 4] == ["    python train.py --data '/my", "    music'"]
+    assert lines[place + 5].startswith("- Data: ")
 
 
 def test_a_card_that_was_edited_keeps_its_words(hub: HubServer, folder: Path) -> None:
