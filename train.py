@@ -45,7 +45,7 @@ from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable, valid
 from crnn.training.card import answered_of_left_out
-from crnn.training.compare import differences, read_run, table
+from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
 from crnn.training.options import config_of, parse_args, recipe_of, without_device
@@ -450,10 +450,10 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
     print("\n".join(table(runs)))
     if lines := differences(runs):
         print("", "What differs, run by run:", *lines, sep="\n")
-    if histories := {run.name: run.history for run in runs if run.history}:
+    if drawn := histories(runs):
         try:
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            plots.save_picture(plots.compared(histories), args.out)
+            plots.save_picture(plots.compared(drawn), args.out)
         except (OSError, ValueError) as error:  # ValueError of a kind of picture that there is not
             raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
         print(f"\n{args.out} shows the validation curves.")

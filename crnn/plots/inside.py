@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from crnn.audio import SAMPLE_RATE
 from crnn.features import (
@@ -144,7 +144,7 @@ def recurrent(trace: Trace) -> Figure:
     lower.axhline(1 / len(trace.attention), color=GREY, linewidth=1, linestyle="--", label="all alike")
     lower.set_ylim(0, 1.1 * max(trace.attention.max(), 2 / len(trace.attention)))
     lower.yaxis.set_major_locator(MaxNLocator(2))
-    lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     name(lower, "attention")
     legend(lower)
     return figure

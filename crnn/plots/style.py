@@ -1,11 +1,13 @@
 """What all figures share: colours, text, axes over time, and the way into a page."""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from html import escape
+from math import ceil
 from os import PathLike
 from threading import Lock
 
@@ -27,6 +29,7 @@ BLUE, ORANGE, GREY = PALETTE[0], PALETTE[6], PALETTE[3]  # those that are readab
 MOST_BLACK, MOST_WHITE = 0.35, 0.5  # that is mixed into them, so that they are seen on black and on white
 GOLDEN = 0.618  # whose multiples, without what is before the point, lie far apart
 INK = "#404041"  # text and axes; to_svg puts the page's colour in its place, so nothing else may have it
+TAG_INK = re.compile(f"{INK}(?=[^<>]*>)")  # within a tag of an SVG: a genre may have its name
 FONT = "DejaVu Sans"  # which Matplotlib has with it
 NO_FONTS = ("Last Resort", "STIX", "cm")  # beginnings of names of fonts that have signs of their own in some places
 FONT_POINTS = 8
@@ -35,8 +38,9 @@ WIDTH = 5.0  # inches, of the figures over time
 LEFT, RIGHT = 0.12, 0.97  # where their axes begin and end, in shares of the width; all alike, so that times align
 ABOVE, BELOW = 0.31, 0.5  # inches over each panel, for its name, and under the last, for the time
 MAX_COLUMNS = 720  # of a picture: a page has no more pixels for it
+MOST_TICKS = 7  # of time, for which there is room
 MEL_TICKS_HZ = (500, 1_000, 2_000, 4_000, 8_000)
-SECONDS_BETWEEN_TICKS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 180, 300)
+SECONDS_BETWEEN_TICKS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600, 900, 1_800, 3_600, 7_200)
 
 _svg_settings = Lock()  # how text is written into an SVG is a setting of the whole process
 
@@ -65,7 +69,7 @@ def to_svg(figure: Figure, description: str) -> str:
     with _svg_settings, rc_context({"svg.fonttype": "none"}), _whatever_the_font():
         figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
     _, svg = page.getvalue().split("<svg", maxsplit=1)  # before it stand declarations of XML
-    return f'<svg role="img" aria-label="{escape(description)}"{svg.replace(INK, "currentColor")}'
+    return f'<svg role="img" aria-label="{escape(description)}"{TAG_INK.sub("currentColor", svg)}'
 
 
 def save_picture(figure: Figure, path: str | PathLike) -> None:
@@ -133,21 +137,25 @@ def over_time(
     last.tick_params(labelbottom=True)
     if end_seconds < 60:
         last.set_xlabel("seconds", labelpad=5)
-    else:
+    elif end_seconds < 3_600 or step < 60:
         last.set_xlabel("minutes:seconds", labelpad=5)
         last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds, step)))
+    else:
+        last.set_xlabel("hours:minutes", labelpad=5)
+        last.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds / 60, step)))
     return figure, panels
 
 
 def _minutes(seconds: float, step_seconds: float) -> str:
-    """A time as minutes:seconds, as exactly as ticks so far apart need."""
+    """Seconds as minutes:seconds, as exactly as ticks so far apart need, and minutes as hours:minutes."""
     decimals, width = (0, 2) if step_seconds >= 1 else (1, 4)
     minutes, rest = divmod(round(seconds, decimals), 60)
     return f"{minutes:.0f}:{rest:0{width}.{decimals}f}"
 
 
 def _seconds_between_ticks(span_seconds: float) -> float:
-    return next((step for step in SECONDS_BETWEEN_TICKS if span_seconds <= 7 * step), SECONDS_BETWEEN_TICKS[-1])
+    longest = SECONDS_BETWEEN_TICKS[-1] * ceil(span_seconds / MOST_TICKS / SECONDS_BETWEEN_TICKS[-1])
+    return next((step for step in SECONDS_BETWEEN_TICKS if span_seconds <= MOST_TICKS * step), longest)
 
 
 def ink(axes: Axes) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -22,6 +23,7 @@ from crnn.plots.style import (
     write,
 )
 
+LARGEST_DISC = 200  # points², of a reliability diagram
 USUAL_SIGNS, MOST_SIGNS = 10, 28  # of the names of genres beside a confusion matrix
 
 
@@ -35,9 +37,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     for axes, measure in zip(figure.subplots(2, 1), ("loss", "accuracy"), strict=True):
         for part, label, colour in (("train", "training", BLUE), ("valid", "validation", ORANGE)):
             axes.plot(epochs, [row[f"{part}_{measure}"] for row in history], color=colour, label=label, marker=".")
-        axes.set(xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ink(axes)
+        _over_epochs(axes)
         name(axes, measure)  # over the axis: beside it, larger text on small screens would run into the numbers
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     figure.axes[0].legend(frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
@@ -54,15 +54,21 @@ def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
             values = [row[f"valid_{measure}"] for row in history]
             (line,) = axes.plot([row["epoch"] for row in history], values, color=colours[run], marker=".")
             lines.append(line)
-        axes.set(xlabel="epoch", ylabel=f"validation {measure}")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ink(axes)
+        axes.set(ylabel=f"validation {measure}")
+        _over_epochs(axes)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     # Both given, as a label that begins with "_" would be left out.
-    legend = figure.axes[0].legend(lines, [*histories], frameon=False, fontsize=FONT_POINTS, labelcolor=INK)
+    style = {"frameon": False, "fontsize": FONT_POINTS, "labelcolor": INK}
+    legend = figure.legend(lines, [*histories], loc="outside lower left", **style)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
+
+
+def _over_epochs(axes: Axes) -> None:
+    axes.set(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one where there is one epoch
+    ink(axes)
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> Figure:
@@ -108,7 +114,7 @@ def reliability(bins: Sequence[Mapping]) -> Figure:
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--")
     error = 2 * np.sqrt(confidence * (1 - confidence) / n)  # of the accuracy, if the confidence is true
     axes.errorbar(confidence, accuracy, error, fmt="none", ecolor=GREY, elinewidth=1)
-    axes.scatter(confidence, accuracy, s=8 + 2 * n, color=BLUE, zorder=3, clip_on=False)
+    axes.scatter(confidence, accuracy, s=8 + n * min(2, LARGEST_DISC / n.max()), color=BLUE, zorder=3, clip_on=False)
     for x, y, count in zip(confidence, accuracy, n, strict=True):
         write(axes, x, y - 0.06 if y > 0.1 else y + 0.06, count, ha="center", va="center", fontsize=6)
     axes.xaxis.set_major_formatter(PercentFormatter(1))

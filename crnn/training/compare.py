@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
@@ -48,6 +49,14 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TrainingError(f"The {METRICS_FILE} or {HISTORY_FILE} of {folder} is not that of a run.") from error
     return run
+
+
+def histories(runs: Sequence[Run]) -> dict[str, tuple[dict[str, float], ...]]:
+    """The histories of the runs that have one, by their names without the folder that all of these lie in."""
+    paths = {Path(run.name): run.history for run in runs if run.history}
+    levels = zip(*[path.parts[:-1] for path in paths], strict=False)
+    n_common = len([*takewhile(lambda folders: len({*folders}) == 1, levels)])
+    return {str(Path(*path.parts[n_common:])): history for path, history in paths.items()}
 
 
 def table(runs: Sequence[Run]) -> list[str]:

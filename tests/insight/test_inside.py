@@ -238,6 +238,14 @@ def test_attention_is_drawn_beside_its_mean(model, song):
     assert lower.patches[0].get_data().values == pytest.approx(way.attention)
 
 
+def test_no_two_shares_of_attention_read_the_same(tiny_model, song):
+    way = replace(trace(tiny_model, song[1], song[0]), attention=np.full(200, 1 / 200, np.float32))
+    figure = STEPS["recurrent"].figure(way)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[2].get_yticklabels()]
+    assert len({*labels}) == len(labels) > 2
+
+
 def test_convolutions_name_their_maps(model, song):
     way = trace(model, song[1], song[0])
     assert {maps.name for maps in way.maps} <= set(texts(STEPS["convolutions"].figure(way)))

@@ -112,7 +112,8 @@ def test_the_timeline_of_silence_is_empty():
 
 
 @pytest.mark.parametrize(
-    ("duration_seconds", "expected"), [(30.0, {"10", "seconds"}), (900.0, {"6:00", "minutes:seconds"})]
+    ("duration_seconds", "expected"),
+    [(30.0, {"10", "seconds"}), (900.0, {"6:00", "minutes:seconds"}), (9_000.0, {"1:30", "hours:minutes"})],
 )
 def test_time_axis(duration_seconds, expected):
     log_mel = np.full((128, round(duration_seconds * FRAMES_PER_SECOND)), FLOOR_DB, np.float32)
@@ -136,6 +137,13 @@ def test_curves_show_training_and_validation():
     assert [list(axes.lines[1].get_ydata()) for axes in figure.axes] == [[2.0, 1.1, 1.4], [0.2, 0.5, 0.6]]
 
 
+def test_a_training_of_one_epoch_has_no_halves_of_one():
+    keys = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+    figure = plots.curves([{"epoch": 1, **dict.fromkeys(keys, 0.5)}])
+    figure.draw_without_rendering()
+    assert all(label.get_text().isdigit() for axes in figure.axes for label in axes.get_xticklabels())
+
+
 def test_confusion_matrix_shows_counts_and_colours_recall():
     figure = plots.confusion_matrix([[8, 2, 0], [0, 0, 0], [1, 0, 3]], GENRES)
     assert figure.axes[0].images[0].get_array().tolist() == [[0.8, 0.2, 0.0], [0.0, 0.0, 0.0], [0.25, 0.0, 0.75]]
@@ -152,6 +160,13 @@ def test_reliability_puts_each_bin_at_its_confidence_and_accuracy():
     assert [text.get_text() for text in axes.texts] == ["30", "70"]
 
 
+def test_reliability_of_many_clips_has_no_larger_discs_than_that_of_few():
+    bins = [{"n": n, "confidence": 0.5, "accuracy": 0.5} for n in (4_000, 1_000, 10)]
+    large, medium, small = plots.reliability(bins).axes[0].collections[-1].get_sizes()
+    assert large < 300
+    assert large > 2 * medium > 4 * small > 0
+
+
 def test_figures_can_be_saved(tmp_path):
     plots.confusion_matrix([[1, 0], [0, 1]], ("R$B", "a$b")).savefig(tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
@@ -164,6 +179,11 @@ def test_svg_takes_the_colour_of_the_page_and_says_what_it_shows():
     assert "currentColor" in svg
     assert plots.INK not in svg
     assert len(svg) < 200_000
+
+
+def test_a_genre_that_is_called_like_the_colour_of_text_keeps_its_name():
+    figure = plots.confusion_matrix([[6, 4], [0, 3]], (plots.INK, f'style="{plots.INK}">'))
+    assert {plots.INK, f'style="{plots.INK}">'} <= set(texts(figure))
 
 
 def test_threads_can_draw_at_once():
@@ -227,7 +247,10 @@ def test_pictures_have_a_font_for_every_script_or_escapes(tmp_path, monkeypatch)
     style._family_of.cache_clear()
 
 
-@pytest.mark.parametrize(("start", "end"), [(60.0, 63.0), (59.0, 61.4), (0.0, 600.0), (55.0, 65.0), (3_590.0, 3_610.0)])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(60.0, 63.0), (59.0, 61.4), (0.0, 600.0), (55.0, 65.0), (3_590.0, 3_610.0), (0.0, 3_700.0), (0.0, 9e4)],
+)
 def test_no_two_times_of_an_axis_are_the_same(start: float, end: float) -> None:
     figure, _ = style.over_time([1.0], end, start)
     figure.draw_without_rendering()
@@ -235,3 +258,4 @@ def test_no_two_times_of_an_axis_are_the_same(start: float, end: float) -> None:
     assert len(labels) > 2
     assert len(set(labels)) == len(labels)
     assert not any(":6" in label for label in labels)
+    assert len(labels) < 10

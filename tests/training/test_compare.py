@@ -10,7 +10,7 @@ import pytest
 
 from crnn import plots
 from crnn.checkpoint import BUNDLED
-from crnn.training.compare import differences, read_run, table
+from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.state import TrainingError
 from train import main
 
@@ -136,5 +136,24 @@ def test_curves_of_runs_are_drawn_from_their_validation() -> None:
     figure = plots.compared({"runs/a": rows, "runs/$b$": rows[:1], "_c": rows[:1]})
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[2.0, 1.0], [2.0], [2.0]]
     assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.2, 0.6], [0.2], [0.2]]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["runs/a", "runs/$b$", "_c"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["runs/a", "runs/$b$", "_c"]
     assert "runs/$b$" in plots.to_svg(figure, "")
+
+
+def test_curves_have_the_names_of_runs_without_the_folder_that_all_lie_in(folders: list[Path], tmp_path: Path) -> None:
+    deeper = write(tmp_path / "more", valid=FIGURES).rename(folders[0] / "more")
+    (folders[1] / "history.csv").unlink()
+    runs = [read_run(folder) for folder in (folders[0], deeper, folders[1])]
+    assert [*histories(runs)] == ["one", str(Path("one", "more"))]
+    assert [*histories(runs[:1])] == ["one"]
+    assert [*histories(runs[2:])] == []
+
+
+def test_long_names_do_not_lie_over_the_curves() -> None:
+    rows = [{"epoch": epoch, "valid_loss": 2.0, "valid_accuracy": 0.2} for epoch in (1, 2)]
+    figure = plots.compared({f"a run with a name as long as this one, which is number {i}": rows for i in range(9)})
+    figure.draw_without_rendering()
+    names = figure.legends[0].get_window_extent()
+    assert min(names.x0, names.y0) >= 0
+    assert not any(names.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+    assert all(axes.get_window_extent().height > 0.3 * figure.bbox.height for axes in figure.axes)
