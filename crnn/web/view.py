@@ -86,13 +86,14 @@ def envelope(peaks: np.ndarray) -> np.ndarray:
 
 def overlay(explanation: Explanation) -> list[dict]:
     """What spoke for the genre, orange, and against it, blue, as pictures to lay over the spectrogram's."""
-    evidence = explanation.evidence.repeat(np.diff(explanation.band_edges), axis=0)
-    strength = evidence.repeat(np.diff(explanation.frame_edges), axis=1)  # (128, frames)
-    strength = strength / max(np.abs(strength).max(), np.finfo(np.float32).tiny)
+    n_frames = explanation.frame_edges[-1]
+    frames = np.arange(0, n_frames, -(-n_frames // MOST_FRAMES))  # that are drawn
+    patches = np.searchsorted(explanation.frame_edges, frames, side="right") - 1
+    strength = explanation.evidence / max(np.abs(explanation.evidence).max(), np.finfo(np.float32).tiny)
     colours = np.where(strength[..., None] > 0, np.uint8(SPOKE_FOR), np.uint8(SPOKE_AGAINST))
     opacity = (MOST_OPACITY * np.sqrt(np.abs(strength))).round().astype(np.uint8)  # the root lets weak parts be seen
     picture = np.concatenate([colours, opacity[..., None]], axis=-1)
-    return list(tiles(picture[:, :: -(-picture.shape[1] // MOST_FRAMES)]))
+    return list(tiles(picture[:, patches].repeat(np.diff(explanation.band_edges), axis=0)))
 
 
 def tiles(picture: np.ndarray) -> Iterator[dict]:

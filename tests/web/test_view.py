@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -265,6 +266,15 @@ def test_the_overlay_is_the_stronger_the_more_was_said() -> None:
     assert 128 < opacity[-1] <= 255
     [again] = overlay(Explanation("rock", 1_000 * evidence, np.arange(0, 70, 10)[:7]))
     np.testing.assert_array_equal(decoded(again), decoded(tile))
+
+
+def test_the_overlay_of_hours_takes_little_memory() -> None:
+    edges = np.linspace(0, round(3 * 3600 * FRAMES_PER_SECOND), 2_001).astype(np.int64)
+    explanation = Explanation("rock", np.random.default_rng(0).normal(size=(8, 2_000)).astype(np.float32), edges)
+    tracemalloc.start()
+    assert sum(tile["width"] for tile in overlay(explanation)) == pytest.approx(1)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_where_nothing_was_said_nothing_is_laid_over() -> None:
