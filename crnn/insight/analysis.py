@@ -16,7 +16,8 @@ HOP_LENGTH = 512  # samples, 23 ms, for the sake of the beats
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 43.1; frame i is about the moment i / FRAMES_PER_SECOND
 BLOCK_FRAMES = 2_048  # are worked on at once, 48 s, to spare memory
 LOWEST_DBFS = -80.0
-SILENCE_DBFS = -60.0  # under it there is no pitch and no timbre to speak of
+SILENCE_DB = 50.0  # below the level of a song's loudest second there is no pitch and no timbre to speak of
+SILENCE_DBFS = -90.0  # nor, however quiet a song is, where there is no more than the noise of 16 bits
 N_MFCC = 13
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, the resampler filters
@@ -24,6 +25,7 @@ CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, th
 # Noise and steady tones stay under 0.08; of GTZAN's clips, all of disco is over 0.3, a quarter of classical under 0.1.
 LEAST_PULSE_CLARITY = 0.15
 LEAST_BEATS = 4
+LONGEST_REST_SECONDS = 2.0  # through which one taps on; no tempo found is as slow
 CLARITY_FRAMES = round(8 * FRAMES_PER_SECOND)  # in which a tempo may be taken as steady
 
 
@@ -59,7 +61,14 @@ class Sound:
         """
         both_halves = 2.0 * self.power.sum(axis=0) - self.power[0] - self.power[-1]
         mean_square = both_halves / (N_FFT**2 * 3 / 8)  # the mean square of a Hann window is 3 / 8
-        return np.maximum(10.0 * np.log10(np.maximum(2.0 * mean_square, 1e-20)), LOWEST_DBFS)
+        return 10.0 * np.log10(np.maximum(2.0 * mean_square, 1e-20))
+
+    @cached_property
+    def silent(self) -> np.ndarray:
+        """Which frames are silent beside the song's loudest second, or beside its loudest tenth; bool (frames,)."""
+        n_louder = min(round(FRAMES_PER_SECOND), len(self.dbfs) // 10)
+        loud = np.sort(self.dbfs)[-1 - n_louder]
+        return self.dbfs <= max(loud - SILENCE_DB, SILENCE_DBFS)
 
     @cached_property
     def mel_db(self) -> np.ndarray:
@@ -90,7 +99,7 @@ class Loudness:
 class Beats:
     """The beats of a song. Where there is no steady pulse, `bpm` is None and `times_seconds` is empty."""
 
-    bpm: float | None  # mean tempo in beats a minute
+    bpm: float | None  # mean tempo in beats a minute, of what is no silence
     times_seconds: np.ndarray  # (beats,)
     onset_strength: np.ndarray  # (frames,), at least 0: how much louder the mel bands have become, mean in dB
     pulse_clarity: float  # at most 1
@@ -99,7 +108,7 @@ class Beats:
 
 def loudness(sound: Sound) -> Loudness:
     """How loud the song is, moment by moment: the RMS level, without the ear's weighting of pitches."""
-    return Loudness(sound.waveform, sound.dbfs, sound.duration_seconds)
+    return Loudness(sound.waveform, np.maximum(sound.dbfs, LOWEST_DBFS), sound.duration_seconds)
 
 
 def chroma(sound: Sound) -> Series:
@@ -117,7 +126,7 @@ def beats(sound: Sound) -> Beats:
     """Where a listener would tap: D. Ellis, "Beat tracking by dynamic programming", 2007.
 
     The tempo is that of the beats found, which may be half or twice what a musician would count. A tracker finds beats
-    in anything; they are kept where the onsets repeat from beat to beat.
+    in anything; they are kept where the onsets repeat from beat to beat, and not in silences longer than a rest.
     """
     import librosa  # noqa: PLC0415
 
@@ -127,14 +136,30 @@ def beats(sound: Sound) -> Beats:
     tempogram = sum(librosa.feature.tempogram(onset_envelope=part, **settings).sum(axis=1) for part in parts)
     tempo = float(librosa.feature.tempo(tg=tempogram[:, None] / len(onsets), **settings)[0])
     _, frames = librosa.beat.beat_track(onset_envelope=onsets, bpm=tempo, **settings)
+    frames = frames[~_in_long_silence(sound.silent)[frames]]
+    seconds = np.concatenate([np.diff(beats) for beats in stretches(frames / FRAMES_PER_SECOND)])  # from beat to beat
     bpm, clarity = None, 0.0
-    if len(frames) >= LEAST_BEATS:
+    if len(seconds) >= LEAST_BEATS - 1:
         clarity = pulse_clarity(onsets, round(60.0 * FRAMES_PER_SECOND / tempo))
     if clarity >= LEAST_PULSE_CLARITY:
-        bpm = 60.0 * FRAMES_PER_SECOND * (len(frames) - 1) / float(frames[-1] - frames[0])
+        bpm = 60.0 / float(seconds.mean())
     else:
         frames = frames[:0]
     return Beats(bpm, frames / FRAMES_PER_SECOND, onsets, clarity, sound.duration_seconds)
+
+
+def stretches(times_seconds: np.ndarray) -> list[np.ndarray]:
+    """The times of beats (beats,), parted where a silence lies between them."""
+    return np.split(times_seconds, np.flatnonzero(np.diff(times_seconds) > LONGEST_REST_SECONDS) + 1)
+
+
+def _in_long_silence(silent: np.ndarray) -> np.ndarray:
+    """Which of the silent frames (frames,) are part of a silence that is longer than a rest."""
+    edges = np.flatnonzero(np.diff(np.pad(silent, 1))).reshape(-1, 2)
+    is_long = np.zeros(len(silent), bool)
+    for first, end in edges[np.diff(edges)[:, 0] > LONGEST_REST_SECONDS * FRAMES_PER_SECOND]:
+        is_long[first:end] = True
+    return is_long
 
 
 def pulse_clarity(onset_strength: np.ndarray, period_frames: int) -> float:
@@ -183,5 +208,4 @@ def spectral_contrast(sound: Sound) -> Series:
 
 def _audible(sound: Sound, values: np.ndarray) -> Series:
     """Values (..., frames) without those of silent frames."""
-    silent = np.broadcast_to(sound.dbfs <= SILENCE_DBFS, values.shape)
-    return Series(np.ma.masked_array(values, silent), sound.duration_seconds)
+    return Series(np.ma.masked_array(values, np.broadcast_to(sound.silent, values.shape)), sound.duration_seconds)

@@ -144,11 +144,14 @@ def beats(feature: Beats) -> Figure:
     if len(times) <= MOST_MARKS:
         upper.vlines(times, -0.25 * height, -0.08 * height, color=ORANGE, linewidth=1.2, label="beat")
         legend(upper)
-    span = min(TEMPO_BEATS, len(times) - 1)
-    tempo = 60 * span / (times[span:] - times[:-span])
     lower.axhline(feature.bpm, color=GREY, linewidth=1, linestyle="--", label="mean")
-    lower.plot((times[span:] + times[:-span]) / 2, tempo, color=ORANGE, linewidth=1.2, marker="." * (len(tempo) == 1))
-    lower.set_ylim(min(0.8 * feature.bpm, tempo.min()), max(1.2 * feature.bpm, tempo.max()))
+    lowest, highest = 0.8 * feature.bpm, 1.2 * feature.bpm
+    for part in filter(lambda part: len(part) > 1, analysis.stretches(times)):
+        span = min(TEMPO_BEATS, len(part) - 1)
+        tempo = 60 * span / (part[span:] - part[:-span])
+        lower.plot((part[span:] + part[:-span]) / 2, tempo, color=ORANGE, linewidth=1.2, marker="." * (len(tempo) == 1))
+        lowest, highest = min(lowest, tempo.min()), max(highest, tempo.max())
+    lower.set_ylim(lowest, highest)
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     legend(lower)
     return figure

@@ -97,6 +97,18 @@ def test_beats_of_a_click_track(bpm):
     assert len(beats.times_seconds) >= len(starts) - 2
 
 
+def test_no_beat_is_in_a_long_silence_nor_counted_through_it():
+    clicks, _ = click_track(120.0, 10.0)
+    waveform = np.concatenate([clicks, np.zeros(20 * SAMPLE_RATE, np.float32), clicks])
+    beats = analysis.beats(Sound(waveform))
+    assert beats.bpm == pytest.approx(120.0, rel=0.01)
+    assert len(beats.times_seconds) > 30
+    assert not ((beats.times_seconds > 10.5) & (beats.times_seconds < 29.5)).any()
+    _, *tempos = plots.FEATURES[1].figure(beats).axes[1].lines
+    assert [line.get_xdata().mean() for line in tempos] == pytest.approx([5.0, 35.0], abs=0.5)
+    assert all(line.get_ydata() == pytest.approx(120.0, rel=0.05) for line in tempos)
+
+
 def test_a_fast_tempo_may_be_heard_at_half():
     assert analysis.beats(Sound(click_track(180.0)[0])).bpm == pytest.approx(90.0, rel=0.01)
 
@@ -153,6 +165,16 @@ def test_features_of_silence_are_masked():
         mask = np.atleast_2d(np.ma.getmaskarray(compute(Sound(half_silent)).values))
         assert not mask[:, : round(2.9 * FRAMES_PER_SECOND)].any()
         assert mask[:, round(3.1 * FRAMES_PER_SECOND) :].all()
+
+
+def test_silence_is_what_is_far_below_the_song_itself():
+    fading = np.geomspace(0.5, 1e-4, 5 * SAMPLE_RATE) * sine(A4_HZ, 5.0, peak=1.0)
+    loud, quiet = (Sound(gain * fading).silent for gain in (1.0, 0.1))
+    assert loud.tolist() == sorted(loud.tolist())
+    assert 0.1 < loud.mean() < 0.5
+    assert quiet.tolist() == loud.tolist()
+    assert not Sound(sine(A4_HZ, peak=10 ** (-75 / 20))).silent.any()
+    assert Sound(1e-5 * noise()).silent.all()
 
 
 @pytest.mark.parametrize("feature", plots.FEATURES, ids=lambda feature: feature.key)
