@@ -14,7 +14,7 @@ from crnn.network.model import CRNN
 class Trace:
     """One window on its way from sound to genre. Of an ensemble, all from `maps` to `attention` is the first member's.
 
-    A song shorter than the window is repeated to fill it.
+    A song shorter than the window is repeated to fill it, whole frame by whole frame.
     """
 
     genres: tuple[str, ...]
@@ -76,7 +76,7 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
         genres=config.genres,
         start_seconds=start_seconds,
         duration_seconds=config.window_frames / FRAMES_PER_SECOND,
-        waveform=_filled(waveform[:, : log_mel.shape[1] * HOP_LENGTH], config.window_frames * HOP_LENGTH),
+        waveform=_filled(waveform, log_mel.shape[1], config.window_frames),
         log_mel=window[0].numpy(),
         maps=maps,
         directions=member.recurrent.directions,
@@ -88,6 +88,11 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
     )
 
 
-def _filled(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """A waveform (channels, samples), repeated until it is `n_samples` long."""
-    return np.pad(waveform, ((0, 0), (0, max(n_samples - waveform.shape[1], 0))), mode="wrap")[:, :n_samples]
+def _filled(waveform: np.ndarray, n_frames: int, window_frames: int) -> np.ndarray:
+    """A waveform (channels, samples) of a log-mel of `n_frames`, repeated as that is: its last frame may lack samples.
+
+    Its shape is (channels, window_frames * 914).
+    """
+    whole = waveform[:, : n_frames * HOP_LENGTH]
+    whole = np.pad(whole, ((0, 0), (0, n_frames * HOP_LENGTH - whole.shape[1])))
+    return np.tile(whole, -(-window_frames // n_frames))[:, : window_frames * HOP_LENGTH]

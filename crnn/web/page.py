@@ -194,7 +194,7 @@ def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:
 def inside_figures(
     model: CRNN, path: str, prediction: Prediction, log_mel: np.ndarray, opener: Opener = open_audio
 ) -> Iterator[str]:
-    """The way from a song that is no silence to its genre, step by step, in the window that the model was surest about.
+    """The way from a song that is no silence to its genre, step by step, in the window that spoke most for its answer.
 
     Windows that lie about a silence are taken only if there are no others.
 
@@ -203,11 +203,20 @@ def inside_figures(
     edges = np.stack([prediction.starts_seconds, prediction.ends_seconds], axis=1)
     frames = np.round(edges * FRAMES_PER_SECOND).astype(int)
     has_no_gap = [prediction.sounds[first:end].all() for first, end in frames]  # its figures would tell a wrong time
-    surest = (prediction.timeline.max(axis=1) + has_no_gap).argmax()
+    answer = prediction.genres.index(next(iter(prediction.probabilities)))  # the most probable, even if it is unsure
+    surest = (prediction.timeline[:, answer] + has_no_gap).argmax()
     start_seconds, (first, end) = prediction.starts_seconds[surest], frames[surest]
     sounds = prediction.sounds[first:end]
     passage = _sounding(path, float(start_seconds), sounds, opener)
     log_mel = log_mel[:, first:end][:, sounds]
+    if not sounds.all():
+        yield hint(
+            "This part lies about a silence, which the model does not hear: it is left out here, and times after it "
+            "are too early."
+        )
+    if prediction.sounds.sum() < model.config.window_frames:
+        seconds = round(model.config.window_frames / FRAMES_PER_SECOND)
+        yield hint("The model listens to {n} seconds at a time; this sound is shorter and is repeated.", n=seconds)
     way = trace(model, log_mel, passage, float(start_seconds))
     for step in plots.STEPS:
         yield figure(step.title, step.meaning, step.figure(way))

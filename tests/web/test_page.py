@@ -371,7 +371,9 @@ def test_every_step_of_the_inside_has_its_figure(
     song = write_wav(tmp_path / "song.wav", waveform)
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
     assert prediction.sounds.all() == (sound != "with silences")
-    figures = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
+    figures = [*page.inside_figures(tiny_model, song, prediction, prediction.log_mel)]
+    if sound == "short":
+        assert "this sound is shorter and is repeated" in words(figures.pop(0))
     assert titles(figures) == [step.title for step in plots.STEPS]
 
 
@@ -394,7 +396,7 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
     figures = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
     assert "Title a" in words(next(figures))
     assert len(ways) == 1
-    surest = prediction.timeline.max(axis=1).argmax()
+    surest = prediction.timeline[:, prediction.genres.index(next(iter(prediction.probabilities)))].argmax()
     assert ways[0].start_seconds == pytest.approx(prediction.starts_seconds[surest], abs=1e-6)
     # The timeline's convolutions ran over the whole song, those of the figures over the window alone: at its edges they
     # hear padding in place of its neighbours. Other windows are further off.
@@ -412,7 +414,7 @@ def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tone = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 8)
-    waveform = np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone, np.zeros(SAMPLE_RATE)])
+    waveform = np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone])
     song = str(tmp_path / "song.wav")
     soundfile.write(song, np.stack(6 * [waveform], axis=1), SAMPLE_RATE)
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
@@ -420,12 +422,28 @@ def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     ways = []
     monkeypatch.setattr(page, "trace", lambda *of: ways.append(of))
     monkeypatch.setattr(plots, "STEPS", ())
-    list(page.inside_figures(tiny_model, song, prediction, prediction.log_mel))
+    [told] = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
+    assert "lies about a silence" in words(told)
     _, log_mel, passage, _ = ways[0]
     n_frames = tiny_model.config.window_frames
     assert log_mel.shape[1] == pytest.approx(n_frames, abs=1)
     assert passage.shape == (2, pytest.approx(n_frames * HOP_LENGTH, abs=2 * HOP_LENGTH))
     assert np.abs(passage).mean() > 0.08  # of the tones it is 0.19
+
+
+def test_a_window_that_is_surer_of_another_genre_than_the_answer_is_not_the_surest(
+    tiny_model: CRNN, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(np.arange(5 * SAMPLE_RATE) / 8))
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    answer = prediction.genres.index(next(iter(prediction.probabilities)))
+    timeline = np.full_like(prediction.timeline, 0.2)
+    timeline[1, answer], timeline[2, answer - 1] = 0.6, 0.9
+    starts = []
+    monkeypatch.setattr(page, "trace", lambda *of: starts.append(of[3]))
+    monkeypatch.setattr(plots, "STEPS", ())
+    list(page.inside_figures(tiny_model, song, replace(prediction, timeline=timeline), prediction.log_mel))
+    assert starts == pytest.approx(prediction.starts_seconds[1:2])
 
 
 def test_of_many_channels_two_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
