@@ -36,6 +36,7 @@ MOST_MARKS = 150  # so many beats can be told apart at the width of a telephone
 TEMPO_BEATS = 8  # over which the tempo of a moment is taken
 MFCC_DEVIATIONS = 2.5
 NAMED_SHARE = 0.09  # of the height of the timeline, which the name of a genre in its area needs
+NAME_POINTS = 300  # of the timeline, a fifth of which it needs in a row
 
 
 def mel_spectrogram(log_mel: np.ndarray, start_seconds: float = 0.0) -> Figure:
@@ -64,24 +65,23 @@ def mel_spectrograms(log_mels: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def timeline(shares: np.ndarray, genres: Sequence[str], end_seconds: float) -> Figure:
+def timeline(seconds: np.ndarray, shares: np.ndarray, genres: Sequence[str]) -> Figure:
     """The probability of each genre over time: areas on top of each other, the most probable at the bottom.
 
-    The `shares` (points, n_genres) are evenly spread over the song, NaN where it is silent, which leaves a gap. An area
-    carries its name where it is high enough for long enough.
+    The `shares` (points, n_genres) are those at rising times `seconds` (points,) from the song's start to its end, NaN
+    where it is silent, which leaves a gap. An area carries its name where it is high enough for long enough.
     """
-    figure, [axes] = over_time([1.6], end_seconds)
+    figure, [axes] = over_time([1.6], seconds[-1])
     name(axes, "probability of each genre")
     axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    seconds, colours, bottom = np.linspace(0, end_seconds, len(shares)), genre_colours(genres), np.zeros(len(shares))
-    named_points = max(1, len(shares) // 5)
-    heard = np.nan_to_num(shares)
-    for i in np.argsort(-heard.mean(axis=0), kind="stable"):
+    colours, bottom, heard = genre_colours(genres), np.zeros(len(shares)), np.nan_to_num(shares)
+    evenly = np.searchsorted(seconds, np.linspace(seconds[0], seconds[-1], NAME_POINTS))  # for the names
+    for i in np.argsort(-np.gradient(seconds) @ heard, kind="stable"):
         axes.fill_between(seconds, bottom, bottom + shares[:, i], color=colours[genres[i]], linewidth=0)
-        lowest = np.lib.stride_tricks.sliding_window_view(heard[:, i], named_points).min(axis=1)
+        lowest = np.lib.stride_tricks.sliding_window_view(heard[evenly, i], NAME_POINTS // 5).min(axis=1)
         if lowest.max() >= NAMED_SHARE:
-            middle = lowest.argmax() + named_points // 2
+            middle = evenly[lowest.argmax() + NAME_POINTS // 10]
             style = {"ha": "center", "va": "center", "color": readable_on(colours[genres[i]])}
             write(axes, seconds[middle], bottom[middle] + heard[middle, i] / 2, genres[i], **style)
         bottom = bottom + shares[:, i]

@@ -95,7 +95,7 @@ def test_the_timeline_stacks_genres_and_names_them_where_there_is_room():
     shares = np.tile([0.05, 0.6, 0.35], (100, 1))
     shares[:40, 1], shares[:40, 2] = 0.9, 0.05
     shares[50:60] = np.nan
-    [axes] = plots.timeline(shares, GENRES, 20.0).axes
+    [axes] = plots.timeline(np.linspace(0, 20, 100), shares, GENRES).axes
     heights = [area.get_paths()[0].get_extents().y1 for area in axes.collections]
     assert heights == pytest.approx([0.9, 0.95, 1.0])
     assert [text.get_text() for text in axes.texts] == ["jazz", "rock"]
@@ -105,8 +105,18 @@ def test_the_timeline_stacks_genres_and_names_them_where_there_is_room():
     assert jazz[1] == pytest.approx(0.45)
 
 
+def test_the_timeline_shows_what_sounds_for_seconds_in_hours():
+    seconds = np.array([0, 3_599.9, 3_600.1, 3_603.9, 3_604.1, 7_200])
+    shares = np.full((6, 3), np.nan)
+    shares[2:4] = [0.1, 0.7, 0.2]
+    [axes] = plots.timeline(seconds, shares, GENRES).axes
+    places = [area.get_paths()[0].get_extents() for area in axes.collections]
+    assert [(place.x0, place.x1) for place in places] == [(3_600.1, 3_603.9)] * 3
+    assert [place.y1 for place in places] == pytest.approx([0.7, 0.9, 1.0])
+
+
 def test_the_timeline_of_silence_is_empty():
-    figure = plots.timeline(np.full((300, 3), np.nan), GENRES, 30.0)
+    figure = plots.timeline(np.linspace(0, 30, 300), np.full((300, 3), np.nan), GENRES)
     assert not figure.axes[0].texts
     assert "seconds" in texts(figure)
 
