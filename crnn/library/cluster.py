@@ -224,7 +224,7 @@ def answered(out: str, columns: Columns) -> set[int]:
     if not parts:
         return set()
     data = ds.dataset(parts, filesystem=store, format="parquet")
-    if data.schema.names != columns.names:
+    if columns.as_in(data.schema.names) is None:
         raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])
     return {key_of(row) for batch in batches for row in batch.to_pylist()}

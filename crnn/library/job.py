@@ -82,6 +82,8 @@ class Hearing:
             "model": classifier.name,
             "heard": self.heard,
             "genre": None,
+            "is_strange": None,
+            "sounds_like": None,
             "probabilities": {},
             "duration_seconds": None,
             "notices": [],
@@ -92,6 +94,8 @@ class Hearing:
         whole = answer.as_dict()
         row |= {
             "genre": answer.verdict,
+            "is_strange": whole["is_strange"],
+            "sounds_like": whole["sounds_like"],
             "probabilities": dict(islice(answer.probabilities.items(), self.top)),
             "duration_seconds": answer.duration_seconds,
             "notices": whole["notices"],

@@ -5,7 +5,8 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from hashlib import blake2b
 from io import StringIO
 from itertools import islice
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which parquet's rows are on the disk; a kill loses no more
+KINDS = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
 UNLIKE_A_ROW = (LookupError, TypeError, AttributeError, RecursionError)  # what JSON of others comes to
 
 
@@ -31,8 +33,9 @@ class TableError(ValueError):
 class Columns:
     """The columns of flat tables, for a model with these genres.
 
-    path, size_bytes, modified_ns, model, heard; genre, its probability, then the probability of each genre, or with
-    `top` that many pairs of genre and probability; duration_seconds, notices, error; timeline and embedding if asked.
+    path, size_bytes, modified_ns, model, heard; genre, its probability, is_strange, sounds_like; probabilities of all
+    genres, or with `top` that many pairs of genre and probability; duration_seconds, notices, error; timeline and
+    embedding if asked.
     """
 
     def __init__(self, genres: Iterable[str], top: int | None, timeline: bool, embeddings: bool) -> None:
@@ -42,8 +45,14 @@ class Columns:
         self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
         self.n_shares = len(ranks) or len(self.genres)
         self.shares = self.shares if top else [PROBABILITY_OF + genre for genre in self.genres]
-        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability")
+        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability", *KINDS)
         self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
+
+    def as_in(self, names: Sequence[str] | None) -> "Columns | None":
+        """Those of a table that has columns with these names, without KINDS if it is older; None if it has others."""
+        earlier = copy(self)
+        earlier.names = [name for name in self.names if name not in KINDS]
+        return next((columns for columns in (self, earlier) if columns.names == names), None)
 
     def flat(self, row: dict) -> dict:
         """A row as `Hearing.row` gives it to the cells of these columns, some None."""
@@ -268,8 +277,11 @@ class CsvTable(LinesTable):
         return _csv_line(self.columns.names)
 
     def _is_ours(self, first: bytes) -> bool:
-        is_cut = not first.endswith(b"\n") and self._head().encode().startswith(first)
-        return is_cut or next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None) == self.columns.names
+        if not first.endswith(b"\n") and self._head().encode().startswith(first):  # a crash has cut it
+            return True
+        columns = self.columns.as_in(next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None))
+        self.columns = columns or self.columns
+        return columns is not None
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -307,7 +319,6 @@ class ParquetTable(Table):
         _lock(self._lock, path)
         self._waiting: list[dict] = []
         self._since = time.monotonic()
-        self._schema = schema_of(columns)
         try:
             super().__init__(path, columns)
         except TableError:
@@ -353,8 +364,10 @@ class ParquetTable(Table):
         for path in [self.path] * self.path.exists() + sorted(self._parts.glob("*.parquet")):
             try:
                 with pq.ParquetFile(path) as file:
-                    if file.schema_arrow.names != self._schema.names:
+                    columns = self.columns.as_in(file.schema_arrow.names)
+                    if columns is None:
                         raise self._other_columns()
+                    self.columns = columns
                     for batch in file.iter_batches(PART_ROWS):
                         yield from batch.to_pylist()
             except ArrowException as error:
@@ -367,16 +380,17 @@ class ParquetTable(Table):
         import pyarrow as pa  # noqa: PLC0415
         import pyarrow.parquet as pq  # noqa: PLC0415
 
-        rows = iter(rows)
-        with whole_file(path) as file, pq.ParquetWriter(file, self._schema) as writer:
+        rows, schema = iter(rows), schema_of(self.columns)
+        with whole_file(path) as file, pq.ParquetWriter(file, schema) as writer:
             while group := list(islice(rows, PART_ROWS)):
-                writer.write_table(pa.Table.from_pylist(group, self._schema))
+                writer.write_table(pa.Table.from_pylist(group, schema))
 
 
 def schema_of(columns: Columns) -> "pyarrow.Schema":
     import pyarrow as pa  # noqa: PLC0415
 
     kinds = dict.fromkeys(("size_bytes", "modified_ns"), pa.int64()) | {"duration_seconds": pa.float64()}
+    kinds |= {"is_strange": pa.bool_()}
     kinds |= {name: pa.float32() for name in columns.names if name.startswith("probability")}
     kinds |= {"embedding": pa.list_(pa.float32())}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in columns.names])

@@ -23,12 +23,14 @@ def row(path: str, error: str | None = None, size: int = 10, jazz: float = 0.75,
     """As `Hearing.row` gives it."""
     answer = {
         "genre": "jazz",
+        "is_strange": False,
+        "sounds_like": "",
         "probabilities": {"jazz": jazz, "rock": 0.125, "disco": 0.125},
         "duration_seconds": 4.5,
         "timeline": [{"start_seconds": 0.0, "end_seconds": 4.5, "probabilities": {"rock": 0.25}}],
         "embedding": [0.5, -1.0],
     }
-    none = {"genre": None, "probabilities": {}, "duration_seconds": None}
+    none = {"genre": None, "is_strange": None, "sounds_like": None, "probabilities": {}, "duration_seconds": None}
     given = {"path": path, "size_bytes": size, "modified_ns": 1_700_000_000_000_000_001, "model": "m", "heard": "all"}
     return given | {"notices": [], "error": error} | (none if error else answer) | more
 
@@ -247,6 +249,31 @@ def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path
     with pytest.raises(TableError, match="other columns"):
         open_table(path, Columns(GENRES, None, timeline=False, embeddings=False))
     assert path.read_bytes() == before
+
+
+@KINDS
+def test_a_strange_song_is_told_by_what_it_sounds_like(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    table = open_table(path, COLUMNS)
+    table.write(row("a.mp3", genre="unsure", is_strange=True, sounds_like="techno"))
+    table.close()
+    (found,) = read(path)
+    assert (found["genre"], found["is_strange"] in (True, "true"), found["sounds_like"]) == ("unsure", True, "techno")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_from_before_there_were_strange_songs_is_gone_on_with(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    names = [name for name in COLUMNS.names if name not in ("is_strange", "sounds_like")]
+    table = open_table(path, COLUMNS.as_in(names))
+    table.write(row("a.mp3"))
+    table.close()
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3"))
+    table.write(row("b.mp3", is_strange=True, sounds_like="techno"))
+    table.close()
+    assert [[*found] for found in read(path)] == [names, names]
+    assert [found["path"] for found in read(path)] == ["a.mp3", "b.mp3"]
 
 
 def test_the_most_probable_genres_alone(tmp_path: Path) -> None:
