@@ -28,7 +28,7 @@ MOST_WORKERS = 8
 SHORTAGE = "the machine is short of memory or time"
 
 _HEAD = struct.Struct("!cHI")  # of a message: its kind, the channels, and the samples of each or bytes
-_READY, _BLOCK, _END, _ERROR = b"r", b"b", b"e", b"x"
+_READY, _LENGTH, _BLOCK, _END, _ERROR = b"r", b"l", b"b", b"e", b"x"
 _ASK, _STOP = b"?", b"."
 _MOST_CHANNELS, _MOST_SAMPLES = 1_024, 2**24
 _PROGRAM = "from crnn.decoding import work; work()"
@@ -93,6 +93,7 @@ class DecodedSound:
 
     def __init__(self, idle: "LifoQueue[_Worker]", file: BinaryIO, name: str, how: list) -> None:
         self.sample_rate = how[0]
+        self.expected_seconds = 0.0  # known with the first block
         self.notices: tuple[Notice, ...] = ()
         self.starts_seconds: tuple[float, ...] = ()
         self.duration_seconds: float | None = None
@@ -121,6 +122,9 @@ class DecodedSound:
                 kind, content = worker.receive()
                 if kind == _BLOCK:
                     yield content
+                    continue
+                if kind == _LENGTH:
+                    self.expected_seconds = float(content)
                     continue
                 is_clean = True
                 if kind == _ERROR:
@@ -274,6 +278,7 @@ def _decode_next(connection: socket.socket) -> None:
         file.seek(0)
         try:
             with open_sound(file, name, sample_rate, start_seconds, passages and Passages(*passages)) as sound:
+                _send(connection, _LENGTH, sound.expected_seconds)
                 for block in sound.blocks():
                     if select.select([connection], [], [], 0)[0]:  # a _STOP
                         break

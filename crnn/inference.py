@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, open_audio
+from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
 from crnn.checkpoint import CheckpointError, Origin, digest, load_checkpoint
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
 from crnn.network.layers import energy, window_weights
-from crnn.network.model import CRNN, Plan, Windows
+from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
 GPU_PIECES = 32  # of songs that a GPU hears at once
+LISTENING_SHARE = 0.4  # of the time that an answer takes
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
@@ -170,9 +171,19 @@ class GenreClassifier:
         """Where its model came from, and which one it was: what a folder or this program holds may be another later."""
         return self.origin.name if self.origin.revision else f"{self.origin.name} {digest(self.model)[:7]}"
 
-    def predict(self, source: str | PathLike | bytes, passages: Passages | None = None) -> Prediction:
-        """Classify an audio file of any length, or its bytes; the whole, or passages of it. Raises AudioError."""
-        return self._one(self.listen(source, passages))
+    def predict(
+        self,
+        source: str | PathLike | bytes,
+        passages: Passages | None = None,
+        report: Report = to_nobody,
+    ) -> Prediction:
+        """Classify an audio file of any length, or its bytes; the whole, or passages of it.
+
+        `report` is called again and again with the share of the work that is done, about 0 to 1; what it raises ends
+        the work and passes through. Raises AudioError.
+        """
+        recording = self.listen(source, passages, lambda share: report(LISTENING_SHARE * share))
+        return self._one(recording, lambda share: report(LISTENING_SHARE + (1 - LISTENING_SHARE) * share))
 
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
@@ -190,8 +201,13 @@ class GenreClassifier:
             )
         return self._one(self._listen([waveform]))
 
-    def listen(self, source: str | PathLike | bytes, passages: Passages | None = None) -> "Recording":
-        """What `answer` needs of a file, without the model.
+    def listen(
+        self,
+        source: str | PathLike | bytes,
+        passages: Passages | None = None,
+        report: Report = to_nobody,
+    ) -> "Recording":
+        """What `answer` needs of a file, without the model; `report` as in `predict`.
 
         A song that is too short for the passages, lacks one, or is silent in all of them, is heard as a whole. Raises
         AudioError.
@@ -208,23 +224,26 @@ class GenreClassifier:
                         notices=sound.notices,
                     )
         with self.opener(source) as sound:
-            return replace(self._listen(sound.blocks()), notices=sound.notices)
+            return replace(self._listen(_reported(sound, report)), notices=sound.notices)
 
     @torch.inference_mode()
-    def answer(self, recordings: Sequence["Recording"]) -> list["Prediction | AudioError"]:
-        """Classify several songs at once; an error in place of an answer where the model breaks down on a song."""
+    def answer(self, recordings: Sequence["Recording"], report: Report = to_nobody) -> list["Prediction | AudioError"]:
+        """Classify several songs at once; an error in place of an answer where the model breaks down on a song.
+
+        `report` as in `predict`.
+        """
         pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
         parted = [self._windows(recording) for recording in recordings]
         plans = [plan for plan, _ in parted if plan.starts]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_in_bfloat16):
-            given = iter(self.model.hear(plans, self.batch_size, pieces_at_once))
+            given = iter(self.model.hear(plans, self.batch_size, pieces_at_once, report))
         return [
             self._prediction(recording, next(given) if plan.starts else None, frames)
             for recording, (plan, frames) in zip(recordings, parted, strict=True)
         ]
 
-    def _one(self, recording: "Recording") -> Prediction:
-        (prediction,) = self.answer([recording])
+    def _one(self, recording: "Recording", report: Report = to_nobody) -> Prediction:
+        (prediction,) = self.answer([recording], report)
         if isinstance(prediction, AudioError):
             raise prediction
         return prediction
@@ -313,6 +332,16 @@ class GenreClassifier:
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
         return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top
+
+
+def _reported(sound: Sound, report: Report) -> Iterator[np.ndarray]:
+    """The blocks of a sound; `report` is called with the share of it that has come, 0 where nobody knows its length."""
+    n_samples = 0
+    for block in sound.blocks():
+        n_samples += block.shape[1]
+        seconds = n_samples / sound.sample_rate
+        report(min(seconds / sound.expected_seconds, 1.0) if sound.expected_seconds > 0 else 0.0)
+        yield block
 
 
 def joined(passages: Sequence[Tensor], window_frames: int) -> list[Tensor]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -16,10 +17,11 @@ import pytest
 import soundfile
 import torch
 
-from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio, open_audio
 from crnn.checkpoint import CheckpointError, Origin
+from crnn.decoding import Decoders
 from crnn.features import FRAMES_PER_SECOND, LogMel
-from crnn.inference import MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
+from crnn.inference import LISTENING_SHARE, MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.network.layers import window_weights
 from crnn.network.model import CRNN
 from crnn.training.metrics import mean_probabilities
@@ -166,6 +168,30 @@ def test_all_of_a_long_set_is_heard(
     assert set(tops[prediction.starts_seconds > 301]) == {second}
     assert prediction.verdict == second
     assert prediction.probabilities[first] == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_how_much_of_a_song_is_done_is_told_and_what_listens_may_end_it(
+    tiny_model: CRNN, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path, elsewhere: bool
+) -> None:
+    path, shares = write_wav(tmp_path / "song.wav", tone(30.0)), []
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        raise KeyError("enough")
+
+    with Decoders(1) if elsewhere else nullcontext() as decoders:
+        classifier = GenreClassifier(tiny_model, Origin("tiny"), opener=decoders.open_audio if decoders else open_audio)
+        with pytest.raises(KeyError, match="enough"):
+            classifier.predict(path, report=stop)
+        assert len(shares) == 1
+        expected = classifier.predict(path)  # nor is a decoder lost
+        shares.clear()
+        assert_close(classifier.predict(path, report=shares.append), expected)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.1
+    assert sum(share < LISTENING_SHARE for share in shares) > 5
+    assert shares[-1] == 1
 
 
 def test_short_passages_are_heard_in_windows_as_long_as_the_model_knows(

@@ -143,6 +143,7 @@ class Sound:
 
     Attributes:
         sample_rate: of the blocks, in Hz.
+        expected_seconds: that it should last, as its file says or FFmpeg estimates; 0 where neither does.
         notices: what to know about an answer from it; complete when the blocks have ended.
         starts_seconds: where each block begins, if they are passages and all are there; likewise.
         duration_seconds: of the song, if so; likewise.
@@ -161,6 +162,7 @@ class Sound:
         self._byte_share = byte_share(file)
         self._is_cut = self._byte_share < 1 or is_cut_ogg(file)
         self._track = Track(file, is_fast=passages is not None)
+        self.expected_seconds = self._track.duration_seconds
         self.notices = self._track.notices
         if self._byte_share < _SHARE_THAT_IS_NEEDED:
             self._track.close()

@@ -4,7 +4,6 @@ Occlusion sensitivity: M. D. Zeiler, R. Fergus, "Visualizing and understanding c
 arXiv:1311.2901. A patch of the log-mel is hidden, and what the genre loses is what the patch had said for it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, N_MELS, hz_of_band, repeat_to, sounding_frames
-from crnn.network.model import CRNN
+from crnn.network.model import CRNN, Report, to_nobody
 
 # Patches are about an octave high (the lowest is the bass) and a fifth of a window long. Training hid more cells than
 # that at a time (SpecAugment), so that the model knows what to do without them.
@@ -83,14 +82,11 @@ class Explanation:
 
 
 @torch.inference_mode()
-def explain(
-    model: CRNN, log_mel: np.ndarray, genre: str, progress: Callable[[float], None] | None = None
-) -> Explanation:
+def explain(model: CRNN, log_mel: np.ndarray, genre: str, report: Report = to_nobody) -> Explanation:
     """What in a log-mel (128, frames) in dB spoke for `genre` and what against it, to a model in evaluation mode.
 
-    Silences, which the model does not hear, say nothing. `progress` is called with the share of the work that is done;
-    what it raises ends the work and passes through.
-    Raises ValueError if the model does not know the genre or the log-mel has another shape.
+    Silences, which the model does not hear, say nothing. Raises ValueError if the model does not know the genre or the
+    log-mel has another shape.
     """
     config = model.config
     if genre not in config.genres:
@@ -112,8 +108,7 @@ def explain(
         log_odds = _log_odds(logits, config.genres.index(genre))
         is_silent = (versions[1:] == window).all(dim=(1, 2))  # not even rounding may speak for it
         columns.append((log_odds[0] - log_odds[1:]).masked_fill(is_silent, 0.0).numpy())
-        if progress:
-            progress(number / (len(frame_edges) - 1))
+        report(number / (len(frame_edges) - 1))
     return _with_silences(Explanation(genre, np.stack(columns, axis=1), frame_edges), sounds.numpy())
 
 

@@ -22,6 +22,12 @@ CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a so
 STRANGENESS = 0.3  # of the energy for a standard deviation of strangeness; 0.2 to 0.5 tell strangers as well
 STRETCH_PIECES = 4  # adjoining ones, of which a stem that gives steps hears so many at once
 
+Report = Callable[[float], None]  # is told the share of some work that is done; what it raises ends the work
+
+
+def to_nobody(_: float) -> None:
+    """A Report where nobody waits for one."""
+
 
 class Member(nn.Module):
     """One network of the ensemble: front, recurrent layer, pooling over time, classifier."""
@@ -238,13 +244,19 @@ class CRNN(
         slices = [slice(start, start + size // step) for start in starts]
         return Plan([start * step for start in starts], [], log_mel, slices)
 
-    def hear(self, plans: Sequence["Plan"], batch_size: int = 16, pieces_at_once: int = 1) -> list["Windows"]:
+    def hear(
+        self,
+        plans: Sequence["Plan"],
+        batch_size: int = 16,
+        pieces_at_once: int = 1,
+        report: Report = to_nobody,
+    ) -> list["Windows"]:
         """What it makes of the windows of several songs, whose log-mels are on the model's device.
 
         `batch_size` windows are computed at once, of whatever songs, and so many pieces of `songs_steps`: memory and
-        speed, not results.
+        speed, not results. `report` is called with the share of these pieces that are done.
         """
-        songs = iter(self.songs_steps([plan.song for plan in plans if plan.slices], pieces_at_once))
+        songs = iter(self.songs_steps([plan.song for plan in plans if plan.slices], pieces_at_once, report))
         alone = iter(self._steps_of([window for plan in plans for window in plan.alone], batch_size))
         steps: list[list[Tensor]] = []  # of each window, those of all members
         for plan in plans:
@@ -262,14 +274,19 @@ class CRNN(
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
 
-    def songs_steps(self, log_mels: Sequence[Tensor], pieces_at_once: int = 1) -> list[list[Tensor]]:
+    def songs_steps(
+        self,
+        log_mels: Sequence[Tensor],
+        pieces_at_once: int = 1,
+        report: Report = to_nobody,
+    ) -> list[list[Tensor]]:
         """What each member's recurrent layer reads of whole log-mels (128, frames), (steps, front.out_features).
 
         Last, where the summaries read them, the channels of the stem, (steps, channels). A song goes through the
         convolutions in pieces as long as a window, each with some of what is before and behind it, to spare memory:
         what they give is in the near cache of a processor. A stem that gives steps hears adjoining ones together
         where it may. A GPU takes many pieces at once. A last step that is not whole is filled up with what is before
-        it, mirrored. Recurrent layers of the stem go over all of it.
+        it, mirrored. Recurrent layers of the stem go over all of it. `report` as in `hear`.
         """
         step = self.config.step_frames
         stretches, plans, kept = [], [], [[] for _ in log_mels]
@@ -284,10 +301,13 @@ class CRNN(
                 stretches.append(F.pad(stretch, (0, (end - start) * step - stretch.shape[-1]), mode="reflect"))
                 plans.append(tuple(Piece(*(place - start for place in piece)) for piece in together))
         given: list[list[Tensor]] = [[] for _ in stretches]
+        n_done = 0
         for numbers in _alike(plans, max(1, pieces_at_once // STRETCH_PIECES)):
             parts = self._of_stretches(torch.stack([stretches[number] for number in numbers]), plans[numbers[0]])
             for number, *of_stretch in zip(numbers, *parts, strict=True):
                 given[number] = of_stretch
+            n_done += len(numbers)
+            report(n_done / len(stretches))
         of_songs = [zip(*(given[number] for number in numbers), strict=True) for numbers in kept]
         if not self.stem.groups:
             return [[torch.cat(parts) for parts in song] for song in of_songs]

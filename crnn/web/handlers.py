@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,18 +18,21 @@ from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError, load_public
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
+from crnn.network.model import Report
 from crnn.plots import genre_colours
 from crnn.walk import is_song
 from crnn.web import about, page
-from crnn.web.background import in_steps
+from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit, songs_view
+from crnn.web.turns import is_awaited
 from crnn.web.view import overlay, song_view
 
 EXAMPLES = ASSETS / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 MOST_SPECTROGRAMS = 2**28  # bytes: six hours of sound
+PATIENCE_SECONDS = 2.0  # after which one is told how far a song is heard
 MOST_OTHERS = 16  # models that visitors have chosen, of up to 128 MB
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
@@ -87,8 +91,17 @@ class Page:
         self.shown: Callable[[str], None] = lambda _: None
         self.answered: Callable[[str], None] = lambda _: None
 
-    def hear(self, song: str | None, own: GenreClassifier | None, visit: Visit) -> tuple:
-        """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons."""
+    def hear(
+        self,
+        song: str | None,
+        own: GenreClassifier | None,
+        visit: Visit,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple:
+        """A song or another model has come or gone: answer, drawing, reasons, song, table, stop buttons.
+
+        A song for which another has come, or whose visitor has gone, is heard no further.
+        """
         classifier = own or self.classifier
         asked = song, classifier.origin.name  # not the model itself: a visit outlives its page
         if visit.about == asked:
@@ -99,18 +112,22 @@ class Page:
         if song is None:
             return page.waiting(classifier.genres), nothing, "", None, gr.skip(), idle, idle
         self.shown(song)
+        fault = None
         try:
             with self.cores.share():
-                prediction = classifier.predict(song)
+                report = as_long_as(lambda: visit.about == asked, progress)
+                prediction = classifier.predict(song, report=report)
         except AudioError as error:
-            if visit.about != asked:  # another song has come meanwhile
-                return (gr.skip(),) * 7
-            visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
-            return page.no_answer(_reason(song, error)), nothing, "", None, gr.skip(), idle, idle
-        visit.add(Row.of(song, classifier.origin.name, prediction))
+            fault = page.no_answer(_reason(song, error))
+        except Stopped:
+            if visit.about == asked:  # the visitor has gone, and would not know its answer
+                visit.about = None
         if visit.about != asked:
-            return *(gr.skip(),) * 4, table_of(visit), gr.skip(), gr.skip()
-        visit.stop(*ABOUT_A_SONG)
+            return (gr.skip(),) * 7
+        visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
+        if fault:
+            return fault, nothing, "", None, gr.skip(), idle, idle
+        visit.add(Row.of(song, classifier.origin.name, prediction))
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name
         other = own and own.origin.name
@@ -237,7 +254,11 @@ class Page:
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 with self.cores.share(is_of_many=True):
-                    row = Row.of(song, classifier.origin.name, classifier.predict(song))
+                    report = as_long_as(lambda: visit.is_latest("many", token))
+                    row = Row.of(song, classifier.origin.name, classifier.predict(song, report=report))
+            except Stopped:
+                yield UNCHANGED
+                return
             except AudioError as error:
                 reason = _reason(song, error)
                 row = Row(song, classifier.origin.name, fault=(reason.message, reason.values))
@@ -320,7 +341,9 @@ class Page:
             raise gr.Error("There is no song: send an audio file.", print_exception=False)
         try:
             with self.cores.share():
-                return self.classifier.predict(song).as_dict()
+                return self.classifier.predict(song, report=as_long_as()).as_dict()
+        except Stopped as error:
+            raise gr.Error("Nobody waits for this answer.", print_exception=False) from error
         except AudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
         finally:
@@ -341,13 +364,31 @@ class Page:
         for song in dict.fromkeys(songs):
             try:
                 with self.cores.share(is_of_many=True):
-                    answer = self.classifier.predict(song).as_dict()
+                    answer = self.classifier.predict(song, report=as_long_as()).as_dict()
+            except Stopped as error:
+                raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
             except AudioError as error:
                 answer = {"error": str(error)}
             finally:
                 self.answered(song)
             answers[song] = {"song": Path(song).name, **answer}
         return [answers[song] for song in songs]
+
+
+def as_long_as(is_wanted: Callable[[], bool] = lambda: True, progress: gr.Progress | None = None) -> Report:
+    """A report that raises Stopped as soon as what is reported is not wanted any more, or whoever asked has gone.
+
+    Else `progress` shows the shares after PATIENCE_SECONDS.
+    """
+    since = time.monotonic()
+
+    def report(share: float) -> None:
+        if not (is_wanted() and is_awaited()):
+            raise Stopped
+        if progress is not None and time.monotonic() - since > PATIENCE_SECONDS:
+            progress(share)
+
+    return report
 
 
 def _reason(song: str, error: AudioError) -> AudioError:

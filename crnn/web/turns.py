@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from fastapi import HTTPException, Request
 from gradio import Blocks, Error
 from gradio.block_function import BlockFunction
+from gradio.context import LocalContext
 from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, ProcessTime, Queue
 from gradio.server_messages import EstimationMessage, EventMessage, ProcessCompletedMessage
@@ -29,6 +30,13 @@ TOLD_EVERY_SECONDS = 1.0
 MOST_SECONDS = 3_600.0  # that an answer takes
 CALL = re.compile(r"/gradio_api/call/.+/(\w+)")  # where an answer is had without the stream of a session
 HEARTBEAT = b"event: heartbeat\n"
+
+
+def is_awaited() -> bool:
+    """Whether whoever asked the question that this thread answers is there still, as far as is known."""
+    blocks, number = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks and number and blocks._queue.event_ids_to_events.get(number)
+    return not event or event.alive
 
 
 class Durations(ProcessTime):

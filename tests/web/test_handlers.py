@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from crnn.audio import SAMPLE_RATE, AudioError
+from crnn.audio import SAMPLE_RATE, AudioError, Sound
 from crnn.checkpoint import CheckpointError, Origin
 from crnn.inference import GenreClassifier, Prediction
-from crnn.network.model import CRNN
+from crnn.network.model import CRNN, Report, to_nobody
 from crnn.web import handlers
 from crnn.web.handlers import NO_LONGER, Heard, Page
 from crnn.web.songs import Visit
@@ -30,10 +31,10 @@ class Listener(GenreClassifier):
         self.asked: list[str] = []
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def predict(self, song: str) -> Prediction:
+    def predict(self, song: str, passages: None = None, report: Report = to_nobody) -> Prediction:
         self.asked.append(song)
         self.meanwhile()
-        return super().predict(song)
+        return super().predict(song, passages, report)
 
 
 @pytest.fixture
@@ -71,14 +72,47 @@ def test_a_late_error_of_a_song_that_was_left_changes_nothing(happens: Page, lis
     assert happens.hear(text, None, visit) == (gr.skip(),) * 7
 
 
-def test_a_song_that_was_left_before_its_answer_is_in_the_table(
-    happens: Page, listener: Listener, songs: list[str]
+def test_a_song_that_was_left_is_heard_no_further(happens: Page, listener: Listener, songs: list[str]) -> None:
+    visit, blocks = Visit(), []
+    opener = listener.opener
+
+    @contextmanager
+    def watched(song: str) -> Iterator[Sound]:
+        with opener(song) as sound:
+            yield sound
+            blocks.append("all")
+
+    listener.opener = watched
+    listener.meanwhile = lambda: setattr(visit, "about", (None, "tiny"))
+    assert happens.hear(songs[0], None, visit) == (gr.skip(),) * 7
+    assert (visit.rows, blocks) == ([], [])
+    listener.meanwhile = lambda: None
+    happens.hear(songs[0], None, visit)
+    assert [row.name for row in visit.rows] == ["a.wav"]
+
+
+def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_back(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit = Visit()
-    listener.meanwhile = lambda: setattr(visit, "about", (None, listener))
-    *before, rows, _, _ = outputs = happens.hear(songs[0], None, visit)
-    assert [*before, *outputs[5:]] == [gr.skip()] * 6
-    assert table(rows).keys() == {"a.wav"}
+    monkeypatch.setattr(handlers, "is_awaited", lambda: False)
+    assert happens.hear(songs[0], None, visit) == (gr.skip(),) * 7
+    with pytest.raises(gr.Error, match="Nobody waits"):
+        happens.classify(songs[0])
+    assert [*happens.hear_many(songs, None, visit, lambda *_, **__: None)][-1] == (gr.skip(),) * 3
+    assert visit.rows == []
+    monkeypatch.undo()
+    assert happens.hear(songs[0], None, visit)[3].path == songs[0]
+
+
+def test_how_far_a_long_song_is_heard_is_told(happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    happens.hear(songs[0], None, Visit(), shares.append)
+    assert shares == []  # nobody has lost patience
+    monkeypatch.setattr(handlers, "PATIENCE_SECONDS", 0.0)
+    happens.hear(songs[1], None, Visit(), shares.append)
+    assert shares
+    assert 0 < shares[0] <= shares[-1] <= 1
 
 
 @pytest.mark.parametrize("is_sound", [True, False])

@@ -23,7 +23,7 @@ from starlette.requests import Request
 import app
 from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
-from crnn.network.model import CRNN
+from crnn.network.model import CRNN, to_nobody
 from crnn.web import turns, uploads
 from crnn.web.cores import Cores
 from crnn.web.turns import visitor_of
@@ -36,10 +36,10 @@ class Slow(GenreClassifier):
 
     may_answer, begun = Event(), []
 
-    def listen(self, source, passages=None):
+    def listen(self, source, passages=None, report=to_nobody):
         self.begun.append(Path(source).name)
         assert self.may_answer.wait(60)
-        return super().listen(source, passages)
+        return super().listen(source, passages, report)
 
 
 @pytest.fixture
@@ -263,6 +263,24 @@ def test_the_queue_forgets_who_waits_for_nothing(
         assert len(demo._queue.pending_messages_per_session) <= 4
         assert len(demo._queue.pending_event_ids_session) <= 4
     when(lambda: not demo.state_holder.session_data)
+
+
+def test_a_song_that_nobody_waits_for_any_more_is_heard_no_further(
+    served: tuple[str, gr.Blocks], songs: list[Path], classifier: Slow
+) -> None:
+    url, demo = served
+    classifier.may_answer.clear()
+    gone, other = Visitor(url, 1), Visitor(url, 2)
+    gone.ask(songs[0])
+    with gone.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": gone.session}):
+        when(lambda: classifier.begun)
+    when(lambda: not any(job.alive for jobs in demo._queue.active_jobs for job in jobs or ()))
+    listen, heard = classifier.answer, []
+    classifier.answer = lambda recordings, report: heard.append(recordings) or listen(recordings, report)
+    classifier.may_answer.set()
+    other.ask(songs[1])
+    assert other.messages()[-1]["success"]
+    assert (classifier.begun, len(heard)) == (["0.wav", "1.wav"], 1)
 
 
 @pytest.mark.parametrize("asks", [True, False])
