@@ -72,8 +72,13 @@ def no_sound_file() -> Fault:
 
 
 def missing_end() -> Fault:
-    """Too little is there of what a file announces."""
+    """What is needed to read a file stands at its end, which is not there."""
     return Fault("{name} is damaged or incomplete, its end is missing: fetch or export it again.")
+
+
+def missing_much() -> Fault:
+    """Too little is there of what a file announces."""
+    return Fault("{name} is damaged or incomplete, too much of it is missing: fetch or export it again.")
 
 
 def by_name(file: BinaryIO, fault: Fault) -> Fault:

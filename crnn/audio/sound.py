@@ -14,7 +14,7 @@ import numpy as np
 
 from crnn.audio.ahead import ahead
 from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, has_more_sound, is_cut_ogg
-from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_end, no_sound_file
+from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
 from crnn.audio.resampling import Kind, join, mend, resample, with_channels
 from crnn.audio.track import Track
 
@@ -166,7 +166,7 @@ class Sound:
         self.notices = self._track.notices
         if self._byte_share < _SHARE_THAT_IS_NEEDED:
             self._track.close()
-            raise missing_end()
+            raise missing_much()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The sound from its start, once: blocks of shape (channels, samples), float32, contiguous and writable.
@@ -246,7 +246,7 @@ class Sound:
         if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())
         if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):
-            raise by_name(self._file, missing_end())
+            raise by_name(self._file, missing_much())
         if seconds == 0:
             raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
         if round(seconds, 2) < MIN_SECONDS or seconds - self._start_seconds < 1 / self.sample_rate:
