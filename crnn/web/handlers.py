@@ -26,6 +26,7 @@ from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.turns import is_awaited
+from crnn.web.uploads import as_given
 from crnn.web.view import overlay, song_view
 
 EXAMPLES = ASSETS / "examples"
@@ -250,7 +251,7 @@ class Page:
             if visit.has_answer(song, classifier.origin.name):
                 n_heard += 1
                 continue
-            progress((number, len(songs)), desc=Path(song).name)
+            progress((number, len(songs)), desc=as_given(Path(song).name))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 with self.cores.share(is_of_many=True):
@@ -345,7 +346,7 @@ class Page:
         except Stopped as error:
             raise gr.Error("Nobody waits for this answer.", print_exception=False) from error
         except AudioError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(str(_named(error)), print_exception=False) from error
         finally:
             self.answered(song)
 
@@ -368,10 +369,10 @@ class Page:
             except Stopped as error:
                 raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
             except AudioError as error:
-                answer = {"error": str(error)}
+                answer = {"error": str(_named(error))}
             finally:
                 self.answered(song)
-            answers[song] = {"song": Path(song).name, **answer}
+            answers[song] = {"song": as_given(Path(song).name), **answer}
         return [answers[song] for song in songs]
 
 
@@ -393,7 +394,13 @@ def as_long_as(is_wanted: Callable[[], bool] = lambda: True, progress: gr.Progre
 
 def _reason(song: str, error: AudioError) -> AudioError:
     """Why a song could not be heard; if its time on the server is over, its path would mean nothing to a visitor."""
-    return error if Path(song).is_file() else AudioError(NO_LONGER)
+    return _named(error) if Path(song).is_file() else AudioError(NO_LONGER)
+
+
+def _named(error: AudioError) -> AudioError:
+    """The same with the name that the visitor knows."""
+    given = {"name": as_given(error.values["name"])} if "name" in error.values else {}
+    return AudioError(error.message, **error.values | given)
 
 
 def _passage(code: str) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Visitors' songs on the disk: they go when nobody needs them any more."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -15,6 +17,12 @@ OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
 LOCK_FILE = "in-use"
 
 ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, for who sent the same one meanwhile
+SENT_AS = re.compile("%(?:22|0A|0D)")  # quotation marks and ends of lines in names (HTML, multipart/form-data)
+
+
+def as_given(name: str) -> str:
+    """The name of a file as its visitor has it, from that which it was sent with."""
+    return SENT_AS.sub(lambda sign: unquote(sign[0]), name)
 
 
 @contextmanager

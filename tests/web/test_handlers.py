@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -191,6 +192,21 @@ def test_answers_that_do_not_fit_into_the_table_are_named(
     rows, status = many(happens, Visit(), songs)
     assert len(rows) == most
     assert (f"Only the newest {most} answers are kept" in status) == is_said
+
+
+def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], text: str) -> None:
+    good, bad = (
+        shutil.move(path, str(Path(path).with_name(f"%22say%22 {Path(path).name}"))) for path in (songs[0], text)
+    )
+    names = ['"say" a.wav', '"say" text.mp3']
+    answers = happens.classify_batch([good, bad])
+    assert [answer["song"] for answer in answers] == names
+    assert answers[1]["error"].startswith(names[1])
+    rows, _ = many(happens, Visit(), [good, bad])
+    assert [*rows] == names
+    assert rows[names[1]]["error"]["values"]["name"] == names[1]
+    _, view, *_ = happens.hear(good, None, Visit())
+    assert json.loads(view["value"])["name"] == names[0]
 
 
 def gone(path: str) -> str:
