@@ -183,9 +183,9 @@ def name(axes: Axes, text: str, **style: object) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """What the lines of a panel mean, over its right end, with room for larger text on small screens."""
+    """What the lines of a panel mean, over its right end, with room for larger and longer words."""
     style = {"frameon": False, "fontsize": FONT_POINTS, "labelcolor": INK, "handlelength": 1.5, "columnspacing": 4.5}
-    place = {"loc": "lower right", "bbox_to_anchor": (0.96, 1.0), "borderaxespad": 0, "borderpad": 0.3}
+    place = {"loc": "lower right", "bbox_to_anchor": (0.88, 1.0), "borderaxespad": 0, "borderpad": 0.3}
     axes.legend(ncols=9, **style, **place)
 
 
