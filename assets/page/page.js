@@ -175,6 +175,8 @@
   window.savePicture = async (original, name, format, title) =>
     download(await pictureOf(original, format, title), `${name}.${format}`);
 
+  // As a disk gives the files of a folder in no order.
+  const byName = path => (a, b) => a[path].localeCompare(b[path], undefined, {numeric: true});
   const files = all => {
     const transfer = new DataTransfer();
     for (const file of all) transfer.items.add(file);
@@ -220,7 +222,7 @@
     if (entry.isFile) return [await told(entry.file)].flat();
     const reader = entry.createReader(), found = [];
     for (let some = [null]; some.length;) found.push(...some = await told(reader.readEntries.bind(reader)));
-    return (await Promise.all(found.map(filesIn))).flat();
+    return (await Promise.all(found.sort(byName('fullPath')).map(filesIn))).flat();
   };
   for (const name of ['dragover', 'drop']) {
     document.addEventListener(name, event => {

@@ -243,7 +243,7 @@ class Page:
         files = [*dict.fromkeys(files)]
         songs = [file for file in files if len(files) == 1 or is_song(file)]
         n_heard, has_dropped = 0, False
-        for number, song in enumerate(songs):
+        for number, song in enumerate(reversed(songs)):  # so that the table, newest first, has them in their order
             if not visit.is_latest("many", token):  # stopped since the last row: this table is the last
                 yield table_of(visit), gr.skip(), gr.skip()
                 return
