@@ -1045,6 +1045,7 @@ def test_songs_lie_on_a_map_by_likeness(page_, songs, classifier, tmp_path):
     vectors = {name: answer.embedding / np.linalg.norm(answer.embedding) for name, answer in heard.items()}
     dots = page_.locator("#songs .map").get_by_role("button", name=".wav", exact=False).and_(page_.locator("g"))
     expect(dots).to_have_count(3)  # silence sounds like nothing
+    expect(dots.locator("text")).to_have_count(3)
     colours = plots.genre_colours(GENRES)
     at = {}
     for name, answer in heard.items():

@@ -73,7 +73,8 @@ function draw() {
 
 // The map: a dot for each song in the colour of its genre, a ring where the model is unsure.
 const map = root.querySelector('[data-part=map]'), drawing = map.querySelector('svg'), near = map.querySelector('.near');
-const EDGE = 22, RADIUS = 7, TOUCHED = 12, LETTER = 7;  // pixels
+const EDGE = 22, RADIUS = 7, TOUCHED = 12, NAME = 13, LINE = 18;  // pixels, the last two from a dot to its name
+const ruler = document.createElement('canvas').getContext('2d');
 let chosen = null, drawnAt = 0;
 
 const open = id => {
@@ -104,6 +105,7 @@ function drawMap() {
   rows.sort((a, b) => at.get(a.id)[0] - at.get(b.id)[0]);  // as the arrow keys go
   drawing.setAttribute('viewBox', `0 0 ${width} ${height}`);
   drawing.style.height = `${height}px`;
+  ruler.font = `12px ${getComputedStyle(root).fontFamily}`;
   const taken = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
   const dots = rows.map(row => {
     const [x, y] = at.get(row.id), colour = colourOf(row);
@@ -113,13 +115,15 @@ function drawMap() {
       svg('circle', {cx: x, cy: y, r: TOUCHED, class: 'touched'}),
       svg('circle', {cx: x, cy: y, r: RADIUS + 1, class: 'edge'}), svg('circle', {cx: x, cy: y, r: RADIUS - 1, ...style}),
     );
-    const name = row.song.length > 24 ? `${row.song.slice(0, 23)}…` : row.song, long = LETTER * name.length;
-    for (const start of [RADIUS + 4, -RADIUS - 4 - long]) {  // to the right of the dot or to its left, if there is room
-      const room = box([x, y], start, long);
-      if (room.left < 0 || room.right > width || taken.some(other => crosses(room, other))) continue;
+    const name = row.song.length > 24 ? `${row.song.slice(0, 23)}…` : row.song, long = ruler.measureText(name).width;
+    const over = [-long / 2, -RADIUS, RADIUS - long];  // to the right of the dot or to its left, else under or over it
+    const places = [[NAME, 0], [-NAME - long, 0], ...[LINE, -LINE].flatMap(down => over.map(start => [start, down]))];
+    for (const [start, down] of places) {
+      const room = box([x, y + down], start, long);
+      const isOut = room.left < 0 || room.right > width || room.top < 0 || room.bottom > height;
+      if (isOut || taken.some(other => crosses(room, other))) continue;
       taken.push(room);
-      const side = start > 0 ? {x: room.left, 'text-anchor': 'start'} : {x: room.right, 'text-anchor': 'end'};
-      node.append(svg('text', {y: y + 4, ...side}, name));
+      node.append(svg('text', {x: room.left, y: y + down + 4}, name));
       break;
     }
     return node;
