@@ -216,7 +216,7 @@ def song_input() -> gr.Audio:
 
 def files_input(label: object, **options: object) -> gr.File:
     """Where several songs are uploaded. Gradio's own would leave an empty file behind for each of them."""
-    files = gr.File(label=label, **options)
+    files = gr.File(label=label, min_width=320, **options)
     files._process_single_file = lambda file: file.path
     return files
 

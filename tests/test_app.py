@@ -1296,6 +1296,9 @@ def test_no_width_needs_sideways_scrolling(page_, songs, tmp_path, width):
         go(page_, name)
         if name == "inside":
             expect(page_.locator("#inside-figures figure")).to_have_count(len(plots.STEPS))
+        if name == "songs":
+            fields = [page_.locator(field).bounding_box() for field in ("#files", "#folder")]
+            assert min(field["width"] for field in fields) > 300  # names of files can be read
         page_.wait_for_timeout(300)
         assert page_.evaluate("document.documentElement.scrollWidth") <= width
     go(page_, "listen")
