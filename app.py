@@ -76,7 +76,11 @@ SAVE_BASE64 = gr.processing_utils.save_base64_to_cache
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
 ENGLISH = {message: message for message in TRANSLATIONS["de"]}
-ENGLISH |= {"common.complete": "Complete", "common.upload": "Upload"}  # Gradio's own texts, which it lacks
+ENGLISH |= {  # Gradio's own texts, which it lacks in some languages
+    "common.complete": "Complete",
+    "common.upload": "Upload",
+    "errors.use_via_api_or_mcp": "Use via API or MCP",
+}
 text = gr.I18n(en=ENGLISH, **TRANSLATIONS)
 
 

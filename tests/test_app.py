@@ -1415,6 +1415,7 @@ def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs
         for name in list(TABS)[1:]:
             go(tab, name)
             tab.wait_for_timeout(300)
+        expect(tab.locator(".in-english")).to_have_text(words["The model describes itself in English:"])
         go(tab, "inside")
         expect(tab.locator("#inside-figures h2").last).to_have_text(words[plots.STEPS[-1].title])
 
@@ -1431,6 +1432,13 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     expect(page_.locator("h1")).to_have_text(words["Which genre is this?"])
     page_.select_option("#language", "en")
     expect(page_.locator("h1")).to_have_text("Which genre is this?")
+
+
+def test_visitor_whose_language_nobody_translated_reads_english(browser, url):
+    with opened(browser, url, locale="ja") as tab:
+        expect(tab.locator("html")).to_have_attribute("lang", "en")
+        expect(tab.locator("#song")).to_contain_text("Drop Audio Here")
+        assert not tab.evaluate("localStorage.getItem('genre-crnn-language')")
 
 
 def test_visitor_from_taiwan_can_leave_chinese_and_tabs_keep_their_names(browser, url):

@@ -26,6 +26,8 @@
     for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
     for (const node of all('#card, #client')) node.lang = 'en';
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
+    for (const node of all('footer[aria-label]')) say(node, 'API and settings', 'aria-label');
+    for (const node of all('.uploading')) put(node, translate('Uploading …'));
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
@@ -42,7 +44,6 @@
     if (node.getAttribute(attribute) !== text) node.setAttribute(attribute, text);
   };
   const speak = async locale => {  // Gradio's own texts, too; its interface keeps the function for its settings
-    remember('language', locale);
     const module = performance.getEntriesByType('resource').find(entry => /\/core-[\w-]+\.js$/.test(entry.name));
     try {
       (await import(module.name)).changeLocale(locale);
@@ -65,8 +66,9 @@
     const asked = new URLSearchParams(location.search).get('__theme');
     const theme = asked ?? remembered('theme');
     if (theme === 'dark' || theme === 'light') setTheme(theme === 'dark');
-    const chosen = remembered('language');
-    if (chosen && chosen !== document.documentElement.lang) speak(chosen);
+    const {lang} = document.documentElement, isTranslated = dictionary() || lang.startsWith('en');
+    const language = remembered('language') ?? (isTranslated ? lang : 'en');
+    if (language !== lang) speak(language);
     sayAll(document.body);
   };
   const settle = () => {
@@ -109,7 +111,9 @@
   }).observe(document.documentElement, {attributes: true, attributeFilter: ['lang']});
 
   document.addEventListener('change', event => {
-    if (event.target.id === 'language') speak(event.target.value);
+    if (event.target.id !== 'language') return;
+    remember('language', event.target.value);
+    speak(event.target.value);
   });
   // Where the keyboard goes on when a button has done its work and disappears.
   const NEXT = {

@@ -324,7 +324,8 @@ class Page:
         """The model that answers: facts, figures and card."""
         classifier = own or self.classifier
         figures = page.figures([*about.training_figures(classifier.origin, classifier.genres)])
-        return about.facts(classifier), figures, about.card(classifier.origin.card)
+        card = about.card(classifier.origin.card)
+        return about.facts(classifier), figures + (page.in_english() if card else ""), card
 
     def classify(self, song: str) -> dict:
         """Recognise the genre of a song.

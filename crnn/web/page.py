@@ -43,6 +43,11 @@ def hint(message: str, **values: object) -> str:
     return f'<p class="hint">{say(message, **values)}</p>'
 
 
+def in_english() -> str:
+    """A remark to those whose language is another one."""
+    return f'<div class="in-english">{hint("The model describes itself in English:")}</div>'
+
+
 def answer(
     prediction: Prediction, unsure_below: float, made_as: str | None = None, other_model: str | None = None
 ) -> str:

@@ -35,7 +35,7 @@ def texts():
         yield from map(unescape, re.findall(r'data-say(?:-label)?="([^"]+)"', path.read_text("utf-8")))
     for path in (ROOT / "assets" / "page").glob("*.js"):
         yield from re.findall(
-            r"(?:message\(|'data-say': |dataset\.say = |say\(\w+, )'([^']+)'", path.read_text("utf-8")
+            r"(?:message\(|translate\(|'data-say': |\bsay: |say\(\w+, )'([^']+)'", path.read_text("utf-8")
         )
     for title, meaning, _ in about.TRAINING_FIGURES:
         yield from (title, meaning)
