@@ -241,6 +241,7 @@ def listen_tab(happens: Page, shared: Shared) -> tuple[dict, dict]:
             recorder = gr.HTML("", **component("record"), **RECORDING, elem_id="record")
             example_buttons(shared.song)
         with gr.Column(scale=3, min_width=320):
+            gr.HTML('<p class="fault" role="alert" hidden></p>', elem_id="refused")  # by the page's script
             answer = gr.HTML(page.waiting(happens.classifier.genres), elem_id="answer")
     view = gr.HTML("", overlay="", **component("song"), elem_id="view")
     reasons, stop_why = reasons_section(happens, shared, view)

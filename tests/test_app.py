@@ -991,6 +991,18 @@ def test_file_that_is_too_large_is_left_out_of_many(page_, songs, tmp_path):
     expect(page_.locator("#songs tbody th")).to_have_text(["tone.wav", "noise.wav"])
     page_.set_input_files("#folder input[type=file]", songs["tone"].parent)
     expect(page_.locator("#songs .fault")).to_be_hidden()
+    page_.locator("#files button[aria-label='Clear']").click()
+    page_.set_input_files("#files input[type=file]", large)
+    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    go(page_, "listen")
+    upload(page_, large)
+    refused = page_.locator("#refused .fault")
+    expect(refused).to_have_text("large.wav is larger than 100 MB: save it as mp3, or only a part of it, first.")
+    expect(page_.get_by_test_id("toast-text")).to_have_count(0)  # in which Gradio would say so
+    page_.select_option("#language", "de")
+    expect(refused).to_have_text(re.compile("^large.wav ist größer als 100 MB"))
+    page_.locator("#examples button").first.click()
+    expect(refused).to_be_hidden()
 
 
 def test_file_that_is_too_large_is_left_out_of_many_that_are_dropped(page_, songs):
@@ -1439,6 +1451,15 @@ def test_visitor_whose_language_nobody_translated_reads_english(browser, url):
         expect(tab.locator("html")).to_have_attribute("lang", "en")
         expect(tab.locator("#song")).to_contain_text("Drop Audio Here")
         assert not tab.evaluate("localStorage.getItem('genre-crnn-language')")
+
+
+def test_page_says_that_the_server_is_away(browser, classifier, songs):
+    demo = app.build_demo(classifier)
+    with served(demo) as address, opened(browser, address, locale="de") as tab:
+        demo.close()
+        tab.locator("#examples button").first.click()
+        expect(tab.locator("#refused .fault")).to_have_text(re.compile("^Der Server ist gerade nicht da"))
+        tab.faults.clear()
 
 
 def test_visitor_from_taiwan_can_leave_chinese_and_tabs_keep_their_names(browser, url):

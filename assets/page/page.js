@@ -13,6 +13,10 @@
     if (words && !Object.hasOwn(words, message)) console.error(`"${message}" is not translated`);
     return words?.[message] ?? message;
   };
+  const AWAY = {say: 'The server is away just now. When it is back, this page begins anew: give your songs again then.'};
+  const MEGABYTES = Math.floor(MOST_BYTES / 2 ** 20);
+  const TOO_LARGE = {say: '{names} is larger than {megabytes} MB: save it as mp3, or only a part of it, first.', megabytes: MEGABYTES};
+  const LEFT_OUT = {say: 'Left out, as they are larger than {megabytes} MB: {names}', megabytes: MEGABYTES};
   const BLOCK_OF_A_NET = /^(.+), block (\d+)$/;
   const original = text =>  // of a tab in any of the languages: other texts may be the same in one of them
     TABS.find(tab => Object.values(TRANSLATIONS).some(words => words[tab] === text)) ?? text;
@@ -28,6 +32,8 @@
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('footer[aria-label]')) say(node, 'API and settings', 'aria-label');
     for (const node of all('.uploading')) put(node, translate('Uploading …'));
+    for (const node of all('[data-testid=toast-text]'))  // Gradio begins the page anew when the server is back
+      if (node.textContent.startsWith('Connection')) tell(REFUSED, AWAY);
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
@@ -192,6 +198,7 @@
   const clear = () => document.querySelector('#song .icon-button-wrapper button')?.click();
   const hand = (songs, field = songs.length === 1 ? '#song' : '#files', tries = 10) => {
     document.querySelector(field === '#song' ? '#listen-tab-button' : '#songs-tab-button')?.click();
+    if (field === '#song' && !fitting(songs, field).length) return;  // so that nothing is closed for it
     const input = document.querySelector(`${field} input[type=file]`);
     if (input) {
       input.files = files(songs);
@@ -203,8 +210,7 @@
     if (tries) setTimeout(() => hand(songs, field, isBusy ? tries : tries - 1), 200);
   };
   // On a small screen the answer comes below its edge.
-  const reveal = () => {
-    const told = document.querySelector('#answer :is(.whole, .fault)');
+  const reveal = (told = document.querySelector('#answer :is(.whole, .fault)')) => {
     if (!told || told.getBoundingClientRect().top < innerHeight / 2) return;
     const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
     told.scrollIntoView({block: 'nearest', behavior});
@@ -242,18 +248,33 @@
     }, true);
   }
 
-  // One file that is too large would make Gradio refuse all that were chosen with it.
-  document.addEventListener('change', ({target}) => {
-    if (!target.matches?.('#files input[type=file], #folder input[type=file]')) return;
-    const all = [...target.files], fit = all.filter(file => file.size <= MOST_BYTES);
-    const told = document.querySelector('#songs [data-part=large]');
-    told.hidden = !fit.length || fit.length === all.length;
-    if (told.hidden) return;
-    target.files = files(fit);
-    told.dataset.say = 'Left out, as they are larger than {megabytes} MB: {names}';
-    told.dataset.megabytes = Math.floor(MOST_BYTES / 2 ** 20);
-    told.dataset.names = all.filter(file => !fit.includes(file)).map(file => file.name).join(', ');
-    sayAll(told);
+  // Where is told what the server does not hear of; null ends that.
+  const REFUSED = '#refused .fault', LARGE = '#songs [data-part=large]';
+  const tell = (selector, said) => {
+    const node = document.querySelector(selector);
+    node.hidden = !said;
+    Object.assign(node.dataset, said);
+    sayAll(node);
+    if (said) reveal(node);
+  };
+  // One file that is too large would make Gradio refuse all that were chosen with it, in words that soon go.
+  const fitting = (all, field) => {
+    const fit = all.filter(file => file.size <= MOST_BYTES), large = all.filter(file => !fit.includes(file));
+    const [place, said] = field === '#song' ? [REFUSED, TOO_LARGE] : [LARGE, LEFT_OUT];
+    tell(place, large.length ? {...said, names: large.map(file => file.name).join(', ')} : null);
+    return fit;
+  };
+  document.addEventListener('change', event => {
+    const input = event.target, field = ['#song', '#files', '#folder'].find(id => input.matches?.(`${id} input[type=file]`));
+    if (!field) return;
+    const all = [...input.files], fit = fitting(all, field);
+    if (field === '#folder') fit.sort(byName('webkitRelativePath'));
+    else if (fit.length === all.length) return;
+    input.files = files(fit);
+    if (!fit.length) event.stopImmediatePropagation();
+  }, true);
+  document.addEventListener('loadstart', ({target}) => {
+    if (target.closest?.('#song')) tell(REFUSED, null);
   }, true);
 
   // A video is heard like any sound, and so is much that a browser does not know, but Gradio's field takes sounds only.
