@@ -26,7 +26,7 @@ from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.turns import is_awaited
-from crnn.web.uploads import as_given
+from crnn.web.uploads import as_named
 from crnn.web.view import overlay, song_view
 
 EXAMPLES = ASSETS / "examples"
@@ -251,7 +251,7 @@ class Page:
             if visit.has_answer(song, classifier.origin.name):
                 n_heard += 1
                 continue
-            progress((number, len(songs)), desc=as_given(Path(song).name))
+            progress((number, len(songs)), desc=as_named(Path(song).name))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 with self.cores.share(is_of_many=True):
@@ -373,7 +373,7 @@ class Page:
                 answer = {"error": str(_named(error))}
             finally:
                 self.answered(song)
-            answers[song] = {"song": as_given(Path(song).name), **answer}
+            answers[song] = {"song": as_named(Path(song).name), **answer}
         return [answers[song] for song in songs]
 
 
@@ -400,7 +400,7 @@ def _reason(song: str, error: AudioError) -> AudioError:
 
 def _named(error: AudioError) -> AudioError:
     """The same with the name that the visitor knows."""
-    given = {"name": as_given(error.values["name"])} if "name" in error.values else {}
+    given = {"name": as_named(error.values["name"])} if "name" in error.values else {}
     return AudioError(error.message, **error.values | given)
 
 

@@ -18,7 +18,7 @@ from crnn.audio import Notice
 from crnn.inference import Prediction
 from crnn.library.likeness import Place, lay_out, nearest
 from crnn.plots import genre_colours
-from crnn.web.uploads import as_given
+from crnn.web.uploads import as_named
 
 # A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
 FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
@@ -57,7 +57,7 @@ class Row:
     @property
     def name(self) -> str:
         """The name of the file, and which of that name it is if there are several."""
-        name = as_given(Path(self.path).name)
+        name = as_named(Path(self.path).name)
         return name if self.copy == 1 else f"{name} ({self.copy})"
 
     @property

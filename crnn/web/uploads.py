@@ -20,7 +20,7 @@ ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, 
 SENT_AS = re.compile("%(?:22|0A|0D)")  # quotation marks and ends of lines in names (HTML, multipart/form-data)
 
 
-def as_given(name: str) -> str:
+def as_named(name: str) -> str:
     """The name of a file as its visitor has it, from that which it was sent with."""
     return SENT_AS.sub(lambda sign: unquote(sign[0]), name)
 
