@@ -201,7 +201,9 @@ def test_a_list_of_songs_leaves_no_files_and_answers_each_once(
 ) -> None:
     heard = []
     predict = GenreClassifier.predict
-    monkeypatch.setattr(GenreClassifier, "predict", lambda self, path: heard.append(path) or predict(self, path))
+    monkeypatch.setattr(
+        GenreClassifier, "predict", lambda self, path, **how: heard.append(path) or predict(self, path, **how)
+    )
     path = upload(client, song)
     before = files_in(uploads)
     event, (answers,) = ask(client, [{"path": path, "meta": META}] * 5, name="classify_batch")
