@@ -25,7 +25,8 @@ CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, th
 # Noise and steady tones stay under 0.08; of GTZAN's clips, all of disco is over 0.3, a quarter of classical under 0.1.
 LEAST_PULSE_CLARITY = 0.15
 LEAST_BEATS = 4
-LONGEST_REST_SECONDS = 2.0  # through which one taps on; no tempo found is as slow
+LONGEST_REST_SECONDS = 2.0  # through which one taps on
+LONGEST_REST_BEATS = 1.5  # where that is longer: the sounds of a slow pulse may be short
 CLARITY_FRAMES = round(8 * FRAMES_PER_SECOND)  # in which a tempo may be taken as steady
 
 
@@ -100,10 +101,15 @@ class Beats:
     """The beats of a song. Where there is no steady pulse, `bpm` is None and `times_seconds` is empty."""
 
     bpm: float | None  # mean tempo in beats a minute, of what is no silence
-    times_seconds: np.ndarray  # (beats,)
+    parts_seconds: tuple[np.ndarray, ...]  # the times of beats (beats,) before, between and after long silences
     onset_strength: np.ndarray  # (frames,), at least 0: how much louder the mel bands have become, mean in dB
     pulse_clarity: float  # at most 1
     duration_seconds: float
+
+    @property
+    def times_seconds(self) -> np.ndarray:
+        """When the beats are, (beats,)."""
+        return np.concatenate(self.parts_seconds)
 
 
 def loudness(sound: Sound) -> Loudness:
@@ -132,34 +138,34 @@ def beats(sound: Sound) -> Beats:
 
     onsets = librosa.onset.onset_strength(S=sound.mel_db, sr=SAMPLE_RATE, hop_length=HOP_LENGTH)
     settings = {"sr": SAMPLE_RATE, "hop_length": HOP_LENGTH}
-    parts = [onsets[first : first + BLOCK_FRAMES] for first in range(0, len(onsets), BLOCK_FRAMES)]
-    tempogram = sum(librosa.feature.tempogram(onset_envelope=part, **settings).sum(axis=1) for part in parts)
+    blocks = [onsets[first : first + BLOCK_FRAMES] for first in range(0, len(onsets), BLOCK_FRAMES)]
+    tempogram = sum(librosa.feature.tempogram(onset_envelope=block, **settings).sum(axis=1) for block in blocks)
     tempo = float(librosa.feature.tempo(tg=tempogram[:, None] / len(onsets), **settings)[0])
     _, frames = librosa.beat.beat_track(onset_envelope=onsets, bpm=tempo, **settings)
-    frames = frames[~_in_long_silence(sound.silent)[frames]]
-    seconds = np.concatenate([np.diff(beats) for beats in stretches(frames / FRAMES_PER_SECOND)])  # from beat to beat
+    period_frames = 60.0 * FRAMES_PER_SECOND / tempo
+    longest_rest_frames = max(LONGEST_REST_SECONDS * FRAMES_PER_SECOND, LONGEST_REST_BEATS * period_frames)
+    parts = _parted(frames, sound.silent, longest_rest_frames)
+    seconds = np.concatenate([np.diff(part) for part in parts]) / FRAMES_PER_SECOND  # from beat to beat
     bpm, clarity = None, 0.0
     if len(seconds) >= LEAST_BEATS - 1:
-        clarity = pulse_clarity(onsets, round(60.0 * FRAMES_PER_SECOND / tempo))
+        clarity = pulse_clarity(onsets, round(period_frames))
     if clarity >= LEAST_PULSE_CLARITY:
         bpm = 60.0 / float(seconds.mean())
     else:
-        frames = frames[:0]
-    return Beats(bpm, frames / FRAMES_PER_SECOND, onsets, clarity, sound.duration_seconds)
+        parts = [frames[:0]]
+    return Beats(bpm, tuple(part / FRAMES_PER_SECOND for part in parts), onsets, clarity, sound.duration_seconds)
 
 
-def stretches(times_seconds: np.ndarray) -> list[np.ndarray]:
-    """The times of beats (beats,), parted where a silence lies between them."""
-    return np.split(times_seconds, np.flatnonzero(np.diff(times_seconds) > LONGEST_REST_SECONDS) + 1)
+def _parted(frames: np.ndarray, silent: np.ndarray, longest_rest_frames: float) -> list[np.ndarray]:
+    """The `frames` of beats (beats,) that are in no silence longer than a rest, parted where one lies between them.
 
-
-def _in_long_silence(silent: np.ndarray) -> np.ndarray:
-    """Which of the silent frames (frames,) are part of a silence that is longer than a rest."""
+    `silent` (frames,) says which of all frames are silent.
+    """
     edges = np.flatnonzero(np.diff(np.pad(silent, 1))).reshape(-1, 2)
-    is_long = np.zeros(len(silent), bool)
-    for first, end in edges[np.diff(edges)[:, 0] > LONGEST_REST_SECONDS * FRAMES_PER_SECOND]:
-        is_long[first:end] = True
-    return is_long
+    long = edges[np.diff(edges)[:, 0] > longest_rest_frames]
+    n_begun, n_over = (np.searchsorted(of_all, frames, side="right") for of_all in long.T)
+    is_heard = n_begun == n_over
+    return np.split(frames[is_heard], np.flatnonzero(np.diff(n_over[is_heard])) + 1)
 
 
 def pulse_clarity(onset_strength: np.ndarray, period_frames: int) -> float:

@@ -146,7 +146,7 @@ def beats(feature: Beats) -> Figure:
         legend(upper)
     lower.axhline(feature.bpm, color=GREY, linewidth=1, linestyle="--", label="mean")
     lowest, highest = 0.8 * feature.bpm, 1.2 * feature.bpm
-    for part in filter(lambda part: len(part) > 1, analysis.stretches(times)):
+    for part in filter(lambda part: len(part) > 1, feature.parts_seconds):
         span = min(TEMPO_BEATS, len(part) - 1)
         tempo = 60 * span / (part[span:] - part[:-span])
         lower.plot((part[span:] + part[:-span]) / 2, tempo, color=ORANGE, linewidth=1.2, marker="." * (len(tempo) == 1))
