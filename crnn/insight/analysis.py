@@ -15,9 +15,8 @@ N_FFT = 2_048  # samples, 93 ms
 HOP_LENGTH = 512  # samples, 23 ms, for the sake of the beats
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 43.1; frame i is about the moment i / FRAMES_PER_SECOND
 BLOCK_FRAMES = 2_048  # are worked on at once, 48 s, to spare memory
-LOWEST_DBFS = -80.0
+LOWEST_DBFS = -90.0  # however quiet a song is, below it there is no more than the noise of 16 bits
 SILENCE_DB = 50.0  # below the level of a song's loudest second there is no pitch and no timbre to speak of
-SILENCE_DBFS = -90.0  # nor, however quiet a song is, where there is no more than the noise of 16 bits
 N_MFCC = 13
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 CONTRAST_EDGES_HZ = (0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000)  # above, the resampler filters
@@ -69,7 +68,7 @@ class Sound:
         """Which frames are silent beside the song's loudest second, or beside its loudest tenth; bool (frames,)."""
         n_louder = min(round(FRAMES_PER_SECOND), len(self.dbfs) // 10)
         loud = np.sort(self.dbfs)[-1 - n_louder]
-        return self.dbfs <= max(loud - SILENCE_DB, SILENCE_DBFS)
+        return self.dbfs <= max(loud - SILENCE_DB, LOWEST_DBFS)
 
     @cached_property
     def mel_db(self) -> np.ndarray:
@@ -89,7 +88,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Loudness:
-    """A waveform (channels, samples) with full scale 1 and its RMS level `dbfs` (frames,), -80 at the lowest."""
+    """A waveform (channels, samples) with full scale 1 and its RMS level `dbfs` (frames,), -90 at the lowest."""
 
     waveform: np.ndarray
     dbfs: np.ndarray

@@ -48,7 +48,7 @@ def texts(figure):
     return [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
 
 
-@pytest.mark.parametrize("dbfs", [0.0, -20.0, -50.0])
+@pytest.mark.parametrize("dbfs", [0.0, -20.0, -50.0, -85.0])
 def test_level_of_a_sine_is_that_of_its_peak(dbfs):
     level = analysis.loudness(Sound(sine(1_000, peak=10 ** (dbfs / 20)))).dbfs
     assert level[3:-3] == pytest.approx(dbfs, abs=0.01)
