@@ -205,24 +205,26 @@ def inside_figures(
 
     `log_mel` (128, frames) is that of the whole song. Raises AudioError.
     """
-    edges = np.stack([prediction.starts_seconds, prediction.ends_seconds], axis=1)
-    frames = np.round(edges * FRAMES_PER_SECOND).astype(int)
-    has_no_gap = [prediction.sounds[first:end].all() for first, end in frames]  # its figures would tell a wrong time
+    n_frames = model.config.window_frames
+    heard = np.flatnonzero(prediction.sounds)  # the frames of which windows are made
+    starts = np.searchsorted(heard, np.round(prediction.starts_seconds * FRAMES_PER_SECOND))
+    # The last window may lack a part of a step at the song's end: it is heard whole, from a little earlier on.
+    windows = [heard[start : start + n_frames] for start in starts.clip(max=max(len(heard) - n_frames, 0))]
+    has_no_gap = [np.ptp(window) < len(window) for window in windows]  # its figures would tell a wrong time
     answer = prediction.genres.index(next(iter(prediction.probabilities)))  # the most probable, even if it is unsure
-    surest = (prediction.timeline[:, answer] + has_no_gap).argmax()
-    start_seconds, (first, end) = prediction.starts_seconds[surest], frames[surest]
-    sounds = prediction.sounds[first:end]
-    passage = _sounding(path, float(start_seconds), sounds, opener)
-    log_mel = log_mel[:, first:end][:, sounds]
-    if not sounds.all():
+    strongest = (prediction.timeline[:, answer] + has_no_gap).argmax()
+    window = windows[strongest]
+    start_seconds = float(window[0] / FRAMES_PER_SECOND)
+    passage = _sounding(path, start_seconds, prediction.sounds[window[0] : window[-1] + 1], opener)
+    if not has_no_gap[strongest]:
         yield hint(
             "This part lies about a silence, which the model does not hear: it is left out here, and times after it "
             "are too early."
         )
-    if prediction.sounds.sum() < model.config.window_frames:
-        seconds = round(model.config.window_frames / FRAMES_PER_SECOND)
+    if len(window) < n_frames:
+        seconds = round(n_frames / FRAMES_PER_SECOND)
         yield hint("The model listens to {n} seconds at a time; this sound is shorter and is repeated.", n=seconds)
-    way = trace(model, log_mel, passage, float(start_seconds))
+    way = trace(model, log_mel[:, window], passage, start_seconds)
     for step in plots.STEPS:
         yield figure(step.title, step.meaning, step.figure(way))
 

@@ -446,6 +446,26 @@ def test_a_window_that_is_surer_of_another_genre_than_the_answer_is_not_the_sure
     assert starts == pytest.approx(prediction.starts_seconds[1:2])
 
 
+def test_the_last_window_is_as_long_as_the_others_and_nothing_of_it_is_repeated(
+    tiny_model: CRNN, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_frames = tiny_model.config.window_frames
+    song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(np.arange(round(1.5 * n_frames) * HOP_LENGTH) / 8))
+    prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
+    assert prediction.log_mel.shape[1] - round(prediction.starts_seconds[-1] * FRAMES_PER_SECOND) < n_frames
+    timeline = np.full_like(prediction.timeline, 0.2)
+    timeline[-1] = 0.6
+    ways = []
+    monkeypatch.setattr(page, "trace", lambda *of: ways.append(of))
+    monkeypatch.setattr(plots, "STEPS", ())
+    heard = replace(prediction, timeline=timeline)
+    assert list(page.inside_figures(tiny_model, song, heard, prediction.log_mel)) == []
+    _, log_mel, passage, start_seconds = ways[0]
+    np.testing.assert_array_equal(log_mel, prediction.log_mel[:, -n_frames:])
+    assert start_seconds * FRAMES_PER_SECOND == pytest.approx(prediction.log_mel.shape[1] - n_frames)
+    assert passage.shape[1] == pytest.approx(n_frames * HOP_LENGTH, abs=HOP_LENGTH)
+
+
 def test_of_many_channels_two_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(page, "Sound", lambda waveform: seen.append(waveform) or Sound(waveform))
