@@ -218,8 +218,7 @@ def inside_figures(
     passage = _sounding(path, start_seconds, prediction.sounds[window[0] : window[-1] + 1], opener)
     if not has_no_gap[strongest]:
         yield hint(
-            "This part lies about a silence, which the model does not hear: it is left out here, and times after it "
-            "are too early."
+            "A silence in this part, which the model does not hear, is left out here: times after it are too early."
         )
     if len(window) < n_frames:
         seconds = round(n_frames / FRAMES_PER_SECOND)
