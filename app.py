@@ -368,7 +368,9 @@ def songs_tab(happens: Page, shared: Shared) -> None:
 
 def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
     """The way from the visitor's song to its genre."""
-    gr.HTML(page.hint("The way from your song to its genre, in pictures of the passage it is surest about."))
+    gr.HTML(
+        page.hint("The way from your song to its genre, in pictures of the passage that spoke most for the answer.")
+    )
     figures = gr.HTML("", elem_id="inside-figures")
     stop = stop_button("stop-inside")
     shown = gr.State(None)

@@ -244,7 +244,7 @@ STEPS = (
         "waveform",
         "Sound is a row of numbers",
         "22 050 times a second, the recording says where the membrane of a loudspeaker should be. "
-        "This is the part of the song in which the network is surest of its answer.",
+        "This is the part of the song that spoke most for the answer.",
         waveform,
     ),
     Step(

@@ -377,7 +377,7 @@ def test_every_step_of_the_inside_has_its_figure(
     assert titles(figures) == [step.title for step in plots.STEPS]
 
 
-def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
+def test_the_inside_is_that_of_the_strongest_window_and_drawn_step_by_step(
     tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, write_wav: WriteWav, tmp_path: Path
 ) -> None:
     ways = []
@@ -396,13 +396,13 @@ def test_the_inside_is_that_of_the_surest_window_and_drawn_step_by_step(
     figures = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
     assert "Title a" in words(next(figures))
     assert len(ways) == 1
-    surest = prediction.timeline[:, prediction.genres.index(next(iter(prediction.probabilities)))].argmax()
-    assert ways[0].start_seconds == pytest.approx(prediction.starts_seconds[surest], abs=1e-6)
+    strongest = prediction.timeline[:, prediction.genres.index(next(iter(prediction.probabilities)))].argmax()
+    assert ways[0].start_seconds == pytest.approx(prediction.starts_seconds[strongest], abs=1e-6)
     # The timeline's convolutions ran over the whole song, those of the figures over the window alone: at its edges they
     # hear padding in place of its neighbours. Other windows are further off.
-    np.testing.assert_allclose(ways[0].probabilities, prediction.timeline[surest], atol=1e-3)
-    assert np.abs(prediction.timeline - prediction.timeline[surest]).max() > 5e-3
-    window = prediction.log_mel[:, round(prediction.starts_seconds[surest] * FRAMES_PER_SECOND) :][:, :48]
+    np.testing.assert_allclose(ways[0].probabilities, prediction.timeline[strongest], atol=1e-3)
+    assert np.abs(prediction.timeline - prediction.timeline[strongest]).max() > 5e-3
+    window = prediction.log_mel[:, round(prediction.starts_seconds[strongest] * FRAMES_PER_SECOND) :][:, :48]
     with torch.no_grad():
         alone = tiny_model(torch.from_numpy(window)[None]).softmax(dim=1)[0]
     np.testing.assert_allclose(ways[0].probabilities, alone, atol=1e-5)
@@ -431,7 +431,7 @@ def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     assert np.abs(passage).mean() > 0.08  # of the tones it is 0.19
 
 
-def test_a_window_that_is_surer_of_another_genre_than_the_answer_is_not_the_surest(
+def test_a_window_that_speaks_more_for_another_genre_than_the_answer_is_not_the_strongest(
     tiny_model: CRNN, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(np.arange(5 * SAMPLE_RATE) / 8))
@@ -479,7 +479,7 @@ def test_figures_keep_their_order() -> None:
     assert page.figures(["<i>1</i>", "<i>2</i>"]) == '<div class="figures"><i>1</i><i>2</i></div>'
 
 
-def test_a_window_about_no_silence_comes_first_however_sure_others_are(
+def test_a_window_about_no_silence_comes_first_however_strong_others_are(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tone = 0.3 * np.sin(np.arange(4 * SAMPLE_RATE) / 8)
