@@ -272,8 +272,8 @@ def footer(megabytes: int, kept_seconds: int) -> str:
                 minutes=kept_seconds // 60,
             ),
             hint(
-                "Files up to {megabytes} MB work, up to twelve hours: wav, mp3, flac, ogg, opus, m4a, aac, webm, wma, "
-                "aiff, many others, and videos with sound.",
+                "Files up to {megabytes} MB work, of which the first twelve hours are heard: wav, mp3, flac, ogg, "
+                "opus, m4a, aac, webm, wma, aiff, many others, and videos with sound.",
                 megabytes=megabytes,
             ),
             hint(

@@ -248,7 +248,7 @@ def test_reasons_in_words() -> None:
 def test_footer_says_how_long_songs_stay_and_how_large_they_may_be() -> None:
     said = words(page.footer(100, 3_600))
     assert "deleted from the server within 60 minutes" in said
-    assert "Files up to 100 MB work, up to twelve hours: wav, mp3" in said
+    assert "Files up to 100 MB work, of which the first twelve hours are heard: wav, mp3" in said
 
 
 def drawing(text: str) -> Figure:
