@@ -25,6 +25,7 @@ from crnn.plots.style import (
 
 LARGEST_DISC = 200  # points², of a reliability diagram
 USUAL_SIGNS, MOST_SIGNS = 10, 28  # of the names of genres beside a confusion matrix
+ROW_INCHES, MOST_SIGNS_IN_ROW = 0.17, 64  # of the names of runs under their curves, as wide as a "W" each
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -46,7 +47,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Validation loss and accuracy over the epochs of several trainings, by name; rows are as for `curves`."""
-    figure = Figure(figsize=(8, 3 + 0.15 * len(histories)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(8, 3 + ROW_INCHES * len(histories)), dpi=DPI, layout="constrained")
     colours = genre_colours(list(histories))
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         lines = []
@@ -59,7 +60,8 @@ def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     # Both given, as a label that begins with "_" would be left out.
     style = {"frameon": False, "fontsize": FONT_POINTS, "labelcolor": INK}
-    legend = figure.legend(lines, [*histories], loc="outside lower left", **style)
+    names = [_shortened(run, MOST_SIGNS_IN_ROW) for run in histories]
+    legend = figure.legend(lines, names, loc="outside lower left", **style)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -76,7 +78,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
 
     Beside each genre stands its recall, the share of its clips that got its name.
     """
-    genres = [*map(_shortened, genres)]
+    genres = [_shortened(genre, MOST_SIGNS) for genre in genres]
     counts = np.asarray(matrix)
     recall = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 1.5 + 0.4 * len(genres) + 0.06 * max(0, max(len(readable(genre)) for genre in genres) - USUAL_SIGNS)
@@ -96,11 +98,11 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], genres: Sequence[str]) -> 
     return figure
 
 
-def _shortened(genre: str) -> str:
-    """A name that takes no more than MOST_SIGNS in a picture, be it in escapes."""
-    fitting = (genre[:end] for end in range(len(genre), 0, -1) if len(readable(genre[:end])) <= MOST_SIGNS)
-    name = next(fitting, genre[:1])
-    return genre if name == genre else f"{name}…"
+def _shortened(name: str, most_signs: int) -> str:
+    """A name that takes no more signs in a picture, be it in escapes."""
+    fitting = (name[:end] for end in range(len(name), 0, -1) if len(readable(name[:end])) <= most_signs)
+    start = next(fitting, name[:1])
+    return name if start == name else f"{start}…"
 
 
 def reliability(bins: Sequence[Mapping]) -> Figure:

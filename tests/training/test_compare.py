@@ -10,6 +10,7 @@ import pytest
 
 from crnn import plots
 from crnn.checkpoint import BUNDLED
+from crnn.plots import style
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.state import TrainingError
 from train import main
@@ -157,3 +158,24 @@ def test_long_names_do_not_lie_over_the_curves() -> None:
     assert min(names.x0, names.y0) >= 0
     assert not any(names.overlaps(axes.get_tightbbox()) for axes in figure.axes)
     assert all(axes.get_window_extent().height > 0.3 * figure.bbox.height for axes in figure.axes)
+
+
+def test_curves_of_many_runs_are_as_high_as_those_of_one() -> None:
+    rows = [{"epoch": epoch, "valid_loss": 2.0, "valid_accuracy": 0.2} for epoch in (1, 2)]
+    heights = []
+    for n_runs in (1, 60):
+        figure = plots.compared({f"run {number}": rows for number in range(n_runs)})
+        figure.draw_without_rendering()
+        heights += [axes.get_window_extent().height for axes in figure.axes]
+    assert heights == pytest.approx(heights[:1] * 4, rel=0.05)
+
+
+@pytest.mark.parametrize("sign", ["W", "楽", "\udce9"])
+def test_names_without_end_are_shortened(sign: str) -> None:
+    rows = [{"epoch": epoch, "valid_loss": 2.0, "valid_accuracy": 0.2} for epoch in (1, 2)]
+    figure = plots.compared({"a": rows, 200 * sign: rows})
+    for text in figure.legends[0].get_texts():
+        text.set_text(style.readable(text.get_text()))  # as it is when it is saved
+    figure.draw_without_rendering()
+    names = figure.legends[0].get_window_extent()
+    assert (names.x0 >= 0, names.x1 <= figure.bbox.width) == (True, True)
