@@ -149,9 +149,13 @@ def test_curves_show_training_and_validation():
 
 def test_a_training_of_one_epoch_has_no_halves_of_one():
     keys = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-    figure = plots.curves([{"epoch": 1, **dict.fromkeys(keys, 0.5)}])
-    figure.draw_without_rendering()
-    assert all(label.get_text().isdigit() for axes in figure.axes for label in axes.get_xticklabels())
+    history = [{"epoch": 1, **dict.fromkeys(keys, 0.5)}]
+    for figure in (plots.curves(history), plots.compared({"a": history, "b": history})):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            first, last = axes.get_xlim()
+            labels = [label for label in axes.get_xticklabels() if first <= label.get_position()[0] <= last]
+            assert [label.get_text() for label in labels] == ["1"]
 
 
 def test_confusion_matrix_shows_counts_and_colours_recall():
@@ -175,6 +179,12 @@ def test_reliability_of_many_clips_has_no_larger_discs_than_that_of_few():
     large, medium, small = plots.reliability(bins).axes[0].collections[-1].get_sizes()
     assert large < 300
     assert large > 2 * medium > 4 * small > 0
+
+
+def test_reliability_of_no_clips_is_the_diagonal_alone():
+    axes = plots.reliability([]).axes[0]
+    assert len(axes.lines) == 1
+    assert not axes.texts
 
 
 def test_figures_can_be_saved(tmp_path):
