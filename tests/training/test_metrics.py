@@ -70,9 +70,11 @@ def test_chance_explains_the_calibration_error_of_an_honest_forecast_of_few_clip
 def test_chance_takes_little_memory_for_many_clips() -> None:
     confidence = forecasts(20_000)[0]
     tracemalloc.start()
-    chance_calibration_error(confidence)
-    assert tracemalloc.get_traced_memory()[1] < 20e6
-    tracemalloc.stop()
+    try:
+        chance_calibration_error(confidence)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_reliability_counts_every_clip_once() -> None:

@@ -272,9 +272,11 @@ def test_the_overlay_of_hours_takes_little_memory() -> None:
     edges = np.linspace(0, round(3 * 3600 * FRAMES_PER_SECOND), 2_001).astype(np.int64)
     explanation = Explanation("rock", np.random.default_rng(0).normal(size=(8, 2_000)).astype(np.float32), edges)
     tracemalloc.start()
-    assert sum(tile["width"] for tile in overlay(explanation)) == pytest.approx(1)
-    assert tracemalloc.get_traced_memory()[1] < 100e6
-    tracemalloc.stop()
+    try:
+        assert sum(tile["width"] for tile in overlay(explanation)) == pytest.approx(1)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_where_nothing_was_said_nothing_is_laid_over() -> None:
