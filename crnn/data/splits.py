@@ -48,15 +48,19 @@ def with_validation(parts: Mapping[str, Sequence[str]], groups: Mapping[str, str
     train: dict[str, list[str]] = {}
     for track in parts["train"]:
         train.setdefault(groups[track], []).append(track)
+    genres_of = {group: {*map(genre_of, members)} for group, members in train.items()}
+    n_groups = Counter(name for names in genres_of.values() for name in names)
     valid = list(parts["valid"])
+    validated = {*map(genre_of, valid)}
     for genre in dict.fromkeys(map(genre_of, parts["train"])):
-        if genre in map(genre_of, valid):
+        if genre in validated:
             continue
-        genres_of = {group: {*map(genre_of, members)} for group, members in train.items()}
-        n_groups = Counter(name for names in genres_of.values() for name in names)
-        spare = [group for group, names in genres_of.items() if genre in names and min(map(n_groups.get, names)) > 1]
+        spare = [group for group in train if genre in genres_of[group] and min(map(n_groups.get, genres_of[group])) > 1]
         if spare:
-            valid += train.pop(min(spare, key=lambda group: len(train[group])))
+            group = min(spare, key=lambda group: len(train[group]))
+            valid += train.pop(group)
+            validated |= genres_of[group]
+            n_groups.subtract(genres_of[group])
     left = {*parts["train"]}.difference(valid)
     return {**parts, "train": [track for track in parts["train"] if track in left], "valid": valid}
 
