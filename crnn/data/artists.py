@@ -30,32 +30,27 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes; they may
     lack the folder of a part of a split or the ending, have folders before them, or be those of GTZAN. If an artist's
     name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all; "Unknown" or
-    "Various Artists" is none.
+    "Various Artists" is none. Artists of whom a track has several rows count as one, on all tracks.
 
-    Raises DatasetError if the file is missing, has other columns or contradicts itself, or knows the artists of less
-    than half of the tracks; with "few-artists" in `accepted` one is enough.
+    Raises DatasetError if the file is missing, has other columns or a quotation mark that is not closed, or knows the
+    artists of less than half of the tracks; with "few-artists" in `accepted` one is enough.
     """
-    rows = _rows(path, _text(path))
+    names_of = [_names(track) for track in track_ids]
+    known = {name for several in names_of for name in several}
+    rows = _rows(path, _text(path), known)
     names: dict[str, str] = {}
     artists: dict[str, dict[str, None]] = defaultdict(dict)  # in the order of the table
     for track, artist in rows:
         if track and artist and artist.strip() and _without_case(artist) not in NOBODY:
             artists[_plain(track)][names.setdefault(_without_case(artist), artist.strip())] = None
-    known = {name for track in track_ids for name in _names(track)}
-    several = [track for track in artists if len(artists[track]) > 1 and not known.isdisjoint(_ends(track))]
-    if several:
-        count = f"{len(several)} tracks" if len(several) > 1 else "one track"
-        raise DatasetError(
-            f"{path} has several artists for {count}: {listed(list(artists[several[0]]))} for {several[0]!r}"
-            f"{', for one' if len(several) > 1 else ''}; leave one row for each track."
-        )
+    ends = {track: common for track in artists if (common := known.intersection(_ends(track)))}
+    together = _together(artists[track] for track in ends)
+    artist_of = {track: together[next(iter(artists[track]))] for track in ends}
     by_end: dict[str, set[str]] = defaultdict(set)
-    for track, who in artists.items():
-        for name in _ends(track):
-            by_end[name].update(who)
-    found = [
-        _only_one([artists.get(_plain(track), ()), *(by_end[name] for name in _names(track))]) for track in track_ids
-    ]
+    for track, common in ends.items():
+        for name in common:
+            by_end[name].add(artist_of[track])
+    found = [artist_of.get(names[0]) or _only_one(by_end[name] for name in names) for names in names_of]
     n_found = sum(artist is not None for artist in found)
     if n_found < (LEAST_SHARE * len(found) if "few-artists" not in accepted else 1):
         missing = next(track for track, artist in zip(track_ids, found, strict=True) if artist is None)
@@ -87,8 +82,11 @@ def _text(path: Path) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
-    """Track and artist of each row. Raises DatasetError, naming what is missing."""
+def _rows(path: Path, text: str, known: Collection[str]) -> list[tuple[str | None, str | None]]:
+    """Track and artist of each row. Raises DatasetError, naming what is missing.
+
+    `known` is what the tracks of the data may be called.
+    """
     text = text if "\n" in text else text.replace("\r", "\n")
     text = EMPTY_LINES.sub("", EXCELS_LINE.sub("", text, count=1))
     lines = list(io.StringIO(text, newline=""))
@@ -103,7 +101,7 @@ def _rows(path: Path, text: str) -> list[tuple[str | None, str | None]]:
                 places = [names.index(column) for column in COLUMNS]
                 return [
                     tuple(row[place] if place < len(row) else None for place in places)
-                    for row in _whole_rows(path, lines, style, places)
+                    for row in _whole_rows(path, lines, style, places, known)
                 ]
         except csv.Error as error:
             raise DatasetError(f"{path} is not a table: {error}.") from error
@@ -126,7 +124,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def _whole_rows(
-    path: Path, lines: Sequence[str], style: Mapping[str, Any], places: Sequence[int]
+    path: Path, lines: Sequence[str], style: Mapping[str, Any], places: Sequence[int], known: Collection[str]
 ) -> Iterator[list[str]]:
     """The rows below the header, in which `places` are those of COLUMNS.
 
@@ -134,25 +132,35 @@ def _whole_rows(
     """
     table = csv.reader(lines, **style)
     header, start = next(table), table.line_num
+
+    def is_row(cells: Sequence[str]) -> bool:  # a line of a song's text may have as many commas
+        return len(cells) == len(header) and (
+            is_song(cells[places[0]]) or not known.isdisjoint(_ends(_plain(cells[places[0]])))
+        )
+
     for row in table:
-        here = [row[place] for place in places if place < len(row)]
-        inner = [line for cell in row for line in cell.strip().split("\n")[1:]]
-        is_broken = any("\n" in cell.strip() for cell in here)
-        is_broken = is_broken or any(len(cells) == len(header) for cells in csv.reader(inner, **style))
-        if is_broken or (inner and _goes_on_behind_a_mark(lines[start : table.line_num], style)):
-            raise DatasetError(
-                f"{path} has a quotation mark that is not closed, in the row of {''.join(here[:1])[:60]!r}: double it, "
-                "or take it away."
-            )
+        if table.line_num > start + 1:
+            here = [row[place].strip() for place in places if place < len(row)]
+            inner = [line for cell in row for line in cell.strip().split("\n")[1:]]
+            is_broken = any("\n" in cell for cell in here) or any(map(is_row, csv.reader(inner, **style)))
+            if is_broken or (inner and _goes_on_behind_a_mark(lines[start : table.line_num], style)):
+                raise DatasetError(
+                    f"{path} has a quotation mark that is not closed, in the row of {''.join(here[:1])[:60]!r}: double "
+                    "it, or take it away."
+                )
         start = table.line_num
         if row:
             yield row
 
 
 def _goes_on_behind_a_mark(lines: Iterable[str], style: Mapping[str, Any]) -> bool:
-    """Whether the quotation mark that ends a cell of a row is rather the first one of another, or there is none."""
+    """Whether the quotation mark that ends a cell of a row is rather the first one of another, or there is none.
+
+    Blanks may be between it and the separator.
+    """
+    blanks = re.compile(rf'" +(?={re.escape(style["delimiter"])}|[\r\n]|\Z)')
     try:
-        list(csv.reader(lines, strict=True, **style))
+        list(csv.reader((blanks.sub('"', line) for line in lines), strict=True, **style))
     except csv.Error:
         return True
     return False
@@ -188,12 +196,23 @@ def _ends(track: str) -> Iterator[str]:
 def _of_gtzan(track: str) -> list[str]:
     """The name that a file of GTZAN has in its lists."""
     name = track.rpartition("/")[2]
-    return [stem] if is_song(name) and GTZAN_TRACK.fullmatch(stem := name.rpartition(".")[0]) else []
+    return [stem] if GTZAN_TRACK.fullmatch(stem := name.rpartition(".")[0]) and is_song(name) else []
 
 
 def _without_ending(track: str) -> list[str]:
     """A name with and without the ending of a sound."""
     return [track, track.rpartition(".")[0]] if is_song(track) else [track]
+
+
+def _together(several: Iterable[Iterable[str]]) -> dict[str, str]:
+    """For each name one of all that stand together with it, be it by way of others: the same for them all."""
+    groups: dict[str, list[str]] = {}
+    for names in several:
+        first, *others = {id(group): group for name in names for group in [groups.setdefault(name, [name])]}.values()
+        for group in others:
+            first += group
+            groups |= dict.fromkeys(group, first)
+    return {name: group[0] for name, group in groups.items()}
 
 
 def _only_one(kinds: Iterable[Collection[str]]) -> str | None:
