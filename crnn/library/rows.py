@@ -5,9 +5,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TextIO
 
 from crnn.terminal import complain, valid
 
@@ -111,8 +111,14 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
 def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """Its probabilities are an object in the order of their size; tables have that of the first as `probability`."""
     with path.open(encoding="utf-8-sig") as file:
-        for line in _whole_lines(file):
-            row = json.loads(line)
+        for number, line in enumerate(file):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if line.endswith("\n") or not number:
+                    raise
+                _tell_of_a_cut(path)
+                return
             row["genres"] = list(row.get("probabilities") or {})
             row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
             if not row.get("error"):
@@ -123,10 +129,13 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
 def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(_whole_lines(file))
+        rows = csv.DictReader(file)
         _check(rows.fieldnames or (), needed)
         genres = _genres(rows.fieldnames or ())
-        for row in rows:
+        for row, following in pairwise(chain(rows, [None])):
+            if following is None and _is_cut(row):
+                _tell_of_a_cut(path)
+                return
             cells = {name: row.get(name) or None for name in columns}
             if cells.get("embedding"):
                 cells["embedding"] = json.loads(cells["embedding"])
@@ -135,15 +144,33 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
             yield cells
 
 
-def _whole_lines(table: TextIO) -> Iterator[str]:
-    """Its lines without what a kill has cut: a last one that does not end. Raises ValueError if there is no other."""
-    for number, line in enumerate(table):
-        if line.endswith(("\n", "\r")):
-            yield line
-        elif number:
-            complain(f"The last line of {table.name} is cut, and left out: the command that made it goes on.")
-        else:
-            raise ValueError(line)
+def _is_cut(row: dict[str, str | None]) -> bool:
+    """Whether a kill has cut the last row of a csv table. Raises ValueError if it is rather several rows."""
+    if None not in row.values():
+        try:
+            json.loads(row.get("embedding") or "null")
+        except ValueError:
+            return True
+        return False
+    if holds_rows((line for cell in row.values() for line in (cell or "").split("\n")), len(row)):
+        raise ValueError(row)
+    return True
+
+
+def _tell_of_a_cut(path: Path) -> None:
+    complain(f"The last row of {path} is cut, and left out: the command that made it goes on.")
+
+
+def holds_rows(lines: Iterable[str], n_columns: int) -> bool:
+    """Whether one of these lines of csv, of one row, is a row by itself: somebody has opened a quotation mark."""
+    for line in lines:
+        try:
+            cells = next(csv.reader([line], strict=True), ())
+        except csv.Error:
+            continue
+        if len(cells) == n_columns:
+            return True
+    return False
 
 
 def _genres(columns: Sequence[str]) -> list[str]:

@@ -97,3 +97,32 @@ def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_p
     assert answered(out, columns) == {key_of(row)}
     with pytest.raises(TableError, match="other options: give another --out"):
         answered(out, Columns(("rock", "pop"), None, timeline=False, embeddings=True))
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".jsonl", write_jsonl), (".csv", write_csv)])
+@pytest.mark.parametrize(("cut", "expected"), [(0, 2), (12, 1), (60, 1)])
+def test_of_a_last_row_without_a_line_break_only_a_cut_one_is_left_out(
+    cut: int, expected: int, suffix: str, write: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / f"table{suffix}"
+    write(table, [ROW | {"path": name, "embedding": [0.5] * 9} for name in ("a.mp3", "b\nc.mp3")])
+    whole = table.read_bytes().rstrip()
+    table.write_bytes(whole[: len(whole) - cut])
+    rows = list(read_rows(table, tuple(KINDS), needed=("path",)))
+    assert [row["path"] for row in rows] == ["a.mp3", "b\nc.mp3"][:expected]
+    assert ("The last row of" in capsys.readouterr().err) == (expected == 1)
+
+
+def test_a_row_that_was_cut_in_a_name_with_a_line_break_is_none(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    write_csv(table, [ROW, ROW | {"path": "b\nc.mp3"}])
+    table.write_bytes(table.read_bytes().partition(b"\nc.mp3")[0] + b"\nc.mp")
+    assert [row["path"] for row in read_rows(table, ("path", "genre"), needed=("path",))] == ["a.mp3"]
+
+
+def test_a_quote_that_somebody_has_opened_is_no_cut(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    write_csv(table, [ROW | {"path": f"{number}.mp3", "embedding": ""} for number in range(9)])
+    table.write_bytes(table.read_bytes().replace(b"0.mp3", b'"0.mp3', 1))
+    with pytest.raises(LibraryError, match="is damaged"):
+        list(read_rows(table, ("path", "genre"), needed=("path",)))
