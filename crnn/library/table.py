@@ -5,24 +5,27 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from hashlib import blake2b
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from crnn.files import lock, whole_file
-from crnn.library.rows import PROBABILITY_OF, absolute, are_alike, count_of, parts_of, same_model
+from crnn.library.rows import PROBABILITY_OF, absolute, are_alike, count_of, holds_rows, parts_of, same_model
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow.parquet import ParquetFile
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which parquet's rows are on the disk; a kill loses no more
-KINDS = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
+LATER = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
 UNLIKE_A_ROW = (LookupError, TypeError, AttributeError, RecursionError)  # what JSON of others comes to
 
 
@@ -45,14 +48,18 @@ class Columns:
         self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
         self.n_shares = len(ranks) or len(self.genres)
         self.shares = self.shares if top else [PROBABILITY_OF + genre for genre in self.genres]
-        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability", *KINDS)
+        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability", *LATER)
         self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
 
     def as_in(self, names: Sequence[str] | None) -> "Columns | None":
-        """Those of a table that has columns with these names, without KINDS if it is older; None if it has others."""
+        """Those of a table that has columns with these names, without LATER if it is older; None if it has others."""
+        return next((columns for columns in self.of_versions() if columns.names == names), None)
+
+    def of_versions(self) -> "tuple[Columns, Columns]":
+        """These, and those that earlier versions wrote."""
         earlier = copy(self)
-        earlier.names = [name for name in self.names if name not in KINDS]
-        return next((columns for columns in (self, earlier) if columns.names == names), None)
+        earlier.names = [name for name in self.names if name not in LATER]
+        return self, earlier
 
     def flat(self, row: dict) -> dict:
         """A row as `Hearing.row` gives it to the cells of these columns, some None."""
@@ -169,8 +176,13 @@ class LinesTable(Table):
     def _begin(self) -> None:
         self._file = self._open(self.path)
         with self.path.open("rb") as file:
-            if (first := file.readline()) and not self._is_ours(first):
-                raise self._other_columns()
+            first = file.readline()
+        if b"\r" in first.rstrip(b"\r\n"):
+            raise TableError(f"The lines of {self.path} end with carriage returns alone: save it with line feeds.")
+        columns = self._columns_of(first) if first else self.columns
+        if columns is None:
+            raise self._other_columns()
+        self.columns = columns
         _end_with_a_line(self.path)
         super()._begin()
         if not self._is_done:
@@ -226,8 +238,8 @@ class LinesTable(Table):
         return ""
 
     @abstractmethod
-    def _is_ours(self, first: bytes) -> bool:
-        """Whether a file with this first line is such a table, so that one of others is left alone."""
+    def _columns_of(self, first: bytes) -> Columns | None:
+        """The columns of a table with this first line, which may be cut; None of a file of others, to be left alone."""
 
     @abstractmethod
     def _cells(self, row: dict) -> dict:
@@ -241,14 +253,15 @@ class LinesTable(Table):
 class JsonTable(LinesTable):
     """An object a line, as `Hearing.row` gives it."""
 
-    def _is_ours(self, first: bytes) -> bool:
+    def _columns_of(self, first: bytes) -> Columns | None:
         try:
             _read_json(first)
         except ValueError:  # only a crash leaves a part of a line
-            return first[:9] == b'{"path": '[: len(first)] and not first.endswith(b"\n")
+            is_cut = first[:9] == b'{"path": '[: len(first)] and not first.endswith(b"\n")
+            return self.columns if is_cut else None
         except UNLIKE_A_ROW:
-            return False
-        return True
+            return None
+        return self.columns
 
     def _cells(self, row: dict) -> dict:
         return row
@@ -276,12 +289,15 @@ class CsvTable(LinesTable):
     def _head(self) -> str:
         return _csv_line(self.columns.names)
 
-    def _is_ours(self, first: bytes) -> bool:
-        if not first.endswith(b"\n") and self._head().encode().startswith(first):  # a crash has cut it
-            return True
-        columns = self.columns.as_in(next(csv.reader([first.decode("utf-8-sig", "surrogateescape")]), None))
-        self.columns = columns or self.columns
-        return columns is not None
+    def _columns_of(self, first: bytes) -> Columns | None:
+        first = first.removeprefix(BOM_UTF8)
+        for columns in () if first.endswith(b"\n") else self.columns.of_versions():
+            if _csv_line(columns.names).encode().startswith(first):  # a crash has cut it
+                return columns
+        try:
+            return self.columns.as_in(next(csv.reader([first.decode("utf-8", "surrogateescape")]), None))
+        except csv.Error:
+            return None
 
     def _cells(self, row: dict) -> dict:
         return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -290,23 +306,40 @@ class CsvTable(LinesTable):
         return _csv_line(cells[name] for name in self.columns.names)
 
     def _rows(self) -> Iterator[dict]:
-        if not self.path.stat().st_size:
-            return
         csv.field_size_limit(2**31 - 1)  # timelines of long songs
-        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with self._text() as file:
             rows = csv.reader(file, strict=True)
+            next(rows, None)
+            start = rows.line_num
             try:
-                if next(rows, None) != self.columns.names:
-                    raise self._other_columns()
                 for cells in rows:
                     if len(cells) == len(self.columns.names):
                         yield dict(zip(self.columns.names, cells, strict=True))
-                    else:  # a crash has cut a name with a line break
-                        self._is_done = False
+                    else:
+                        self._leave_out(start, rows.line_num)
+                    start = rows.line_num
+            except csv.Error:
+                self._leave_out(start, rows.line_num, '"')
+
+    def _leave_out(self, start: int, end: int, mark: str = "") -> None:
+        """Take lines from `start` to before `end`, and a mark that ends them, for what a kill has left of a row.
+
+        It may have cut a cell with line breaks, which would go on in the next row. Raises TableError if the lines
+        cannot be that.
+        """
+        self._is_done = False
+        if mark or end > start + 1:
+            with self._text() as file:
+                lines = list(islice(file, start, end))
+            try:
+                list(csv.reader([*lines, mark], strict=True))
             except csv.Error as error:
-                if file.read(1):
-                    raise self._other_line(rows.line_num) from error
-                self._is_done = False  # the cut is in a cell with a line break, which would go on in the next row
+                raise self._other_line(end) from error
+            if holds_rows(lines[1:], len(self.columns.names)):
+                raise self._other_line(start + 1)
+
+    def _text(self) -> TextIO:
+        return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 class ParquetTable(Table):
@@ -327,6 +360,15 @@ class ParquetTable(Table):
             raise
         if any(self._parts.iterdir()):  # of one that was killed
             self._join()
+
+    def _begin(self) -> None:
+        for path in self._files():
+            with self._reading(path) as file:
+                columns = self.columns.as_in(file.schema_arrow.names)
+            if columns is None:
+                raise self._other_columns()
+            self.columns = columns
+        super()._begin()
 
     def _join(self) -> None:
         """Put all that is in parts into the table, with one row a path, the last."""
@@ -358,20 +400,25 @@ class ParquetTable(Table):
         self._waiting, self._since = [], time.monotonic()
 
     def _rows(self) -> Iterator[dict]:
+        for path in self._files():
+            with self._reading(path) as file:
+                for batch in file.iter_batches(PART_ROWS):
+                    yield from batch.to_pylist()
+
+    def _files(self) -> list[Path]:
+        return [self.path] * self.path.exists() + sorted(self._parts.glob("*.parquet"))
+
+    @contextmanager
+    def _reading(self, path: Path) -> "Iterator[ParquetFile]":
+        """Raises TableError if it is none, or damaged."""
         import pyarrow.parquet as pq  # noqa: PLC0415 (half a second that other tables do without)
         from pyarrow import ArrowException  # noqa: PLC0415
 
-        for path in [self.path] * self.path.exists() + sorted(self._parts.glob("*.parquet")):
-            try:
-                with pq.ParquetFile(path) as file:
-                    columns = self.columns.as_in(file.schema_arrow.names)
-                    if columns is None:
-                        raise self._other_columns()
-                    self.columns = columns
-                    for batch in file.iter_batches(PART_ROWS):
-                        yield from batch.to_pylist()
-            except ArrowException as error:
-                raise TableError(f"{path} is no table of this program, or damaged: give another --out.") from error
+        try:
+            with pq.ParquetFile(path) as file:
+                yield file
+        except ArrowException as error:
+            raise TableError(f"{path} is no table of this program, or damaged: give another --out.") from error
 
     def _replace(self, rows: Iterable[dict]) -> None:
         self._write(self.path, rows)

@@ -16,6 +16,7 @@ from crnn.library.table import Columns, Table, TableError, open_table
 
 GENRES = ("rock", "jazz", "disco")
 COLUMNS = Columns(GENRES, None, timeline=True, embeddings=True)
+PLAIN = Columns(GENRES, None, timeline=False, embeddings=False)
 KINDS = pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 
 
@@ -157,7 +158,7 @@ def test_a_line_that_was_cut_is_taken_away(kind: str, cut: int, tmp_path: Path) 
     assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "e.mp3"]
 
 
-@pytest.mark.parametrize("columns", [COLUMNS, Columns(GENRES, None, timeline=False, embeddings=False)])
+@pytest.mark.parametrize("columns", [COLUMNS, PLAIN])
 def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(columns: Columns, tmp_path: Path) -> None:
     path = tmp_path / "genres.csv"
     table = open_table(path, columns)
@@ -171,14 +172,42 @@ def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(columns
     assert [each["path"] for each in read(path)] == ["a.mp3", "d.mp3"]
 
 
-def test_a_quote_that_somebody_has_opened_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", [COLUMNS, PLAIN])
+@pytest.mark.parametrize(("given", "changed"), [(b"0.mp3", b'"0.mp3'), (b"\n999.mp3", b'\n"999.mp3" x')])
+def test_a_quote_that_somebody_has_opened_is_told(
+    given: bytes, changed: bytes, columns: Columns, tmp_path: Path
+) -> None:
     path = tmp_path / "genres.csv"
-    write(path, row("a.mp3"), row("b.mp3"))
-    path.write_bytes(path.read_bytes().replace(b"a.mp3", b'"a.mp3', 1))
+    table = open_table(path, columns)
+    for number in range(1_000):
+        table.write(row(f"{number}.mp3"))
+    table.close()
+    path.write_bytes(path.read_bytes().replace(given, changed, 1))
     before = path.read_bytes()
-    with pytest.raises(TableError, match=r"Line [23] of .*genres\.csv is not one of this program"):
+    with pytest.raises(TableError, match=r"Line ([23]|1001) of .*genres\.csv is not one of this program"):
+        open_table(path, columns)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_lines_that_end_with_carriage_returns_alone_are_told(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
+    write(path, row("a.mp3"), row("b.mp3"))
+    path.write_bytes(before := path.read_bytes().replace(b"\r", b"").replace(b"\n", b"\r"))
+    with pytest.raises(TableError, match=r"genres\..* end with carriage returns alone: save it with line feeds"):
         open_table(path, COLUMNS)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("columns", PLAIN.of_versions())
+def test_a_head_that_was_cut_is_written_as_it_was(columns: Columns, mark: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    path.write_bytes(mark + ",".join(columns.names)[:-10].encode())
+    table = open_table(path, PLAIN)
+    table.write(row("a.mp3"))
+    table.close()
+    assert [[*found] for found in read(path)] == [columns.names]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("csv", 4), ("csv", 60), ("csv", 100_000), ("jsonl", 3), ("jsonl", 30)])
