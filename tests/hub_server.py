@@ -37,7 +37,9 @@ class HubServer:
         self.resets = False  # they do so with a reset rather than an end of the connection
         self.stalls = False  # they do not end, but nothing more comes
         self.knows_ranges = True  # answers with the part of a file that is asked for
-        self.strange: list[str] = []  # how the next answers to GET are others: "page", "another part", "busy"
+        self.strange: list[str] = []  # how the next answers to GET are others, as in `_answer_strangely`
+        self.n_busy = 0  # so many of the next answers, to HEAD too, say that it is
+        self.tells_lengths = True  # of files that are sent whole
         self.starts: list[int] = []  # the bytes with which the answers to GET began
         self.requests: list[str] = []  # "HEAD /user/name/resolve/main/config.json"
         self.tokens: set[str | None] = set()  # what requests had as Authorization
@@ -99,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"X-More: to come\r\n")
         elif hub.is_portal:
             self._answer(200, b"Please log in.")
+        elif hub.n_busy:
+            hub.n_busy -= 1
+            self._answer(503)
         elif self.command == "GET" and hub.strange:
             self._answer_strangely(hub.strange.pop(0))
         elif hub.status:
@@ -111,9 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD  # noqa: N815
 
     def _answer_strangely(self, how: str) -> None:
-        """As portals, proxies and servers under load do."""
-        self.send_response({"page": 200, "another part": 206, "busy": 503}[how])
-        self.send_header("Content-Length", "9000")
+        """As portals, proxies and servers under load do: "page", "page of no length", "another part", "busy"."""
+        self.send_response({"another part": 206, "busy": 503}.get(how, 200))
+        if how == "page of no length":
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+        else:
+            self.send_header("Content-Length", "9000")
         if how == "another part":
             self.send_header("Content-Range", "bytes 0-8999/9000")
         if how == "busy":
@@ -234,7 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(wanted[1]) if wanted and status == 200 and self.server.hub.knows_ranges else 0
         self.send_response(206 if start else status)
-        self.send_header("Content-Length", str(len(content) - start))
+        if start or self.command == "HEAD" or self.server.hub.tells_lengths:
+            self.send_header("Content-Length", str(len(content) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if size is not None:

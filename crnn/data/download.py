@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from filelock import Timeout
 from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url, try_to_load_from_cache
@@ -33,6 +33,8 @@ PAUSE_SECONDS = 1.0
 MOST_PAUSE_SECONDS = 60.0  # of those that a server asks for
 TIMEOUT_SECONDS = 20.0  # without a byte
 WAIT_SECONDS = 1.0  # for another process, after which the person is told
+
+Answer = TypeVar("Answer")
 
 
 class NotTheFileError(Exception):
@@ -96,7 +98,7 @@ def fetch_archive(folder: Path) -> Path:
         return archive
     try:
         url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
-        metadata = get_hf_file_metadata(url)
+        metadata = patiently(lambda: get_hf_file_metadata(url))
         if not (metadata.etag and metadata.size):
             raise NotTheFileError
         partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only
@@ -146,7 +148,19 @@ def complete(partial: Path, url: str, size: int, name: str, headers: Mapping[str
                 failures = 0 if file.tell() > start else failures + 1
                 if failures == ATTEMPTS:
                     raise
-                time.sleep(max(PAUSE_SECONDS * 2**failures, _asked_pause(error)))
+                _pause(failures, error)
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """What a server answers, who is asked again while it is busy. Raises what `ask` raises."""
+    for failures in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            if not _is_busy(error):
+                raise
+            _pause(failures, error)
+    return ask()
 
 
 def _is_busy(error: OSError) -> bool:
@@ -157,15 +171,17 @@ def _is_busy(error: OSError) -> bool:
     return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _asked_pause(error: Exception) -> float:
-    """The seconds that a server asks to be left alone, within reason."""
+def _pause(failures: int, error: Exception) -> None:
+    """Wait after so many failures in a row: longer each time, and as long as a server asks, within reason."""
     asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    return min(float(asked), MOST_PAUSE_SECONDS) if re.fullmatch(r"[0-9]+", asked) else 0.0  # it may also be a date
+    asked_seconds = min(float(asked), MOST_PAUSE_SECONDS) if re.fullmatch(r"[0-9]+", asked) else 0.0  # or it is a date
+    time.sleep(max(PAUSE_SECONDS * 2**failures, asked_seconds))
 
 
 def _append(file: BinaryIO, url: str, size: int, bar: tqdm, headers: Mapping[str, str]) -> None:
     """Download from the end of a file on; from its start where the server knows no ranges.
 
+    A proxy may take away how long the whole is: then it is written where nothing is yet.
     Raises NotTheFileError, and leaves the file as it is, if another file or another part of it comes.
     """
     start = file.tell()
@@ -175,7 +191,10 @@ def _append(file: BinaryIO, url: str, size: int, bar: tqdm, headers: Mapping[str
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             if not re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", response.headers.get("Content-Range", "")):
                 raise NotTheFileError
-        elif response.headers.get("Content-Length") != str(size):
+        elif "Content-Length" not in response.headers:
+            if start or response.headers.get("Content-Type", "").startswith("text/html"):
+                raise NotTheFileError
+        elif response.headers["Content-Length"] != str(size):
             raise NotTheFileError
         else:
             file.seek(0)

@@ -6,7 +6,15 @@ from pathlib import Path
 from huggingface_hub import get_session
 from huggingface_hub.utils import hf_raise_for_status
 
-from crnn.data.download import TIMEOUT_SECONDS, NotTheFileError, complete, one_at_a_time, reason_of, sha256_of
+from crnn.data.download import (
+    TIMEOUT_SECONDS,
+    NotTheFileError,
+    complete,
+    one_at_a_time,
+    patiently,
+    reason_of,
+    sha256_of,
+)
 from crnn.features import DatasetError
 from crnn.network.front import Weights
 
@@ -56,16 +64,7 @@ def download(weights: Weights, path: Path) -> None:
     partial = path.with_name(f"{path.name}.{weights.sha256[:16]}.partial")  # of this version only
     by_hand = f"with {weights.name}, the file at {weights.url}, in a folder, --pretrained FOLDER needs no download"
     try:
-        answer = get_session().head(
-            weights.url,
-            headers={"Accept-Encoding": "identity"},
-            follow_redirects=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-        hf_raise_for_status(answer)
-        if not (size := int(answer.headers.get("Content-Length", 0))):
-            raise NotTheFileError
-        complete(partial, weights.url, size, weights.name)
+        complete(partial, weights.url, patiently(lambda: size_at(weights.url)), weights.name)
         is_whole = sha256_of(partial) == weights.sha256
     except Exception as error:  # the client, its HTTP library and the disk have errors of their own
         raise DatasetError(
@@ -78,3 +77,14 @@ def download(weights: Weights, path: Path) -> None:
             f"{weights.name} was downloaded damaged and is deleted; the same command tries again, or {by_hand}."
         )
     partial.replace(path)
+
+
+def size_at(url: str) -> int:
+    """How many bytes the file at an address has. Raises NotTheFileError, and what the client does."""
+    answer = get_session().head(
+        url, headers={"Accept-Encoding": "identity"}, follow_redirects=True, timeout=TIMEOUT_SECONDS
+    )
+    hf_raise_for_status(answer)
+    if not (size := int(answer.headers.get("Content-Length", 0))):
+        raise NotTheFileError
+    return size

@@ -219,7 +219,7 @@ def test_a_server_without_ranges_starts_over(
 
 
 @pytest.mark.parametrize("start", [0, 400_000])
-@pytest.mark.parametrize("how", ["page", "another part", "busy"])
+@pytest.mark.parametrize("how", ["page", "page of no length", "another part", "busy"])
 def test_what_is_not_the_file_is_no_part_of_it(
     how: str, start: int, hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +234,33 @@ def test_what_is_not_the_file_is_no_part_of_it(
     assert partial.read_bytes() == content
     assert hub.starts == [start]
     assert pauses == ([7, 7] if how == "busy" else [2, 4])
+
+
+def test_a_proxy_may_hide_how_long_the_file_is(
+    hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nothing that has come is thrown away for what is not known to be the same file."""
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    content = large_archive.read_bytes()
+    hub.push(REPO, tmp_path / "repo")
+    hub.tells_lengths, hub.knows_ranges = False, False
+    url, partial = f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", tmp_path / "partial"
+    download.complete(partial, url, len(content), "archive")
+    assert partial.read_bytes() == content
+    partial.write_bytes(content[:400_000])
+    with pytest.raises(download.NotTheFileError):
+        download.complete(partial, url, len(content), "archive")
+    assert partial.read_bytes() == content[:400_000]
+
+
+def test_a_busy_hub_is_asked_again_what_it_has(
+    hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    hub.push(REPO, tmp_path / "repo")
+    hub.n_busy = 2
+    download_gtzan(tmp_path / "data", lambda _: None)
+    assert hub.starts == [0]
 
 
 def test_a_file_that_comes_whole_again_is_whole(

@@ -116,6 +116,12 @@ def test_a_server_that_says_no(status: int, hub: HubServer, published: Weights, 
     assert not (cache / NAME).exists()
 
 
+def test_a_busy_server_is_asked_again_how_long_the_file_is(hub: HubServer, published: Weights) -> None:
+    hub.n_busy = 3
+    assert find_weights(published).read_bytes() == CONTENT
+    assert hub.starts == [0]
+
+
 def test_offline(hub: HubServer, published: Weights, cache: Path) -> None:
     hub.stop()
     with pytest.raises(DatasetError) as error:
