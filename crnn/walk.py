@@ -19,7 +19,8 @@ def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bo
 class Walk:
     """The songs at some paths: a file, whatever its name, is one; a folder has those in it and below, sorted by path.
 
-    A file that is named twice, or beside a folder that it is in, comes once, however its path is typed.
+    A file that is named twice, or beside a folder that it is in, comes once, however its path is typed; links to it are
+    songs of their own.
     Linked folders are entered too, once each and after the others, so that a link to what is above leads nowhere. What
     is passed over is counted while it is iterated, which can be done once.
 
@@ -39,11 +40,11 @@ class Walk:
         self._entered: set[tuple[int, int]] = set()  # device and inode of folders
 
     def __iter__(self) -> Iterator[Path]:
-        is_given = {os.path.abspath(path): False for path in self._paths if not is_folder(path)}  # noqa: PTH100 - links
+        is_given = dict.fromkeys(map(_place, self._paths), False)
         for path in self._paths:
             before, song = self.passed_over[TWICE], None
             for song in self._below(path) if is_folder(path) else [path]:
-                place = os.path.abspath(song) if is_given else ""  # noqa: PTH100 - links stay
+                place = _place(song)
                 if is_given.get(place):
                     self.passed_over[SONGS_TWICE] += 1
                     continue
@@ -109,6 +110,11 @@ class Walk:
             parts.append(f"{count} with names that are not those of sounds ({named})")
         parts += [f"{count} {what}" for what, count in self.passed_over.items()]
         return ", ".join(parts)
+
+
+def _place(path: Path) -> str:
+    """Where a file is, however its path is typed: links stay, but those that `..` leads back over."""
+    return str(Path(os.path.realpath(path.parent) if ".." in path.parts else path.parent.absolute(), path.name))
 
 
 def is_folder(path: Path | os.DirEntry) -> bool:

@@ -107,3 +107,21 @@ def test_a_song_that_is_named_beside_its_folder_comes_once(music: Path, monkeypa
     walk = Walk([music / "a" / "1.FLAC", music / "a" / "linked" / "deep" / "3.mka", music / "a"])
     assert [path.name for path in walk] == ["1.FLAC", "3.mka"]
     assert walk.empty == []
+
+
+def test_what_lies_beyond_a_link_is_another_song(music: Path) -> None:
+    (music.parent / "disk" / "b.mp3").write_bytes(b"")
+    (music / "y").symlink_to("../disk/deep")
+    paths = [music / "b.mp3", music / "y" / ".." / "b.mp3", music / "again.mp3"]
+    assert list(Walk([*paths, music.parent / "disk" / "b.mp3"])) == paths
+
+
+def test_a_path_that_is_named_is_looked_at_when_its_turn_comes(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr("crnn.walk.is_folder", looked.append)
+    paths = [music / "b.mp3", music / "notes"]
+    songs = iter(Walk(paths))
+    next(songs)
+    assert looked[:1] == looked
+    assert [*songs] == paths[1:]
+    assert sorted(set(looked)) == sorted(looked)
