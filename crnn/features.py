@@ -45,8 +45,17 @@ BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
 # What NumPy raises of a file that is none of its, or damaged, and what its arrays do that are others than expected.
 DAMAGE = (
-    *(EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, TokenError, OverflowError),
-    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
 )
 
 
