@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from crnn.audio import SUFFIXES  # noqa: E402
 from crnn.library import cluster  # noqa: E402
 from crnn.library.job import Hearing  # noqa: E402
+from crnn.library.table import Columns  # noqa: E402
 
 PART_SONGS = 4
 
@@ -47,7 +48,8 @@ def main() -> None:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
             since, computed, songs = 0.0, 0.0, 0
             hearing = Hearing(args.model, device="cpu", precision="fastest")
-            parts = cluster.parts_heard(files, f"{folder}/out-{workers}", hearing, workers)
+            columns = Columns(hearing.classifier().genres, hearing.top, hearing.timeline, hearing.embeddings)
+            parts = cluster.parts_heard(files, f"{folder}/out-{workers}", columns, hearing, workers)
             for heard, part in enumerate(parts, start=1):
                 if heard == workers:
                     since, computed = time.perf_counter(), cpu_seconds()

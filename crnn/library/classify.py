@@ -90,7 +90,7 @@ def _name(text: str) -> str:
 
 
 def _cluster(text: str) -> str:
-    if not re.fullmatch(r"here|auto|local|(ray://)?[^/\s]+:\d+", text):  # else it takes a song for one
+    if not re.fullmatch(r"here|auto|local|[^/\s]+:\d+/?|(ray|anyscale)://\S+", text):  # else it takes a song for one
         raise argparse.ArgumentTypeError(f"this takes a cluster, as HOST:PORT, not {text!r}: songs stand before it")
     return text
 

@@ -39,7 +39,7 @@ from crnn.walk import Walk, is_song
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-HERE = "here"  # for an address: a cluster of this machine alone
+HERE, LOCAL = "here", "local"  # for an address: a cluster of this machine, unless the environment names one; always
 MOST_PARTS = 20_000  # of a job, so that Ray does not keep books of more
 PART_SONGS = (16, 1_000)  # at least and at most: what the loss of a worker costs is less than a part
 
@@ -76,7 +76,7 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
     import ray  # noqa: PLC0415 (an optional package that takes a second)
     from tqdm import tqdm  # noqa: PLC0415
 
-    is_elsewhere = args.ray != HERE or "RAY_ADDRESS" in os.environ
+    is_elsewhere = args.ray not in (HERE, LOCAL) or (args.ray == HERE and "RAY_ADDRESS" in os.environ)
     if not (is_elsewhere and (args.device or "").startswith("cuda")):  # which the workers may have
         check_device(args.device)
     classifier = replace(hearing, device="cpu").classifier()
@@ -86,7 +86,8 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
     if not is_address(args.out):
         args.out = os.path.abspath(args.out)  # noqa: PTH100 - workers have folders of their own
         make_folder(Path(args.out))
-    before = answered(args.out, Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings))
+    columns = Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
+    before, columns = answered(args.out, columns)
     files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
     if files:
@@ -95,7 +96,7 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
             ray.init(address=None if args.ray == HERE else args.ray, log_to_driver=False, logging_level="error")
         try:
             with tqdm(total=len(files), unit=" songs", disable=True if args.quiet else None, smoothing=0.05) as bar:
-                for heard in parts_heard(files, args.out, hearing, args.jobs):
+                for heard in parts_heard(files, args.out, columns, hearing, args.jobs):
                     for path, error in json.loads(heard["errors"]):
                         complain(f"{path}: {error}")
                         counts["failed"] += 1
@@ -113,7 +114,7 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
 
 
 def make_folder(out: Path) -> None:
-    """Before songs are heard for it. Raises TableError if there can be none."""
+    """Make the folder of a data set, if it is not there. Raises TableError if there can be none."""
     if out.exists() and not out.is_dir():
         raise TableError(f"{out} is a file, and with --ray a table is a folder of files: give another --out.")
     try:
@@ -122,7 +123,7 @@ def make_folder(out: Path) -> None:
         raise TableError(unwritable(out, error)) from error
 
 
-def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None) -> Iterator[dict]:
+def parts_heard(files: list[File], out: str, columns: Columns, hearing: Hearing, jobs: int | None) -> Iterator[dict]:
     """Hear and write them, on all cores of the cluster or in so many actors; what became of each part."""
     import ray  # noqa: PLC0415
 
@@ -135,20 +136,19 @@ def parts_heard(files: list[File], out: str, hearing: Hearing, jobs: int | None)
     needed = {"num_gpus": 1} if (hearing.device or "").startswith("cuda") else {"num_cpus": 1}
     blocks = ray.data.from_items(parts, override_num_blocks=len(parts))  # a part a task: a lost one is heard again
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=jobs)
-    return blocks.map(Hearer, fn_constructor_args=(hearing, out), compute=actors, **needed).iter_rows()
+    return blocks.map(Hearer, fn_constructor_args=(hearing, out, columns), compute=actors, **needed).iter_rows()
 
 
 class Hearer:
     """An actor: a model on one core, and a process that decodes."""
 
-    def __init__(self, hearing: Hearing, out: str) -> None:
+    def __init__(self, hearing: Hearing, out: str, columns: Columns) -> None:
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(1)
-        self.hearing, self.out = hearing, out
+        self.hearing, self.out, self.columns = hearing, out, columns
         self.decoders = Decoders(1, STALL_SECONDS, own_songs=True)
         self.classifier = hearing.classifier(self.decoders.open_audio)
-        self.columns = Columns(self.classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
 
     def __call__(self, part: dict) -> dict:
         """Hear the files of a part and write it."""
@@ -212,22 +212,23 @@ def source_of(path: str) -> str | bytes:
     return store.cat_file(name)
 
 
-def answered(out: str, columns: Columns) -> set[int]:
-    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away.
+def answered(out: str, columns: Columns) -> tuple[set[int], Columns]:
+    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away; its columns.
 
-    Raises TableError if it has other columns.
+    Those are `columns`, but for what an older one lacks. Raises TableError if it has others.
     """
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
     parts = [name for name in store.find(root) if name.endswith(".parquet")]  # no leftovers of workers that died
     if not parts:
-        return set()
+        return set(), columns
     data = ds.dataset(parts, filesystem=store, format="parquet")
-    if columns.as_in(data.schema.names) is None:
+    found = columns.as_in(data.schema.names)
+    if found is None:
         raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])
-    return {key_of(row) for batch in batches for row in batch.to_pylist()}
+    return {key_of(row) for batch in batches for row in batch.to_pylist()}, found
 
 
 def write_part(out: str, rows: list[dict], columns: Columns) -> None:
@@ -250,11 +251,16 @@ def write_part(out: str, rows: list[dict], columns: Columns) -> None:
 def _store(address: str) -> "tuple[AbstractFileSystem, str]":
     """The file system of an address or a path, and the path in it, which may have `::` in names.
 
-    Raises ImportError if it needs a package, ValueError if nobody knows it.
+    Addresses may be chained, as simplecache::s3://bucket/music. Raises ImportError if one needs a package, ValueError
+    if nobody knows it.
     """
     from fsspec import filesystem, get_filesystem_class  # noqa: PLC0415
+    from fsspec.core import url_to_fs  # noqa: PLC0415
 
     protocol = address.partition("://")[0] if is_address(address) else "file"
+    if "::" in protocol:  # which no name can be in
+        store, root = url_to_fs(address)
+        return store, root.rstrip("/")
     kind = get_filesystem_class(protocol)
     store = filesystem(protocol, **kind._get_kwargs_from_urls(address), use_listings_cache=False)
     return store, kind._strip_protocol(address).rstrip("/")

@@ -1,16 +1,21 @@
 """Songs at addresses and what is written to one: as on a disk, whatever their names are; a cluster is not needed."""
 
+import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from crnn.__main__ import main
+from crnn.checkpoint import save
 from crnn.library import cluster
 from crnn.library.cluster import answered, found_at, make_folder, source_of, write_part
+from crnn.library.job import Hearing
 from crnn.library.table import Columns, TableError, key_of
+from crnn.network.model import CRNN
 
 fsspec = pytest.importorskip("fsspec", reason="object stores need pip install '.[ray]'")
 SUFFIXES = frozenset([".mp3", ".wav"])
@@ -73,8 +78,53 @@ def test_names_with_two_colons_are_names(store: fsspec.AbstractFileSystem, tmp_p
     row = facts | {"path": "memory:///music/b::c.mp3", "probabilities": {"rock": 0.9, "pop": 0.1}, "error": None}
     for out in (f"{tmp_path}/a::b", "memory://out::side/genres"):
         write_part(out, [row], columns)
-        assert answered(out, columns) == {key_of(row)}
+        assert answered(out, columns) == ({key_of(row)}, columns)
     assert [path.name for path in tmp_path.iterdir()] == ["a::b"]
+
+
+def test_addresses_may_be_chained(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    ((file,), problems) = found_at([f"simplecache::file://{tmp_path}"], SUFFIXES)
+    assert (file.path, problems) == (f"file://{tmp_path}/a.mp3", [])
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [("head:1", True), ("ray://head:1/", True), ("ray://head", True), ("anyscale://us/a", True), ("a.mp3", False)],
+)
+def test_a_cluster_is_named_as_ray_takes_it(address: str, is_one: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) if not is_one else nullcontext():
+        main(["music", "--ray", address])
+    assert ("this takes a cluster" in capsys.readouterr().err) != is_one
+
+
+def test_an_older_data_set_goes_on_with_the_columns_that_it_has(
+    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = pytest.importorskip("pyarrow.dataset")
+    save(tiny_model, tmp_path / "model", "")
+    (tmp_path / "a.mp3").touch()
+    out, told = str(tmp_path / "out"), []
+    of_now, earlier = Columns(tiny_model.config.genres, None, timeline=False, embeddings=False).of_versions()
+    facts = {"size_bytes": 1, "modified_ns": 2, "model": "m", "heard": "all", "genre": "rock", "notices": []}
+    make_folder(Path(out))
+    write_part(out, [facts | {"path": "/b.mp3", "probabilities": {}, "error": None}], earlier)
+
+    def parts_heard(files: list, out: str, columns: Columns, hearing: Hearing, jobs: int | None) -> list[dict]:
+        told.append(columns.names)
+        hearer = cluster.Hearer(hearing, out, columns)
+        try:
+            return [hearer({"files": json.dumps(files)})]
+        finally:
+            hearer.decoders.close()
+
+    monkeypatch.setattr(cluster, "find_spec", lambda _: True)
+    monkeypatch.setattr(cluster, "parts_heard", parts_heard)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+    main([str(tmp_path / "a.mp3"), "--out", out, "--ray", "--model", str(tmp_path / "model")])
+    parts = [ds.dataset(str(part)).schema.names for part in Path(out).iterdir()]
+    assert parts == [earlier.names, earlier.names]
+    assert answered(out, of_now)[1].names == earlier.names
 
 
 def test_a_store_is_made_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +142,11 @@ def test_a_folder_that_cannot_be_made_is_told_before_songs_are_heard(name: str, 
     make_folder(tmp_path / "new" / "genres")
 
 
+@pytest.mark.parametrize(("device", "address"), [("abacus", "head:1"), ("cuda:99", "local")])
 def test_a_device_that_no_worker_has_is_told_before_songs_are_heard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    device: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: True)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
-    assert main([str(tmp_path), "--out", str(tmp_path / "out"), "--device", "abacus", "--ray", "head:1"]) == 2
-    assert "There is no device abacus" in capsys.readouterr().err
+    assert main([str(tmp_path), "--out", str(tmp_path / "out"), "--device", device, "--ray", address]) == 2
+    assert f"There is no device {device}" in capsys.readouterr().err
