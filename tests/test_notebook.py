@@ -17,7 +17,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from crnn.data.gtzan import checked_genres
+from crnn.data.look import look_at
 from crnn.decoding import Decoders
+from crnn.features import DatasetError
 from crnn.training.options import parse_args, parse_recipe
 from crnn.training.state import TrainingError
 from crnn.web.uploads import OF_PAGES
@@ -104,6 +107,7 @@ def test_from_songs_to_the_answer_for_a_new_one(
     cells = execute(notebook, "\n".join(parameters), NOTEBOOK.parent)
 
     assert printed(cells["set-up"]) == ""  # nothing is installed
+    assert "execute_result" not in [output.output_type for output in cells["imports"].outputs]
     assert printed(cells["data"]) == f"{music}: 20 clips, 10 high, 10 low.\n"
     assert "20/20" in printed(cells["log-mels"])
     assert "{'train': 14, 'valid': 4, 'test': 2}" in printed(cells["split"])
@@ -131,6 +135,16 @@ def test_from_songs_to_the_answer_for_a_new_one(
         "confusion-valid.png",
         "reliability-valid.png",
     }
+
+
+def test_a_genre_of_one_clip_stops_it_before_anything_is_decoded(notebook: NotebookNode, tmp_path: Path) -> None:
+    for name in ("rock/1.mp3", "rock/2.mp3", "jazz/1.mp3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    [data] = (cell for cell in notebook.cells if cell.id == "data")
+    given = {"Path": Path, "DATA": tmp_path, "ACCEPT": [], "look_at": look_at, "checked_genres": checked_genres}
+    with pytest.raises(DatasetError, match="only one clip of jazz"):
+        exec(data.source, given)
 
 
 def test_elsewhere_it_gets_the_code_once(notebook: NotebookNode, tmp_path: Path) -> None:
