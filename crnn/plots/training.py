@@ -116,7 +116,8 @@ def reliability(bins: Sequence[Mapping]) -> Figure:
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle="--")
     error = 2 * np.sqrt(confidence * (1 - confidence) / n)  # of the accuracy, if the confidence is true
     axes.errorbar(confidence, accuracy, error, fmt="none", ecolor=GREY, elinewidth=1)
-    axes.scatter(confidence, accuracy, s=8 + n * min(2, LARGEST_DISC / n.max(initial=1)), color=BLUE, zorder=3, clip_on=False)
+    sizes = 8 + n * min(2, LARGEST_DISC / n.max(initial=1))
+    axes.scatter(confidence, accuracy, s=sizes, color=BLUE, zorder=3, clip_on=False)
     for x, y, count in zip(confidence, accuracy, n, strict=True):
         write(axes, x, y - 0.06 if y > 0.1 else y + 0.06, count, ha="center", va="center", fontsize=6)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
