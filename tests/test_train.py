@@ -33,7 +33,7 @@ from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED
 from crnn.training import runs
-from crnn.training.card import PARTS
+from crnn.training.card import PARTS, as_text
 from crnn.training.fit import Epoch
 from crnn.training.options import without_device
 from crnn.training.recipes import NETWORK, RECIPES
@@ -856,7 +856,7 @@ def test_fine_tuning_keeps_the_network_and_tells_where_it_comes_from(
     assert record["recipe"]["base"]["name"] == f"{base} (folder)"
     assert "heard" not in record
     card = (out / "model" / "README.md").read_text()
-    assert f"it started from {base} (folder)" in card
+    assert f"it started from {as_text(str(base))} (folder)" in card
     assert "have heard its parts train.\n" in card
     assert ModelCard(card).data.base_model is None
 

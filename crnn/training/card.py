@@ -192,12 +192,12 @@ def _fine_tuning(record: dict) -> str:
     """Items of the list of how it was trained, each on a new line; "" for a model that was not fine-tuned."""
     if not (base := _base(record)):
         return ""
-    name, past = base["name"], as_text(brief(base["trained_on"])) or "clips that are not told"
+    name, past = as_text(base["name"]), as_text(brief(base["trained_on"])) or "clips that are not told"
     if "revision" in base:
-        name = f"[{name}]({HUB_ADDRESS}{name}) at commit {base['revision']}, whose licence holds here too"
+        name = f"[{name}]({HUB_ADDRESS}{base['name']}) at commit {base['revision']}, whose licence holds here too"
     item = (
-        f"\n- It was fine-tuned: it started from {name}, which had been trained on\n  {past}. "
-        "Its classifier is new, but for the genres that both know."
+        f"\n- It was fine-tuned: it started from {name}, which had been trained on {past}."
+        "\n  Its classifier is new, but for the genres that both know."
     )
     if heard := " and ".join(_heard(record)):
         item += (

@@ -148,6 +148,14 @@ def test_a_fine_tuned_model_names_its_base_and_no_figures_of_what_that_has_heard
     assert "- **That model has heard such valid clips**" in card.text
 
 
+def test_what_a_base_is_called_and_was_trained_on_is_no_markup(tiny_model: CRNN, record: dict) -> None:
+    base = {"name": "me/my_*base*", "trained_on": "# GTZAN"}
+    card = model_card(tiny_model, record | {"recipe": {"base": base}})
+    assert "it started from me/my\\_\\*base\\*, which had been trained on # GTZAN." in card
+    from_hub = model_card(tiny_model, record | {"recipe": {"base": base | {"name": "me/a_b", "revision": "a" * 40}}})
+    assert "[me/a\\_b](https://huggingface.co/me/a_b)" in from_hub
+
+
 @pytest.mark.parametrize(
     ("name", "escaped"),
     [
