@@ -207,7 +207,7 @@ class GenreClassifier:
         passages: Passages | None = None,
         report: Report = to_nobody,
     ) -> "Recording":
-        """What `answer` needs of a file, without the model; `report` as in `predict`.
+        """What `answer` needs of a file, without the model; `report` is told how much of a whole song has come.
 
         A song that is too short for the passages, lacks one, or is silent in all of them, is heard as a whole. Raises
         AudioError.
@@ -230,7 +230,7 @@ class GenreClassifier:
     def answer(self, recordings: Sequence["Recording"], report: Report = to_nobody) -> list["Prediction | AudioError"]:
         """Classify several songs at once; an error in place of an answer where the model breaks down on a song.
 
-        `report` as in `predict`.
+        `report` is told the share of what the convolutions hear that is done.
         """
         pieces_at_once = 1 if self.device.type == "cpu" else GPU_PIECES
         parted = [self._windows(recording) for recording in recordings]

@@ -14,6 +14,9 @@
     return words?.[message] ?? message;
   };
   const AWAY = {say: 'The server is away just now. When it is back, this page begins anew: give your songs again then.'};
+  const TROUBLES = [  // as Gradio tells them; after the first it begins the page anew when the server is back
+    ['Connection to', AWAY], ['Connection errored', {say: 'The upload broke off: give the song again.'}],
+  ];
   const MEGABYTES = Math.floor(MOST_BYTES / 2 ** 20);
   const TOO_LARGE = {say: '{names} is larger than {megabytes} MB: save it as mp3, or only a part of it, first.', megabytes: MEGABYTES};
   const LEFT_OUT = {say: 'Left out, as they are larger than {megabytes} MB: {names}', megabytes: MEGABYTES};
@@ -32,8 +35,10 @@
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('footer[aria-label]')) say(node, 'API and settings', 'aria-label');
     for (const node of all('.uploading')) put(node, translate('Uploading …'));
-    for (const node of all('[data-testid=toast-text]'))  // Gradio begins the page anew when the server is back
-      if (node.textContent.startsWith('Connection')) tell(REFUSED, AWAY);
+    for (const {textContent} of all('[data-testid=toast-text]')) {
+      const said = TROUBLES.find(([beginning]) => textContent.startsWith(beginning))?.[1];
+      if (said) for (const place of [REFUSED, LARGE]) tell(place, said);
+    }
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
@@ -252,6 +257,7 @@
   const REFUSED = '#refused .fault', LARGE = '#songs [data-part=large]';
   const tell = (selector, said) => {
     const node = document.querySelector(selector);
+    if (!node) return;
     node.hidden = !said;
     Object.assign(node.dataset, said);
     sayAll(node);

@@ -16,7 +16,7 @@ from crnn.audio.ahead import ahead
 from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, has_more_sound, is_cut_ogg
 from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
 from crnn.audio.resampling import Kind, join, mend, resample, with_channels
-from crnn.audio.track import Track
+from crnn.audio.track import MOST_SECONDS, Track
 
 SAMPLE_RATE = 22_050  # Hz
 MIN_SECONDS = 1.0
@@ -162,7 +162,7 @@ class Sound:
         self._byte_share = byte_share(file)
         self._is_cut = self._byte_share < 1 or is_cut_ogg(file)
         self._track = Track(file, is_fast=passages is not None)
-        self.expected_seconds = self._track.duration_seconds
+        self.expected_seconds = min(self._track.duration_seconds, MOST_SECONDS)
         self.notices = self._track.notices
         if self._byte_share < _SHARE_THAT_IS_NEEDED:
             self._track.close()

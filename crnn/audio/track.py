@@ -17,7 +17,7 @@ _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 # more than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
 # The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
 _FEWEST_BYTES_A_SECOND = 2_000
-_LEAST_SECONDS, _MOST_SECONDS = 1_800.0, 43_200.0
+_LEAST_SECONDS, MOST_SECONDS = 1_800.0, 43_200.0
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 
@@ -198,7 +198,7 @@ class Track:
     def _is_spent(self) -> bool:
         """Whether as much has been decoded as may be."""
         allowed_seconds = max(_LEAST_SECONDS, self._spent_bytes / _FEWEST_BYTES_A_SECOND)
-        return self._spent_seconds > min(allowed_seconds, _MOST_SECONDS)
+        return self._spent_seconds > min(allowed_seconds, MOST_SECONDS)
 
 
 def _peak(frame: av.AudioFrame) -> float:

@@ -5,6 +5,8 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TypeVar
 
+from crnn.network.model import Report
+
 T = TypeVar("T")
 
 
@@ -12,7 +14,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """Raised inside work that nobody waits for any more, by its next report."""
 
 
-def in_steps(work: Callable[[Callable[[float], None]], T]) -> Iterator[float | T]:
+def in_steps(work: Callable[[Report], T]) -> Iterator[float | T]:
     """Run `work(report)` in a thread; yields the shares of it that it reports as done and, last, its result.
 
     Who closes the iterator stops the work at its next report. What the work raises is raised here.

@@ -116,14 +116,14 @@ class Page:
         fault = None
         try:
             with self.cores.share():
-                report = as_long_as(lambda: visit.about == asked, progress)
+                report = as_long_as(lambda: visit.about is asked, progress)
                 prediction = classifier.predict(song, report=report)
         except AudioError as error:
             fault = page.no_answer(_reason(song, error))
         except Stopped:
-            if visit.about == asked:  # the visitor has gone, and would not know its answer
+            if visit.about is asked:  # the visitor has gone, and would not know its answer
                 visit.about = None
-        if visit.about != asked:
+        if visit.about is not asked:  # which may be about the same song again
             return (gr.skip(),) * 7
         visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
         if fault:
@@ -242,20 +242,21 @@ class Page:
         classifier, token = own or self.classifier, visit.latest("many")
         files = [*dict.fromkeys(files)]
         songs = [file for file in files if len(files) == 1 or is_song(file)]
-        n_heard, has_dropped = 0, False
-        for number, song in enumerate(reversed(songs)):  # so that the table, newest first, has them in their order
+        n_heard, has_dropped, last = 0, False, None
+        for number, song in enumerate(songs):
             if not visit.is_latest("many", token):  # stopped since the last row: this table is the last
                 yield table_of(visit), gr.skip(), gr.skip()
                 return
             self.shown(song)
             if visit.has_answer(song, classifier.origin.name):
-                n_heard += 1
+                n_heard, last = n_heard + 1, Row(song, classifier.origin.name)
                 continue
             progress((number, len(songs)), desc=as_named(Path(song).name))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 with self.cores.share(is_of_many=True):
                     report = as_long_as(lambda: visit.is_latest("many", token))
+                    report(0.0)  # it may have waited for its turn
                     row = Row.of(song, classifier.origin.name, classifier.predict(song, report=report))
             except Stopped:
                 yield UNCHANGED
@@ -266,7 +267,8 @@ class Page:
             if not visit.is_latest("many", token):
                 yield UNCHANGED
                 return
-            has_dropped |= visit.add(row)
+            has_dropped |= visit.add(row, below=last)
+            last = row
             n_heard += not row.fault
             yield table_of(visit, with_files=False), gr.skip(), gr.skip()
         done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
@@ -362,18 +364,21 @@ class Page:
         """
         if not songs:
             raise gr.Error("There are no songs: send a list of audio files.", print_exception=False)
-        answers = {}
-        for song in dict.fromkeys(songs):
-            try:
-                with self.cores.share(is_of_many=True):
-                    answer = self.classifier.predict(song, report=as_long_as()).as_dict()
-            except Stopped as error:
-                raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
-            except AudioError as error:
-                answer = {"error": str(_named(error))}
-            finally:
+        answers, report = {}, as_long_as()
+        try:
+            for song in dict.fromkeys(songs):
+                try:
+                    with self.cores.share(is_of_many=True):
+                        report(0.0)  # it may have waited for its turn
+                        answer = self.classifier.predict(song, report=report).as_dict()
+                except AudioError as error:
+                    answer = {"error": str(_named(error))}
+                answers[song] = {"song": as_named(Path(song).name), **answer}
+        except Stopped as error:
+            raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
+        finally:
+            for song in songs:
                 self.answered(song)
-            answers[song] = {"song": as_named(Path(song).name), **answer}
         return [answers[song] for song in songs]
 
 

@@ -55,6 +55,11 @@ class Row:
         )
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from other rows."""
+        return self.path, self.model
+
+    @property
     def name(self) -> str:
         """The name of the file, and which of that name it is if there are several."""
         name = as_named(Path(self.path).name)
@@ -84,11 +89,12 @@ class Visit:
         self.about: tuple | None = None  # the song, and the name of the model, that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
-    def add(self, row: Row) -> bool:
-        """Put a row on top. Returns whether the oldest one had to go."""
+    def add(self, row: Row, below: Row | None = None) -> bool:
+        """Put a row on top, or below one that came with it. Returns whether an older one had to go."""
         with self._changing:
-            rows = added(self.rows, row)
-            self.rows = rows[: self.MOST_ROWS]
+            rows = added(self.rows, row, below)
+            is_last = len(rows) > 1 and rows[-1].key == row.key  # then older ones that came with it stand on top
+            self.rows = rows[-self.MOST_ROWS :] if is_last else rows[: self.MOST_ROWS]
             self.places = places_of(self.rows, self.places)
         return len(rows) > self.MOST_ROWS
 
@@ -119,11 +125,16 @@ class Visit:
         return self._latest.get(work) is token
 
 
-def added(rows: Sequence[Row], row: Row) -> list[Row]:
-    """The rows with one more, the newest first; a song that the same model has heard before moves up."""
+def added(rows: Sequence[Row], row: Row, below: Row | None = None) -> list[Row]:
+    """The rows with one more, the newest first; a song that the same model has heard before moves up.
+
+    Those that came together are in the order in which they came: each is put `below` the one before it.
+    """
     copies = {old.path: old.copy for old in rows if Path(old.path).name == Path(row.path).name}
     row = replace(row, copy=copies.get(row.path, max(copies.values(), default=0) + 1))
-    return [row, *(old for old in rows if (old.path, old.model) != (row.path, row.model))]
+    others = [old for old in rows if old.key != row.key]
+    place = next((number for number, old in enumerate(others, start=1) if below and old.key == below.key), 0)
+    return [*others[:place], row, *others[place:]]
 
 
 def comparable(rows: Sequence[Row]) -> list[Row]:

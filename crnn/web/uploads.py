@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -17,12 +16,12 @@ OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
 LOCK_FILE = "in-use"
 
 ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, for who sent the same one meanwhile
-SENT_AS = re.compile("%(?:22|0A|0D)")  # quotation marks and ends of lines in names (HTML, multipart/form-data)
+SENT_AS = {"%22": '"', "%0A": " ", "%0D": " "}  # quotation marks and ends of lines in names (HTML, multipart/form-data)
 
 
 def as_named(name: str) -> str:
-    """The name of a file as its visitor has it, from that which it was sent with."""
-    return SENT_AS.sub(lambda sign: unquote(sign[0]), name)
+    """The name of a file as its visitor has it, mostly: one may have such signs itself, which are sent as they are."""
+    return re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], name)
 
 
 @contextmanager

@@ -92,6 +92,23 @@ def test_a_song_that_was_left_is_heard_no_further(happens: Page, listener: Liste
     assert [row.name for row in visit.rows] == ["a.wav"]
 
 
+def test_a_song_that_is_chosen_again_while_it_is_left_is_answered(
+    happens: Page, listener: Listener, songs: list[str]
+) -> None:
+    """A, B and A again, before what heard A first has seen that it was left."""
+    visit, again = Visit(), []
+
+    def come_back() -> None:
+        listener.meanwhile = lambda: None
+        visit.about = (songs[1], "tiny")
+        again.append(happens.hear(songs[0], None, visit))
+
+    listener.meanwhile = come_back
+    assert happens.hear(songs[0], None, visit) == (gr.skip(),) * 7
+    assert again[0][3].path == songs[0]
+    assert visit.about == (songs[0], "tiny")
+
+
 def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_back(
     happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,10 +164,10 @@ def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict]
 
 def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: Listener, songs: list[str]) -> None:
     visit = Visit()
-    many(happens, visit, songs[1:])
-    Path(songs[2]).unlink()  # its hour is over
+    many(happens, visit, songs[:2])
+    Path(songs[0]).unlink()  # its hour is over
     rows, status = many(happens, visit, songs)
-    assert listener.asked == songs[::-1]
+    assert listener.asked == songs
     assert "Songs heard: 3 of 3." in status
     assert [name for name, row in rows.items() if "error" in row] == []
     rows, status = many(happens, visit, songs)
@@ -165,7 +182,7 @@ def test_a_song_without_answer_and_another_model_are_tried_again(
     visit = Visit()
     for _ in range(2):
         many(happens, visit, [songs[0], text])
-    assert listener.asked == [text, songs[0], text]
+    assert listener.asked == [songs[0], text, text]
     own = Listener(tiny_model)
     own.origin = Origin("another")
     list(happens.hear_many([songs[0]], own, visit, lambda *_, **__: None))
@@ -182,7 +199,7 @@ def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Lis
     assert "csv" in json.loads(rows)  # to be taken away
     assert (status, button) == (gr.skip(), gr.skip())
     assert list(steps) == []
-    assert listener.asked == songs[-1:]
+    assert listener.asked == songs[:1]
 
 
 @pytest.mark.parametrize(("most", "is_said"), [(2, True), (3, False)])
@@ -193,6 +210,22 @@ def test_answers_that_do_not_fit_into_the_table_are_named(
     rows, status = many(happens, Visit(), songs)
     assert len(rows) == most
     assert (f"Only the newest {most} answers are kept" in status) == is_said
+
+
+def test_songs_of_one_name_are_numbered_in_their_order(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = []
+    for song in songs:
+        folder = Path(song).with_suffix("")
+        folder.mkdir()
+        alike.append(shutil.copy(song, folder / "song.wav"))
+    visit = Visit()
+    assert [*many(happens, visit, alike)[0]] == ["song.wav", "song.wav (2)", "song.wav (3)"]
+    monkeypatch.setattr(Visit, "MOST_ROWS", 3)
+    assert [*many(happens, visit, songs)[0]] == ["a.wav", "b.wav", "c.wav"]
+    monkeypatch.setattr(Visit, "MOST_ROWS", 2)  # of more songs than there is room for, the last ones stay
+    assert [*many(happens, Visit(), songs)[0]] == ["b.wav", "c.wav"]
 
 
 def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], text: str) -> None:
