@@ -63,8 +63,10 @@ def test_what_stands_behind_the_sound_is_not_missing(kind, behind):
 def test_an_ogg_that_goes_on_at_another_rate_is_heard_so_far():
     first, second = (write(melody(rate_hz, 4), rate_hz, "OGG", "VORBIS") for rate_hz in (48_000, 44_100))
     waveform, notices = heard(first + second)
-    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(4, abs=0.1)
-    assert notices == ["Only its first 0:04 minutes are heard: of a file like this, no more is decoded."]
+    is_all = waveform.shape[1] / SAMPLE_RATE == pytest.approx(8, abs=0.1)  # FFmpeg 8.0 goes on
+    assert is_all or waveform.shape[1] / SAMPLE_RATE == pytest.approx(4, abs=0.1)
+    told = ["Only its first 0:04 minutes are heard: of a file like this, no more is decoded."]
+    assert notices == ([] if is_all else told)
 
 
 @pytest.mark.parametrize("kind", sorted(INDEX_AT_THE_END))
