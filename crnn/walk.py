@@ -40,11 +40,11 @@ class Walk:
         self._entered: set[tuple[int, int]] = set()  # device and inode of folders
 
     def __iter__(self) -> Iterator[Path]:
-        is_given = dict.fromkeys(map(_place, self._paths), False)
+        is_given = dict.fromkeys(map(_place, self._paths), False) if len(self._paths) > 1 else {}
         for path in self._paths:
             before, song = self.passed_over[TWICE], None
             for song in self._below(path) if is_folder(path) else [path]:
-                place = _place(song)
+                place = _place(song) if is_given else ""
                 if is_given.get(place):
                     self.passed_over[SONGS_TWICE] += 1
                     continue

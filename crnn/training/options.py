@@ -360,12 +360,12 @@ def parse_recipe(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises TrainingError, naming the others, if there are any.
     """
-    args, default = vars(parse_args(["train", *argv])), vars(parse_args(["train"]))
+    args, default = parse_args(["train", *argv]), vars(parse_args(["train"]))
     of_recipe = {"config", "members", "front", "network", "augment", "refit", *(f.name for f in fields(TrainingConfig))}
-    if others := [name for name in args if name not in of_recipe and args[name] != default[name]]:
+    if others := [name for name, value in vars(args).items() if name not in of_recipe and value != default[name]]:
         named = ", ".join(f"--{'split' if name == 'protocol' else name}" for name in others)
         raise TrainingError(f"A recipe says how to train and no more: leave out {named}.")
-    return argparse.Namespace(**args)
+    return args
 
 
 def config_of(args: argparse.Namespace, base: Base | None = None) -> str:

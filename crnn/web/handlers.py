@@ -242,14 +242,14 @@ class Page:
         classifier, token = own or self.classifier, visit.latest("many")
         files = [*dict.fromkeys(files)]
         songs = [file for file in files if len(files) == 1 or is_song(file)]
-        n_heard, has_dropped, last = 0, False, None
+        n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
             if not visit.is_latest("many", token):  # stopped since the last row: this table is the last
                 yield table_of(visit), gr.skip(), gr.skip()
                 return
             self.shown(song)
             if visit.has_answer(song, classifier.origin.name):
-                n_heard, last = n_heard + 1, Row(song, classifier.origin.name)
+                n_heard += 1
                 continue
             progress((number, len(songs)), desc=as_named(Path(song).name))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
@@ -267,8 +267,7 @@ class Page:
             if not visit.is_latest("many", token):
                 yield UNCHANGED
                 return
-            has_dropped |= visit.add(row, below=last)
-            last = row
+            has_dropped |= visit.add(row, below=(songs[number - 1], row.model) if number else None)
             n_heard += not row.fault
             yield table_of(visit, with_files=False), gr.skip(), gr.skip()
         done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))

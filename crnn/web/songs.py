@@ -89,8 +89,8 @@ class Visit:
         self.about: tuple | None = None  # the song, and the name of the model, that the page was last asked about
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
-    def add(self, row: Row, below: Row | None = None) -> bool:
-        """Put a row on top, or below one that came with it. Returns whether an older one had to go."""
+    def add(self, row: Row, below: tuple[str, str] | None = None) -> bool:
+        """Put a row on top, or below that with a key, which came with it. Returns whether an older one had to go."""
         with self._changing:
             rows = added(self.rows, row, below)
             is_last = len(rows) > 1 and rows[-1].key == row.key  # then older ones that came with it stand on top
@@ -104,7 +104,7 @@ class Visit:
 
     def has_answer(self, path: str, model: str) -> bool:
         """Whether this model's answer to a song is in a row."""
-        return any((row.path, row.model, row.fault) == (path, model, None) for row in self.rows)
+        return any(row.key == (path, model) and row.fault is None for row in self.rows)
 
     def start(self, work: str) -> object:
         """Work of a kind begins, and what went on of it ends; what it gives back is for `is_latest`."""
@@ -125,15 +125,15 @@ class Visit:
         return self._latest.get(work) is token
 
 
-def added(rows: Sequence[Row], row: Row, below: Row | None = None) -> list[Row]:
+def added(rows: Sequence[Row], row: Row, below: tuple[str, str] | None = None) -> list[Row]:
     """The rows with one more, the newest first; a song that the same model has heard before moves up.
 
-    Those that came together are in the order in which they came: each is put `below` the one before it.
+    Those that came together are in the order in which they came: each is put `below` the key of the one before it.
     """
     copies = {old.path: old.copy for old in rows if Path(old.path).name == Path(row.path).name}
     row = replace(row, copy=copies.get(row.path, max(copies.values(), default=0) + 1))
     others = [old for old in rows if old.key != row.key]
-    place = next((number for number, old in enumerate(others, start=1) if below and old.key == below.key), 0)
+    place = next((number for number, old in enumerate(others, start=1) if old.key == below), 0)
     return [*others[:place], row, *others[place:]]
 
 

@@ -218,6 +218,12 @@ def test_a_server_without_ranges_starts_over(
     assert hub.starts == [0, 0]
 
 
+def pushed(hub: HubServer, tmp_path: Path) -> str:
+    """The address of the archive on a hub that has it."""
+    hub.push(REPO, tmp_path / "repo")
+    return f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz"
+
+
 @pytest.mark.parametrize("start", [0, 400_000])
 @pytest.mark.parametrize("how", ["page", "page of no length", "another part", "busy"])
 def test_what_is_not_the_file_is_no_part_of_it(
@@ -225,12 +231,11 @@ def test_what_is_not_the_file_is_no_part_of_it(
 ) -> None:
     pauses = []
     monkeypatch.setattr(download.time, "sleep", pauses.append)
-    content = large_archive.read_bytes()
-    hub.push(REPO, tmp_path / "repo")
+    content, url = large_archive.read_bytes(), pushed(hub, tmp_path)
     hub.strange = [how, how]
     partial = tmp_path / "partial"
     partial.write_bytes(content[:start])
-    download.complete(partial, f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", len(content), "archive")
+    download.complete(partial, url, len(content), "archive")
     assert partial.read_bytes() == content
     assert hub.starts == [start]
     assert pauses == ([7, 7] if how == "busy" else [2, 4])
@@ -241,10 +246,8 @@ def test_a_proxy_may_hide_how_long_the_file_is(
 ) -> None:
     """Then nothing that has come is thrown away for what is not known to be the same file."""
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
-    content = large_archive.read_bytes()
-    hub.push(REPO, tmp_path / "repo")
+    content, url, partial = large_archive.read_bytes(), pushed(hub, tmp_path), tmp_path / "partial"
     hub.tells_lengths, hub.knows_ranges = False, False
-    url, partial = f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", tmp_path / "partial"
     download.complete(partial, url, len(content), "archive")
     assert partial.read_bytes() == content
     partial.write_bytes(content[:400_000])
@@ -268,11 +271,10 @@ def test_a_file_that_comes_whole_again_is_whole(
 ) -> None:
     """And goes on from what came of it: `truncate` alone leaves the end where it was."""
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
-    content = large_archive.read_bytes()
-    hub.push(REPO, tmp_path / "repo")
+    content, url = large_archive.read_bytes(), pushed(hub, tmp_path)
     hub.cuts, hub.knows_ranges = [300_000, 0, 500_000], False
     partial = tmp_path / "partial"
-    download.complete(partial, f"{hub.url}/{REPO}/resolve/main/data/genres.tar.gz", len(content), "archive")
+    download.complete(partial, url, len(content), "archive")
     assert partial.read_bytes() == content
 
 
