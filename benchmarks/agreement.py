@@ -3,8 +3,8 @@
 FEATURES is a feature file. No song is heard as its authors left it: what is called a song here is a minute put together
 from parts of one clip, which last 4 to 12 s and come in any order, some more than once. Nothing is decoded, so that
 many can be asked; clips in which nothing sounds are left out. Printed are the share with the verdict of the whole, that
-with the same most probable genre, and how many songs are answered at all. The more of the clips the model was not
-trained on, the more this says.
+with the same most probable genre, how many songs are answered at all, and how many are heard as a whole as well, which
+`--quick` does with those in doubt. The more of the clips the model was not trained on, the more this says.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from crnn.inference import UNSURE, Recording  # noqa: E402
 from crnn.library.job import QUICK  # noqa: E402
 
 SONG_SECONDS = 60.0
+OR_WHOLE = " or whole"
 
 
 def song_of(log_mel: torch.Tensor, seed: int) -> torch.Tensor:
@@ -71,10 +72,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 3x5")
     args = parser.parse_args(argv)
-    ways = {"quick": QUICK}
+    ways = {f"{QUICK.count}x{QUICK.seconds:g}": QUICK}
     for text in args.passages:
         count, seconds = text.split("x")
         ways[text] = Passages(int(count), float(seconds))
+    names = [f"{text}{doubt}" for text in ways for doubt in ("", OR_WHOLE)]
     classifier = GenreClassifier.from_pretrained(args.model, precision="fastest")
     features = Features.load(args.features)
     numbers = list(range(len(features)))
@@ -90,17 +92,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         n_songs += 1
         whole, *parts = classifier.answer([recording_of([song]), *(passages_of(song, part) for part in ways.values())])
         counts["thorough", "answered"] += whole.verdict != UNSURE
-        for name, part in zip(ways, parts, strict=True):
+        heard = [given for part in parts for given in (part, whole if classifier.is_in_doubt(part) else part)]
+        for name, part in zip(names, heard, strict=True):
+            counts[name, "whole"] += part is whole
             counts[name, "verdict"] += part.verdict == whole.verdict
             counts[name, "genre"] += next(iter(part.probabilities), "") == next(iter(whole.probabilities), "")
             counts[name, "answered"] += part.verdict != UNSURE
     if not n_songs:
         parser.error(f"nothing sounds in the clips of {args.features}")
-    print(f"{n_songs} songs\n{'':10} same verdict   same genre   answered")
-    print(f"{'thorough':10} {'':12} {'':12} {counts['thorough', 'answered'] / n_songs:10.1%}")
-    for name in ways:
-        verdict, genre, answered = (counts[name, what] / n_songs for what in ("verdict", "genre", "answered"))
-        print(f"{name:10} {verdict:12.1%} {genre:12.1%} {answered:10.1%}")
+    print(f"{n_songs} songs\n{'':14} same verdict   same genre   answered   heard as a whole")
+    print(f"{'thorough':14} {'':12} {'':12} {counts['thorough', 'answered'] / n_songs:10.1%}")
+    for name in names:
+        shares = [counts[name, what] / n_songs for what in ("verdict", "genre", "answered", "whole")]
+        print("{:14} {:12.1%} {:12.1%} {:10.1%} {:18.1%}".format(name, *shares))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def heard(files: Iterable[File], hearing: Hearing, jobs: int) -> Callable[[], di
 
     def all_heard() -> dict:
         with stack:
-            answers = hear(files, classifier, hearing.passages, jobs)
+            answers = hear(files, classifier, hearing, jobs)
             return {file.path: getattr(answer, "verdict", None) for file, answer in answers}
 
     return all_heard
@@ -112,7 +112,8 @@ def main() -> None:
         ways = {
             "thorough, float32": Hearing(args.model),
             "thorough, fastest": Hearing(args.model, precision="fastest"),
-            "quick": Hearing(args.model, QUICK, precision="fastest"),
+            "quick": Hearing(args.model, QUICK, whole_in_doubt=True, precision="fastest"),
+            "passages alone": Hearing(args.model, QUICK, precision="fastest"),
         }
         for text in args.passages:
             count, seconds = text.split("x")

@@ -104,7 +104,7 @@ def whole_library(model: str | None, folder: Path, count: int, seconds: int, job
     files = [File.of(path) for path in sorted(music.iterdir())]
     ways = {
         "thorough": Hearing(model, precision="fastest"),
-        "--quick": Hearing(model, QUICK, precision="fastest"),
+        "--quick": Hearing(model, QUICK, whole_in_doubt=True, precision="fastest"),
     }
     library.all_decoded(files, jobs)
     for name, hearing in ways.items():

@@ -21,6 +21,7 @@ from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
+DOUBT_LOG_ODDS, DOUBT_ENERGY = 0.72, 0.23  # standard deviations of passages from whole songs (docs/experiments.md)
 GPU_PIECES = 32  # of songs that a GPU hears at once
 LISTENING_SHARE = 0.4  # of the time that an answer takes
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
@@ -176,14 +177,32 @@ class GenreClassifier:
         source: str | PathLike | bytes,
         passages: Passages | None = None,
         report: Report = to_nobody,
+        whole_in_doubt: bool = False,
     ) -> Prediction:
         """Classify an audio file of any length, or its bytes; the whole, or passages of it.
 
-        `report` is called again and again with the share of the work that is done, about 0 to 1; what it raises ends
-        the work and passes through. Raises AudioError.
+        With `whole_in_doubt` a song whose passages leave its verdict open is heard as a whole. `report` is called again
+        and again with the share of the work that is done, about 0 to 1; what it raises ends the work and passes
+        through. Raises AudioError.
         """
         recording = self.listen(source, passages, lambda share: report(LISTENING_SHARE * share))
-        return self._one(recording, lambda share: report(LISTENING_SHARE + (1 - LISTENING_SHARE) * share))
+        prediction = self._one(recording, lambda share: report(LISTENING_SHARE + (1 - LISTENING_SHARE) * share))
+        return self.predict(source, report=report) if whole_in_doubt and self.is_in_doubt(prediction) else prediction
+
+    def is_in_doubt(self, prediction: Prediction) -> bool:
+        """Whether an answer to passages is so near to another verdict that the whole song may well have that one.
+
+        That is within a standard deviation of what passages and whole songs differ by, in the log odds of probabilities
+        and in energy.
+        """
+        if prediction.heard_seconds is None:
+            return False
+        first, second, *_ = [*prediction.probabilities.values(), 0.0]
+        of_first, of_second, of_border = torch.tensor([first, second, self.unsure_below]).logit().tolist()
+        margins = [(of_first - of_border) / DOUBT_LOG_ODDS, (prediction.energy - self.strange_below) / DOUBT_ENERGY]
+        if prediction.verdict != UNSURE:
+            margins.append((of_first - of_second) / DOUBT_LOG_ODDS)
+        return abs(min(margins)) < 1
 
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.

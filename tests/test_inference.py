@@ -237,6 +237,36 @@ def test_a_song_that_is_silent_in_its_passages_is_heard_as_a_whole(
     assert classifier.predict(silent, Passages(4, 1.0)).verdict == NO_MUSIC
 
 
+def test_an_answer_to_passages_is_in_doubt_where_the_whole_song_may_say_otherwise(
+    tiny_model: CRNN, tone: Tone, tmp_path: Path, write_wav: Callable[[Path, np.ndarray], Path]
+) -> None:
+    song = write_wav(tmp_path / "song.wav", tone(40))
+    classifier = GenreClassifier(tiny_model, Origin("tiny"), unsure_below=0.6)
+    given = replace(classifier.predict(song, Passages(4, 1.0)), energy=5.0)
+
+    def in_doubt(first: float, second: float, energy: float = 5.0) -> bool:
+        verdict = UNSURE if first < classifier.unsure_below or energy < classifier.strange_below else "high"
+        shares = {"high": first, "low": second}
+        return classifier.is_in_doubt(replace(given, probabilities=shares, verdict=verdict, energy=energy))
+
+    assert [in_doubt(first, 0.0) for first in (0.3, 0.55, 0.62, 0.9, 1.0)] == [False, True, True, False, False]
+    classifier.unsure_below = 0.0  # the first genre is always the answer
+    assert [in_doubt(*shares) for shares in ((0.5, 0.5), (0.6, 0.4), (0.9, 0.1))] == [True, False, False]
+    classifier.unsure_below = 1.0
+    assert not in_doubt(0.9, 0.1)
+    classifier.unsure_below, classifier.strange_below = 0.6, 2.0
+    assert [in_doubt(0.9, 0.1, energy) for energy in (1.0, 1.9, 2.1, 3.0)] == [False, True, True, False]
+    assert [in_doubt(0.3, 0.1, energy) for energy in (1.9, 2.1)] == [False, False]  # with more energy, unsure as well
+    border = classifier.predict(song, Passages(4, 1.0))
+    classifier.strange_below, classifier.unsure_below = border.energy, 0.0
+    whole = classifier.predict(song)
+    assert not classifier.is_in_doubt(whole)
+    assert_close(classifier.predict(song, Passages(4, 1.0), whole_in_doubt=True), whole)
+    classifier.strange_below = border.energy - 1.0
+    classifier.unsure_below = 1.0
+    assert_close(classifier.predict(song, Passages(4, 1.0), whole_in_doubt=True), border)
+
+
 def test_the_tail_counts(classifier: GenreClassifier, tone: Tone) -> None:
     """What sounds in the last half second only is in the last window only."""
     waveform = tone(10.3)

@@ -182,7 +182,7 @@ def test_the_option_wins_over_the_environment(
 def test_interrupted(
     model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(self: GenreClassifier, source: Path, passages: None) -> None:
+    def interrupt(self: GenreClassifier, source: Path, *how: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(GenreClassifier, "listen", interrupt)

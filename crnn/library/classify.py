@@ -100,7 +100,11 @@ def add_hearing(parser: argparse.ArgumentParser) -> None:
     hearing = parser.add_argument_group("how to hear")
     add_model(hearing)
     parts = hearing.add_mutually_exclusive_group()
-    parts.add_argument("--quick", action="store_true", help="hear four passages of 4 s, spread over each song")
+    parts.add_argument(
+        "--quick",
+        action="store_true",
+        help="hear four passages of 4 s, spread over each song, and all of those whose genre they leave open",
+    )
     parts.add_argument(
         "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
     )
@@ -189,6 +193,7 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
     return Hearing(
         args.model,
         passages_of(args),
+        args.quick,
         args.device,
         args.precision,
         args.threshold,
@@ -250,7 +255,7 @@ def work(output: "Output", report: "Report", files: Iterable["File"], jobs: int)
 
     new = report.new_ones(files, output)
     with report.bar() as bar:
-        for file, answer in hear(new, output.classifier, output.hearing.passages, jobs, in_order=output.table is None):
+        for file, answer in hear(new, output.classifier, output.hearing, jobs, in_order=output.table is None):
             output.write(file, answer)
             report.heard(file, answer, bar)
 

@@ -159,7 +159,9 @@ class Hearer:
 
     def _row(self, file: File) -> dict:
         try:
-            answer = self.classifier.predict(source_of(file.path), self.hearing.passages)
+            answer = self.classifier.predict(
+                source_of(file.path), self.hearing.passages, whole_in_doubt=self.hearing.whole_in_doubt
+            )
         except AudioError as error:
             answer = error
         except Exception as error:  # a store that does not answer, and what no one has thought of

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -48,6 +48,7 @@ class Hearing:
 
     model: str | None = None  # as in `load_checkpoint`
     passages: Passages | None = None  # None for all of each song
+    whole_in_doubt: bool = False  # songs whose verdict their passages leave open are heard as a whole
     device: str | None = None  # None for a GPU where there is one
     precision: str = "float32"  # or "bfloat16", or "fastest"
     threshold: float | None = None  # a top probability under this is no answer; None for the model's own border
@@ -61,7 +62,8 @@ class Hearing:
         border = "" if self.threshold is None else f", unsure below {self.threshold:g}"
         if self.passages is None:
             return f"all of it{border}"
-        return f"{self.passages.count} passages of {self.passages.seconds:g} s{border}"
+        whole = ", or all of it in doubt" if self.whole_in_doubt else ""
+        return f"{self.passages.count} passages of {self.passages.seconds:g} s{whole}{border}"
 
     def classifier(self, opener: Callable = open_audio) -> GenreClassifier:
         """The model, ready for songs. Raises CheckpointError."""
@@ -133,7 +135,7 @@ def at_work(
 
 
 def hear(
-    files: Iterable[File], classifier: GenreClassifier, passages: Passages | None, jobs: int, in_order: bool = False
+    files: Iterable[File], classifier: GenreClassifier, hearing: Hearing, jobs: int, in_order: bool = False
 ) -> Iterator[Answer]:
     """The answers to songs as they come, or in their order; a song that cannot be used has an error for an answer.
 
@@ -143,8 +145,9 @@ def hear(
 
     def listen(file: File) -> object:
         try:
-            recording = classifier.listen(file.path, passages)
-            return classifier.answer([recording])[0] if classifier.device.type == "cpu" else recording
+            if classifier.device.type == "cpu":
+                return classifier.predict(file.path, hearing.passages, whole_in_doubt=hearing.whole_in_doubt)
+            return classifier.listen(file.path, hearing.passages)
         except AudioError as error:
             return error
         except Exception as error:  # what no one has thought of may not end the work of a night
@@ -153,9 +156,13 @@ def hear(
     for finished in side_by_side(files, listen, jobs, in_order):
         recorded = [one for one in finished if not isinstance(one[1], AudioError | Prediction)]
         parts = range(0, len(recorded), GPU_SONGS)
-        given = chain.from_iterable(_answers(classifier, recorded[first : first + GPU_SONGS]) for first in parts)
+        given = list(chain.from_iterable(_answers(classifier, recorded[first : first + GPU_SONGS]) for first in parts))
+        answers = dict(zip((file for file, _ in recorded), given, strict=True))
+        doubtful = [file for file, answer in answers.items() if _is_open(answer, classifier, hearing)]
+        if doubtful:
+            answers |= hear(doubtful, classifier, replace(hearing, passages=None, whole_in_doubt=False), jobs)
         for file, result in finished:
-            yield file, (result if isinstance(result, AudioError | Prediction) else next(given))
+            yield file, answers.get(file, result)
 
 
 def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]) -> list[Prediction | AudioError]:
@@ -166,6 +173,10 @@ def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]
         if len(recorded) == 1:
             return [_unforeseen(recorded[0][0], error)]
     return [answer for one in recorded for answer in _answers(classifier, [one])]  # the failed one's memory is free
+
+
+def _is_open(answer: Prediction | AudioError, classifier: GenreClassifier, hearing: Hearing) -> bool:
+    return hearing.whole_in_doubt and isinstance(answer, Prediction) and classifier.is_in_doubt(answer)
 
 
 def _unforeseen(file: File, error: Exception) -> AudioError:

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.retag import UndoError  # noqa: PLC0415
     from crnn.library.undo import Undo  # noqa: PLC0415
 
-    hearing = Hearing(args.model, passages_of(args), args.device, args.precision)
+    hearing = Hearing(args.model, passages_of(args), args.quick, args.device, args.precision)
     jobs, report = args.jobs or n_cores(), Report(args)
     try:
         check_device(args.device)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                     if classifier.origin.notice:
                         complain(classifier.origin.notice)
                     tagger.check(classifier.genres)
-                    for file, answer in hear(files, classifier, hearing.passages, jobs, in_order=True):
+                    for file, answer in hear(files, classifier, hearing, jobs, in_order=True):
                         tagger.tag(file, answer)
             report.walked(walk)
         finally:

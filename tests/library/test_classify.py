@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from crnn.__main__ import main
-from crnn.audio import SAMPLE_RATE, AudioError
+from crnn.audio import SAMPLE_RATE, AudioError, Passages
 from crnn.checkpoint import Origin, save
-from crnn.inference import GenreClassifier
+from crnn.inference import GenreClassifier, Recording
 from crnn.library import classify, cluster, job
 from crnn.library.rows import read_rows
 from crnn.network.model import CRNN
@@ -194,18 +194,28 @@ def test_passages(
     write_wav: Callable[[Path, np.ndarray], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a long song passages; a short one as a whole."""
+    """Of a long song passages, unless they leave its genre open; a short one as a whole."""
     (tmp_path / "music").mkdir()
     write_wav(tmp_path / "music" / "long.wav", tone(40))
     write_wav(tmp_path / "music" / "short.wav", tone(8))
-    options = ["--timeline", "--precision", "float32"]
-    assert main([str(tmp_path / "music"), "--quick", "--out", str(tmp_path / "q.jsonl"), *options]) == 0
-    rows = {Path(row["path"]).name: row for row in map(json.loads, (tmp_path / "q.jsonl").read_text().splitlines())}
+
+    def heard(*options: str) -> dict[str, dict]:
+        out = tmp_path / f"{'-'.join(options)}.jsonl"
+        common = ["--timeline", "--precision", "float32", "--out", str(out)]
+        assert main([str(tmp_path / "music"), *common, *options]) == 0
+        return {Path(row["path"]).name: row for row in map(json.loads, out.read_text().splitlines())}
+
+    rows = heard("--quick", "--threshold", "1")
     spans = [(window["start_seconds"], window["end_seconds"]) for window in rows["long.wav"]["timeline"]]
     assert [start for start, _ in spans] == pytest.approx([5 - 2, 15 - 2, 25 - 2, 35 - 2], abs=0.05)
     assert all(end - start == pytest.approx(4, abs=0.1) for start, end in spans)
     assert rows["long.wav"]["duration_seconds"] == pytest.approx(40)
-    assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == "4 passages of 4 s"
+    policy = "4 passages of 4 s, or all of it in doubt, unsure below 1"
+    assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == policy
+    border = str(next(iter(rows["long.wav"]["probabilities"].values())))
+    doubtful, whole = heard("--quick", "--threshold", border)["long.wav"], heard("--threshold", border)["long.wav"]
+    assert doubtful["timeline"] == whole["timeline"] != rows["long.wav"]["timeline"]
+    assert heard("--seconds", "16", "--threshold", border)["long.wav"]["timeline"] != whole["timeline"]
     whole = GenreClassifier.from_pretrained(model).predict(tmp_path / "music" / "short.wav")
     assert rows["short.wav"]["probabilities"] == pytest.approx(whole.probabilities, abs=1e-4)
     assert classify.hearing_of(parsed("--seconds", "25")).passages == (2, 12.5)
@@ -497,10 +507,10 @@ def test_what_no_one_has_thought_of_costs_one_song(
 ) -> None:
     listen = GenreClassifier.listen
 
-    def broken(self: GenreClassifier, source: Path, passages: object) -> object:
+    def broken(self: GenreClassifier, source: Path, *how: object) -> object:
         if source.name == "a.wav":
             raise ZeroDivisionError("by zero")
-        return listen(self, source, passages)
+        return listen(self, source, *how)
 
     monkeypatch.setattr(GenreClassifier, "listen", broken)
     assert main([str(music / "a.wav"), str(music / "c.wav")]) == 1
@@ -517,12 +527,37 @@ def test_a_song_for_which_a_gpu_has_no_room_costs_itself_alone() -> None:
 
     gpu = SimpleNamespace(listen=lambda path, _: path.name, answer=answer, device=SimpleNamespace(type="cuda"))
     files = [job.File(Path(name)) for name in ("a.wav", "long.wav", "b.wav")]
-    said = {file.path.name: str(answer) for file, answer in job.hear(files, gpu, None, 1)}
+    said = {file.path.name: str(answer) for file, answer in job.hear(files, gpu, job.Hearing(), 1)}
     assert said == {
         "a.wav": "heard a.wav",
         "long.wav": "long.wav cannot be heard: RuntimeError('CUDA out of memory')",
         "b.wav": "heard b.wav",
     }
+
+
+def test_a_gpu_hears_all_of_the_songs_in_doubt(tiny_model: CRNN, music: Path) -> None:
+    """And not of others."""
+    classifier = GenreClassifier(tiny_model, Origin("tiny"))
+    heard: list[tuple[str, bool]] = []
+
+    def listen(path: Path, passages: Passages | None) -> Recording:
+        heard.append((path.name, passages is None))
+        return classifier.listen(path, passages)
+
+    gpu = SimpleNamespace(
+        listen=listen,
+        answer=classifier.answer,
+        is_in_doubt=lambda answer: answer.duration_seconds > 7,
+        device=SimpleNamespace(type="cuda"),
+    )
+    files = [job.File(music / name) for name in ("a.wav", "album/b.wav", "c.wav")]
+    passages = Passages(2, 1.0)
+    answers = dict(job.hear(files, gpu, job.Hearing(passages=passages, whole_in_doubt=True), 2, in_order=True))
+    assert [*answers] == files
+    assert sorted(heard) == [("a.wav", False), ("b.wav", False), ("c.wav", False), ("c.wav", True)]
+    for file, answer in answers.items():
+        expected = classifier.predict(file.path, None if answer.duration_seconds > 7 else passages)
+        np.testing.assert_allclose(answer.timeline, expected.timeline, atol=1e-5)
 
 
 def test_several_songs_at_once_have_the_answers_of_each(tiny_model: CRNN, music: Path) -> None:
