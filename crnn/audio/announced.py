@@ -8,6 +8,9 @@ _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"OggS", b"wvpk", b"MAC ", b"fLaC")  # mp3, mp2 and aac; ac3
+_GUESSED = frozenset("aac ac3 amr dts eac3 mlp mp3 shn truehd".split())  # noqa: SIM905
+_BOXES = frozenset(b"ftyp styp sidx emsg prft moov moof mdat free skip wide uuid meta udta mfra".split())
+_MOST_BOXES = 100_000
 _MOST_TAGS = 16  # one behind the other
 _BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
 SHARE_THAT_MAY_MISS = 0.02
@@ -23,12 +26,41 @@ def byte_share(file: BinaryIO) -> float:
     return share if share < 1 - SHARE_THAT_MAY_MISS else 1.0
 
 
+def understates(file: BinaryIO) -> bool:
+    """Whether a wav goes on behind what it announces, as where a recorder died before it wrote the last size."""
+    head = read_at(file, 0, 12)
+    if not (head.startswith(b"RIFF") and head.endswith(b"WAVE")):
+        return False
+    beginning, size = _data_chunk(file, 0, _CHUNKED[b"RIFF"])
+    behind, n_bytes = beginning + size + size % 2, _size(file)
+    if not size or n_bytes - behind <= SHARE_THAT_MAY_MISS * n_bytes:
+        return False
+    following = read_at(file, behind, _BLOCK_BYTES)
+    return not following[:4].rstrip(b" ").isalnum() and bool(following.strip(b"\0"))  # no other chunk, nor padding
+
+
 def is_cut_ogg(file: BinaryIO) -> bool:
     """Whether it is an ogg whose last page lacks bytes."""
     if not read_at(file, _tags_before(file), 4).startswith(b"OggS"):
         return False
     n_bytes = end_of_sound(file) or _size(file)
     return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
+
+
+def is_cut_mp4(file: BinaryIO) -> bool:
+    """Whether it is an mp4 that ends within one of its boxes (ISO/IEC 14496-12), as one of fragments does unnoticed."""
+    position, n_bytes = 0, _size(file)
+    if read_at(file, 4, 4) != b"ftyp":
+        return False
+    for _ in range(_MOST_BOXES):
+        head = read_at(file, position, 16)
+        size = _number(head, 8, 8) if _number(head, 0, 4) == 1 else _number(head, 0, 4)
+        if head[4:8] not in _BOXES or size < 8:  # one of size 0 goes on to the end
+            return False
+        position += size
+        if position >= n_bytes:
+            return position > n_bytes
+    return False
 
 
 def end_of_sound(file: BinaryIO) -> int | None:
@@ -55,8 +87,23 @@ def has_more_sound(file: BinaryIO) -> bool:
     return bool(size) and end - n_tag_bytes > size * (1 + SHARE_THAT_MAY_MISS)
 
 
+def guessed_bytes(file: BinaryIO, kind: str) -> int:
+    """The size of the sound where FFmpeg guesses from it how long that is; `kind` is its name of the format. Else 0."""
+    head = read_at(file, _id3_before(file), 4_096)  # behind zeros FFmpeg does not find it
+    if kind not in _GUESSED or _xing_bytes(head) or head[36:40] == b"VBRI":
+        return 0
+    return (end_of_sound(file) or _size(file)) - _tags_before(file)
+
+
 def _tags_before(file: BinaryIO) -> int:
-    """The size of the ID3v2 tags that a file begins with."""
+    """The size of the ID3v2 tags that a file begins with, and of zeros behind them."""
+    n_bytes = _id3_before(file)
+    behind = read_at(file, n_bytes, _BLOCK_BYTES) if n_bytes else b""
+    sound = behind.lstrip(b"\0")
+    return n_bytes + (len(behind) - len(sound) if sound.startswith(_WITHOUT_PARTS) else 0)
+
+
+def _id3_before(file: BinaryIO) -> int:
     n_bytes = 0
     for _ in range(_MOST_TAGS):
         if not (more := _id3_bytes(read_at(file, n_bytes, 10))):
@@ -173,10 +220,11 @@ def _size(file: BinaryIO) -> int:
 
 
 def _id3_bytes(head: bytes) -> int:
-    """The size of the ID3v2 tag that a file begins with; seven bits a byte."""
+    """The size of the ID3v2 tag that a file begins with; seven bits a byte, without its head and its foot, if any."""
     if not head.startswith(b"ID3"):
         return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    n_bytes = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    return n_bytes + (20 if _number(head, 5, 1) & 0x10 else 10)
 
 
 def _number(data: bytes, at: int, n_bytes: int, order: Literal["big", "little"] = "big") -> int:

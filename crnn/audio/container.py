@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import end_of_sound, read_at
+from crnn.audio.announced import end_of_sound, read_at, understates
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -38,6 +38,8 @@ with suppress(AttributeError):  # on Windows the libraries of a module are not l
 def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
     options = OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
+    if understates(file):
+        options["ignore_length"] = "1"
     try:
         container = _probed(file, options, _PROBED_BYTES)
         if not container.streams.audio and not _has_small_packets(container):  # a video whose sound begins late

@@ -13,7 +13,14 @@ import av
 import numpy as np
 
 from crnn.audio.ahead import ahead
-from crnn.audio.announced import SHARE_THAT_MAY_MISS, byte_share, has_more_sound, is_cut_ogg
+from crnn.audio.announced import (
+    SHARE_THAT_MAY_MISS,
+    byte_share,
+    guessed_bytes,
+    has_more_sound,
+    is_cut_mp4,
+    is_cut_ogg,
+)
 from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
 from crnn.audio.resampling import Kind, join, mend, resample, with_channels
 from crnn.audio.track import MOST_SECONDS, Track
@@ -192,7 +199,7 @@ class Sound:
         """The passages of a song that is long enough, a block each; up to one that is not there."""
         duration_seconds = self._track.duration_seconds
         is_long_enough = duration_seconds > _MUCH_LONGER * passages.count * passages.seconds
-        if self._is_cut or has_more_sound(self._file) or not is_long_enough:
+        if self._is_cut or is_cut_mp4(self._file) or has_more_sound(self._file) or not is_long_enough:
             return
         starts_seconds = passages.starts_seconds(duration_seconds)
         for self._start_seconds in starts_seconds:
@@ -201,7 +208,22 @@ class Sound:
             if sum(block.shape[1] for block in blocks) < MIN_SECONDS * self.sample_rate:
                 return
             yield np.concatenate(blocks, axis=1)
-        self.starts_seconds, self.duration_seconds = starts_seconds, duration_seconds
+        if self._lasts(duration_seconds):
+            self.starts_seconds, self.duration_seconds = starts_seconds, duration_seconds
+
+    def _lasts(self, duration_seconds: float) -> bool:
+        """Whether a song of which passages are heard is there to its end, or has as many bytes a second as these."""
+        track = self._track
+        if n_bytes := guessed_bytes(self._file, track.container.format.name):
+            heard_bytes = duration_seconds * track.n_bytes / max(track.seconds, 1.0)
+            return abs(heard_bytes - n_bytes) <= SHARE_THAT_MAY_MISS * n_bytes
+        if not track.promised_seconds:
+            return True
+        last_seconds = track.promised_seconds - _seconds_that_may_miss(track.promised_seconds)
+        with explained(self._name):
+            frames = track.frames(last_seconds, _BRIEF_PREROLL_SECONDS)
+            ends_seconds = ((track.seconds_of(frame) or 0.0) + frame.samples / frame.sample_rate for frame in frames)
+            return any(seconds > last_seconds for seconds in ends_seconds)
 
     def _checked_blocks(self) -> Iterator[np.ndarray]:
         """The blocks from `start_seconds` on, and a look at the length when they end."""
@@ -238,9 +260,10 @@ class Sound:
             )
             return
         share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
-        if _is_too_short(seconds, track.promised_seconds):
-            share = min(share, seconds / track.promised_seconds)
         has_all = track.promised_seconds and not _is_too_short(self._ended_seconds, track.promised_seconds)
+        has_holes = track.is_indexed and has_all and not track.n_damaged  # where a recorder paused
+        if _is_too_short(seconds, track.promised_seconds) and not has_holes:
+            share = min(share, seconds / track.promised_seconds)
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
@@ -323,4 +346,8 @@ def _open_path(path: Path) -> BinaryIO:
 
 
 def _is_too_short(seconds: float, promised_seconds: float) -> bool:
-    return promised_seconds - seconds > max(_PADDING_SECONDS, SHARE_THAT_MAY_MISS * promised_seconds)
+    return promised_seconds - seconds > _seconds_that_may_miss(promised_seconds)
+
+
+def _seconds_that_may_miss(promised_seconds: float) -> float:
+    return max(_PADDING_SECONDS, SHARE_THAT_MAY_MISS * promised_seconds)

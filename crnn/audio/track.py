@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import chain
+from math import inf
 from typing import BinaryIO
 
 import av
@@ -13,6 +14,7 @@ from crnn.audio.resampling import mend_frame
 
 _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
+_LOOK_SECONDS, _LOOK_EACH_SECONDS = 0.2, 1.0  # what is decoded for that, as a codec may need what was just before
 # As much is decoded of a file as packets with this many bytes for a second may hold, yet half an hour of any and no
 # more than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
 # The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
@@ -29,6 +31,7 @@ class Track:
         notices: which one it is, where there are several.
         began_seconds: where decoding did, which is before the place that was asked for.
         n_packets, n_damaged: how many were read, and could not be decoded or hold no numbers.
+        n_bytes, seconds: of these packets.
         is_cut: whether the file ended where it should not.
         is_left: whether it is so much that the rest is not decoded.
     """
@@ -37,7 +40,7 @@ class Track:
         """Open a file. `is_fast`: places may be guessed. Raises Fault if nothing in it can be decoded."""
         self.notices: tuple[Notice, ...] = ()
         self.began_seconds = 0.0
-        self.n_packets = self.n_damaged = 0
+        self._begin_counting()
         self.is_cut = self.is_left = False
         self._file = file
         self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
@@ -76,6 +79,11 @@ class Track:
         if frame.time is None:
             return None
         return frame.time - float((self.stream.start_time or 0) * self.stream.time_base)
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the file lists its packets, so that none of them is overlooked."""
+        return self.container.format.name.startswith("mov")
 
     @property
     def promised_seconds(self) -> float:
@@ -121,15 +129,19 @@ class Track:
     def _first_that_sounds(self, tracks: list[av.AudioStream]) -> int | None:
         """The index of the first of `tracks` that sounds within `_SECONDS_TO_SOUND`; None if none does."""
         indices = [track.index for track in tracks]
-        sounding = set()
+        sounding, seconds = set(), 0.0
+        begins_seconds, looks_seconds = {}, {}  # of each track, and where the last look at it began
         try:
             for packet in packets_of(self.container, tracks):
                 index = packet.stream.index
-                if packet.pts is not None and packet.pts * packet.time_base > _SECONDS_TO_SOUND:
+                if packet.pts is not None:  # counted from where the track begins, in a broadcast anywhere
+                    seconds = float(packet.pts * packet.time_base)
+                    seconds -= begins_seconds.setdefault(index, seconds)
+                if self._is_spent() or seconds > _SECONDS_TO_SOUND:
                     break
-                if self._is_spent():
-                    break
-                if index in sounding:
+                if seconds - looks_seconds.get(index, -inf) >= _LOOK_EACH_SECONDS:
+                    looks_seconds[index] = seconds
+                if index in sounding or seconds - looks_seconds[index] >= _LOOK_SECONDS:
                     continue
                 try:
                     frames = self._decode(packet)
@@ -153,7 +165,11 @@ class Track:
         index = self.stream.index
         self._reopen()
         self.stream = self.container.streams[index]
-        self.n_packets = self.n_damaged = 0
+        self._begin_counting()
+
+    def _begin_counting(self) -> None:
+        self.n_packets = self.n_damaged = self.n_bytes = 0
+        self.seconds = 0.0
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
         takes_any_float = self.stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))
@@ -173,6 +189,8 @@ class Track:
                 self.is_left = True
                 return
             self.n_packets += 1
+            self.n_bytes += packet.size
+            self.seconds += float((packet.duration or 0) * packet.time_base)
             try:
                 frames = self._decode(packet)
             except av.FFmpegError:
@@ -207,9 +225,8 @@ def _peak(frame: av.AudioFrame) -> float:
     if samples.dtype.kind == "f":
         return float(np.nan_to_num(np.abs(samples)).max(initial=0))
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return (
-        float(np.abs(samples.astype(np.float64) - (scale if samples.dtype.kind == "u" else 0)).max(initial=0)) / scale
-    )
+    middle = scale if samples.dtype.kind == "u" else 0.0
+    return max(samples.max(initial=int(middle)) - middle, middle - samples.min(initial=int(middle))) / scale
 
 
 def _describe_track(number: int, tags: dict[str, str]) -> str:

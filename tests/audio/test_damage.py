@@ -1,8 +1,10 @@
 """What is cut or damaged is heard as far as it goes, and refused where that is too little."""
 
+import io
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from sounds import (
@@ -20,7 +22,7 @@ from sounds import (
     write,
 )
 
-from crnn.audio import SAMPLE_RATE, AudioError, load_audio
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio, open_audio
 
 WITH_LENGTH = [kind for kind in EVERY_KIND if kind not in {*WITHOUT_LENGTH, "m4a in fragments"}]
 INDEX_AT_THE_END = {"alac m4a", "m4a", "m4b", "3gp", "mp4 video"}  # and without it, nothing can be decoded
@@ -45,6 +47,32 @@ def test_most_of_a_file_is_heard(kind, share):
     assert notices == [f"Its end is missing: this answer is from the {seconds:.0f} s that are there."]
     start = waveform[0, : 4 * SAMPLE_RATE]
     assert delay_and_match(start, melody(SAMPLE_RATE, 4))[1] > 0.98
+
+
+@pytest.mark.parametrize("kind", [kind for kind in [*WITH_LENGTH, "m4a in fragments"] if kind not in INDEX_AT_THE_END])
+def test_of_a_song_that_is_cut_behind_them_no_passages_are_taken(kind):
+    """Else it would pass for a whole one. They end after 10 s of 12."""
+    file = long_song(kind)
+    for share, is_whole in ((1.0, True), (0.92, False)):
+        with open_audio(file[: int(share * len(file))], passages=Passages(2, 2.0)) as sound:
+            list(sound.blocks())
+        assert bool(sound.starts_seconds) == is_whole, share
+
+
+def test_a_pause_of_a_recorder_is_no_damage():
+    """The clock of an mp4 goes on in it."""
+    source, output = io.BytesIO(long_song("m4a")), io.BytesIO()
+    with av.open(source) as given, av.open(output, "w", format="mp4") as paused:
+        stream = paused.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(audio=0):
+            if packet.size:
+                if packet.pts * packet.time_base > 6:
+                    packet.pts = packet.dts = packet.pts + round(60 / packet.time_base)
+                packet.stream = stream
+                paused.mux(packet)
+    waveform, notices = heard(output.getvalue())
+    assert notices == []
+    assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(12, abs=0.2)
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)

@@ -2,6 +2,9 @@
 
 import io
 import struct
+import tempfile
+from collections import Counter
+from pathlib import Path
 
 import av
 import numpy as np
@@ -28,6 +31,7 @@ from sounds import (
 )
 
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
+from crnn.audio.track import Track
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
@@ -142,6 +146,31 @@ def test_of_several_tracks_the_first_that_sounds_is_used():
     late = np.concatenate([0 * music, music])
     assert heard(film(late, tone(900, 48_000)))[1] == ["Of its 2 audio tracks, this answer is for track 1."]
     assert np.abs(load_audio(film(0 * music, 0 * music))).max() == 0
+
+
+def test_a_track_of_a_broadcast_sounds_as_late_as_its_clock_is():
+    """Which began hours before."""
+    music = tone(500, 48_000)[:, None]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "film.ts")
+        with av.open(path, "w", format="mpegts", options={"output_ts_offset": "5000"}) as output:
+            for encode_track in [add_track(output, "mp2", samples, 48_000) for samples in (0 * music, music)]:
+                encode_track()
+        waveform, notices = heard(path)
+    assert notices == ["Of its 2 audio tracks, this answer is for track 2: track 1 is silent."]
+    assert spectrum_peak_hz(waveform[0]) == pytest.approx(500, abs=1)
+
+
+def test_little_of_a_silent_track_is_decoded(monkeypatch):
+    """Else a film of which the first is silent takes a page longer than it waits for its decoders."""
+    decoded = Counter()
+    decode = Track._decode
+    monkeypatch.setattr(
+        Track, "_decode", lambda self, packet: decoded.update([packet.stream.index]) or decode(self, packet)
+    )
+    silence = np.zeros(30 * 48_000, np.float32)
+    Track(io.BytesIO(film(silence, tone(500, 48_000, 30)))).close()
+    assert decoded[0] < 0.3 * 30 * 48_000 / 1_024
 
 
 def test_a_cover_picture_is_no_obstacle():

@@ -10,7 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from sounds import EVERY_KIND, delay_and_match, heard, long_song, melody, mono, refusal, song, wav_header, write
+from sounds import EVERY_KIND, delay_and_match, encode, heard, long_song, melody, mono, refusal, song, wav_header, write
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
 from crnn.audio import SAMPLE_RATE, AudioError, Passages, announced, container, load_audio, open_audio, track
@@ -132,16 +132,22 @@ def ape_tag(n_bytes: int) -> bytes:
     return facts + bytes.fromhex("000000a0") + bytes(8) + item + facts + bytes.fromhex("00000080") + bytes(8)
 
 
+ID3 = b"ID3\4\0\0\0\0\1\0" + bytes(128), b"ID3\4\0\x10\0\0\1\0" + bytes(128) + b"3DI\4\0\x10\0\0\1\0"
 BEHIND = [ape_tag(300_000), ape_tag(100) + b"TAG" + bytes(125), b"TAG" + bytes(125), bytes(500_000), b""]
 
 
 @pytest.mark.parametrize("behind", BEHIND, ids=len)
-def test_what_stands_behind_the_sound_of_an_mp3_is_no_sound(behind):
-    file = long_song("mp3")
+@pytest.mark.parametrize("before", [b"", ID3[0] + bytes(3_000), ID3[1]], ids=len)  # with padding, with a foot
+def test_what_stands_around_the_sound_of_an_mp3_is_no_sound(before, behind):
+    file = before + long_song("mp3")
+    assert heard(file + behind)[1] == []
     with open_audio(file) as sound:
         whole = np.concatenate(list(sound.blocks()), axis=1)[0]
     with open_audio(file + behind, passages=Passages(2, 2.0)) as sound:
         passages = [block[0] for block in sound.blocks()]
+    if len(before) == len(ID3[0]) + 3_000:  # behind zeros FFmpeg finds no header, and guesses
+        assert sound.duration_seconds is None
+        return
     assert sound.duration_seconds == pytest.approx(12, abs=0.1)
     for seconds, passage in zip(sound.starts_seconds, passages, strict=True):
         start = round(seconds * SAMPLE_RATE)
@@ -170,6 +176,29 @@ def test_an_mp3_that_is_longer_than_it_says_is_heard_as_a_whole(between):
         assert list(sound.blocks()) == []
     assert not sound.starts_seconds
     assert mono(file).size / SAMPLE_RATE == pytest.approx(14, abs=0.2)
+
+
+def test_a_song_of_which_the_length_is_guessed_wrongly_is_heard_as_a_whole():
+    """Of an mp3 without a header FFmpeg takes all to have as many bytes a second as its beginning."""
+    sound_, options = melody(44_100, 24), {"write_xing": "0"}
+    sound_[: 8 * 44_100] = 0
+    variable = {"global_quality": "400", "flags": "+qscale"}
+    for encoder, is_known in ((variable, False), ({}, True)):
+        file = encode("mp3", "libmp3lame", sound_, 44_100, encoder=encoder, **options)
+        with open_audio(file, passages=Passages(2, 2.0)) as sound:
+            list(sound.blocks())
+        assert bool(sound.starts_seconds) == is_known
+        assert mono(file).size / SAMPLE_RATE == pytest.approx(24, abs=0.2)
+    with open_audio(encode("mp3", "libmp3lame", sound_, 44_100, encoder=variable), passages=Passages(2, 2.0)) as sound:
+        list(sound.blocks())
+    assert sound.duration_seconds == pytest.approx(24, abs=0.2)  # with its header
+
+
+@pytest.mark.parametrize("behind", [b"LIST" + (60_000).to_bytes(4, "little") + b"list" * 15_000, bytes(60_000)])
+def test_a_wav_whose_last_size_was_not_written_is_heard_to_its_end(behind):
+    sound_ = (30_000 * melody(8_000, 12)).astype("<i2").tobytes()
+    assert mono(wav_header(8_000, 1, len(sound_) // 6) + sound_).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
+    assert mono(wav_header(8_000, 1, len(sound_)) + sound_ + behind).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
 
 
 def test_a_passage_after_the_end():
