@@ -15,7 +15,7 @@ from crnn.bundle import ROOT
 from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
-# imported when it is asked for, and imports what takes long, PyTorch above all, in `run`.
+# imported when it is asked for, and what takes long, PyTorch above all, before `run` if it is named in NEEDS, or there.
 DEFAULT = "crnn.library.classify"
 COMMANDS: dict[str, tuple[str, str]] = {  # by name: the module, and what stands in --help
     "tag": ("crnn.library.tag", "write the genres of songs into their files"),
@@ -62,6 +62,11 @@ def run_command(argv: Sequence[str]) -> int:
     given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
+    # A process that waits for others in PyTorch lets them have the core; set before it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with ended_at_once():
+        for needed in command.NEEDS:
+            import_module(needed)
     with ended_like_ctrl_c() as is_ended:
         status = command.run(args)
     return TERMINATED if is_ended else status
@@ -73,6 +78,22 @@ def without_dashes(given: Sequence[str]) -> list[str]:
         return [*given]
     place = given.index("--")
     return [*given[:place], *(f"./{name}" if name.startswith("-") else name for name in given[place + 1 :])]
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the program here, where nothing is open: what they raise, imports of NumPy swallow."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    statuses = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    heeded = [number for number in statuses if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, _: os._exit(statuses[number])) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -104,7 +125,9 @@ def others() -> str:
 def run_script(name: str, argv: list[str]) -> int:
     """Run one of the programs that stand beside the package."""
     sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
-    return script(SCRIPTS[name][0]).main(argv)
+    with ended_at_once():
+        module = script(SCRIPTS[name][0])
+    return module.main(argv)
 
 
 def script(file: str) -> ModuleType:

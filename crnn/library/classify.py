@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from crnn.walk import Walk
 
 DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
+NEEDS = ("crnn.library.job", "crnn.library.table")
 STANDARD_INPUT = "-"
 WATCH_SECONDS = 10.0  # between two looks at the folders
 SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being written
@@ -119,8 +120,11 @@ def add_hearing(parser: argparse.ArgumentParser) -> None:
 
 
 def suffixes(text: str) -> frozenset[str]:
-    """mp3,flac or .mp3,.flac."""
-    return frozenset(f".{part.strip().lstrip('.').lower()}" for part in text.split(",") if part.strip(" ."))
+    """mp3,flac or .mp3,.flac or *.mp3,*.flac. Raises ArgumentTypeError if there is none, which would take all files."""
+    names = (part.strip().lstrip("*.").lower() for part in text.split(","))
+    if not (given := frozenset(f".{name}" for name in names if name)):
+        raise argparse.ArgumentTypeError(f"this takes ends of names, such as mp3,flac, not {text!r}")
+    return given
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,8 +132,6 @@ def run(args: argparse.Namespace) -> int:
 
     Raises CheckpointError.
     """
-    # A process that waits for others in PyTorch lets them have the core; set before it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.table import TableError, unwritable  # noqa: PLC0415
 

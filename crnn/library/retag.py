@@ -178,7 +178,7 @@ def _compare(path: Path, copy: Path, tags: Tags, places: Places) -> None:
     with copy.open("rb") as file:
         written = tags.again(file)
     if written.genre().places != places:
-        raise TagError("its tags do not take this genre")
+        raise TagError("what is written into it is not found again, as in a file that is cut: fetch or export it again")
     if written.others() != tags.others() or _contents(path, tags) != _contents(copy, written):
         raise TagError("its tags are unusual, and something in them would be lost, so it stays as it is")
 

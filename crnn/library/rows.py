@@ -132,7 +132,8 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
         rows = csv.DictReader(file)
         _check(rows.fieldnames or (), needed)
         genres = _genres(rows.fieldnames or ())
-        for row, following in pairwise(chain(rows, [None])):
+        said = (row for row in rows if any(row.values()))  # spreadsheets leave rows of nothing
+        for row, following in pairwise(chain(said, [None])):
             if following is None and _is_cut(row):
                 _tell_of_a_cut(path)
                 return

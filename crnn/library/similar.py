@@ -21,6 +21,7 @@ DESCRIPTION = (
     "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
     "--embeddings --out genres.parquet). The model hears it first if the table lacks it."
 )
+NEEDS = ("numpy",)
 COLUMNS = ("path", "model", "embedding", "genre", "duration_seconds")
 
 

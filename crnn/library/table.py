@@ -313,7 +313,7 @@ class CsvTable(LinesTable):
             start = rows.line_num
             try:
                 for cells in rows:
-                    if len(cells) == len(self.columns.names):
+                    if len(cells) == len(self.columns.names) and any(cells):  # spreadsheets leave rows of nothing
                         yield dict(zip(self.columns.names, cells, strict=True))
                     else:
                         self._leave_out(start, rows.line_num)

@@ -29,6 +29,7 @@ DESCRIPTION = (
     "genre-crnn untag takes all of it back."
 )
 
+NEEDS = ("crnn.library.job",)
 TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")
 
 
@@ -92,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
     Raises CheckpointError.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `genre-crnn SONG` does
     from crnn.library.job import Hearing, at_work, hear  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.retag import UndoError  # noqa: PLC0415
     from crnn.library.undo import Undo  # noqa: PLC0415

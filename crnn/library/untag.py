@@ -7,6 +7,7 @@ from crnn.library import DEFAULT_UNDO
 from crnn.terminal import complain, printable
 
 DESCRIPTION = "Bring back the genres, or their absence, that genre-crnn tag wrote over; nobody else's changes are lost."
+NEEDS = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -239,7 +239,15 @@ def test_an_empty_name_is_not_the_folder_where_one_is(command: list[str], capfd:
 
 @pytest.mark.parametrize(
     "options",
-    [["--top", "0"], ["--threshold", "1.5"], ["--seconds", "-3"], ["--seconds", "inf"], ["--quick", "--seconds", "3"]],
+    [
+        ["--top", "0"],
+        ["--threshold", "1.5"],
+        ["--seconds", "-3"],
+        ["--seconds", "inf"],
+        ["--quick", "--seconds", "3"],
+        ["--extensions", ""],  # as of a variable that is not set
+        ["--extensions", " ,"],
+    ],
 )
 def test_options_that_mean_nothing(options: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -452,6 +460,37 @@ def test_a_clock_that_jumps_keeps_no_song_from_being_heard(
     later = time.time() + 10 + jump_seconds
     monkeypatch.setattr(classify, "time", SimpleNamespace(time=lambda: later))
     assert classify.is_settled(file)
+
+
+def test_ends_of_names_may_be_patterns() -> None:
+    assert parsed("--extensions", "*.mp3, .FLAC,ogg").extensions == {".mp3", ".flac", ".ogg"}
+
+
+def test_rows_of_nothing_that_a_spreadsheet_leaves_are_no_songs(model: Path, music: Path, tmp_path: Path) -> None:
+    out = tmp_path / "genres.csv"
+    assert main([str(music / "a.wav"), "--out", str(out)]) == 0
+    before = out.read_bytes()
+    n_columns = before.splitlines()[0].count(b",") + 1
+    with out.open("ab") as file:
+        file.write(2 * (b"," * (n_columns - 1) + b"\r\n"))
+    assert [Path(row["path"]).name for row in read_rows(out, ["path"], ["path"])] == ["a.wav"]
+    assert main([str(music / "a.wav"), "--out", str(out)]) == 0
+    assert out.read_bytes() == before
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_an_import_would_swallow_ends_the_command(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    lines = ("import os", "try:", f"    os.kill(os.getpid(), {number:d})", "except BaseException:", "    pass")
+    (tmp_path / "swallowing.py").write_text("\n".join(lines))
+    program = (
+        "import crnn.library.classify as c, crnn.__main__ as m; c.NEEDS = ('swallowing',); print(m.main(['no.wav']))"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
 
 
 def interrupt(process: subprocess.Popen) -> None:
