@@ -44,7 +44,7 @@ from crnn.files import has_room
 from crnn.hub import SILENT, why_unreached
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
-from crnn.network.layers import CLEAR_ENERGY
+from crnn.network.layers import CLEAR_ENERGY, energy, window_weights
 from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
 
@@ -355,7 +355,8 @@ def read(folder: Path, name: str) -> CRNN:
         model.load_state_dict(weights, strict=True)
         with torch.no_grad():
             logits, _ = model.window_logits(torch.zeros(N_MELS, config.window_frames + 1))
-        if not logits.isfinite().all():
+        weights = window_weights(energy(logits), config.evidence)
+        if not all(numbers.isfinite().all() for numbers in (logits / config.temperature, weights)):
             raise ValueError("the weights give no numbers")
     except FileNotFoundError as error:
         raise CheckpointError(f"The model {name} has no {WEIGHTS_FILE}.") from error

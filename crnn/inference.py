@@ -311,16 +311,17 @@ class GenreClassifier:
         weights = np.zeros(0, np.float32)
         of_any, stranger_kind = nan, ""
         if windows is not None:
-            if not windows.logits.isfinite().all():
-                return AudioError(
-                    "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
-                )
             timeline = (windows.logits / self.model.config.temperature).softmax(dim=-1).cpu().numpy()
             embedding = windows.embeddings.mean(dim=0).cpu().numpy()
             energies = energy(windows.logits)
             of_any = energies.mean().item()
             weights = window_weights(energies, self.model.config.evidence).cpu().numpy()
             stranger_kind = self.model.strangeness.sounds_like(windows.kinds.mean(dim=0))
+            # Finite logits may still overflow on their way through a temperature, a product or a mean.
+            if not all(np.isfinite(numbers).all() for numbers in (timeline, weights, of_any, embedding)):
+                return AudioError(
+                    "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
+                )
         edges_seconds = recording.seconds_of(edges_frames)
         lacks_energy = of_any < self.strange_below
         probabilities, verdict = self._answer(timeline, weights, lacks_energy)

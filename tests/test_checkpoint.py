@@ -218,6 +218,22 @@ def put_infinity_where_it_is_not_heard(folder: Path) -> None:
     save_file(weights, folder / WEIGHTS_FILE)
 
 
+def speak_for_nothing(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["members.0.classifier.linear.bias"].fill_(-1e38)
+    save_file(weights, folder / WEIGHTS_FILE)
+
+
+def overflow_by_the_temperature(folder: Path) -> None:
+    speak_for_nothing(folder)
+    edit(folder, temperature=0.001)
+
+
+def overflow_by_the_evidence(folder: Path) -> None:
+    speak_for_nothing(folder)
+    edit(folder, evidence=10.0)
+
+
 def rename_tensor(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS_FILE)
     weights["../../stem.mean"] = weights.pop("stem.mean")
@@ -273,6 +289,8 @@ def make_directory(folder: Path) -> None:
         claim_much,
         put_nan,
         put_infinity_where_it_is_not_heard,
+        overflow_by_the_temperature,
+        overflow_by_the_evidence,
         rename_tensor,
         have_many_tensors,
         have_huge_empty_tensors,

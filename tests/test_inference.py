@@ -528,6 +528,27 @@ def test_a_model_without_numbers_is_reported(tiny_model: CRNN, tone: Tone) -> No
         classifier.predict_waveform(tone(3))
 
 
+@pytest.mark.parametrize(("setting", "value"), [("temperature", 0.001), ("evidence", 10.0)])
+def test_logits_that_overflow_on_their_way_are_no_answer(
+    tiny_model: CRNN, tone: Tone, setting: str, value: float
+) -> None:
+    classifier = configured(tiny_model, **{setting: value})
+    torch.nn.init.constant_(classifier.model.members[0].classifier.linear.bias, -1e38)
+    with pytest.raises(AudioError, match="tiny finds no numbers"):
+        classifier.predict_waveform(tone(3))
+
+
+def test_an_embedding_that_overflows_is_no_answer(
+    tiny_model: CRNN, tone: Tone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = configured(tiny_model)
+    (heard,) = classifier.model.hear([classifier._windows(classifier._listen([tone(3)[None]]))[0]])
+    huge = heard._replace(embeddings=torch.full_like(heard.embeddings, 3e38))
+    monkeypatch.setattr(classifier.model, "hear", lambda *_, **__: [huge])
+    with pytest.raises(AudioError, match="tiny finds no numbers"):
+        classifier.predict_waveform(tone(3))
+
+
 @pytest.mark.parametrize("name", [UNSURE, NO_MUSIC])
 def test_a_genre_cannot_be_called_like_another_verdict(tiny_model: CRNN, name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
