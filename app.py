@@ -57,6 +57,7 @@ SONG = {  # of what hears one song: they share a queue, in which one song decode
     "concurrency_id": "song",
     "concurrency_limit": min(VISITORS, torch.get_num_threads() + 1),
 }
+MAX_FOLLOWED = 500  # uploads of which it remembers how far they are
 MAX_SESSIONS = 200  # of which the server remembers the songs
 
 RECORDING = {  # what the recorder has to know
@@ -114,6 +115,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     happens = Page(classifier)
     fetch_nothing()
     convert_nothing()
+    gr.routes.file_upload_statuses = RecentUploads()
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -140,10 +142,29 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     let_the_last_example_count(demo)
     demo.queue(api_open=False)  # or programs could pass by the queue
     demo._queue = FairQueue.of(demo)
-    demo.uploads = Uploads(demo.upload_file_set, KEPT_SECONDS, demo._queue.asked_about)
+    folder = Path(gr.utils.get_upload_folder())
+    demo.uploads = Uploads(demo.upload_file_set, KEPT_SECONDS, demo._queue.asked_about, folder)
     happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
     remember_what_language_models_send(demo.upload_file_set)
     return demo
+
+
+class RecentUploads(gr.route_utils.FileUploadProgress):
+    """How far uploads are, for who follows them; Gradio would keep each that nobody follows to its end for ever."""
+
+    def track(self, upload_id: str) -> None:
+        """One more begins."""
+        super().track(upload_id)
+        for kept in (self._statuses, self._signals):
+            while len(kept) > MAX_FOLLOWED:
+                del kept[next(iter(kept))]
+
+    async def is_tracked(self, upload_id: str) -> bool:
+        """Wait until one has begun."""
+        try:
+            return upload_id in self._statuses or await super().is_tracked(upload_id)
+        finally:
+            self._signals.pop(upload_id, None)
 
 
 def let_the_last_example_count(demo: gr.Blocks) -> None:

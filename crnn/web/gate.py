@@ -21,8 +21,11 @@ MOST_UPLOAD = 4 * 2**30  # of all files of a folder
 UPLOAD = "/gradio_api/upload"
 TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
-# Routes of Gradio that this page does not use: they fetch addresses, keep files, or run ffmpeg on what is sent.
-UNUSED = re.compile(r"/gradio_api/(file/|process_recording|deep_link|stream/|proxy=|custom_component/|(undo-)?vibe)")
+# Routes of Gradio that this page does not use: they fetch addresses or keep files.
+UNUSED = re.compile(r"/gradio_api/(file/|deep_link|stream/|proxy=|custom_component/|vibe)")
+# The only ones that take a body: others keep files, run ffmpeg on what is sent or make a visit for whoever asks.
+TAKING = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|(call|run|api)/.+|mcp(/.*)?)/?")
+READING = ("GET", "HEAD", "OPTIONS")
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ROOM = "The server has no room for more songs now: try again in an hour."
 NOTHING_THERE = "There is nothing here."
@@ -72,7 +75,8 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), NO_SNIFFING]
             await send(message)
 
-        if UNUSED.match(path):
+        is_read = scope["method"] in READING
+        if UNUSED.match(path) or not (is_read or TAKING.fullmatch(path)):
             await refuse(send, 404, NOTHING_THERE)
         elif ADDRESS.match(path):
             await refuse(send, 403, NO_ADDRESSES)

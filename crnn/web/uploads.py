@@ -32,7 +32,7 @@ def own_folder() -> Iterator[None]:
     the page; that of a page which was killed goes when the next one starts. Raises OSError.
     """
     before = os.environ.get(FOLDER_VARIABLE)
-    place = Path(before or gettempdir())
+    place = Path(before or gettempdir()).absolute()
     place.mkdir(parents=True, exist_ok=True)
     for left in place.glob(f"{OF_PAGES}*/{LOCK_FILE}"):
         with suppress(OSError, Timeout), FileLock(left, blocking=False):
@@ -51,11 +51,14 @@ class Uploads:
 
     Equal files have one path, so that one may be what several visitors asked about; `asked_about` says of a path
     whether a question that is not answered yet has it. Songs of the page stay for `kept_seconds`, for its player, and
-    so does what nobody has asked about.
+    so does what nobody has asked about. `folder` is where they are: if it is the page's own (`own_folder`), so does
+    all else that is in it, such as what Gradio made of half a request.
     """
 
-    def __init__(self, paths: set[str], kept_seconds: float, asked_about: Callable[[str], bool]) -> None:
-        self.paths, self.kept_seconds, self.asked_about = paths, kept_seconds, asked_about
+    def __init__(
+        self, paths: set[str], kept_seconds: float, asked_about: Callable[[str], bool], folder: Path | None = None
+    ) -> None:
+        self.paths, self.kept_seconds, self.asked_about, self.folder = paths, kept_seconds, asked_about, folder
         # By a clock that nobody sets: when a file was seen first as it is, and when it was answered.
         self._seen: dict[str, tuple[float, float]] = {}
         self._answered: dict[str, float] = {}
@@ -74,6 +77,9 @@ class Uploads:
     def sweep(self) -> None:
         """Delete what nobody needs any more."""
         now = time.monotonic()
+        if self.folder and (self.folder / LOCK_FILE).is_file():
+            others = (path for path in self.folder.rglob("*") if path.name != LOCK_FILE and path.is_file())
+            self.paths.update(map(str, others))
         for path in [*self.paths]:
             is_answered = path in self._answered and path not in self._shown
             most_seconds = min(ANSWERED_SECONDS, self.kept_seconds) if is_answered else self.kept_seconds

@@ -24,6 +24,7 @@ from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.web import gate
+from crnn.web.uploads import LOCK_FILE
 
 MARKUP = "<img src=x onerror=alert(1)>"
 META = {"_type": "gradio.FileData"}
@@ -268,6 +269,62 @@ def test_an_upload_that_breaks_off_leaves_nothing(client: httpx.Client, uploads:
         connection.sendall(head + b"\r\n" + PART + b"a" * 2**20)
         wait_until(lambda: files_in(uploads) != before)
     wait_until(lambda: files_in(uploads) == before)
+
+
+@pytest.mark.parametrize(
+    "path", ["gradio_api/component_server", "gradio_api/component_server/", "gradio_api/process_recording", "login"]
+)
+def test_nothing_is_taken_by_what_the_page_does_not_use(
+    demo: gr.Blocks,
+    client: httpx.Client,
+    uploads: Path,
+    song: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """Neither a file, here or among the temporary ones of the machine, nor a visit."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = files_in(uploads), files_in(tmp_path), len(demo.state_holder.session_data)
+    question = {"session_hash": "new", "component_id": "1", "fn_name": "x"}
+    for sent in ({"json": question | {"data": None}}, {"data": question, "files": {"file": ("a.wav", song)}}):
+        answer = client.post(f"/{path}", **sent)
+        assert (answer.status_code, answer.text) == (404, gate.NOTHING_THERE)
+    assert (files_in(uploads), files_in(tmp_path), len(demo.state_holder.session_data)) == before
+
+
+def test_what_gradio_makes_of_a_wrong_upload_goes_with_time(
+    demo: gr.Blocks, client: httpx.Client, uploads: Path, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps a file under another name, and, for who follows the upload, one that a field comes after."""
+    before = files_in(uploads)
+    client.post("/gradio_api/upload", files={"others": ("song.wav", song)})
+    field = b'\r\n--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n'
+    answer = client.post("/gradio_api/upload?upload_id=followed", content=PART + song + field, headers=BOUNDARY)
+    assert answer.status_code == 500
+    assert len(files_in(uploads) - before) == 2
+    monkeypatch.setattr(demo.uploads, "folder", uploads)
+    (uploads / LOCK_FILE).touch()  # as in a folder of the page's own
+    demo.uploads.sweep()
+    assert len(files_in(uploads) - before) == 3
+    now = time.monotonic()
+    monkeypatch.setattr("crnn.web.uploads.time.monotonic", lambda: now + 3_601)
+    demo.uploads.sweep()
+    assert files_in(uploads) <= before | {uploads / LOCK_FILE}
+
+
+def test_uploads_that_nobody_follows_to_their_end_are_forgotten(
+    client: httpx.Client, song: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "MAX_FOLLOWED", 3)
+    for number in range(8):
+        client.post(f"/gradio_api/upload?upload_id={number}", files={"files": ("song.wav", song)})
+    followed = gr.routes.file_upload_statuses
+    assert [*followed._statuses] == ["5", "6", "7"]
+    assert '"msg": "done"' in client.get("/gradio_api/upload_progress?upload_id=7").text
+    assert [*followed._statuses] == ["5", "6"]
+    assert client.get("/gradio_api/upload_progress?upload_id=none").status_code == 404
+    assert len(followed._signals) <= 3
 
 
 def test_the_path_under_which_a_proxy_shows_the_page_opens_no_door(
