@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
-from crnn.web.turns import FairQueue, Told
+from crnn.web.turns import FairQueue, Sessions, Told
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
 
 ROOT = Path(__file__).parent
@@ -115,7 +116,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     happens = Page(classifier)
     fetch_nothing()
     convert_nothing()
-    gr.routes.file_upload_statuses = RecentUploads()
+    gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -194,9 +195,12 @@ async def tended(served: gr.routes.App) -> AsyncIterator[None]:
         demo = served.get_blocks()
         while True:
             await asyncio.sleep(max(1.0, min(ANSWERED_SECONDS, demo.uploads.kept_seconds) / 12))
-            demo.uploads.sweep()
-            if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
-                await anyio.to_thread.run_sync(give_memory_back)
+            try:
+                demo.uploads.sweep()
+                if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
+                    await anyio.to_thread.run_sync(give_memory_back)
+            except Exception:  # or uploads would stay for ever from then on
+                traceback.print_exc()
 
     task = asyncio.create_task(tend())
     try:

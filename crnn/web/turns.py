@@ -16,6 +16,7 @@ from gradio.context import LocalContext
 from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, ProcessTime, Queue
 from gradio.server_messages import EstimationMessage, EventMessage, ProcessCompletedMessage
+from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import error_payload
 from starlette._utils import get_route_path
 
@@ -24,6 +25,7 @@ from crnn.web.gate import Application, Message, Receive, Send
 MOST_WAITING = 400  # questions of all visitors
 MOST_OF_ONE = 32  # unfinished questions from one address: a household or a class may share it
 SHARED_PLACES = 4  # for one kind of work; of so many or more, one address does not get the last
+MOST_OF_NAME = 64  # characters that a session calls itself by; Gradio's have 36 at most
 MOST_UNREAD = 2_000  # messages that wait for a session to ask for them
 MOST_SESSIONS = 2_000  # of which the queue remembers what they asked
 TOLD_EVERY_SECONDS = 1.0
@@ -37,6 +39,42 @@ def is_awaited() -> bool:
     blocks, number = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     event = blocks and number and blocks._queue.event_ids_to_events.get(number)
     return not event or event.alive
+
+
+def check_name(session: str | None) -> None:
+    """Raises HTTPException if a session calls itself by more than may be kept of it."""
+    if len(session or "") > MOST_OF_NAME:
+        raise HTTPException(422, f"A session_hash has {MOST_OF_NAME} characters at most.")
+
+
+class Sessions(StateHolder):
+    """What Gradio keeps of sessions, but for what it does where there are too many: it would forget the oldest.
+
+    Whoever makes many would make it forget those of all others, so that the oldest goes of the address that has most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visitors: dict[str, str] = {}  # by session; nobody has those that only asked what there is to ask
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        check_name(session_id)
+        return super().__getitem__(session_id)
+
+    def update(self, session_id: str) -> None:
+        """A session has asked; now it is the newest."""
+        with self.lock:
+            if session_id in self.session_data:
+                self.session_data.move_to_end(session_id)
+            if len(self.session_data) > self.capacity:
+                n_of = Counter(map(self.visitors.get, self.session_data))
+                *others, _ = self.session_data
+                self.forget(max(others, key=lambda session: n_of[self.visitors.get(session)]))
+
+    def forget(self, session_id: str) -> None:
+        """Keep nothing of a session."""
+        for kept in (self.session_data, self.time_last_used, self.visitors):
+            kept.pop(session_id, None)
 
 
 class Durations(ProcessTime):
@@ -80,6 +118,7 @@ class FairQueue(Queue):
 
     async def push(self, body: PredictBodyInternal, request: Request, username: str | None) -> tuple[bool, object, str]:
         """Take a question, or answer at once why not; as in Gradio, whether it is taken, its number and how it went."""
+        check_name(body.session_hash)
         sentence = self._refusal(body, request)
         self._forget_idle_sessions()
         self._keep_states(body.session_hash)
@@ -90,6 +129,8 @@ class FairQueue(Queue):
         if sentence:
             return True, await self._refuse(body, request, username, sentence), "success"
         pushed = await super().push(body, request, username)
+        if body.session_hash in self.blocks.state_holder:
+            self.blocks.state_holder.visitors[body.session_hash] = visitor_of(request)
         if event := self.event_ids_to_events.get(pushed[1] if pushed[0] else None):
             self._take_turns(event.concurrency_id)
         return pushed
@@ -103,8 +144,7 @@ class FairQueue(Queue):
         for session in {event.session_hash for event in events} if fn.api_visibility == "public" else ():
             state = self.blocks.state_holder.session_data.get(session)
             if state and not state.state_data:
-                del self.blocks.state_holder.session_data[session]
-                self.blocks.state_holder.time_last_used.pop(session, None)
+                self.blocks.state_holder.forget(session)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """Whom to answer next, but for addresses that have all places but one: that is for others."""
@@ -258,9 +298,14 @@ def _network_of(host: str) -> str:
 
 
 def paths_in(data: object) -> Iterator[str]:
-    """The files of a question."""
-    if isinstance(data, dict):
-        yield from [data["path"]] if isinstance(data.get("path"), str) else paths_in([*data.values()])
-    elif isinstance(data, list):
-        for part in data:
-            yield from paths_in(part)
+    """The files of a question; without recursion, as that may be nested more deeply than Python goes."""
+    left = [data]
+    while left:
+        data = left.pop()
+        if isinstance(data, dict):
+            if isinstance(data.get("path"), str):
+                yield data["path"]
+            else:
+                left += data.values()
+        elif isinstance(data, list):
+            left += data

@@ -368,6 +368,79 @@ def test_a_song_that_others_need_stays(tmp_path: Path, monkeypatch: pytest.Monke
     assert not paths
 
 
+def test_what_is_left_goes_whatever_was_asked_and_went_wrong_meanwhile(
+    served: tuple, songs: list[Path], classifier: Slow, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question may be nested more deeply than Python goes, and a look at the disk fail."""
+    url, demo = served
+    monkeypatch.setattr(uploads, "ANSWERED_SECONDS", 1.0)
+    monkeypatch.setattr(app, "ANSWERED_SECONDS", 1.0)
+    classifier.may_answer.clear()
+    visitor, asker = Visitor(url, 1), httpx.Client(base_url=url, timeout=60, trust_env=False)
+    visitor.ask(songs[0])
+    when(lambda: classifier.begun)
+    path = next(iter(demo.upload_file_set))
+    deep = '{"data": [[' + "[" * 800 + "]" * 800 + f', {{"path": "{path}"}}]]}}'
+    kind = {"Content-Type": "application/json"}
+    assert asker.post("/gradio_api/call/classify", content=deep, headers=kind).status_code == 200
+    assert demo._queue.asked_about(path)
+    assert not demo._queue.asked_about("another")
+    faults, sweep = [OSError("the disk is ill")] * 2, demo.uploads.sweep
+
+    def fail_twice() -> None:
+        if faults:
+            raise faults.pop()
+        sweep()
+
+    monkeypatch.setattr(demo.uploads, "sweep", fail_twice)
+    classifier.may_answer.set()
+    when(lambda: not faults and not any(path.is_file() for path in folder.rglob("*")))
+
+
+@pytest.mark.parametrize("path", ["queue/join", "call/classify", "run/classify"])
+def test_nothing_is_kept_of_who_calls_himself_by_a_book(served: tuple, path: str) -> None:
+    url, demo = served
+    visitor = Visitor(url, 1)
+    question = {"data": [None], "fn_index": visitor.number}
+    answers = [
+        visitor.client.post(f"/gradio_api/{path}", json={**question, "session_hash": "x" * n_signs})
+        for n_signs in (turns.MOST_OF_NAME + 1, 2**20)
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "64 characters at most" in answers[0].text
+    for kept in (demo._queue.pending_messages_per_session, demo._queue.pending_event_ids_session):
+        assert not any(len(session) > turns.MOST_OF_NAME for session in kept)
+    assert not demo.state_holder.session_data
+
+
+def test_who_opens_the_page_often_makes_it_forget_his_own_visits_alone(
+    url: str, served: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, demo = served
+    kept = demo.state_holder
+    monkeypatch.setattr(kept, "capacity", 6)
+    number = next(fn._id for fn in demo.fns.values() if fn.api_visibility != "public" and fn.queue)
+    n_inputs = len(demo.fns[number].inputs)
+
+    def look(who: Visitor, session: str) -> None:
+        question = {"data": [None] * n_inputs, "fn_index": number, "session_hash": session}
+        assert who.client.post("/gradio_api/queue/join", json=question).status_code == 200
+        who.session = session
+        who.messages()
+
+    first, second, greedy = (Visitor(url, number) for number in (1, 2, 3))
+    look(first, "first")
+    look(second, "second")
+    for page in range(12):
+        look(greedy, f"greedy-{page}")
+    assert {*kept.session_data} == {"first", "second", *(f"greedy-{page}" for page in range(8, 12))}
+    for page in range(12):  # which nobody is known to have made
+        greedy.client.post("/gradio_api/run/classify", json={"data": [], "session_hash": f"nobody-{page}"})
+    assert {"first", "second"} < {*kept.session_data}
+    assert {*kept.visitors} <= {*kept.session_data}
+    assert len(kept.session_data) == 6
+
+
 def test_a_clock_that_is_set_does_not_change_what_the_next_ones_are_told(served: tuple, songs: list[Path]) -> None:
     url, demo = served
     visitor = Visitor(url, 1)
