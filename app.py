@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import anyio
 import gradio as gr
 import torch
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
 from crnn.arguments import add_model
@@ -29,7 +30,7 @@ from crnn.inference import GenreClassifier
 from crnn.terminal import INTERRUPTED, leave
 from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
-from crnn.web.gate import NO_ADDRESSES, Gate
+from crnn.web.gate import NO_ADDRESSES, Gate, Message, Receive, Send, is_this_computer
 from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.songs import Visit
 from crnn.web.turns import FairQueue, Sessions, Told
@@ -117,6 +118,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     fetch_nothing()
     convert_nothing()
     gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
+    gr.routes.CustomCORSMiddleware = Leave
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -148,6 +150,23 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
     remember_what_language_models_send(demo.upload_file_set)
     return demo
+
+
+class Leave(gr.route_utils.CustomCORSMiddleware):
+    """Which sites browsers let read the page: as in Gradio, but none where it is asked on its own computer.
+
+    Gradio knows that by the name `localhost` and two addresses alone, and browsers by more, even by names of strangers.
+    """
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer, as if nobody else asked where another site does: that site may not read it then."""
+        if scope["type"] == "http":
+            names = Headers(scope=scope)
+            address, *_ = scope.get("server") or [""]
+            is_own = is_this_computer(address) or is_this_computer(gr.route_utils.get_hostname(names.get("host", "")))
+            if is_own and gr.route_utils.get_hostname(names.get("origin", "")) not in self.localhost_aliases:
+                scope = scope | {"headers": [header for header in scope["headers"] if header[0] != b"origin"]}
+        await super().__call__(scope, receive, send)
 
 
 class RecentUploads(gr.route_utils.FileUploadProgress):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ class Gate:
     def has_room(self, n_bytes: int) -> bool:
         """Whether the disk has room for so many bytes of songs."""
         return has_room(self.uploads, n_bytes)
+
+
+def is_this_computer(host: str) -> bool:
+    """Whether a name or an address leads to the computer of whoever asks for it."""
+    name = host.lower().rstrip(".")
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return name.rpartition(".")[2] == "localhost"
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def most_bytes(path: str) -> int:

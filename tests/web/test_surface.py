@@ -381,8 +381,42 @@ def test_a_disk_that_fills_in_an_upload_keeps_nothing_of_it(
 def test_other_sites_do_not_read_the_page_of_ones_own_computer(client: httpx.Client) -> None:
     answer = client.get("/config", headers={"Origin": "http://elsewhere.example"})
     assert "access-control-allow-origin" not in answer.headers
+    for host in ("localhost", "x.localhost", "LOCALHOST.", "[::1]", "127.0.0.1.", "a-name-of-it.example"):
+        asked = {"Host": f"{host}:7860", "Origin": "http://elsewhere.example"}
+        for origin in (asked, asked | {"Origin": "null"}):
+            assert "access-control-allow-origin" not in client.get("/config", headers=origin).headers
+        before = asked | {"Access-Control-Request-Method": "POST"}
+        answer = client.options("/gradio_api/call/classify", headers=before)
+        assert "access-control-allow-origin" not in answer.headers
+    near = client.get("/config", headers={"Origin": "http://localhost:3000"})
+    assert near.headers["access-control-allow-origin"] == "http://localhost:3000"
     form = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what needs no leave from the browser
     assert client.post("/gradio_api/call/classify", content=b'{"data": [null]}', headers=form).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "may_read"),
+    [
+        ("192.0.2.1", "genres.example", True),
+        ("192.0.2.1", "127.0.0.1.example", True),
+        ("192.0.2.1", "x.localhost:7860", False),  # a container's address, asked on its computer
+        ("::ffff:127.0.0.1", "genres.example", False),
+        ("::1", "genres.example", False),
+    ],
+)
+def test_other_sites_read_a_public_page_alone(address: str, host: str, may_read: bool) -> None:
+    sent = []
+
+    async def answer(_: object, __: object, send: Callable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def note(message: dict) -> None:
+        sent.append(dict(message["headers"]))
+
+    headers = [(b"host", host.encode()), (b"origin", b"http://elsewhere.example")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "server": (address, 7860)}
+    asyncio.run(app.Leave(answer)(scope, None, note))
+    assert (b"access-control-allow-origin" in sent[0]) == may_read
 
 
 @pytest.mark.parametrize("name", ["../../evil.wav", "/etc/evil.wav", f"{MARKUP}.wav", "evil.html", "..\\..\\evil.wav"])
