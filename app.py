@@ -16,9 +16,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
+from crnn.web.environment import fault
+
+if sentence := fault():  # before it is read by what is imported now
+    print(f"app.py: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
 import anyio
 import gradio as gr
 import torch
+from gradio import http_server
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
@@ -27,7 +34,7 @@ from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
 from crnn.checkpoint import CheckpointError, bundled_names
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
-from crnn.terminal import INTERRUPTED, leave
+from crnn.terminal import INTERRUPTED, leave, open_streams
 from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate, Message, Receive, Send, is_this_computer
@@ -529,8 +536,20 @@ def ask_oneself_directly() -> None:
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     others = [host.strip() for host in named.split(",") if host.strip()]
     if "*" not in others:
-        own = ["localhost", "127.0.0.1", "::1", *filter(None, [os.environ.get("GRADIO_SERVER_NAME")])]
+        own = ["localhost", "127.0.0.1", "::1", *filter(None, [os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")])]
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
+
+
+def own_address() -> str | None:
+    """Where the environment wants the page to listen, None for Gradio's own choice.
+
+    Gradio takes an address of IPv6 here alone, and looks for a free port by IPv4 then.
+    """
+    address = os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")
+    if ":" not in address:
+        return None
+    http_server.LOCALHOST_NAME = "127.0.0.1"
+    return f"[{address}]"
 
 
 @contextmanager
@@ -552,7 +571,7 @@ def serve(args: argparse.Namespace) -> None:
     with own_folder(), decoding() as opener:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
         demo = build_demo(classifier, choice=not args.fixed)
-        demo.launch(inbrowser=args.open, prevent_thread_lock=True, **launch_options())
+        demo.launch(server_name=own_address(), inbrowser=args.open, prevent_thread_lock=True, **launch_options())
         demo.block_thread()  # Gradio itself does so in scripts alone
 
 
@@ -589,4 +608,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    open_streams()
     sys.exit(leave(main()))

@@ -43,7 +43,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import lock, whole_file
 from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
-from crnn.terminal import INTERRUPTED, PROGRAM, leave, leave_broken_pipe, printable, valid
+from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
 from crnn.training.card import answered_of_left_out
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
@@ -75,6 +75,7 @@ BASE = "base"  # the folder in a run's unfinished one that holds the model that 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for a fault in what it was given."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    forget_windows()
     with silent(not is_first()):
         args = parse_args(argv)
     try:
@@ -517,5 +518,5 @@ OTHERS = {  # what each command beside `train` does, with its options and as it 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
+    open_streams()
     sys.exit(leave(main()))

@@ -12,7 +12,7 @@ from threading import current_thread, main_thread
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe
+from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe, open_streams
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and what takes long, PyTorch above all, before `run` if it is named in NEEDS, or there.
@@ -143,10 +143,7 @@ def script(file: str) -> ModuleType:
 
 def cli() -> int:
     """The installed command."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # whoever started this has closed it
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - until the end
-    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
+    open_streams()
     return leave(main())
 
 

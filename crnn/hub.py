@@ -11,6 +11,7 @@ UNTRUSTED = (
     "SSL_CERT_FILE may name the one of that proxy"
 )
 PROXY = "{host} is not reached through the proxy that the environment names"
+UNFIT = "A proxy that the environment names, as in ALL_PROXY or NO_PROXY, cannot be used"
 SILENT = "{host} does not answer"
 
 
@@ -21,6 +22,8 @@ def why_unreached(error: BaseException, host: str) -> str:
             return OFFLINE
         if isinstance(cause, SSLCertVerificationError):
             return UNTRUSTED.format(host=host)
+        if type(cause).__name__ == "InvalidURL" or "proxy URL" in str(cause):
+            return UNFIT
         if type(cause).__name__ == "ProxyError":  # of whichever HTTP library the Hub's client has
             return PROXY.format(host=host)
     return SILENT.format(host=host)

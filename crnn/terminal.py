@@ -8,6 +8,20 @@ PROGRAM = "genre-crnn"
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # what shells report for SIGINT, SIGPIPE and SIGTERM
 
 
+def open_streams() -> None:
+    """Standard streams for a program whose starter has closed them, and an output that any name can be written to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - until the end
+    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
+
+
+def forget_windows() -> None:
+    """Let matplotlib not ask, when it is imported, for what shows figures: none are here, but in a notebook."""
+    if not os.environ.get("MPLBACKEND", "").startswith("module:"):
+        os.environ.pop("MPLBACKEND", None)
+
+
 def printable(text: object) -> str:
     """On one line of any terminal: control signs, and bytes of a file name that are no text, become escapes."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))

@@ -584,6 +584,12 @@ def test_download_main_a_branch_and_a_commit(
     assert_same(GenreClassifier.from_pretrained(REPO).model, tiny_model)
 
 
+@pytest.mark.usefixtures("hub")
+def test_a_proxy_that_cannot_be_used_is_not_the_hubs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks4://127.0.0.1:9")
+    assert refusal(REPO).startswith("A proxy that the environment names, as in ALL_PROXY or NO_PROXY, cannot")
+
+
 def test_the_library_downloads_the_same_weights(hub: HubServer, folder: Path, tiny_model: CRNN) -> None:
     hub.push(REPO, folder)
     assert_same(CRNN.from_pretrained(REPO, strict=True), tiny_model)
