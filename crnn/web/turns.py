@@ -50,7 +50,8 @@ def check_name(session: str | None) -> None:
 class Sessions(StateHolder):
     """What Gradio keeps of sessions, but for what it does where there are too many: it would forget the oldest.
 
-    Whoever makes many would make it forget those of all others, so that the oldest goes of the address that has most.
+    Whoever makes many would make it forget those of all others. So one of the address that has most goes: the oldest of
+    those that have no songs, as all may come from the address of a proxy, or else the oldest.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,11 @@ class Sessions(StateHolder):
             if len(self.session_data) > self.capacity:
                 n_of = Counter(map(self.visitors.get, self.session_data))
                 *others, _ = self.session_data
-                self.forget(max(others, key=lambda session: n_of[self.visitors.get(session)]))
+                self.forget(max(others, key=lambda name: (n_of[self.visitors.get(name)], not self._has_songs(name))))
+
+    def _has_songs(self, session_id: str) -> bool:
+        """Whether there is anything in it but a Visit without rows."""
+        return any(getattr(value, "rows", value) for value in self.session_data[session_id].state_data.values())
 
     def forget(self, session_id: str) -> None:
         """Keep nothing of a session."""

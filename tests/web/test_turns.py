@@ -26,6 +26,7 @@ from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN, to_nobody
 from crnn.web import turns, uploads
 from crnn.web.cores import Cores
+from crnn.web.songs import Row, Visit
 from crnn.web.turns import visitor_of
 
 META = {"_type": "gradio.FileData"}
@@ -431,9 +432,14 @@ def test_who_opens_the_page_often_makes_it_forget_his_own_visits_alone(
     first, second, greedy = (Visitor(url, number) for number in (1, 2, 3))
     look(first, "first")
     look(second, "second")
+    visit = next(block._id for block in demo.blocks.values() if isinstance(getattr(block, "value", None), Visit))
     for page in range(12):
         look(greedy, f"greedy-{page}")
-    assert {*kept.session_data} == {"first", "second", *(f"greedy-{page}" for page in range(8, 12))}
+        if page == 1:
+            kept["greedy-1"][visit] = Visit()
+            kept["greedy-1"][visit].add(Row("song.mp3", "a model", fault=("It is damaged.", {})))
+    pages = {"greedy-1", "greedy-9", "greedy-10", "greedy-11"}  # that with songs, and the newest
+    assert {*kept.session_data} == {"first", "second"} | pages
     for page in range(12):  # which nobody is known to have made
         greedy.client.post("/gradio_api/run/classify", json={"data": [], "session_hash": f"nobody-{page}"})
     assert {"first", "second"} < {*kept.session_data}
