@@ -36,6 +36,7 @@ from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
 from crnn.data.gtzan import Dataset, checked_genres, make_dataset
+from crnn.data.heard import record_of
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
@@ -385,6 +386,7 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     else:
         figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)}
     record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
+    record["held_out"] = record_of(clips.features)
     record |= heard_before(recipe, dataset, ("train", "valid"))
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if "valid" in figures:

@@ -1,4 +1,4 @@
-"""Which clips a model has heard, by a digest of each: whatever they are called, and however they are split."""
+"""Which clips a model has heard or was asked about, by a digest of each: whatever they are called or split."""
 
 from base64 import b64decode, b64encode
 from hashlib import sha256
@@ -19,6 +19,11 @@ def n_heard(record: str, features: Features) -> int:
     """How many of these clips are among those of the record, to the last bit of their log-mels."""
     known = set(_read(record))
     return sum(digest in known for digest in _digests(features)) if known else 0
+
+
+def n_in_both(record: str, other: str) -> int:
+    """How many clips are in both of two records."""
+    return len({*_read(record)} & {*_read(other)})
 
 
 def _digests(features: Features) -> list[bytes]:

@@ -157,6 +157,18 @@ def front_of_folds(folder: Path) -> str | None:
     return recipe.get("front") if isinstance(recipe, dict) else None
 
 
+def held_out_in(folder: Path) -> str:
+    """The record of the clips of a finished cross-validation, by `crnn.data.heard`; "" where there is none.
+
+    Then they are too many for one, or an earlier version measured them.
+    """
+    try:
+        record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["held_out"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return record if isinstance(record, str) else ""
+
+
 def _run(
     folds: Sequence[Fold],
     clips: Clips,

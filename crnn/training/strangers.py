@@ -2,17 +2,18 @@
 
 import json
 import os
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 
 from crnn.checkpoint import CARD_FILE, METRICS_FILE, optional_text, read, save
+from crnn.data.heard import n_in_both
 from crnn.files import whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
-from crnn.training.crossval import Answers, front_of_folds, read_answers
+from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers
 from crnn.training.evaluation import calibrated
 from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
@@ -28,14 +29,17 @@ def calibrate(
 
     Returns what the model's record now says under "calibration", and where the former card is if somebody had changed
     it. Raises TrainingError where the cross-validations are not of this model's genres or front, lack known or unknown
-    clips, or the model's folder was not made by `train.py`, and OSError if it cannot be written.
+    clips or would count some twice, or the model's folder was not made by `train.py`, and OSError if it cannot be
+    written.
     """
     model = read(folder, str(folder))  # and no bundled model of that name
     try:
         record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
-    answers = list(chain.from_iterable(map(read_answers, validations)))
+    of_each = {path: read_answers(path) for path in validations}
+    answers = list(chain.from_iterable(of_each.values()))
+    check_counted_once(validations, of_each)
     for path in validations:
         if (front := front_of_folds(path)) not in (None, model.config.front):
             raise TrainingError(
@@ -62,6 +66,28 @@ def calibrate(
             former_card.write_text(own_card, encoding="utf-8")
         save(model, folder, card)
     return figures, former_card if is_edited else None
+
+
+def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Sequence[Answers]]) -> None:
+    """Raises TrainingError if a clip may be in two of these folders, both of genres known or both of genres left out.
+
+    It may well be in one of each kind.
+    """
+    if twice := next((path for path, other in combinations(validations, 2) if path.samefile(other)), None):
+        raise TrainingError(f"{twice} is there twice, so that its clips would count twice: name it once.")
+    leaves_out = {path: any(set(fold.truths) - set(fold.genres) for fold in answers[path]) for path in validations}
+    for one, other in combinations(validations, 2):
+        if leaves_out[one] != leaves_out[other]:
+            continue
+        records = [held_out_in(path) for path in (one, other)]
+        if n_both := n_in_both(*records):
+            which = f"held out {n_both} of the same clips"
+        elif not all(records):
+            which = "do not say both which clips they held out, as the same cross-validate command again would note"
+        else:
+            continue
+        kinds = "" if leaves_out[one] else ", beside one with --groups genre"
+        raise TrainingError(f"{one} and {other} {which}, and a clip may count once: name one of them{kinds}.")
 
 
 def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from crnn.data.heard import n_heard
 from crnn.features import N_MELS, Features
 from crnn.training.crossval import fold_indices, read_answers
 from crnn.training.state import TrainingError
@@ -95,6 +96,7 @@ def test_the_command_measures_and_goes_on_where_it_was_stopped(
     assert "spread: " in first
     record = json.loads((out / "metrics.json").read_text())
     assert record["groups"] == "artist"
+    assert n_heard(record["held_out"], Features.load(data[1])) == 12
     assert sum(fold["n"] for fold in record["valid"]["folds"]) == record["valid"]["n"] == 12
     assert {path.name for path in out.glob("*.png")} == {
         "confusion-cross-validation.png",

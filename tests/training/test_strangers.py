@@ -176,6 +176,36 @@ def test_a_card_that_was_edited_is_kept_beside_the_new_one(
     assert "My own words" not in (folder / "README.md").read_text()
 
 
+def test_no_clip_is_counted_twice(
+    folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Not those of a folder that is named twice, nor those of two ways to fold the same clips."""
+    before, genres = contents(folder), read(folder, "").config.genres
+    calibrate = ["calibrate", "--model", str(folder), *validations]
+    assert main([*calibrate, str(tmp_path / "unknown" / ".." / "known")]) == 2
+    assert f"{validations[0]} is there twice" in capsys.readouterr().err
+    apart = write(tmp_path / "apart", [answers(genres, list(genres) * 5, [5.0] * 50) for _ in range(2)])
+    assert main([*calibrate, str(apart)]) == 2
+    assert f"{validations[0]} and {apart} do not say both which clips" in capsys.readouterr().err
+    again = shutil.copytree(validations[1], tmp_path / "again")
+    for path, record in (
+        (validations[0], "AAAAAAA="),
+        (apart, "AAAAAAABAQEBAQ=="),
+        (validations[1], "AgICAgI="),
+        (again, "AgICAgI="),
+    ):
+        (Path(path) / "metrics.json").write_text(json.dumps({"held_out": record}))
+    assert main([*calibrate, str(apart)]) == 2
+    assert f"{validations[0]} and {apart} held out 1 of the same clips" in capsys.readouterr().err
+    assert main([*calibrate, str(again)]) == 2
+    assert f"{validations[1]} and {again} held out 1 of the same clips" in capsys.readouterr().err
+    assert contents(folder) == before
+
+    (apart / "metrics.json").write_text(json.dumps({"held_out": "AgICAgI="}))
+    assert main([*calibrate, str(apart)]) == 0
+    assert "of 300 clips of the genres it knows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("missing", ["known/fold-1.npz", "unknown/fold-4.npz", "unknown/fold-10.npz"])
 def test_a_cross_validation_that_lacks_a_fold_is_refused(
     missing: str, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
