@@ -45,7 +45,7 @@ from crnn.files import lock, whole_file
 from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
-from crnn.training.card import answered_of_left_out
+from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
@@ -439,6 +439,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     share = answered_of_left_out(figures)
     of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
+    if answers_nothing(figures):
+        print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
     if former_card:
         print(f"The card is new; what somebody had written into the former one stands in {former_card}.")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from crnn.network.config import NOTHING_STRANGE, CRNNConfig
 from crnn.network.layers import clear, energy
 
+NOTHING_SURE = float(np.nextafter(np.float32(1), np.float32(2)))  # a border that no probability reaches
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
 BORDERS = 200  # of probabilities that are tried
@@ -104,7 +105,7 @@ def fit_among_strangers(
 
     `unknown` are the logits of such songs, by models that had none of their genre to learn from. Beyond both borders at
     most `risk` of the answers are wrong, those to unknown songs all among them; of such pairs this one answers most.
-    Where there is none, almost everything is unsure.
+    Where there is none, everything is unsure.
     """
     temperature = _temperature(_at_temperatures(logits, labels, evidence))
     known, strange = (mean_probabilities(clips, temperature, evidence) for clips in (logits, unknown))
@@ -112,7 +113,7 @@ def fit_among_strangers(
     energies = mean_energies([*logits, *unknown])
     right = np.concatenate([known.argmax(axis=1) == labels, np.zeros(len(strange), bool)])
     weights = np.repeat([(1.0 - share) / len(known), share / len(strange)], [len(known), len(strange)])
-    best, most = Calibration(temperature, float(confidence.max()), evidence=evidence), 0.0
+    best, most = Calibration(temperature, NOTHING_SURE, evidence=evidence), 0.0
     for border in np.unique(np.quantile(confidence, np.linspace(0, 1, BORDERS))):
         kept = np.flatnonzero(confidence >= border)
         kept = kept[np.argsort(-energies[kept])]

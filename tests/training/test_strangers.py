@@ -18,7 +18,7 @@ from crnn.checkpoint import load_checkpoint, read, save
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.crossval import Answers, read_answers
-from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
+from crnn.training.metrics import Calibration, fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
 from crnn.training.strangers import fit
 from train import main
@@ -78,6 +78,23 @@ def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> 
     assert figures["known"] == {"n": 60, "answered": 0.5, "answered_right": 0.9}
     assert model.config.unsure_below == figures["unsure_below"]
     assert model.config.temperature == figures["temperature"]
+
+
+def test_where_no_border_keeps_the_risk_nothing_is_answered_and_that_is_said(
+    folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Strangers are what it is surest of, as sure as there is."""
+    genres = read(folder, "").config.genres
+    left_out = [answers((*genres[:n], *genres[n + 1 :]), [genres[n]] * 5, [99.0] * 5) for n in range(10)]
+    loud = write(tmp_path / "loud", left_out)
+    assert main(["calibrate", "--model", str(folder), validations[0], str(loud)]) == 0
+    assert "No border keeps 90% of its answers right, so that it gives none" in capsys.readouterr().out
+    model, card = read(folder, ""), (folder / "README.md").read_text()
+    assert "no border keeps 90% of its answers right, so that it gives none." in card
+    assert "90% of its answers are right" not in card
+    calibration = Calibration.of(model.config)
+    assert not is_answered([clip for fold in left_out for clip in fold.logits], calibration).any()
+    assert not is_answered(read_answers(Path(validations[0]))[0].logits, calibration).any()
 
 
 @pytest.mark.parametrize(
