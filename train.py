@@ -424,7 +424,7 @@ def print_left_out(figures: dict[str, dict]) -> None:
 def run_calibrate(args: argparse.Namespace, command: str) -> None:
     """Fit a model's temperature and its border of "unsure" to what cross-validations say."""
     try:
-        figures, former_card = calibrate(args.model, args.validations, args.unknown, args.risk, command)
+        figures, former_card, was_tested = calibrate(args.model, args.validations, args.unknown, args.risk, command)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise TrainingError(f"{args.model} cannot be written ({why}); it stays as it was.") from error
@@ -441,6 +441,12 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
     if answers_nothing(figures):
         print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
+    if was_tested:
+        print(
+            "The test figures of the earlier borders are gone from card and record: "
+            f"{command_of(['evaluate', '--model', str(args.model), '--split', 'test'])}, with the data of its "
+            "training, measures anew."
+        )
     if former_card:
         print(f"The card is new; what somebody had written into the former one stands in {former_card}.")
 

@@ -29,6 +29,7 @@ from crnn.checkpoint import (
 from crnn.training.card import hub_card
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
+FORMER = re.compile(r"reliability-|confusion-test\.")  # figures that a calibration ends
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
 
@@ -75,7 +76,7 @@ def prepare(folder: Path, repo: str) -> Upload:
 
 
 def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
-    """What is in the run around a model's folder, if it measured this model; its reliability ends with `calibrate`."""
+    """What is in the run around a model's folder, if it measured this model; without those that `calibrate` ends."""
     around = optional_text(folder.parent, METRICS_FILE)
     if not metrics or not around:
         return []
@@ -88,7 +89,7 @@ def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
         theirs.pop("test", None)
     if ours != theirs:
         return []
-    return [path for path in folder.parent.iterdir() if not (is_calibrated and path.name.startswith("reliability-"))]
+    return [path for path in folder.parent.iterdir() if not (is_calibrated and FORMER.match(path.name))]
 
 
 def check_name(repo: str) -> None:

@@ -21,16 +21,16 @@ from crnn.training.state import TrainingError
 
 def calibrate(
     folder: Path, validations: Sequence[Path], share: float, risk: float, command: str
-) -> tuple[dict, Path | None]:
+) -> tuple[dict, Path | None, bool]:
     """Give the model in `folder` a temperature and borders that clips held out of cross-validations speak for.
 
     Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
     most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
 
-    Returns what the model's record now says under "calibration", and where the former card is if somebody had changed
-    it. Raises TrainingError where the cross-validations are not of this model's genres or front, lack known or unknown
-    clips or would count some twice, or the model's folder was not made by `train.py`, and OSError if it cannot be
-    written.
+    Returns what the model's record now says under "calibration", where the former card is if somebody had changed it,
+    and whether the record had figures of test clips, which held for the earlier borders and are gone. Raises
+    TrainingError where the cross-validations are not of this model's genres or front, lack known or unknown clips or
+    would count some twice, or the model's folder was not made by `train.py`, and OSError if it cannot be written.
     """
     model = read(folder, str(folder))  # and no bundled model of that name
     try:
@@ -54,7 +54,7 @@ def calibrate(
     figures = fit(model, answers, share, risk) | {"command": command}
     try:
         record["calibration"] = figures
-        record.pop("test", None)  # figures of the earlier borders
+        was_tested = record.pop("test", None) is not None  # with the earlier borders
         card = model_card(model, record)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise TrainingError(f"The {METRICS_FILE} of {folder} is not what train.py writes: train anew.") from error
@@ -65,7 +65,7 @@ def calibrate(
         if is_edited:
             former_card.write_text(own_card, encoding="utf-8")
         save(model, folder, card)
-    return figures, former_card if is_edited else None
+    return figures, former_card if is_edited else None, was_tested
 
 
 def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Sequence[Answers]]) -> None:

@@ -279,9 +279,12 @@ def test_figures_of_another_model_stay_at_home(hub: HubServer, folder: Path, rec
     assert {name for name in published(hub) if name.endswith(".png")} == {"reliability-valid.png"}
 
 
-def test_after_calibration_all_but_the_reliability_is_sent(hub: HubServer, folder: Path, record: dict) -> None:
+def test_after_calibration_neither_the_reliability_nor_the_test_is_sent(
+    hub: HubServer, folder: Path, record: dict
+) -> None:
     (folder.parent / METRICS_FILE).write_text(json.dumps(record | {"test": record["valid"]}))
-    (folder.parent / "reliability-valid.png").write_bytes(PNG)
+    for name in ("reliability-valid.png", "confusion-test.png"):
+        (folder.parent / name).write_bytes(PNG)
     (folder / METRICS_FILE).write_text(json.dumps(record | {"calibration": {"temperature": 1.0}}))
     push(folder)
     assert {name for name in published(hub) if name.endswith(".png")} == {"confusion-valid.png", "curves.png"}

@@ -151,8 +151,15 @@ def test_calibrate_writes_model_card_and_record(
     folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     weights = (folder / "model.safetensors").read_bytes()
+    former = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(former | {"test": former["valid"]}))
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
-    assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in printed
+    assert "test figures of the earlier borders are gone" in printed
+    assert f"python train.py evaluate --model {folder} --split test, with the data of its training" in printed
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert "are gone" not in capsys.readouterr().out
     record = json.loads((folder / "metrics.json").read_text())
     config = load_checkpoint(folder)[0].config
     assert (config.temperature, config.unsure_below, config.strange_below) == tuple(
