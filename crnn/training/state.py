@@ -45,7 +45,9 @@ def read_state(path: Path, settings: dict, notice: Callable[[str], None] = lambd
         saved = state.pop("settings")
     except FileNotFoundError:
         return None
-    except DAMAGE as error:
+    except (OSError, *DAMAGE) as error:
+        if isinstance(error, OSError) and error.filename:  # without a name it is of a place outside the file
+            raise
         raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
     found = list(differences(saved, settings))
     if others := ", ".join(text for name, text in found if name not in MACHINE):

@@ -60,6 +60,15 @@ def test_a_damaged_file_is_refused(path: Path, keep: int) -> None:
         read_state(path, SETTINGS)
 
 
+@pytest.mark.parametrize("keep", [5_000, 12_000, 20_000, 50_000, 100_000])
+def test_a_long_file_that_is_cut_is_refused(path: Path, keep: int) -> None:
+    """Where PyTorch looks for its end before its beginning."""
+    write_state(path, SETTINGS, {"model": {f"weight {n}": torch.rand(500) for n in range(50)}, "history": []})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_state(path, SETTINGS)
+
+
 @pytest.mark.parametrize("content", [[SETTINGS], torch.zeros(3)])
 def test_a_state_of_another_kind_is_damaged(path: Path, content: object) -> None:
     torch.save(content, path)
