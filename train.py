@@ -70,6 +70,7 @@ from crnn.training.strangers import calibrate
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"
+PLACES = ("data", "features", "artists", "pretrained")  # what may have moved before a training goes on
 BASE = "base"  # the folder in a run's unfinished one that holds the model that `--init` named
 
 
@@ -196,7 +197,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
 
     Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
     """
-    problem = None
+    problem, moved = None, [f"--{name}={path}" for name in PLACES if args.resume and (path := getattr(args, name))]
     try:
         args, argv = resumed(args, argv) if args.resume else (args, argv)
     except TrainingError as error:  # the other processes have to hear of it
@@ -204,7 +205,7 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
     here = processes(args.device)
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     as_before = ", launched as before," if n_launched() > 1 else ""
-    go_on = f"{command_of(['--resume', str(out)])}{as_before} goes on"
+    go_on = f"{command_of(['--resume', str(out), *moved])}{as_before} goes on"
     claim = ExitStack()
 
     def prepared() -> tuple[Base | None, Recipe, Dataset]:
@@ -230,6 +231,8 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         if here.is_main_process and not args.resume:
             keep_command(out / UNFINISHED, base, argv)
             print(f"If it is stopped, {go_on}.")
+        elif args.resume and not (out / UNFINISHED / "train.pt").is_file():
+            print("No epoch of it is saved: it begins with the first.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
     except BrokenPipeError:
@@ -353,19 +356,35 @@ def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
 def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and the arguments, that an unfinished training was started with; it may go on with another device.
 
-    That is the one that is `given` now, or else that of then, if it is here. Raises TrainingError if there is no
-    unfinished training in the folder, or if it was given other options.
+    That is the one that is `given` now, or else that of then, if it is here. Music, features and tables may have moved
+    meanwhile: their contents are compared later. Raises TrainingError if there is no unfinished training in the folder,
+    it was given other options, or what it was started with is not where it was.
     """
     run = args.resume
     argv = read_command(run)
     rest, then = without_device(argv)
     device = without_device(given)[1] or then
     before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
-    here = {"out": before.out, "resume": None, "device": before.device}
+    moved = {name: path for name in PLACES if (path := getattr(args, name))}
+    here = {
+        "out": before.out,
+        "resume": None,
+        "device": before.device,
+        **{name: getattr(before, name) for name in PLACES},
+    }
     is_elsewhere = args.out not in (None, before.out)
     if is_elsewhere or {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
         raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
     before.resume = run
+    if moved.keys() & {"data", "features"}:  # the one instead of the other
+        before.data = before.features = None
+    vars(before).update(moved)
+    for name in PLACES:
+        if name not in moved and (path := getattr(before, name)) and not path.exists():
+            raise TrainingError(
+                f"There is no {path} any more; if it has moved, "
+                f"{command_of(['--resume', str(run), f'--{name}', 'PLACE'])} goes on."
+            )
     return before, argv
 
 

@@ -701,13 +701,41 @@ def test_features_that_are_gone_or_others_are_a_sentence(
     aside = path.rename(path.with_suffix(".aside"))
     try:
         assert main(["--resume", str(stopped)]) == 2
-        assert f"There is no feature file {path}." in capsys.readouterr().err
+        assert f"There is no {path} any more; if it has moved, python train.py --resume" in capsys.readouterr().err
         others = Features.load(aside)
         Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(path)
         assert main(["--resume", str(stopped)]) == 2
         assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
     finally:
         aside.replace(path)
+
+
+def test_a_training_goes_on_with_data_that_has_moved(
+    stopped: Path, features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = Path(features[1])
+    others = Features.load(path)
+    Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(tmp_path / "others.npz")
+    moved = path.rename(tmp_path / "moved.npz")
+    try:
+        assert main(["--resume", str(stopped), "--features", str(tmp_path / "others.npz")]) == 2
+        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
+        assert main(["--resume", str(stopped), "--features", str(moved)]) == 0
+        epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+        assert epochs[0] == "3"
+    finally:
+        moved.replace(path)
+
+
+def test_a_training_of_which_nothing_is_saved_says_that_it_begins_anew(
+    stopped: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (stopped / "unfinished" / "train.pt").unlink()
+    capsys.readouterr()
+    assert main(["--resume", str(stopped)]) == 0
+    printed = capsys.readouterr().out
+    assert "No epoch of it is saved: it begins with the first." in printed
+    assert "epoch   1" in printed
 
 
 def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None:

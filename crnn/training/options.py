@@ -58,7 +58,8 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with the unfinished training in this folder; it needs no other options",
+        help="go on with the unfinished training in this folder; it needs no other options, unless what --data, "
+        "--features, --artists or --pretrained named has moved",
     )
     train.add_argument(
         "--patience",
