@@ -49,7 +49,7 @@ from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
-from crnn.training.options import config_of, parse_args, recipe_of, without_device
+from crnn.training.options import FOLDS, config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.training.publish import prepare, push
 from crnn.training.recipes import Base, Recipe
@@ -133,6 +133,7 @@ def command_of(argv: Sequence[str]) -> str:
 
 def load_dataset(args: argparse.Namespace) -> Dataset:
     """The data that the options name, split as they say."""
+    groups_of(args)  # which may contradict each other: nothing is decoded then
     features = load_features(args)
     tracks = features.track_id.tolist()
     if args.command == "cross-validate":  # what it lays aside is the test part of a training with the same options
@@ -188,7 +189,9 @@ def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str |
 
 
 def groups_of(args: argparse.Namespace) -> str:
-    """What stays together when clips are parted."""
+    """What stays together when clips are parted. Raises DatasetError if a table is given and not to be used."""
+    if args.groups == "none" and args.artists:
+        raise DatasetError("--groups none does not ask who the artists are: leave out --artists, or it.")
     return args.groups or ("artist" if args.artists else "none")
 
 
@@ -390,6 +393,8 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
+    if args.folds and groups_of(args) == "genre":
+        raise TrainingError("With --groups genre each genre is a fold: leave out --folds.")
     base = load_base(args)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
@@ -403,7 +408,8 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     if groups_of(args) == "genre":
         figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
     else:
-        figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, args.folds, out, jobs, report_fold)}
+        n_folds = args.folds or FOLDS
+        figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, n_folds, out, jobs, report_fold)}
     record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
     record["held_out"] = record_of(clips.features)
     record |= heard_before(recipe, dataset, ("train", "valid"))

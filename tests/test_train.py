@@ -382,7 +382,11 @@ def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pyte
     for part, index in grouped.splits.items():
         assert index.tolist() == again.splits[part].tolist()
         assert len(index) >= 4
-    assert "by track" in load_dataset(parse_args([*artists, "--groups", "none"])).protocol
+    assert "by track" in load_dataset(parse_args([*data, "--groups", "none"])).protocol
+    for command in ("train", "evaluate", "cross-validate"):
+        model = ["--model", "crnn-scratch"] if command == "evaluate" else []
+        assert main([command, *model, *artists, "--groups", "none"]) == 2
+        assert "--groups none does not ask who the artists are" in capsys.readouterr().err
     assert main([*data, "--groups", "artist"]) == 2
     assert "give --artists" in capsys.readouterr().err
 
@@ -772,6 +776,37 @@ def test_an_impossible_network_is_a_sentence(change: str, message: str, capsys: 
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--thaw", "0.5", "--copies", "2"], "--thaw, --copies would change nothing with the front small"),
+        (["--pretrained-lr", "0.5"], "--pretrained-lr would"),
+        (["--pretrained", "folder"], "--pretrained would"),
+        (["--front", "musicnn", "--pretrained-lr", "0.5", "--thaw", "0.5", "--copies", "2"], "--copies would change"),
+        (["--init", "crnn-scratch", "--pretrained-lr", "0.5", "--thaw", "0.5"], "--thaw would change"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(options: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
+    for command in ("train", "cross-validate"):
+        assert main([command, "--features", "nowhere.npz", "--config", "scratch", *options]) == 2
+        assert f"train.py: {named}" in capsys.readouterr().err
+    published = [
+        "--front",
+        "choi",
+        "--pretrained-lr",
+        "0.5",
+        "--thaw",
+        "0.5",
+        "--copies",
+        "2",
+        "--pretrained",
+        "folder",
+    ]
+    assert train.recipe_of(parse_args(published)).training.copies == 2
+    assert main(["cross-validate", "--features", "nowhere.npz", "--groups", "genre", "--folds", "3"]) == 2
+    assert "With --groups genre each genre is a fold: leave out --folds." in capsys.readouterr().err
 
 
 def test_patience_tells_which_epoch_was_chosen(features: list[str], tmp_path: Path) -> None:

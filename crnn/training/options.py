@@ -16,12 +16,14 @@ from crnn.network.devices import best_device, best_precision
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.layers import POOLING, RECURRENT
 from crnn.network.model import CRNN
+from crnn.network.published import PublishedStem
 from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 from crnn.training.values import describe, device, front, network_field, strength
 
+FOLDS = 5
 COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
 
@@ -91,7 +93,7 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
         "out. The folds run side by side; the same command goes on where it was stopped.",
     )
     add_data_options(validate)
-    validate.add_argument("--folds", type=positive(int), default=5, help="number of folds (default: %(default)s)")
+    validate.add_argument("--folds", type=positive(int), help=f"number of folds (default: {FOLDS}, or one a genre)")
     validate.add_argument(
         "--groups",
         choices=("artist", "none", "genre"),
@@ -400,9 +402,10 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
     )
     try:
         with torch.device("meta"):  # without memory
-            CRNN(recipe.config(("one genre", "another")))
+            model = CRNN(recipe.config(("one genre", "another")))
     except ValueError as error:
         raise TrainingError(f"There is no such network: {error}.") from error
+    check_pretrained(args, recipe, model)
     return recipe
 
 
@@ -414,6 +417,22 @@ def check_kept(args: argparse.Namespace, base: Base) -> None:
     kept = {name: getattr(config, name) for name in asked}
     if others := ", ".join(f"{name}={kept[name]}" for name in asked if asked[name] != kept[name]):
         raise TrainingError(f"--init keeps the network of {base.name}, {others}: leave out what contradicts it.")
+
+
+def check_pretrained(args: argparse.Namespace, recipe: Recipe, model: CRNN) -> None:
+    """Raises TrainingError if options say how to train what was trained before, of which this network has nothing."""
+    has_published = bool(model.published_parameters())
+    has_meaning = {
+        "pretrained": not recipe.base and any(isinstance(part, PublishedStem) for part in model.stem.modules()),
+        "pretrained_lr": has_published or recipe.base is not None,
+        "thaw": has_published,
+        "copies": bool(model.stem.groups),
+    }
+    useless = [name for name, means in has_meaning.items() if getattr(args, name, None) and not means]
+    if useless:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        front = f"--init and the front {recipe.front}" if recipe.base else f"the front {recipe.front}"
+        raise TrainingError(f"{named} would change nothing with {front}: leave it out, or take another --front.")
 
 
 def check_fields(front: str, network: Mapping[str, Any]) -> None:
