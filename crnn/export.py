@@ -230,20 +230,24 @@ def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | No
     OSError.
     """
     given = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    contents: dict[Path, bytes] = {}  # nothing is opened before all is there, as who stops a program leaves its files
     with ExitStack() as stack:
-        onnx_file, pt2_file = (stack.enter_context(whole_file(path)) if path else None for path in (onnx, pt2))
         stack.enter_context(torch.no_grad())
         # Of a loop in a graph PyTorch says that it has lost track of sizes that it has not.
         stack.enter_context(shape_settings.patch(soft_pending_unbacked_not_found_error=True))
         stack.enter_context(quiet(*LOGGERS))
         example = torch.zeros(2, 20 * SAMPLE_RATE)
         program = torch.export.export(Graph(classifier), (example,), dynamic_shapes=given, strict=True)
-        if pt2_file:
+        if pt2:
             buffer = BytesIO()  # a file on the disk would have to be named *.pt2
             torch.export.save(program, buffer, extra_files={FACTS_FILE: json.dumps(facts(classifier))})
-            pt2_file.write(buffer.getvalue())
-        if onnx_file:
-            onnx_file.write(as_onnx(program, facts(classifier)))
+            contents[pt2] = buffer.getvalue()
+        if onnx:
+            contents[onnx] = as_onnx(program, facts(classifier))
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(whole_file(path)) for path in contents}
+        for path, file in files.items():
+            file.write(contents[path])
 
 
 def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:

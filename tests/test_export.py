@@ -183,6 +183,27 @@ def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path: Path, capsys: py
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_until_all_is_computed_nothing_is_written(
+    classifier: GenreClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends the program meanwhile leaves neither a part of a file nor a folder."""
+
+    def look(*_: object, **__: object) -> None:
+        assert not list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.export, "export", look)
+    with pytest.raises(KeyboardInterrupt):
+        export(classifier, pt2=tmp_path / "new" / "tiny.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_kinds_do_not_go_into_one_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["export", "--onnx", str(tmp_path / "a"), "--pt2", str(tmp_path / "b" / ".." / "a")])
+    assert "--onnx and --pt2 name the same file" in capsys.readouterr().err
+
+
 def test_export_needs_a_file(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
         train.main(["export"])

@@ -43,6 +43,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.command == "export" and not (args.onnx or args.pt2):
         commands.choices["export"].error("name a file to write: --onnx or --pt2")
+    if args.command == "export" and args.onnx and args.pt2 and args.onnx.resolve() == args.pt2.resolve():
+        commands.choices["export"].error("--onnx and --pt2 name the same file")
     return args
 
 
