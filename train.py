@@ -392,7 +392,10 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
 
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
-    """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out."""
+    """Measure a recipe by cross-validation over the training and validation clips; the test clips stay out.
+
+    Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
+    """
     if args.folds and groups_of(args) == "genre":
         raise TrainingError("With --groups genre each genre is a fold: leave out --folds.")
     base = load_base(args)
@@ -405,11 +408,14 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
-    if groups_of(args) == "genre":
-        figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
-    else:
-        n_folds = args.folds or FOLDS
-        figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, n_folds, out, jobs, report_fold)}
+    try:
+        if groups_of(args) == "genre":
+            figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
+        else:
+            n_folds = args.folds or FOLDS
+            figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, n_folds, out, jobs, report_fold)}
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; the same command goes on.") from None
     record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
     record["held_out"] = record_of(clips.features)
     record |= heard_before(recipe, dataset, ("train", "valid"))

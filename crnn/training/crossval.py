@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Event
+from threading import Event, RLock
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from crnn.checkpoint import METRICS_FILE
 from crnn.data.clips import Clips
@@ -245,6 +246,7 @@ def _run_fold(
 ) -> None:
     """Train the model of one fold and write the logits of the clips held out, whose genres are `truths`."""
     torch.set_num_threads(threads)
+    tqdm.set_lock(RLock())  # its own is one between processes, which would be left behind where this one is ended
     parent = multiprocessing.parent_process()
 
     def on_epoch(epoch: Epoch) -> None:

@@ -138,6 +138,8 @@ def test_when_it_is_stopped_its_folds_stop_too(signal_number: int, data: list[st
         process.send_signal(signal_number)
         _, error = process.communicate(timeout=60)
     assert "Traceback" not in error
+    if signal_number == signal.SIGINT:
+        assert error == "train.py: stopped; the same command goes on.\n"
     assert process.returncode == (130 if signal_number == signal.SIGINT else -signal_number)
 
 
