@@ -35,7 +35,7 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
-from crnn.data.gtzan import Dataset, checked_genres, make_dataset
+from crnn.data.gtzan import Dataset, check_known, check_split, checked_genres, make_dataset
 from crnn.data.heard import record_of
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
@@ -131,10 +131,10 @@ def command_of(argv: Sequence[str]) -> str:
     return valid(shlex.join([*program, *argv]))  # names of files need not be text, what is written has to
 
 
-def load_dataset(args: argparse.Namespace) -> Dataset:
-    """The data that the options name, split as they say."""
+def load_dataset(args: argparse.Namespace, known: Sequence[str] | None = None) -> Dataset:
+    """The data that the options name, split as they say, of genres that are `known` to a model if there is one."""
     groups_of(args)  # which may contradict each other: nothing is decoded then
-    features = load_features(args)
+    features = load_features(args, known)
     tracks = features.track_id.tolist()
     if args.command == "cross-validate":  # what it lays aside is the test part of a training with the same options
         artists = None if all(map(gtzan_name, tracks)) else artists_of(args, tracks)  # GTZAN keeps its lists
@@ -142,12 +142,12 @@ def load_dataset(args: argparse.Namespace) -> Dataset:
     return make_dataset(features, args.protocol, artists_of(args, tracks), args.accept, args.command != "evaluate")
 
 
-def load_features(args: argparse.Namespace) -> Features:
+def load_features(args: argparse.Namespace, known: Sequence[str] | None = None) -> Features:
     """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
         return Features.load(args.features, complain)
     if args.data:
-        return features_of(args)
+        return features_of(args, known)
     cache = DATA / "gtzan-logmel.npz"
     if cache.is_file():
         return Features.load(cache, complain)
@@ -158,14 +158,18 @@ def load_features(args: argparse.Namespace) -> Features:
     return features
 
 
-def features_of(args: argparse.Namespace) -> Features:
+def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Features:
     """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
     is_to_train, is_split = args.command != "evaluate", getattr(args, "protocol", None) is None
     found.check(args.accept, is_to_train and is_split)
-    checked_genres(list(found.tracks), args.accept, is_to_train)
-    print(about(artists_of(args, list(found.tracks))), flush=True)
+    tracks = list(found.tracks)
+    genres, artists = checked_genres(tracks, args.accept, is_to_train), artists_of(args, tracks)
+    if known:
+        check_known(genres, known)
+    check_split(tracks, getattr(args, "protocol", None), artists)
+    print(about(artists), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
     found.check_decoded(features.track_id.tolist(), args.accept, is_split)
     return features
@@ -506,7 +510,7 @@ def run_evaluate(args: argparse.Namespace, _: str) -> None:
     model, origin = load_checkpoint(args.model)
     if origin.notice:
         print(f"train.py: {origin.notice}", file=sys.stderr)
-    dataset = load_dataset(args)
+    dataset = load_dataset(args, model.config.genres)
     if dataset.is_heard_by(model, args.split):
         notice = f"{origin.name} was trained on clips of this part, so these figures say nothing about other songs."
         print(f"train.py: {notice}", file=sys.stderr)

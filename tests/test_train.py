@@ -1147,6 +1147,29 @@ def test_nothing_is_decoded_of_data_that_teaches_nonsense(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["evaluate", "--model", "crnn-scratch"], "but the data has drone, hiss & noise too"),
+        (["train", "--split", "fault-filtered"], "The fault-filtered split is for GTZAN's tracks"),
+        (["train", "--split", "segments", "--artists", "TABLE"], "The segments split does not ask who the artists are"),
+    ],
+)
+def test_nothing_is_decoded_where_names_tell_that_it_cannot_be_used(
+    options: list[str],
+    message: str,
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    table = tmp_path / "artists.csv"
+    table.write_text("track_id;artist\n" + "".join(f"{path.relative_to(music)};Ann\n" for path in music.glob("*/*")))
+    monkeypatch.setattr(train, "extract_features", None)
+    assert main([*(option.replace("TABLE", str(table)) for option in options), "--data", str(music)]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_data_that_is_split_already_is_used_so(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for genre in music.iterdir():
         for path in genre.iterdir():

@@ -85,9 +85,7 @@ class Dataset:
         if not len(index):
             raise DatasetError(f"This data has no {split} part.")
         genres = genres or self.genres
-        unknown = sorted(set(self.genres) - set(genres))
-        if unknown:
-            raise DatasetError(f"The model knows {', '.join(genres)}, but the data has {', '.join(unknown)} too.")
+        check_known(self.genres, genres)
         features = self.features.select(index)
         return Clips(features, np.array([genres.index(genre_of(track)) for track in features.track_id]))
 
@@ -138,11 +136,8 @@ def make_dataset(
     """
     tracks = features.track_id.tolist()
     genres = checked_genres(tracks, accepted, is_to_train)
-    if artists and split not in (None, "random"):
-        raise DatasetError(f"The {split} split does not ask who the artists are; leave out them or it.")
+    check_split(tracks, split, artists)
     is_gtzan = all(map(gtzan_name, tracks))
-    if split == "fault-filtered" and not is_gtzan:
-        raise DatasetError("The fault-filtered split is for GTZAN's tracks, such as blues.00000; this data has others.")
     of_gtzan = " of GTZAN" if is_gtzan else ""
     if split == "segments":
         features = cut_into_segments(features)
@@ -173,6 +168,20 @@ def make_dataset(
                 raise DatasetError(f"There are too few {kind} of {', '.join(missing)} to keep them apart.")
     notes = (*about_artists(tracks, artists, parts), *about_copies(song_of, parts))
     return Dataset(features, genres, _indices(features, parts), protocol, notes)
+
+
+def check_split(tracks: Sequence[str], split: str | None, artists: Sequence[str | None] | None) -> None:
+    """Raises DatasetError where tracks of these names cannot be split so; the arguments are those of `make_dataset`."""
+    if artists and split not in (None, "random"):
+        raise DatasetError(f"The {split} split does not ask who the artists are; leave out them or it.")
+    if split == "fault-filtered" and not all(map(gtzan_name, tracks)):
+        raise DatasetError("The fault-filtered split is for GTZAN's tracks, such as blues.00000; this data has others.")
+
+
+def check_known(genres: Collection[str], known: Sequence[str]) -> None:
+    """Raises DatasetError if a genre of the data is not among those that a model knows."""
+    if unknown := sorted(set(genres) - set(known)):
+        raise DatasetError(f"The model knows {', '.join(known)}, but the data has {', '.join(unknown)} too.")
 
 
 def _indices(features: Features, parts: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
