@@ -26,7 +26,6 @@ import anyio
 import gradio as gr
 import torch
 from gradio import http_server
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
 from crnn.arguments import add_model
@@ -37,8 +36,9 @@ from crnn.inference import GenreClassifier
 from crnn.terminal import INTERRUPTED, leave, open_streams
 from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
-from crnn.web.gate import NO_ADDRESSES, Gate, Message, Receive, Send, is_this_computer
+from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
+from crnn.web.server import CrossOrigin, RecentUploads
 from crnn.web.songs import Visit
 from crnn.web.turns import FairQueue, Sessions, Told
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
@@ -66,7 +66,6 @@ SONG = {  # of what hears one song: they share a queue, in which one song decode
     "concurrency_id": "song",
     "concurrency_limit": min(VISITORS, torch.get_num_threads() + 1),
 }
-MAX_FOLLOWED = 500  # uploads of which it remembers how far they are
 MAX_SESSIONS = 200  # of which the server remembers the songs
 
 RECORDING = {  # what the recorder has to know
@@ -125,7 +124,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     fetch_nothing()
     convert_nothing()
     gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
-    gr.routes.CustomCORSMiddleware = Leave
+    gr.routes.CustomCORSMiddleware = CrossOrigin
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -157,41 +156,6 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
     remember_what_language_models_send(demo.upload_file_set)
     return demo
-
-
-class Leave(gr.route_utils.CustomCORSMiddleware):
-    """Which sites browsers let read the page: as in Gradio, but none where it is asked on its own computer.
-
-    Gradio knows that by the name `localhost` and two addresses alone, and browsers by more, even by names of strangers.
-    """
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer, as if nobody else asked where another site does: that site may not read it then."""
-        if scope["type"] == "http":
-            names = Headers(scope=scope)
-            address, *_ = scope.get("server") or [""]
-            is_own = is_this_computer(address) or is_this_computer(gr.route_utils.get_hostname(names.get("host", "")))
-            if is_own and gr.route_utils.get_hostname(names.get("origin", "")) not in self.localhost_aliases:
-                scope = scope | {"headers": [header for header in scope["headers"] if header[0] != b"origin"]}
-        await super().__call__(scope, receive, send)
-
-
-class RecentUploads(gr.route_utils.FileUploadProgress):
-    """How far uploads are, for who follows them; Gradio would keep each that nobody follows to its end for ever."""
-
-    def track(self, upload_id: str) -> None:
-        """One more begins."""
-        super().track(upload_id)
-        for kept in (self._statuses, self._signals):
-            while len(kept) > MAX_FOLLOWED:
-                del kept[next(iter(kept))]
-
-    async def is_tracked(self, upload_id: str) -> bool:
-        """Wait until one has begun."""
-        try:
-            return upload_id in self._statuses or await super().is_tracked(upload_id)
-        finally:
-            self._signals.pop(upload_id, None)
 
 
 def let_the_last_example_count(demo: gr.Blocks) -> None:
@@ -536,7 +500,7 @@ def ask_oneself_directly() -> None:
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     others = [host.strip() for host in named.split(",") if host.strip()]
     if "*" not in others:
-        own = ["localhost", "127.0.0.1", "::1", *filter(None, [os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")])]
+        own = ["localhost", "127.0.0.1", "::1", *filter(None, [named_address()])]
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
 
 
@@ -545,11 +509,16 @@ def own_address() -> str | None:
 
     Gradio takes an address of IPv6 here alone, and looks for a free port by IPv4 then.
     """
-    address = os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")
+    address = named_address()
     if ":" not in address:
         return None
     http_server.LOCALHOST_NAME = "127.0.0.1"
     return f"[{address}]"
+
+
+def named_address() -> str:
+    """What the environment names, without the brackets that an address of IPv6 may have; "" where it names none."""
+    return os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")
 
 
 @contextmanager

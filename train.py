@@ -194,7 +194,7 @@ def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str |
 
 def groups_of(args: argparse.Namespace) -> str:
     """What stays together when clips are parted. Raises DatasetError if a table is given and not to be used."""
-    if args.groups == "none" and args.artists:
+    if args.groups == "none" and args.artists and not getattr(args, "resume", None):
         raise DatasetError("--groups none does not ask who the artists are: leave out --artists, or it.")
     return args.groups or ("artist" if args.artists else "none")
 
@@ -421,7 +421,7 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on.") from None
     record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
-    record["held_out"] = record_of(clips.features)
+    record["held_out"] = record_of(clips.features, most=len(clips.features))
     record |= heard_before(recipe, dataset, ("train", "valid"))
     (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if "valid" in figures:

@@ -82,7 +82,7 @@ def without_dashes(given: Sequence[str]) -> list[str]:
 
 @contextmanager
 def ended_at_once() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the program here, where nothing is open: what they raise, imports of NumPy swallow."""
+    """Let SIGINT and SIGTERM end the program at once, where nothing is open: what they raise, imports may swallow."""
     if current_thread() is not main_thread():
         yield
         return

@@ -355,8 +355,8 @@ def read(folder: Path, name: str) -> CRNN:
         model.load_state_dict(weights, strict=True)
         with torch.no_grad():
             logits, _ = model.window_logits(torch.zeros(N_MELS, config.window_frames + 1))
-        weights = window_weights(energy(logits), config.evidence)
-        if not all(numbers.isfinite().all() for numbers in (logits / config.temperature, weights)):
+        shares = window_weights(energy(logits), config.evidence)
+        if not all(numbers.isfinite().all() for numbers in (logits / config.temperature, shares)):
             raise ValueError("the weights give no numbers")
     except FileNotFoundError as error:
         raise CheckpointError(f"The model {name} has no {WEIGHTS_FILE}.") from error

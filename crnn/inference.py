@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from math import nan
+from math import log, nan
 from os import PathLike
 
 import numpy as np
@@ -182,8 +182,8 @@ class GenreClassifier:
         """Classify an audio file of any length, or its bytes; the whole, or passages of it.
 
         With `whole_in_doubt` a song whose passages leave its verdict open is heard as a whole. `report` is called again
-        and again with the share of the work that is done, about 0 to 1; what it raises ends the work and passes
-        through. Raises AudioError.
+        and again with the share of the work that is done, about 0 to 1, and from 0 again for the whole; what it raises
+        ends the work and passes through. Raises AudioError.
         """
         recording = self.listen(source, passages, lambda share: report(LISTENING_SHARE * share))
         prediction = self._one(recording, lambda share: report(LISTENING_SHARE + (1 - LISTENING_SHARE) * share))
@@ -198,7 +198,7 @@ class GenreClassifier:
         if prediction.heard_seconds is None:
             return False
         first, second, *_ = [*prediction.probabilities.values(), 0.0]
-        of_first, of_second, of_border = torch.tensor([first, second, self.unsure_below]).logit().tolist()
+        of_first, of_second, of_border = map(_log_odds, (first, second, self.unsure_below))
         margins = [(of_first - of_border) / DOUBT_LOG_ODDS, (prediction.energy - self.strange_below) / DOUBT_ENERGY]
         if prediction.verdict != UNSURE:
             margins.append((of_first - of_second) / DOUBT_LOG_ODDS)
@@ -352,6 +352,11 @@ class GenreClassifier:
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
         return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, 1e-9), 1 - 1e-9)  # a sum of float32 may be a little more than 1, a border much
+    return log(share / (1 - share))
 
 
 def _reported(sound: Sound, report: Report) -> Iterator[np.ndarray]:

@@ -13,7 +13,8 @@ def open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - until the end
-    sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
+    if hasattr(sys.stdout, "reconfigure"):  # as a notebook's has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # for genres and file names that its encoding lacks
 
 
 def forget_windows() -> None:

@@ -252,6 +252,8 @@ def test_an_answer_to_passages_is_in_doubt_where_the_whole_song_may_say_otherwis
     assert [in_doubt(first, 0.0) for first in (0.3, 0.55, 0.62, 0.9, 1.0)] == [False, True, True, False, False]
     classifier.unsure_below = 0.0  # the first genre is always the answer
     assert [in_doubt(*shares) for shares in ((0.5, 0.5), (0.6, 0.4), (0.9, 0.1))] == [True, False, False]
+    assert not in_doubt(1.0000001, 0.0)  # as a sum of float32
+    assert in_doubt(1.0000001, 0.0, energy=classifier.strange_below + 0.01)
     classifier.unsure_below = 1.0
     assert not in_doubt(0.9, 0.1)
     classifier.unsure_below, classifier.strange_below = 0.6, 2.0

@@ -32,11 +32,20 @@ def understates(file: BinaryIO) -> bool:
     if not (head.startswith(b"RIFF") and head.endswith(b"WAVE")):
         return False
     beginning, size = _data_chunk(file, 0, _CHUNKED[b"RIFF"])
-    behind, n_bytes = beginning + size + size % 2, _size(file)
-    if not size or n_bytes - behind <= SHARE_THAT_MAY_MISS * n_bytes:
+    end, n_bytes = beginning + size, _size(file)
+    if not size or n_bytes - end <= SHARE_THAT_MAY_MISS * n_bytes:
         return False
-    following = read_at(file, behind, _BLOCK_BYTES)
-    return not following[:4].rstrip(b" ").isalnum() and bool(following.strip(b"\0"))  # no other chunk, nor padding
+    if any(_is_chunk_or_tag(read_at(file, place, 8), n_bytes - place) for place in (end, end + 1)):  # padded or not
+        return False
+    ends = read_at(file, end, _BLOCK_BYTES), read_at(file, max(end, n_bytes - _BLOCK_BYTES), _BLOCK_BYTES)
+    return any(part.strip(b"\0") for part in ends)  # no padding
+
+
+def _is_chunk_or_tag(head: bytes, n_bytes: int) -> bool:
+    """Whether a chunk of a wav begins like this, for which there is room, or what taggers write behind all of them."""
+    name, size = head[:4].rstrip(b"\0"), _number(head, 4, 4, "little")
+    is_name = len(name) >= 3 and all(0x20 <= byte < 0x7F for byte in name)
+    return head.startswith((b"ID3", b"TAG")) or (is_name and 8 + size <= n_bytes + 1)
 
 
 def is_cut_ogg(file: BinaryIO) -> bool:
@@ -47,20 +56,27 @@ def is_cut_ogg(file: BinaryIO) -> bool:
     return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
 
 
-def is_cut_mp4(file: BinaryIO) -> bool:
-    """Whether it is an mp4 that ends within one of its boxes (ISO/IEC 14496-12), as one of fragments does unnoticed."""
-    position, n_bytes = 0, _size(file)
-    if read_at(file, 4, 4) != b"ftyp":
-        return False
-    for _ in range(_MOST_BOXES):
+class Fragments(NamedTuple):
+    """What an mp4 says of itself piece by piece rather than in an index (ISO/IEC 14496-12)."""
+
+    are_there: bool
+    are_cut: bool  # the file ends within one of them
+
+
+def fragments_of(file: BinaryIO) -> Fragments:
+    """Those of a file; it may be none of these."""
+    position, n_bytes, names = 0, _size(file), []
+    while position < n_bytes and len(names) < _MOST_BOXES:
         head = read_at(file, position, 16)
         size = _number(head, 8, 8) if _number(head, 0, 4) == 1 else _number(head, 0, 4)
-        if head[4:8] not in _BOXES or size < 8:  # one of size 0 goes on to the end
-            return False
+        if (
+            head[4:8] not in _BOXES or size < 8 or (not names and head[4:8] != b"ftyp")
+        ):  # one of size 0 goes on to the end
+            break
+        names.append(head[4:8])
         position += size
-        if position >= n_bytes:
-            return position > n_bytes
-    return False
+    are_there = b"moof" in names
+    return Fragments(are_there, are_there and position > n_bytes and names[-1] in (b"moof", b"mdat"))
 
 
 def end_of_sound(file: BinaryIO) -> int | None:
@@ -220,7 +236,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _id3_bytes(head: bytes) -> int:
-    """The size of the ID3v2 tag that a file begins with; seven bits a byte, without its head and its foot, if any."""
+    """The size of the ID3v2 tag that a file begins with, head and foot included: it says what is between them."""
     if not head.startswith(b"ID3"):
         return 0
     n_bytes = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))

@@ -16,9 +16,9 @@ from crnn.audio.ahead import ahead
 from crnn.audio.announced import (
     SHARE_THAT_MAY_MISS,
     byte_share,
+    fragments_of,
     guessed_bytes,
     has_more_sound,
-    is_cut_mp4,
     is_cut_ogg,
 )
 from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
@@ -167,7 +167,8 @@ class Sound:
         self._blocks: Iterator[np.ndarray] | None = None
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
         self._byte_share = byte_share(file)
-        self._is_cut = self._byte_share < 1 or is_cut_ogg(file)
+        self._fragments = fragments_of(file)
+        self._is_cut = self._byte_share < 1 or self._fragments.are_cut or is_cut_ogg(file)
         self._track = Track(file, is_fast=passages is not None)
         self.expected_seconds = min(self._track.duration_seconds, MOST_SECONDS)
         self.notices = self._track.notices
@@ -199,7 +200,7 @@ class Sound:
         """The passages of a song that is long enough, a block each; up to one that is not there."""
         duration_seconds = self._track.duration_seconds
         is_long_enough = duration_seconds > _MUCH_LONGER * passages.count * passages.seconds
-        if self._is_cut or is_cut_mp4(self._file) or has_more_sound(self._file) or not is_long_enough:
+        if self._is_cut or has_more_sound(self._file) or not is_long_enough:
             return
         starts_seconds = passages.starts_seconds(duration_seconds)
         for self._start_seconds in starts_seconds:
@@ -261,7 +262,8 @@ class Sound:
             return
         share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
         has_all = track.promised_seconds and not _is_too_short(self._ended_seconds, track.promised_seconds)
-        has_holes = track.is_indexed and has_all and not track.n_damaged  # where a recorder paused
+        # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
+        has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
         if _is_too_short(seconds, track.promised_seconds) and not has_holes:
             share = min(share, seconds / track.promised_seconds)
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets

@@ -9,10 +9,10 @@ DIGEST_BYTES = 5  # one of a thousand clips is taken for one of a thousand other
 MOST_HEARD = 10_000  # clips, for config.json to stay small; of more there is no record
 
 
-def record_of(features: Features, before: str = "") -> str:
-    """What `n_heard` needs to know these clips, and those of an earlier record, again; "" if they are too many."""
+def record_of(features: Features, before: str = "", most: int | None = None) -> str:
+    """What `n_heard` needs to know these clips and those of an earlier record; "" of over `most` (MOST_HEARD)."""
     digests = sorted({*_digests(features), *_read(before)})
-    return b64encode(b"".join(digests)).decode() if len(digests) <= MOST_HEARD else ""
+    return b64encode(b"".join(digests)).decode() if len(digests) <= (most or MOST_HEARD) else ""
 
 
 def n_heard(record: str, features: Features) -> int:

@@ -159,10 +159,7 @@ def front_of_folds(folder: Path) -> str | None:
 
 
 def held_out_in(folder: Path) -> str:
-    """The record of the clips of a finished cross-validation, by `crnn.data.heard`; "" where there is none.
-
-    Then they are too many for one, or an earlier version measured them.
-    """
+    """The record of the clips of a finished cross-validation, by `crnn.data.heard`; "" if an earlier version ran it."""
     try:
         record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["held_out"]
     except (ValueError, LookupError, TypeError):

@@ -407,7 +407,8 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
             model = CRNN(recipe.config(("one genre", "another")))
     except ValueError as error:
         raise TrainingError(f"There is no such network: {error}.") from error
-    check_pretrained(args, recipe, model)
+    if not getattr(args, "resume", None):  # else they were allowed when it was started
+        check_pretrained(args, recipe, model)
     return recipe
 
 

@@ -8,6 +8,7 @@ import httpx
 from crnn.terminal import forget_windows
 
 NUMBERS = {"GRADIO_SERVER_PORT": 65_535, "GRADIO_NUM_PORTS": 65_535}  # the largest that each may be
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 WITHOUT_PROXY = ("no_proxy", "NO_PROXY")
 BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, which httpx reads without them
 
@@ -15,7 +16,7 @@ BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, 
 def fault() -> str | None:
     """What is wrong with the environment, in a sentence; what can be mended is, here and for what is started here."""
     for name, most in NUMBERS.items():
-        number = os.environ.get(name, "1")
+        number = os.environ.get(name, "1").strip()
         if not (number.isdecimal() and 1 <= int(number[:10]) <= most):
             return f"{name} must be a number from 1 to {most}, not {number!r}."
     for name in WITHOUT_PROXY:
@@ -24,6 +25,9 @@ def fault() -> str | None:
     forget_windows()
     try:
         httpx.Client().close()
+    except OSError as error:
+        named = ", ".join(f"{name}={os.environ[name]}" for name in CERTIFICATES if name in os.environ)
+        return f"The certificates that the environment names cannot be read ({named}): {error.strerror or error}."
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         named = ", ".join(sorted(name for name in os.environ if name.lower().endswith("_proxy")))
         return f"A proxy that the environment names cannot be used ({named}): {error}."

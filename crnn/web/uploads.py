@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -63,6 +64,7 @@ class Uploads:
         self._seen: dict[str, tuple[float, float]] = {}
         self._answered: dict[str, float] = {}
         self._shown: set[str] = set()
+        self._walked = -inf  # when the folder was
 
     def answered(self, path: str) -> None:
         """A program has the answer to a song."""
@@ -77,7 +79,8 @@ class Uploads:
     def sweep(self) -> None:
         """Delete what nobody needs any more."""
         now = time.monotonic()
-        if self.folder and (self.folder / LOCK_FILE).is_file():
+        if self.folder and (self.folder / LOCK_FILE).is_file() and now - self._walked > self.kept_seconds / 12:
+            self._walked = now
             others = (path for path in self.folder.rglob("*") if path.name != LOCK_FILE and path.is_file())
             self.paths.update(map(str, others))
         for path in [*self.paths]:

@@ -75,6 +75,19 @@ def test_a_pause_of_a_recorder_is_no_damage():
     assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(12, abs=0.2)
 
 
+def test_of_a_file_in_fragments_those_that_are_missing_are_told():
+    """Such as were not fetched: their clock goes on, and no packet of them is damaged."""
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
+    file, places = encode("mp4", "aac", melody(44_100, 12), 44_100, **options), []
+    while (place := file.find(b"moof", places[-1] + 8 if places else 0)) >= 0:
+        places.append(place - 4)
+    assert len(places) > 9
+    assert heard(file[: places[4]] + file[places[7] :])[1] == [
+        "Some of it is damaged: this answer is from the 9 s that can be read."
+    ]
+    assert heard(file[: places[-3] + 500])[1][0].startswith("Its end is missing")
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_a_whole_file_has_no_notices(kind):
     assert heard(song(kind))[1] == heard(long_song(kind))[1] == []

@@ -194,11 +194,26 @@ def test_a_song_of_which_the_length_is_guessed_wrongly_is_heard_as_a_whole():
     assert sound.duration_seconds == pytest.approx(24, abs=0.2)  # with its header
 
 
-@pytest.mark.parametrize("behind", [b"LIST" + (60_000).to_bytes(4, "little") + b"list" * 15_000, bytes(60_000)])
-def test_a_wav_whose_last_size_was_not_written_is_heard_to_its_end(behind):
+CHUNK = (60_000).to_bytes(4, "little") + b"list" * 15_000
+NO_SOUND = [
+    *(name + CHUNK for name in (b"LIST", b"_PMX", b"id3\0", b"\0LIST")),
+    b"ID3\3\0\0\0\0\1\0" + CHUNK,
+    bytes(60_000),
+]
+
+
+@pytest.mark.parametrize("behind", NO_SOUND, ids=lambda behind: repr(behind[:5]))
+def test_what_stands_behind_the_sound_of_a_wav_is_no_sound(behind):
     sound_ = (30_000 * melody(8_000, 12)).astype("<i2").tobytes()
-    assert mono(wav_header(8_000, 1, len(sound_) // 6) + sound_).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
     assert mono(wav_header(8_000, 1, len(sound_)) + sound_ + behind).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
+
+
+@pytest.mark.parametrize("silent_seconds", [0, 6])
+def test_a_wav_whose_last_size_was_not_written_is_heard_to_its_end(silent_seconds):
+    sound_ = (30_000 * melody(8_000, 12)).astype("<i2")
+    sound_[2 * 8_000 :][: silent_seconds * 8_000] = 0
+    file = wav_header(8_000, 1, 4 * 8_000) + sound_.tobytes()
+    assert mono(file).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
 
 
 def test_a_passage_after_the_end():

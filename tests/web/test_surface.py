@@ -23,7 +23,7 @@ from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
-from crnn.web import gate
+from crnn.web import gate, server
 from crnn.web.uploads import LOCK_FILE
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -316,7 +316,7 @@ def test_what_gradio_makes_of_a_wrong_upload_goes_with_time(
 def test_uploads_that_nobody_follows_to_their_end_are_forgotten(
     client: httpx.Client, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "MAX_FOLLOWED", 3)
+    monkeypatch.setattr("crnn.web.server.MOST_FOLLOWED", 3)
     for number in range(8):
         client.post(f"/gradio_api/upload?upload_id={number}", files={"files": ("song.wav", song)})
     followed = gr.routes.file_upload_statuses
@@ -415,7 +415,7 @@ def test_other_sites_read_a_public_page_alone(address: str, host: str, may_read:
 
     headers = [(b"host", host.encode()), (b"origin", b"http://elsewhere.example")]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "server": (address, 7860)}
-    asyncio.run(app.Leave(answer)(scope, None, note))
+    asyncio.run(server.CrossOrigin(answer)(scope, None, note))
     assert (b"access-control-allow-origin" in sent[0]) == may_read
 
 
