@@ -66,14 +66,13 @@ class Fragments(NamedTuple):
 def fragments_of(file: BinaryIO) -> Fragments:
     """Those of a file; it may be none of these."""
     position, n_bytes, names = 0, _size(file), []
-    while position < n_bytes and len(names) < _MOST_BOXES:
+    for _ in range(_MOST_BOXES):
         head = read_at(file, position, 16)
-        size = _number(head, 8, 8) if _number(head, 0, 4) == 1 else _number(head, 0, 4)
-        if (
-            head[4:8] not in _BOXES or size < 8 or (not names and head[4:8] != b"ftyp")
-        ):  # one of size 0 goes on to the end
+        name, size = head[4:8], _number(head, 0, 4)
+        size = _number(head, 8, 8) if size == 1 else size
+        if name not in (_BOXES if names else (b"ftyp",)) or size < 8:  # one of size 0 goes on to the end
             break
-        names.append(head[4:8])
+        names.append(name)
         position += size
     are_there = b"moof" in names
     return Fragments(are_there, are_there and position > n_bytes and names[-1] in (b"moof", b"mdat"))
