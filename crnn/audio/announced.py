@@ -11,6 +11,7 @@ _WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"OggS", b"wvpk", b"MAC ", b"fLaC")  # m
 _GUESSED = frozenset("aac ac3 amr dts eac3 mlp mp3 shn truehd".split())  # noqa: SIM905
 _BOXES = frozenset(b"ftyp styp sidx emsg prft moov moof mdat free skip wide uuid meta udta mfra".split())
 _MOST_BOXES = 100_000
+_PCM = (b"\x01\0", b"\x03\0", b"\xfe\xff")  # integers, floats, and those whose kind is told behind
 _MOST_TAGS = 16  # one behind the other
 _BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
 SHARE_THAT_MAY_MISS = 0.02
@@ -27,9 +28,9 @@ def byte_share(file: BinaryIO) -> float:
 
 
 def understates(file: BinaryIO) -> bool:
-    """Whether a wav goes on behind what it announces, as where a recorder died before it wrote the last size."""
-    head = read_at(file, 0, 12)
-    if not (head.startswith(b"RIFF") and head.endswith(b"WAVE")):
+    """Whether a wav of PCM goes on behind what it announces, as where a recorder died before it wrote the last size."""
+    head = read_at(file, 0, 22)
+    if not (head.startswith(b"RIFF") and head[8:16] == b"WAVEfmt " and head[20:] in _PCM):
         return False
     beginning, size = _data_chunk(file, 0, _CHUNKED[b"RIFF"])
     end, n_bytes = beginning + size, _size(file)

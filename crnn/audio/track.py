@@ -137,11 +137,12 @@ class Track:
                 if packet.pts is not None:  # counted from where the track begins, in a broadcast anywhere
                     seconds = float(packet.pts * packet.time_base)
                     seconds -= begins_seconds.setdefault(index, seconds)
-                if self._is_spent() or seconds > _SECONDS_TO_SOUND:
+                if self._is_spent() or max(seconds, self._spent_seconds / len(tracks)) > _SECONDS_TO_SOUND:
                     break
                 if seconds - looks_seconds.get(index, -inf) >= _LOOK_EACH_SECONDS:
                     looks_seconds[index] = seconds
                 if index in sounding or seconds - looks_seconds[index] >= _LOOK_SECONDS:
+                    self._spent_seconds += _PACKET_SECONDS  # to read countless packets takes time, too
                     continue
                 try:
                     frames = self._decode(packet)
@@ -223,7 +224,7 @@ def _peak(frame: av.AudioFrame) -> float:
     """The largest sample, as a share of full scale."""
     samples = frame.to_ndarray()
     if samples.dtype.kind == "f":
-        return float(np.nan_to_num(np.abs(samples)).max(initial=0))
+        return float(np.fmax.reduce(np.abs(samples), axis=None, initial=0))  # which passes over NaN
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = scale if samples.dtype.kind == "u" else 0.0
     return max(samples.max(initial=int(middle)) - middle, middle - samples.min(initial=int(middle))) / scale
