@@ -105,8 +105,10 @@ def has_more_sound(file: BinaryIO) -> bool:
 
 def guessed_bytes(file: BinaryIO, kind: str) -> int:
     """The size of the sound where FFmpeg guesses from it how long that is; `kind` is its name of the format. Else 0."""
+    if kind not in _GUESSED:
+        return 0
     head = read_at(file, _id3_before(file), 4_096)  # behind zeros FFmpeg does not find it
-    if kind not in _GUESSED or _xing_bytes(head) or head[36:40] == b"VBRI":
+    if _xing_bytes(head) or head[36:40] == b"VBRI":
         return 0
     return (end_of_sound(file) or _size(file)) - _tags_before(file)
 

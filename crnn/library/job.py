@@ -155,23 +155,24 @@ def hear(
 
     doubtful: list[File] = []
 
-    def heard_whole() -> Iterator[Answer]:
-        whole, doubtful[:] = [*doubtful], []
-        return hear(whole, classifier, replace(hearing, passages=None, whole_in_doubt=False), jobs, in_order)
+    def heard_whole(songs: list[File]) -> Iterator[Answer]:
+        return hear(songs, classifier, replace(hearing, passages=None, whole_in_doubt=False), jobs, in_order)
 
     for finished in side_by_side(files, listen, jobs, in_order):
         recorded = [one for one in finished if not isinstance(one[1], AudioError | Prediction)]
         parts = range(0, len(recorded), GPU_SONGS)
-        given = list(chain.from_iterable(_answers(classifier, recorded[first : first + GPU_SONGS]) for first in parts))
+        given = chain.from_iterable(_answers(classifier, recorded[first : first + GPU_SONGS]) for first in parts)
         answers = dict(zip((file for file, _ in recorded), given, strict=True))
         doubtful += [file for file, answer in answers.items() if _is_open(answer, classifier, hearing)]
         if doubtful and in_order:
-            answers |= heard_whole()
+            answers |= heard_whole(doubtful)
+            doubtful = []
         yield from ((file, answers.get(file, result)) for file, result in finished if file not in doubtful)
         if len(doubtful) >= GPU_SONGS:
-            yield from heard_whole()
+            yield from heard_whole(doubtful)
+            doubtful = []
     if doubtful:
-        yield from heard_whole()
+        yield from heard_whole(doubtful)
 
 
 def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]) -> list[Prediction | AudioError]:
