@@ -16,11 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
+from crnn.machine import let_threads_rest
 from crnn.web.environment import fault
 
 if sentence := fault():  # before it is read by what is imported now
     print(f"app.py: {sentence}", file=sys.stderr)
     sys.exit(2)
+else:
+    let_threads_rest()
 
 import anyio
 import gradio as gr

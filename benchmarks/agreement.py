@@ -8,14 +8,11 @@ with the same most probable genre, how many songs are answered at all, and how m
 """
 
 import argparse
-import os
 import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands have it, before PyTorch is imported
 
 import numpy as np
 import torch

@@ -20,21 +20,22 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands have it, before PyTorch is imported
-
-import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
+
+from crnn.machine import let_threads_rest, n_cores  # noqa: E402
+
+let_threads_rest()  # as the commands do, before PyTorch is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from benchmarks import latency, library  # noqa: E402
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import SAMPLE_RATE, load_audio  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.library.job import QUICK, File, Hearing  # noqa: E402
-from crnn.machine import n_cores  # noqa: E402
 from crnn.network.devices import best_precision  # noqa: E402
 
 CLIP_SECONDS, SONG_SECONDS, HOUR_SECONDS = 30, 240, 3_600

@@ -12,6 +12,7 @@ from threading import current_thread, main_thread
 from types import ModuleType
 
 from crnn.bundle import ROOT
+from crnn.machine import let_threads_rest
 from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe, open_streams
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
@@ -62,8 +63,7 @@ def run_command(argv: Sequence[str]) -> int:
     given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
-    # A process that waits for others in PyTorch lets them have the core; set before it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    let_threads_rest()
     with ended_at_once():
         for needed in command.NEEDS:
             import_module(needed)

@@ -92,11 +92,13 @@ class LogMel(nn.Module):
 
     def of_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:
         """The same of a waveform that comes in blocks (channels, samples), however long it is."""
-        return stand_on_level(torch.cat(list(self.decibels(blocks)), dim=-1))
+        return on_level(self.powers(blocks))
 
-    @torch.inference_mode()
-    def decibels(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Parts (128, frames) of the mel power spectrogram in dB; a sine of full scale has about 40."""
+    def powers(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Parts (128, frames) of the mel power spectrogram, float32; a sine of full scale has about 40 dB.
+
+        Without PyTorch, whose threads would keep the cores busy, waiting for each other, that decode what follows.
+        """
         from scipy.signal import sosfilt, sosfilt_zi  # noqa: PLC0415
 
         margin = np.zeros((1, N_FFT // 2))
@@ -115,14 +117,11 @@ class LogMel(nn.Module):
             n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
             if n_frames > 0:
                 samples = rest[:, : (n_frames - 1) * self.hop_length + N_FFT]
-                yield to_db(torch.from_numpy(self.power(samples.astype(np.float32))))
+                yield self.power(samples.astype(np.float32))
                 rest = rest[:, n_frames * self.hop_length :]
 
     def power(self, samples: np.ndarray) -> np.ndarray:
-        """The mel power of whole frames of (channels, samples), float32, averaged over channels: (128, frames).
-
-        Without PyTorch, whose threads would keep the cores busy, waiting for each other, that decode what follows.
-        """
+        """The mel power of whole frames of (channels, samples), float32, averaged over channels: (128, frames)."""
         from scipy.fft import rfft  # noqa: PLC0415
 
         frames = sliding_window_view(samples, N_FFT, axis=-1)[:, :: self.hop_length] * self.window
@@ -141,6 +140,11 @@ def mel_filters() -> Tensor:
 def to_db(power: Tensor) -> Tensor:
     """Power in decibels; none at all is about -379 dB."""
     return 10.0 * torch.log10(power.clamp_min(torch.finfo(power.dtype).tiny))
+
+
+def on_level(powers: Iterable[np.ndarray]) -> Tensor:
+    """The log-mel (128, frames) of parts of a mel power spectrogram, -80 to 0 dB: see `stand_on_level`."""
+    return stand_on_level(to_db(torch.from_numpy(np.concatenate([*powers], axis=-1))))
 
 
 def _distinct(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

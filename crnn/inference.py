@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import log, nan
 from os import PathLike
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
 from crnn.checkpoint import CheckpointError, Origin, digest, load_checkpoint
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, sounding_frames, stand_on_level
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, on_level, sounding_frames
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
 from crnn.network.layers import energy, window_weights
@@ -273,9 +273,9 @@ class GenreClassifier:
         envelope = Envelope()
         blocks = envelope.watch(blocks)
         if is_parted:
-            parts = [list(self.front_end.decibels([block])) for block in blocks]
+            parts = [[*self.front_end.powers([block])] for block in blocks]
             lengths = [sum(part.shape[1] for part in of_block) for of_block in parts]
-            log_mel = stand_on_level(torch.cat([part for of_block in parts for part in of_block], dim=-1))
+            log_mel = on_level(chain.from_iterable(parts))
         else:
             log_mel, lengths = self.front_end.of_blocks(blocks), []
         peaks = envelope.peaks()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from types import SimpleNamespace
 
 from fastapi import HTTPException, Request
 from gradio import Blocks, Error
@@ -51,7 +52,8 @@ class Sessions(StateHolder):
     """What Gradio keeps of sessions, but for what it does where there are too many: it would forget the oldest.
 
     Whoever makes many would make it forget those of all others. So one of the address that has most goes: the oldest of
-    those that have no songs, as all may come from the address of a proxy, or else the oldest.
+    those that have no songs, as all may come from the address of a proxy, or else the oldest. Nor does a new one begin
+    with what all components are set to, which only links to a page as somebody has left it ask for.
     """
 
     def __init__(self) -> None:
@@ -60,6 +62,9 @@ class Sessions(StateHolder):
 
     def __getitem__(self, session_id: str) -> SessionState:
         check_name(session_id)
+        if session_id not in self.session_data:
+            no_components = SimpleNamespace(default_config=self.blocks.default_config, blocks=())
+            self.session_data[session_id] = SessionState(no_components)
         return super().__getitem__(session_id)
 
     def update(self, session_id: str) -> None:
