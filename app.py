@@ -33,9 +33,10 @@ from starlette.middleware import Middleware
 
 from crnn.arguments import add_model
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, SUFFIXES, Opener, open_audio
-from crnn.checkpoint import CheckpointError, bundled_names
+from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
+from crnn.sources import bundled_names
 from crnn.terminal import INTERRUPTED, leave, open_streams
 from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together

@@ -22,14 +22,7 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from crnn.checkpoint import (
-    HUB_ADDRESS,
-    METRICS_FILE,
-    CheckpointError,
-    brief,
-    check_loadable,
-    load_checkpoint,
-)
+from crnn.checkpoint import METRICS_FILE, CheckpointError, brief, check_loadable
 from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
@@ -44,6 +37,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import lock, whole_file
 from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
+from crnn.sources import HUB_ADDRESS, load_checkpoint
 from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
 from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
-from crnn.checkpoint import CheckpointError, Origin, digest, load_checkpoint
+from crnn.checkpoint import CheckpointError, digest
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, on_level, sounding_frames
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
 from crnn.network.layers import energy, window_weights
 from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
+from crnn.sources import Origin, load_checkpoint
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
 STRANGE_BELOW = 0.5  # of the two most probable genres together
@@ -156,7 +157,7 @@ class GenreClassifier:
     def from_pretrained(
         cls, source: str | PathLike | None = None, fallback: bool = False, **options: object
     ) -> "GenreClassifier":
-        """Load a model as `crnn.checkpoint.load_checkpoint` does; `options` are those of the class.
+        """Load a model as `crnn.sources.load_checkpoint` does; `options` are those of the class.
 
         Raises CheckpointError.
         """

@@ -14,9 +14,10 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock
 
-from crnn import checkpoint
+from crnn import sources
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.bundle import MODEL_VARIABLE
+from crnn.checkpoint import save
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import n_frames_of
 from crnn.network.config import CRNNConfig
@@ -158,7 +159,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(sources, "HUB_TIMEOUT_SECONDS", 1.0)
     with HubServer() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(

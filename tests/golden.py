@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from crnn.bundle import ROOT
-from crnn.checkpoint import bundled_names
 from crnn.inference import GenreClassifier
+from crnn.sources import bundled_names
 
 FILE = Path(__file__).with_suffix(".json")
 CLIPS = ("classical.mp3", "hiphop.mp3", "jazz.ogg", "pop.m4a", "rock.mp3")  # of each way of coding

@@ -34,13 +34,15 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import app
-from crnn import checkpoint, plots
+from crnn import plots, sources
 from crnn.audio import SAMPLE_RATE, SUFFIXES, AudioError, foreign, load_audio
-from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, MODEL_VARIABLE, Origin, save
+from crnn.bundle import DEFAULT_MODEL, MODEL_VARIABLE
+from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
 from crnn.insight.explain import explain
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import BUNDLED, Origin
 from crnn.web import handlers, page
 from crnn.web.background import Stopped
 from crnn.web.songs import Visit
@@ -1249,7 +1251,7 @@ def test_model_that_is_named_while_another_is_fetched_is_not_lost(page_, hub):
 
 
 def test_model_that_is_fetched_keeps_nobody_from_another(page_, hub, monkeypatch):
-    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 120.0)
+    monkeypatch.setattr(sources, "HUB_TIMEOUT_SECONDS", 120.0)
     hub.hangs = True
     go(page_, "model")
     name = page_.get_by_label("Try another model")
@@ -1625,7 +1627,7 @@ def test_nothing_is_counted_or_kept(classifier):
 
 
 def test_without_any_model_there_is_one_sentence(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path)
+    monkeypatch.setattr(sources, "BUNDLED", tmp_path)
     monkeypatch.delenv(MODEL_VARIABLE, raising=False)
     assert app.main([]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from benchmarks import agreement, load, similar, training
-from crnn.checkpoint import Origin, save
+from crnn.checkpoint import save
 from crnn.features import FLOOR_DB, Features, n_frames_of
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.training.recipes import RECIPES, Recipe
 
 SILENT = np.zeros((128, n_frames_of(4.0)), np.uint8)

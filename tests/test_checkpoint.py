@@ -19,22 +19,18 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from crnn import checkpoint, files
+from crnn import checkpoint, files, sources
+from crnn.bundle import DEFAULT_MODEL, MODEL_VARIABLE
 from crnn.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
-    DEFAULT_MODEL,
     HISTORY_FILE,
     METRICS_FILE,
-    MODEL_VARIABLE,
     MOST_BYTES,
     MOST_HEADER_BYTES,
     NOTICE_FILE,
     WEIGHTS_FILE,
     CheckpointError,
-    Origin,
-    load_checkpoint,
-    load_public,
     optional_text,
     save,
 )
@@ -43,6 +39,7 @@ from crnn.network.config import CRNNConfig
 from crnn.network.fronts import front_of
 from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
+from crnn.sources import Origin, load_checkpoint, load_public
 
 REPO = "someone/tiny"
 Damage = Callable[[Path], object]
@@ -68,7 +65,7 @@ def other_folder(tiny_model: CRNN, tmp_path: Path) -> Path:
 def bundled(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of bundled models; it has the default one, whose genres tell that it is bundled."""
     monkeypatch.delenv(MODEL_VARIABLE, raising=False)
-    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(sources, "BUNDLED", tmp_path / "bundled")
     bundled_model = CRNN(replace(tiny_model.config, genres=("bundled", "default")))
     save(bundled_model, tmp_path / "bundled" / DEFAULT_MODEL, card="")
     return tmp_path / "bundled"
@@ -618,14 +615,14 @@ def test_both_files_are_of_one_commit_when_the_branch_moves_meanwhile(
 ) -> None:
     edit(other_folder, temperature=2.0)
     hub.push(REPO, folder)
-    ask_commit = checkpoint.ask_commit
+    ask_commit = sources.ask_commit
 
     def ask_then_move(*args: object) -> str:
         commit = ask_commit(*args)
         hub.push(REPO, other_folder)
         return commit
 
-    monkeypatch.setattr(checkpoint, "ask_commit", ask_then_move)
+    monkeypatch.setattr(sources, "ask_commit", ask_then_move)
     model, _ = load_checkpoint(REPO)
     assert model.config.temperature == 2.0
     assert_same(model, load_checkpoint(other_folder)[0])
@@ -702,7 +699,7 @@ def test_a_hub_that_never_comes_to_an_end_costs_no_more_than_the_timeout(
 ) -> None:
     hub.push(REPO, folder)
     load_checkpoint(REPO)
-    monkeypatch.setattr(checkpoint, "HUB_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "HUB_TIMEOUT_SECONDS", 0.5)
     setattr(hub, manner, True)
     for source in (REPO, "someone/unknown"):
         start = time.perf_counter()
@@ -787,8 +784,8 @@ def test_a_full_disk_is_said(hub: HubServer, folder: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     hub.push(REPO, folder)
-    monkeypatch.setattr(checkpoint, "hf_hub_download", fail)
-    monkeypatch.setattr(checkpoint, "cached", lambda *_: None)
+    monkeypatch.setattr(sources, "hf_hub_download", fail)
+    monkeypatch.setattr(sources, "cached", lambda *_: None)
     for load in (load_checkpoint, load_public):
         assert refusal(REPO, load).startswith("The cache cannot be written (No space left on device)")
 

@@ -17,10 +17,10 @@ import pytest
 
 from crnn import decoding
 from crnn.audio import AudioError, Sound, load_audio, open_audio
-from crnn.checkpoint import Origin
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "assets" / "examples").iterdir() if path.suffix in (".mp3", ".ogg", ".m4a"))

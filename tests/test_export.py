@@ -11,12 +11,13 @@ from scipy.signal import sosfilt, sosfilt_zi
 
 import train
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import Origin, save
+from crnn.checkpoint import save
 from crnn.export import FACTS_FILE, HighPass, MelPower, export, facts
 from crnn.features import N_MELS, LogMel, n_frames_of
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 Tone = Callable[..., np.ndarray]
 SECONDS = (1, 1.7, 2, 2.2, 3.1, 5.03, 9, 31, 70)  # about a window, two pieces, more windows than MOST_WINDOWS

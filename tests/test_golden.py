@@ -5,8 +5,8 @@ import json
 import pytest
 from golden import CLIPS, FILE, answers
 
-from crnn.checkpoint import bundled_names
 from crnn.inference import GenreClassifier
+from crnn.sources import bundled_names
 
 GOLDEN = json.loads(FILE.read_text("utf-8"))
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import app
-from crnn import checkpoint
+from crnn import bundle
 from crnn.inference import GenreClassifier
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens when the page starts, in order; it is not served."""
     happened = []
-    monkeypatch.delenv(checkpoint.MODEL_VARIABLE, raising=False)
+    monkeypatch.delenv(bundle.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: happened.append("launched"))
     return happened
 
@@ -64,11 +64,11 @@ def test_a_host_chooses_the_model_and_a_missing_one_is_no_end(
         return build(classifier, choice)
 
     monkeypatch.setattr(app, "build_demo", build_demo)
-    monkeypatch.setenv(checkpoint.MODEL_VARIABLE, "crnn-scratch")
+    monkeypatch.setenv(bundle.MODEL_VARIABLE, "crnn-scratch")
     assert app.main([]) == 0
-    monkeypatch.setenv(checkpoint.MODEL_VARIABLE, "no-such-model")
+    monkeypatch.setenv(bundle.MODEL_VARIABLE, "no-such-model")
     assert app.main([]) == 0
-    assert [origin.name for origin in asked] == ["crnn-scratch (bundled)", f"{checkpoint.DEFAULT_MODEL} (bundled)"]
+    assert [origin.name for origin in asked] == ["crnn-scratch (bundled)", f"{bundle.DEFAULT_MODEL} (bundled)"]
     assert asked[0].notice is None
     assert asked[1].notice.startswith("There is no model 'no-such-model'")
 
@@ -86,7 +86,7 @@ def test_no_proxy_is_asked_for_the_page_itself(
         httpx.head(hub.url)
     answers = []
     monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: answers.append(httpx.head(hub.url)))
-    monkeypatch.delenv(checkpoint.MODEL_VARIABLE, raising=False)
+    monkeypatch.delenv(bundle.MODEL_VARIABLE, raising=False)
     assert app.main([]) == 0
     assert len(answers) == 1
     assert proxy_bypass_environment("elsewhere.example") == bool(excluded)

@@ -18,12 +18,13 @@ import soundfile
 import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio, open_audio
-from crnn.checkpoint import CheckpointError, Origin
+from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.features import FRAMES_PER_SECOND, LogMel
 from crnn.inference import LISTENING_SHARE, MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.network.layers import window_weights
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.training.metrics import mean_probabilities
 
 Tone = Callable[..., np.ndarray]

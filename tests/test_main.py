@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from hub_server import HubServer
 
-from crnn import checkpoint
+from crnn import checkpoint, sources
 from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import MODEL_VARIABLE, Origin, save
+from crnn.bundle import MODEL_VARIABLE
+from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 LINE = r"(rock|jazz|disco) \d+%, then (rock|jazz|disco) \d+%, (rock|jazz|disco) \d+%"
 
@@ -146,7 +148,7 @@ def test_a_bad_model_is_status_2(
     assert main([str(songs["low"])]) == 2
     assert "is damaged" in capfd.readouterr().err
     monkeypatch.delenv(MODEL_VARIABLE)
-    monkeypatch.setattr(checkpoint, "BUNDLED", songs["empty"])
+    monkeypatch.setattr(sources, "BUNDLED", songs["empty"])
     assert main([str(songs["low"])]) == 2
     assert "There is no model" in capfd.readouterr().err
 

@@ -12,7 +12,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import Origin
 from crnn.features import (
     FLOOR_DB,
     N_MELS,
@@ -31,6 +30,7 @@ from crnn.features import (
 from crnn.inference import GenreClassifier
 from crnn.network.config import NO_MUSIC, UNSURE, CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 settings.register_profile("here", max_examples=25, deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmarks import latency, library, speed
-from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 
 def test_a_row() -> None:

@@ -24,7 +24,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import train
-from crnn.checkpoint import load_checkpoint, save
+from crnn.checkpoint import save
 from crnn.data import download
 from crnn.data.gtzan import FAULT_FILTERED
 from crnn.data.names import genre_of
@@ -32,6 +32,7 @@ from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED
+from crnn.sources import load_checkpoint
 from crnn.training import runs
 from crnn.training.card import PARTS, as_text
 from crnn.training.fit import Epoch

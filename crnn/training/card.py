@@ -5,9 +5,10 @@ from textwrap import dedent, indent
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from crnn.checkpoint import HUB_ADDRESS, brief, own_parts
+from crnn.checkpoint import brief, own_parts
 from crnn.network.fronts import front_of
 from crnn.network.model import CRNN
+from crnn.sources import HUB_ADDRESS
 
 GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
 PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published

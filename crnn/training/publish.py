@@ -13,9 +13,6 @@ from crnn.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
     HISTORY_FILE,
-    HUB_ADDRESS,
-    HUB_ID,
-    HUB_TIMEOUT_SECONDS,
     METRICS_FILE,
     NOTICE_FILE,
     WEIGHTS_FILE,
@@ -24,8 +21,8 @@ from crnn.checkpoint import (
     notice_beside,
     optional_text,
     read,
-    trouble,
 )
+from crnn.sources import HUB_ADDRESS, HUB_ID, HUB_TIMEOUT_SECONDS, trouble
 from crnn.training.card import hub_card
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, Origin, optional_text, save
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.training.card import model_card
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit

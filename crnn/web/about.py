@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.checkpoint import HISTORY_FILE, HUB_ADDRESS, METRICS_FILE, Origin, optional_text, own_parts
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, own_parts
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
+from crnn.sources import HUB_ADDRESS, Origin
 from crnn.web.page import figure, say
 
 MARKUP = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])|```(?=mermaid)")  # what begins a picture, HTML or a diagram

@@ -15,11 +15,12 @@ import numpy as np
 
 from crnn.audio import AudioError
 from crnn.bundle import ASSETS
-from crnn.checkpoint import CheckpointError, load_public
+from crnn.checkpoint import CheckpointError
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import explain
 from crnn.network.model import Report
 from crnn.plots import genre_colours
+from crnn.sources import load_public
 from crnn.walk import is_song
 from crnn.web import about, page
 from crnn.web.background import Stopped, in_steps

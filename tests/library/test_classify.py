@@ -19,11 +19,12 @@ import torch
 
 from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE, AudioError, Passages
-from crnn.checkpoint import Origin, save
+from crnn.checkpoint import save
 from crnn.inference import GenreClassifier, Recording
 from crnn.library import classify, cluster, job
 from crnn.library.rows import read_rows
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 
 ROOT = Path(__file__).parents[2]
 

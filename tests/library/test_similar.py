@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from crnn.__main__ import main
-from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.bundle import MODEL_VARIABLE
+from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
 from crnn.library.likeness import lay_out, nearest, unit
 from crnn.library.similar import Library, find, write_playlist

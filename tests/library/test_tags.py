@@ -21,7 +21,8 @@ from mutagen.mp4 import MP4, MP4Cover
 from mutagen.oggopus import OggOpus
 
 from crnn.__main__ import main
-from crnn.checkpoint import MODEL_VARIABLE, save
+from crnn.bundle import MODEL_VARIABLE
+from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
 from crnn.library.retag import read_genre, restore_genre, write_genre
 from crnn.library.tags import TagError, usual_name

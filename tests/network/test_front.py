@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import train
 from crnn import plots
-from crnn.checkpoint import load_checkpoint, save
+from crnn.checkpoint import save
 from crnn.features import FRAMES_PER_SECOND, N_MELS, Features
 from crnn.insight.explain import explain
 from crnn.insight.inside import trace
@@ -21,6 +21,7 @@ from crnn.network.devices import best_precision
 from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN
+from crnn.sources import load_checkpoint
 from crnn.training.trainer import TrainingConfig, parameter_groups
 
 CONFIG = CRNNConfig(genres=("a", "b", "c"), recurrent_size=5, window_frames=100)

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
-from crnn.checkpoint import BUNDLED, DEFAULT_MODEL, NOTICE_FILE, bundled_names, load_checkpoint
+from crnn.bundle import DEFAULT_MODEL
+from crnn.checkpoint import NOTICE_FILE
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.licences import LICENCES, notice_of
+from crnn.sources import BUNDLED, bundled_names, load_checkpoint
 
 
 @pytest.mark.parametrize("name", bundled_names())

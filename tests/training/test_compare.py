@@ -9,8 +9,8 @@ from shutil import copytree
 import pytest
 
 from crnn import plots
-from crnn.checkpoint import BUNDLED
 from crnn.plots import style
+from crnn.sources import BUNDLED
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.state import TrainingError
 from train import main

@@ -10,19 +10,11 @@ import yaml
 from hub_server import HubServer
 from huggingface_hub import ModelCard, constants
 
-from crnn.checkpoint import (
-    CARD_FILE,
-    CONFIG_FILE,
-    HISTORY_FILE,
-    METRICS_FILE,
-    NOTICE_FILE,
-    WEIGHTS_FILE,
-    load_public,
-    save,
-)
+from crnn.checkpoint import CARD_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, NOTICE_FILE, WEIGHTS_FILE, save
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import load_public
 from crnn.training import publish
 from crnn.training.card import PLACE, model_card
 from crnn.training.publish import prepare

@@ -14,9 +14,10 @@ import soundfile
 import torch
 
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import load_checkpoint, read, save
+from crnn.checkpoint import read, save
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import load_checkpoint
 from crnn.training.crossval import Answers, read_answers
 from crnn.training.metrics import Calibration, fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, Origin
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.web import about
 
 GENRES = ("rock", "jazz", "disco")

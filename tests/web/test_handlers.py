@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from crnn.audio import SAMPLE_RATE, AudioError, Sound
-from crnn.checkpoint import CheckpointError, Origin
+from crnn.checkpoint import CheckpointError
 from crnn.inference import GenreClassifier, Prediction
 from crnn.network.model import CRNN, Report, to_nobody
+from crnn.sources import Origin
 from crnn.web import handlers
 from crnn.web.handlers import NO_LONGER, Heard, Page
 from crnn.web.songs import Visit

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice, load_audio, open_audio
-from crnn.checkpoint import Origin
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.insight.analysis import Sound
 from crnn.insight.explain import Explanation
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.web import page
 
 WriteWav = Callable[[Path, np.ndarray], Path]

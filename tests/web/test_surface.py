@@ -20,10 +20,10 @@ from mcp.client.streamable_http import streamablehttp_client
 
 import app
 from crnn import files
-from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.sources import Origin
 from crnn.web import gate, server
 from crnn.web.uploads import LOCK_FILE
 

@@ -21,9 +21,9 @@ from mcp.client.streamable_http import streamablehttp_client
 from starlette.requests import Request
 
 import app
-from crnn.checkpoint import Origin
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN, to_nobody
+from crnn.sources import Origin
 from crnn.web import turns, uploads
 from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from crnn.audio import SAMPLE_RATE
-from crnn.checkpoint import Origin
 from crnn.features import FRAMES_PER_SECOND, LogMel, to_levels
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import BAND_EDGES, Explanation
 from crnn.network.model import CRNN
 from crnn.plots import genre_colours
+from crnn.sources import Origin
 from crnn.web.view import (
     COURSE_POINTS,
     MOST_FRAMES,

@@ -1,0 +1,288 @@
+"""Where a model comes from: the Hub, a folder, the bundled ones."""
+
+import errno
+import os
+import re
+import warnings
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from threading import Thread
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    scan_cache_dir,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from crnn.bundle import ASSETS, DEFAULT_MODEL, MODEL_VARIABLE
+from crnn.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MOST_BYTES,
+    OPTIONAL_FILES,
+    WEIGHTS_FILE,
+    CheckpointError,
+    UnfitError,
+    brief,
+    check_size,
+    optional_text,
+    read,
+    read_config,
+)
+from crnn.files import has_room
+from crnn.hub import SILENT, why_unreached
+from crnn.network.model import CRNN
+
+BUNDLED = ASSETS / "models"
+KEPT_FOR_SONGS = 2**30  # bytes of the disk that strangers' models, which stay, leave to songs, which go
+MOST_NAME = 200  # characters of a model that a stranger names
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # some come without a file's name
+HUB_ADDRESS = "https://huggingface.co/"
+HUB_TIMEOUT_SECONDS = 4.0  # for the Hub's first answer; its client alone would go on trying for 23 s and more
+
+warnings.filterwarnings("ignore", "Not enough free disk space", UserWarning)  # the error that follows is told
+
+_PART = r"\w[\w.+-]*"  # starts with no dot, so that no path leads upwards
+HUB_ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>{_PART}(?:/{_PART})*))?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which model answers: where it came from, in words, and what the user should know about that.
+
+    Whoever made the model wrote the card and what else is in the folder, so nothing in them is to be trusted.
+    """
+
+    name: str
+    notice: str | None = None
+    repo: str | None = None  # user/name of a Hub model
+    revision: str | None = None  # its full commit
+    folder: Path | None = None  # of the model's files; see `optional_text`
+    card: str = field(default="", repr=False)  # the text of README.md
+
+
+def load_checkpoint(source: str | PathLike | None = None, fallback: bool = False) -> tuple[CRNN, Origin]:
+    """Load a model, in evaluation mode on the CPU, and say where it came from.
+
+    `source` is a folder, the name of a bundled model, a Hub id with an optional "@revision", or None for what the
+    environment variable GENRE_CRNN_MODEL names, else the default bundled model. When the Hub does not answer, the copy
+    in its cache serves; with `fallback`, whatever else goes wrong leads to the default bundled model with a notice.
+
+    Raises CheckpointError if the model is missing, damaged or not made for this program.
+    """
+    name = str(source or os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL)
+    try:
+        folder, origin = locate(name)
+        return read(folder, name), origin
+    except CheckpointError as error:
+        if not fallback or name == DEFAULT_MODEL:
+            raise
+        notice = f"{error} The bundled model {DEFAULT_MODEL} answers instead."
+        return read(BUNDLED / DEFAULT_MODEL, DEFAULT_MODEL), bundled_origin(DEFAULT_MODEL, notice)
+
+
+def load_public(name: str) -> tuple[CRNN, Origin]:
+    """Load a model that a stranger names, in evaluation mode on the CPU, and say where it came from.
+
+    `name` is that of a bundled model or a Hub id with an optional "@revision" or the address of its page, never a
+    folder. The Hub is asked as anybody may ask it, without this machine's token, and its cache serves nothing that the
+    Hub has not just shown: it may hold private models.
+
+    Raises CheckpointError if the model is missing, not public, damaged or not made for this program, or if the Hub does
+    not answer; the message says nothing about this machine.
+    """
+    name = name.strip()
+    if name in bundled_names():
+        return read(BUNDLED / name, name), bundled_origin(name)
+    hub_id = None
+    if len(name) <= MOST_NAME:
+        hub_id = HUB_ID.fullmatch(name.removeprefix(HUB_ADDRESS).removesuffix("/").replace("/tree/", "@", 1))
+    if not hub_id:
+        raise CheckpointError(
+            f"There is no model {brief(repr(name[:MOST_NAME]), 60)}: give a public model of the Hub, user/name or "
+            f"user/name@revision, or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
+        )
+    folder, origin = download(hub_id["repo"], hub_id["revision"], public=True)
+    try:
+        return read(folder, hub_id["repo"]), origin
+    except UnfitError:
+        forget(folder)
+        raise
+
+
+def forget(folder: Path) -> None:
+    """Delete the files of a commit from the cache of the Hub's client, as far as that can be done."""
+    with suppress(OSError, ValueError):
+        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(folder.name).execute()
+
+
+def locate(name: str) -> tuple[Path, Origin]:
+    """The folder of the model that `name` stands for, downloaded if need be. Raises CheckpointError."""
+    if name in bundled_names():
+        return BUNDLED / name, bundled_origin(name)
+    try:
+        if Path(name).is_dir():
+            return Path(name), Origin(f"{name} (folder)", folder=Path(name), card=optional_text(Path(name), CARD_FILE))
+    except OSError:  # a name too long for a path, or behind a closed door
+        pass
+    hub_id = HUB_ID.fullmatch(name)
+    if hub_id:
+        return download(hub_id["repo"], hub_id["revision"])
+    raise CheckpointError(
+        f"There is no model {name!r}: give a folder, a Hub id such as user/name or user/name@revision, "
+        f"or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
+    )
+
+
+def bundled_names() -> list[str]:
+    """The names of the bundled models."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG_FILE}"))
+
+
+def bundled_origin(name: str, notice: str | None = None) -> Origin:
+    """Where the bundled model of a name comes from."""
+    folder = BUNDLED / name
+    return Origin(f"{name} (bundled)", notice, folder=folder, card=optional_text(folder, CARD_FILE))
+
+
+def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:
+    """Where a Hub model comes from, alike from the Hub and its cache; its folder has the name of its commit."""
+    return Origin(
+        f"{repo}@{folder.name[:7]} (Hub)", notice, repo, folder.name, folder, optional_text(folder, CARD_FILE)
+    )
+
+
+def download(repo: str, revision: str | None, public: bool = False) -> tuple[Path, Origin]:
+    """The folder of a Hub model, from the network or, where the Hub does not answer, from its cache.
+
+    A full commit hash that is in the cache needs no network. With `public`, the Hub is always asked, and without a
+    token: what it does not show to everybody is not there. Raises CheckpointError.
+    """
+    wanted = f"{repo}@{revision}" if revision else repo
+    token = False if public else None  # None is this machine's own, if it has one
+    try:
+        folder = cached(repo, revision) if not public and revision and COMMIT.fullmatch(revision) else None
+        if folder is None:
+            commit = ask_commit(repo, revision, token)
+            if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE] + KEPT_FOR_SONGS):
+                raise CheckpointError("There is no room for another model here just now: take a bundled one.")
+            folder = fetch(repo, commit if public else revision, commit, token)
+        return folder, hub_origin(folder, repo)
+    except CheckpointError:
+        raise
+    except (RepositoryNotFoundError, HFValidationError) as error:  # or private, or gated: the Hub does not tell
+        if public:
+            raise CheckpointError(f"There is no public model {repo} on the Hub: check the name.") from error
+        raise CheckpointError(
+            f"There is no folder {wanted} here and no public model {repo} on the Hub: "
+            "check the name, or log in with `hf auth login` if it is private."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"The model {repo} on the Hub has no revision {revision}.") from error
+    except RemoteEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{wanted} on the Hub is no model of this program: it lacks {CONFIG_FILE} or {WEIGHTS_FILE}."
+        ) from error
+    except Exception as error:  # the client, its HTTP library and its downloader each have errors of their own
+        if public:
+            raise CheckpointError(
+                f"{trouble(error, 'The cache')}: try again later, or take a bundled model."
+            ) from error
+        folder = cached(repo, revision)
+        if folder is None:
+            raise CheckpointError(f"{trouble(error)}, and {wanted} has not been downloaded before.") from error
+        return folder, hub_origin(folder, repo, f"{trouble(error)}; this is the copy of {wanted} kept here.")
+
+
+def trouble(error: Exception, place: str | None = None) -> str:
+    """Why a download failed, as the first half of a sentence.
+
+    `place` stands for a path that nobody should see, nor anything else of this machine.
+    """
+    if isinstance(error, HfHubHTTPError):
+        return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
+    if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
+        return f"{place or error.filename or 'The cache'} cannot be written ({error.strerror})"
+    return SILENT.format(host="The Hub") if place else why_unreached(error, "The Hub")
+
+
+def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:
+    """Ask the Hub which commit a revision is, for HUB_TIMEOUT_SECONDS at most; raises whatever went wrong.
+
+    The client's own timeout does not bound it: that counts anew for each address of the Hub and each packet, and not
+    while a name is being resolved. So it asks in a thread, which is left behind when the time is over.
+    """
+    url = hf_hub_url(repo, CONFIG_FILE, revision=revision)
+    answer: Future[str | None] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).commit_hash)
+        except Exception as error:
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    commit = answer.result(HUB_TIMEOUT_SECONDS)
+    if not COMMIT.fullmatch(commit or ""):
+        raise ConnectionError(f"{url} is answered by something that is no Hub")
+    return commit
+
+
+def fetch(repo: str, revision: str | None, commit: str, token: bool | None = None) -> Path:
+    """The folder of the cache that holds the files of a Hub model, downloaded where they are missing.
+
+    Only at the end is the configuration asked for by its revision: with it the cache learns which commit the revision
+    is, so that it only ever points at complete models. Raises what the client does, and CheckpointError if a file is
+    too large or the configuration is that of something else: then no weights are fetched.
+    """
+    config = fetch_file(repo, CONFIG_FILE, commit, token)
+    read_config(Path(config).parent, repo)
+    fetch_file(repo, WEIGHTS_FILE, commit, token)
+    if revision != commit:
+        config = hf_hub_download(repo, CONFIG_FILE, revision=revision, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
+    commit = Path(config).parent.name  # another one only if the revision moved meanwhile
+    folder = Path(fetch_file(repo, WEIGHTS_FILE, commit, token)).parent
+    for file in OPTIONAL_FILES:
+        try:
+            fetch_file(repo, file, commit, token)
+        except (RemoteEntryNotFoundError, CheckpointError):  # there is none, or it is too large
+            continue
+        except Exception:  # the Hub is in trouble, and the model is complete
+            break
+    return folder
+
+
+def fetch_file(repo: str, file: str, commit: str, token: bool | None) -> str:
+    """The path in the cache of one file of a commit, downloaded if it is missing and not too large."""
+    path = try_to_load_from_cache(repo, file, revision=commit)
+    if isinstance(path, str):
+        return path
+    url = hf_hub_url(repo, file, revision=commit)
+    check_size(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).size, file, repo)
+    return hf_hub_download(repo, file, revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
+
+
+def cached(repo: str, revision: str | None) -> Path | None:
+    """The folder of a Hub model that is complete in the cache, found without the network."""
+    try:
+        folder = Path(hf_hub_download(repo, WEIGHTS_FILE, revision=revision, local_files_only=True)).parent
+    except LocalEntryNotFoundError:
+        return None
+    except RuntimeError as error:  # of pathlib: neither the environment nor the system knows a home for its cache
+        raise CheckpointError("There is no home folder to keep models of the Hub in: HF_HOME may name one.") from error
+    return folder if (folder / CONFIG_FILE).is_file() else None
