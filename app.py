@@ -42,7 +42,7 @@ from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
-from crnn.web.server import CrossOrigin, RecentUploads
+from crnn.web.server import CrossOrigin, RecentUploads, Tools
 from crnn.web.songs import Visit
 from crnn.web.turns import FairQueue, Sessions, Told
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
@@ -128,7 +128,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     fetch_nothing()
     convert_nothing()
     gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
-    gr.routes.CustomCORSMiddleware = CrossOrigin
+    gr.routes.CustomCORSMiddleware, gr.mcp.GradioMCPServer = CrossOrigin, Tools
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}

@@ -1,5 +1,6 @@
-"""What Gradio's server does otherwise here: whom it lets read the page, and what it keeps of uploads."""
+"""What Gradio does otherwise here: whom it lets read the page, what it keeps of uploads, which tools it shows."""
 
+from gradio.mcp import GradioMCPServer
 from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hostname
 from starlette.datastructures import Headers
 
@@ -41,3 +42,28 @@ class RecentUploads(FileUploadProgress):
             return upload_id in self._statuses or await super().is_tracked(upload_id)
         finally:
             self._signals.pop(upload_id, None)
+
+
+class Places(list):
+    """Where the files of a question stand, as its schema has it: in `items` of a list rather than at a number."""
+
+    def __contains__(self, place: list[str | int]) -> bool:
+        """Whether a file stands there."""
+        return super().__contains__(["items" if isinstance(step, int) else step for step in place])
+
+
+class Tools(GradioMCPServer):
+    """The tools for language models; in Gradio's no list of files is described or taken as one."""
+
+    def simplify_filedata_schema(self, schema: dict) -> tuple[dict, Places]:
+        """The JSON schema of what a tool takes, in which files are addresses, and where these stand."""
+        simple, places = super().simplify_filedata_schema(schema)
+        parts = simple["properties"]
+        for place in places:
+            node = parts
+            for step in place:
+                node = node[step]
+            node.pop("$ref", None)  # which names what the whole schema would have, and is not what is sent
+        for part in parts.values():
+            part.pop("$defs", None)
+        return simple, Places(places)

@@ -227,12 +227,15 @@ def test_a_language_model_names_an_upload_but_no_other_address(
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
-            return [await session.call_tool("classify", {"song": url}) for url in (own, inside.url, foreign)]
+            urls = own, inside.url, foreign
+            one = [await session.call_tool("classify", {"song": url}) for url in urls]
+            return one + [await session.call_tool("classify_batch", {"songs": [own, url]}) for url in urls]
 
     with ThreadPoolExecutor(1) as pool:
         answers = pool.submit(asyncio.run, ask_tools()).result()
-    assert [answer.isError for answer in answers] == [False, True, True]
-    assert "'probabilities'" in answers[0].content[0].text
+    assert [answer.isError for answer in answers] == [False, True, True] * 2
+    for answer in (answers[0], answers[3]):
+        assert "'probabilities'" in answer.content[0].text
     assert not inside.asked
 
 
