@@ -129,6 +129,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     convert_nothing()
     gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
     gr.routes.CustomCORSMiddleware, gr.mcp.GradioMCPServer = CrossOrigin, Tools
+    gr.routes.DEFAULT_TEMP_DIR = gr.mcp.DEFAULT_TEMP_DIR = gr.utils.get_upload_folder()  # not as it was at the import
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -158,7 +159,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     folder = Path(gr.utils.get_upload_folder())
     demo.uploads = Uploads(demo.upload_file_set, KEPT_SECONDS, demo._queue.asked_about, folder)
     happens.shown, happens.answered = demo.uploads.shown, demo.uploads.answered
-    remember_what_language_models_send(demo.upload_file_set)
+    remember_what_language_models_send(demo.uploads)
     return demo
 
 
@@ -169,13 +170,17 @@ def let_the_last_example_count(demo: gr.Blocks) -> None:
             fn.trigger_mode = "always_last"
 
 
-def remember_what_language_models_send(paths: set[str]) -> None:
-    """Have Gradio note the songs that come inside a question, in an address that begins with `data:`, as uploads."""
+def remember_what_language_models_send(uploads: Uploads) -> None:
+    """Have Gradio note the songs that come inside a question, in an address that begins with `data:`, as uploads.
+
+    It sends each to the page once more, which answers that one.
+    """
     save = SAVE_BASE64
 
     def noted(*given: object, **named: object) -> str:
         path = save(*given, **named)
-        paths.add(path)
+        uploads.paths.add(path)
+        uploads.answered(path)
         return path
 
     gr.processing_utils.save_base64_to_cache = noted

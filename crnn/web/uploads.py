@@ -30,15 +30,20 @@ def own_folder() -> Iterator[None]:
     """Have Gradio keep uploads in a new folder, in that which the environment names or among the temporary ones.
 
     Another page would give equal songs the same path and delete them when it needs them no more. The folder goes with
-    the page; that of a page which was killed goes when the next one starts. Raises OSError.
+    the page; that of a page which was killed goes when the next one starts. Raises OSError with a sentence.
     """
     before = os.environ.get(FOLDER_VARIABLE)
     place = Path(before or gettempdir()).absolute()
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        own = TemporaryDirectory(prefix=OF_PAGES, dir=place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"Songs cannot be kept in {place} ({reason}): name a folder in {FOLDER_VARIABLE}.") from error
     for left in place.glob(f"{OF_PAGES}*/{LOCK_FILE}"):
         with suppress(OSError, Timeout), FileLock(left, blocking=False):
             shutil.rmtree(left.parent)
-    with TemporaryDirectory(prefix=OF_PAGES, dir=place) as folder, FileLock(Path(folder) / LOCK_FILE):
+    with own as folder, FileLock(Path(folder) / LOCK_FILE):
         os.environ[FOLDER_VARIABLE] = folder
         try:
             yield

@@ -1,6 +1,7 @@
 """What strangers send to the running page: what is not theirs is refused, and nothing is fetched for them."""
 
 import asyncio
+import base64
 import json
 import socket
 import time
@@ -237,6 +238,21 @@ def test_a_language_model_names_an_upload_but_no_other_address(
     for answer in (answers[0], answers[3]):
         assert "'probabilities'" in answer.content[0].text
     assert not inside.asked
+
+
+def test_what_a_language_model_sends_is_kept_with_the_uploads(
+    demo: gr.Blocks, client: httpx.Client, uploads: Path, song: bytes
+) -> None:
+    """Both what Gradio makes of it and what it sends to itself; as it was imported, the first belonged elsewhere."""
+    before = files_in(uploads)
+    code = f"data:audio/wav;base64,{base64.b64encode(song).decode()}"
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    asked["params"] = {"name": "classify_batch", "arguments": {"songs": [code]}}
+    answer = client.post("/gradio_api/mcp/", json=asked, headers={"Accept": "application/json, text/event-stream"})
+    assert "'probabilities'" in answer.text
+    kept = files_in(uploads) - before
+    assert [path.name for path in kept] == ["file.wav"] * 2
+    assert {*map(str, kept)} <= demo.upload_file_set
 
 
 def test_a_body_without_end_is_not_read(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,7 +306,8 @@ def test_the_song_of_a_program_goes_soon_after_its_answer(
     url: str, songs: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kept() -> list[Path]:
-        return [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
+        songs = folder.glob("*[0-9]*")  # beside them is Gradio's vibe_edit_history
+        return [path for song in songs for path in (song, *song.glob("*")) if path.is_file() or not any(path.iterdir())]
 
     asked_by = {"X-Forwarded-For": "192.0.2.7"}
 
@@ -334,7 +335,7 @@ def test_the_song_of_a_program_goes_soon_after_its_answer(
     monkeypatch.setattr(app, "ANSWERED_SECONDS", 1.0)
     Visitor(url, 1).ask(songs[0])
     assert not Thread(target=asyncio.run, args=[ask_tool()]).start()
-    when(lambda: len([path for path in kept() if path.is_file()]) == 2)
+    when(lambda: len([path for path in kept() if path.is_file()]) >= 2)
     when(lambda: not kept())
     assert {"192.0.2.1", "192.0.2.7"} <= {*visitors}  # not those who ask for them
 
