@@ -1,6 +1,8 @@
 """What is refused at the door: bodies without end, uploads that would fill the disk, addresses to be fetched."""
 
 import re
+import sys
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,14 +24,23 @@ MOST_UPLOAD = 4 * 2**30  # of all files of a folder
 UPLOAD = "/gradio_api/upload"
 TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
-# Routes of Gradio that this page does not use: they fetch addresses or keep files.
-UNUSED = re.compile(r"/gradio_api/(file/|deep_link|stream/|proxy=|custom_component/|vibe)")
+FILE = "/gradio_api/file="
+SHOWN = re.compile(rb"^inline(?=;|$)")  # how Content-Disposition says that a browser may
+ONE_RANGE = re.compile(rb"bytes=(\d+-\d*|-\d+)")
+# The only ones of Gradio's own routes that are read: others fetch addresses, keep files or stream without end.
+READ = re.compile(
+    r"/gradio_api/(file=.*|(call|heartbeat)/.+|mcp(/.*)?"
+    r"|(app_id|info|openapi\.json|queue/data|startup-events|theme\.css|upload_progress)/?)",
+    re.DOTALL,
+)
 # The only ones that take a body: others keep files, run ffmpeg on what is sent or make a visit for whoever asks.
 TAKING = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|(call|run|api)/.+|mcp(/.*)?)/?")
 READING = ("GET", "HEAD", "OPTIONS")
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ROOM = "The server has no room for more songs now: try again in an hour."
 NOTHING_THERE = "There is nothing here."
+NOT_UNDERSTOOD = 'The server does not understand this: the page shows under "For developers" how to ask.'
+MOST_NOTED = 500  # characters of a line of the log
 NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
 
 
@@ -48,6 +59,8 @@ class Gate:
         path = get_route_path(scope)  # with and without the one under which a proxy shows the page
         if path.startswith(TOOLS):  # Gradio asks the page itself for language models, with their headers
             scope = scope | {"headers": with_origin(scope)}
+        elif path.startswith(FILE):
+            scope = scope | {"headers": with_one_range(scope)}
         has_begun, n_left = False, most_bytes(path)
         announced = content_length(scope["headers"])
         too_large = f"This is too large: at most {n_left // 2**20} MB are read."
@@ -73,11 +86,11 @@ class Gate:
             nonlocal has_begun
             has_begun = True
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), NO_SNIFFING]
+                headers = [*message.get("headers", ()), NO_SNIFFING]
+                message["headers"] = as_download(headers) if path.startswith(FILE) else headers
             await send(message)
 
-        is_read = scope["method"] in READING
-        if UNUSED.match(path) or not (is_read or TAKING.fullmatch(path)):
+        if not is_open(scope["method"], path):
             await refuse(send, 404, NOTHING_THERE)
         elif ADDRESS.match(path):
             await refuse(send, 403, NO_ADDRESSES)
@@ -91,10 +104,21 @@ class Gate:
             except MultiPartException as error:
                 if not has_begun:
                     await refuse(send, 413, error.message)
+            except Exception as error:  # Gradio's code is not made for what is no question of its own pages
+                note(f"{scope['method']} {path}", error)
+                if not has_begun:
+                    await refuse(send, 400, NOT_UNDERSTOOD)
 
     def has_room(self, n_bytes: int) -> bool:
         """Whether the disk has room for so many bytes of songs."""
         return has_room(self.uploads, n_bytes)
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether the page, programs or language models use what is asked for."""
+    if method in READING:
+        return not path.startswith("/gradio_api/") or READ.fullmatch(path) is not None
+    return TAKING.fullmatch(path) is not None
 
 
 def is_this_computer(host: str) -> bool:
@@ -121,10 +145,31 @@ def with_origin(scope: Message) -> list[tuple[bytes, bytes]]:
     return [*others, (b"x-forwarded-for", scope["client"][0].encode())] if scope.get("client") else others
 
 
+def with_one_range(scope: Message) -> list[tuple[bytes, bytes]]:
+    """The headers of a request for a file, the whole of which is sent to who wants other than one part of it."""
+    return [(name, value) for name, value in scope["headers"] if name != b"range" or ONE_RANGE.fullmatch(value)]
+
+
+def as_download(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a file, by which browsers save it and show nothing of it, if it is no sound or video."""
+    if dict(headers).get(b"content-type", b"").startswith((b"audio/", b"video/")):
+        return headers
+    return [
+        (name, SHOWN.sub(b"attachment", value) if name == b"content-disposition" else value) for name, value in headers
+    ]
+
+
 def content_length(headers: list[tuple[bytes, bytes]]) -> int:
     """What a request says that its body has, in bytes; 0 if it says nothing, or no number."""
     length = dict(headers).get(b"content-length", b"")
     return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+def note(question: str, error: Exception) -> None:
+    """Say in one line to the host what was not answered, why, and which line of code found that."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = f"{Path(frame.f_code.co_filename).name}:{line}"
+    print(ascii(f"{place}: {question}: {type(error).__name__}: {error}"[:MOST_NOTED])[1:-1], file=sys.stderr)
 
 
 async def refuse(send: Send, status: int, sentence: str) -> None:

@@ -32,6 +32,7 @@ MARKUP = "<img src=x onerror=alert(1)>"
 META = {"_type": "gradio.FileData"}
 BOUNDARY = {"Content-Type": "multipart/form-data; boundary=b"}
 PART = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp3"\r\nContent-Type: audio/mpeg\r\n\r\n'
+FIELD = b'--b\r\nContent-Disposition: form-data; name="files"\r\n\r\n1\r\n--b--\r\n'
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,11 @@ def upload(client: httpx.Client, content: bytes, name: str = "song.wav") -> str:
         "/monitoring/summary",
         "/gradio_api/run-history/buckets",
         "/gradio_api/vibe-code",
+        "/gradio_api/dev/reload",
+        "/gradio_api/token",
+        "/gradio_api/user",
+        "/gradio_api/login_check",
+        "/gradio_api/queue/status",
     ],
 )
 def test_nothing_but_uploads_and_examples_is_served(client: httpx.Client, path: str) -> None:
@@ -141,6 +147,49 @@ def test_nothing_but_uploads_and_examples_is_served(client: httpx.Client, path: 
     assert "root:" not in answer.text
     example = next(app.EXAMPLES.glob("*.mp3"))
     assert client.get(f"/gradio_api/file={example}").content == example.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.json", "a.png", "a.webp", "a.svg", "a.html", "a", "a.mp3"])
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-3"}])
+def test_uploads_are_served_as_sounds_or_as_downloads(client: httpx.Client, name: str, headers: dict[str, str]) -> None:
+    answer = client.get(f"/gradio_api/file={upload(client, MARKUP.encode(), name)}", headers=headers)
+    assert answer.content == MARKUP.encode()[: 4 if headers else None]
+    way = "inline" if name == "a.mp3" else "attachment"
+    assert answer.headers["content-disposition"].partition(";")[0] == way
+
+
+@pytest.mark.parametrize("wanted", ["0-1,4-5", "0-,0-", "1-2-3", "x-y", "²-³"])
+def test_who_wants_other_than_one_part_of_a_file_gets_all(client: httpx.Client, song: bytes, wanted: str) -> None:
+    path = f"/gradio_api/file={upload(client, song)}"
+    answer = client.get(path, headers={"Range": f"bytes={wanted}".encode()})
+    assert (answer.status_code, answer.content) == (200, song)
+    for one, part in (("4-7", song[4:8]), ("4-", song[4:]), ("-4", song[-4:])):
+        answer = client.get(path, headers={"Range": f"bytes={one}"})
+        assert (answer.status_code, answer.content) == (206, part)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("GET", "/?page=2", {}),
+        ("POST", "/gradio_api/call/nope", {"json": {"data": []}}),
+        ("POST", "/gradio_api/run/nope", {"json": {"data": []}}),
+        ("POST", "/gradio_api/call/v2/nope", {"json": {}}),
+        ("POST", "/gradio_api/call/v2/classify", {"json": {}}),
+        ("POST", "/gradio_api/queue/join", {"json": {"data": [], "fn_index": 99, "session_hash": "x"}}),
+        ("POST", "/gradio_api/queue/join", {"json": {"data": [], "fn_index": -1, "session_hash": "x"}}),
+        ("POST", "/gradio_api/upload", {"content": FIELD, "headers": BOUNDARY}),
+        ("POST", "/gradio_api/upload", {"headers": {"Content-Type": f"multipart/form-data; boundary={'b' * 300}"}}),
+    ],
+)
+def test_what_gradio_has_no_answer_to_gets_a_sentence(
+    client: httpx.Client, capfd: pytest.CaptureFixture[str], method: str, path: str, sent: dict
+) -> None:
+    """And the host a line."""
+    answer = client.request(method, path, **sent)
+    assert (answer.status_code, answer.text) == (400, gate.NOT_UNDERSTOOD)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{method} {path.partition('?')[0]}: " in line
 
 
 def test_uploads_cannot_be_listed_or_guessed(client: httpx.Client, uploads: Path, song: bytes) -> None:
@@ -320,9 +369,8 @@ def test_what_gradio_makes_of_a_wrong_upload_goes_with_time(
     before = files_in(uploads)
     client.post("/gradio_api/upload", files={"others": ("song.wav", song)})
     field = b'\r\n--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n'
-    headers = BOUNDARY | {"connection": "close"}  # as the server does, of which the next request may not hear in time
-    answer = client.post("/gradio_api/upload?upload_id=followed", content=PART + song + field, headers=headers)
-    assert answer.status_code == 500
+    answer = client.post("/gradio_api/upload?upload_id=followed", content=PART + song + field, headers=BOUNDARY)
+    assert answer.status_code == 400
     assert len(files_in(uploads) - before) == 2
     monkeypatch.setattr(demo.uploads, "folder", uploads)
     (uploads / LOCK_FILE).touch()  # as in a folder of the page's own
@@ -357,6 +405,8 @@ def test_the_path_under_which_a_proxy_shows_the_page_opens_no_door(
     for root in ("", "/genres"):
         assert client.post(f"{root}/gradio_api/process_recording").status_code == 404
         assert client.get(f"{root}/gradio_api/stream/x").text == gate.NOTHING_THERE
+        assert client.get(f"{root}/gradio_api/dev/reload").text == gate.NOTHING_THERE
+        assert client.get(f"{root}/gradio_api/info").is_success
         assert client.get(f"{root}/gradio_api/file=http://elsewhere.example/a.wav").status_code == 403
         assert client.post(f"{root}/gradio_api/upload", files={"files": ("song.wav", song)}).status_code == 507
 
