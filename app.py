@@ -42,7 +42,7 @@ from crnn.web import page
 from crnn.web.cores import give_memory_back, keep_memory_together
 from crnn.web.gate import NO_ADDRESSES, Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
-from crnn.web.server import CrossOrigin, RecentUploads, Tools
+from crnn.web.server import CrossOrigin, Questions, RecentUploads, Tools
 from crnn.web.songs import Visit
 from crnn.web.turns import FairQueue, Sessions, Told
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
@@ -133,7 +133,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
-    with gr.Blocks(title="Genre CRNN", analytics_enabled=False, **kept) as demo:
+    with Questions(title="Genre CRNN", analytics_enabled=False, **kept) as demo:
         languages = "".join(f'<option value="{code}" lang="{code}">{name}</option>' for code, name in LANGUAGES.items())
         gr.HTML(part("header.html").replace("@languages", languages), elem_id="header")
         if classifier.origin.notice:

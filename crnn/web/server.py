@@ -1,12 +1,34 @@
 """What Gradio does otherwise here: whom it lets read the page, what it keeps of uploads, which tools it shows."""
 
+from gradio import Blocks, Error
+from gradio.block_function import BlockFunction
 from gradio.mcp import GradioMCPServer
 from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hostname
 from starlette.datastructures import Headers
 
-from crnn.web.gate import Message, Receive, Send, is_this_computer
+from crnn.web.gate import Message, Receive, Send, is_this_computer, note
 
 MOST_FOLLOWED = 500  # uploads of which it is remembered how far they are
+NO_SONG = (
+    "This is no song that the server has: send it to /gradio_api/upload first, and then the path that you get as "
+    '{"path": PATH, "meta": {"_type": "gradio.FileData"}}.'
+)
+NOT_ANSWERED = "The page has asked for what the server does not have any more: load it anew."
+
+
+class Questions(Blocks):
+    """A page that says what is wrong with a question; Gradio says nothing, and shows the host where it noticed."""
+
+    async def preprocess_data(self, block_fn: BlockFunction, *given: object, **named: object) -> list:
+        """What a handler gets of a question. Raises Error."""
+        try:
+            return await super().preprocess_data(block_fn, *given, **named)
+        except Error:
+            raise
+        except Exception as error:
+            note(block_fn.name, error)
+            sentence = NO_SONG if block_fn.api_visibility == "public" else NOT_ANSWERED
+            raise Error(sentence, print_exception=False) from error
 
 
 class CrossOrigin(CustomCORSMiddleware):

@@ -192,6 +192,37 @@ def test_what_gradio_has_no_answer_to_gets_a_sentence(
     assert f"{method} {path.partition('?')[0]}: " in line
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        ["song.wav"],
+        ["data:audio/wav;base64,UklGRg=="],
+        [{"path": "x"}],
+        [{"path": "/etc/passwd", "meta": META}],
+        [["song.wav"]],
+        [7],
+        [],
+    ],
+)
+@pytest.mark.parametrize("name", ["classify", "classify_batch"])
+def test_a_question_without_an_upload_is_told_how_to_ask(
+    client: httpx.Client, capfd: pytest.CaptureFixture[str], name: str, data: list
+) -> None:
+    event, told = ask(client, *data, name=name)
+    assert (event, told["error"]) == ("error", server.NO_SONG)
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_what_the_page_would_not_ask_is_told_as_that(
+    demo: gr.Blocks, client: httpx.Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    number = next(fn._id for fn in demo.fns.values() if fn.name == "hear_many")
+    asked = {"fn_index": number, "data": ["song.wav", None, None], "session_hash": "odd"}
+    client.post("/gradio_api/queue/join", json=asked)
+    assert server.NOT_ANSWERED in client.get("/gradio_api/queue/data?session_hash=odd").text
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 def test_uploads_cannot_be_listed_or_guessed(client: httpx.Client, uploads: Path, song: bytes) -> None:
     """Their folders have names of 64 signs that depend on a number which the server has drawn."""
     path = Path(upload(client, song))
