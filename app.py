@@ -1,20 +1,17 @@
 """The web page: `python app.py` serves it with the bundled model, `python app.py --model MODEL` with another one."""
 
 import argparse
-import asyncio
 import json
 import os
 import signal
 import sys
-import traceback
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote
 
 from crnn.machine import let_threads_rest
 from crnn.web.environment import fault
@@ -25,10 +22,8 @@ if sentence := fault():  # before it is read by what is imported now
 else:
     let_threads_rest()
 
-import anyio
 import gradio as gr
 import torch
-from gradio import http_server
 from starlette.middleware import Middleware
 
 from crnn.arguments import add_model
@@ -39,13 +34,23 @@ from crnn.inference import GenreClassifier
 from crnn.sources import bundled_names
 from crnn.terminal import INTERRUPTED, leave, open_streams
 from crnn.web import page
-from crnn.web.cores import give_memory_back, keep_memory_together
-from crnn.web.gate import NO_ADDRESSES, Gate
+from crnn.web.cores import keep_memory_together
+from crnn.web.gate import Gate
 from crnn.web.handlers import EXAMPLES, Page, table_of
-from crnn.web.server import CrossOrigin, Questions, RecentUploads, Tools
+from crnn.web.server import (
+    Questions,
+    ask_oneself_directly,
+    files_input,
+    let_the_last_example_count,
+    own_address,
+    please_zerogpu,
+    remember_what_language_models_send,
+    replace_parts,
+    tended,
+)
 from crnn.web.songs import Visit
-from crnn.web.turns import FairQueue, Sessions, Told
-from crnn.web.uploads import ANSWERED_SECONDS, Uploads, own_folder
+from crnn.web.turns import FairQueue, Told
+from crnn.web.uploads import Uploads, own_folder
 
 ROOT = Path(__file__).parent
 PARTS = ROOT / "assets" / "page"
@@ -85,7 +90,6 @@ TABS = {
     "model": "The model",
     "programs": "For developers",
 }
-SAVE_BASE64 = gr.processing_utils.save_base64_to_cache
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
 
 ENGLISH = {message: message for message in TRANSLATIONS["de"]}
@@ -125,11 +129,7 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     `choice`: whether visitors may try another model from the Hub.
     """
     happens = Page(classifier)
-    fetch_nothing()
-    convert_nothing()
-    gr.routes.file_upload_statuses, gr.routes.StateHolder = RecentUploads(), Sessions
-    gr.routes.CustomCORSMiddleware, gr.mcp.GradioMCPServer = CrossOrigin, Tools
-    gr.routes.DEFAULT_TEMP_DIR = gr.mcp.DEFAULT_TEMP_DIR = gr.utils.get_upload_folder()  # not as it was at the import
+    replace_parts()
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
@@ -163,72 +163,6 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
     return demo
 
 
-def let_the_last_example_count(demo: gr.Blocks) -> None:
-    """Have an example that is clicked while another one comes follow it; Gradio lets nobody choose, and drops it."""
-    for fn in demo.fns.values():
-        if any(isinstance(demo.blocks.get(block), gr.Dataset) for block, _ in fn.targets):
-            fn.trigger_mode = "always_last"
-
-
-def remember_what_language_models_send(uploads: Uploads) -> None:
-    """Have Gradio note the songs that come inside a question, in an address that begins with `data:`, as uploads.
-
-    It sends each to the page once more, which answers that one.
-    """
-    save = SAVE_BASE64
-
-    def noted(*given: object, **named: object) -> str:
-        path = save(*given, **named)
-        uploads.paths.add(path)
-        uploads.answered(path)
-        return path
-
-    gr.processing_utils.save_base64_to_cache = noted
-
-
-@asynccontextmanager
-async def tended(served: gr.routes.App) -> AsyncIterator[None]:
-    """What goes on beside the answers, as long as the page is served."""
-
-    async def tend() -> None:
-        demo = served.get_blocks()
-        while True:
-            await asyncio.sleep(max(1.0, min(ANSWERED_SECONDS, demo.uploads.kept_seconds) / 12))
-            try:
-                demo.uploads.sweep()
-                if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
-                    await anyio.to_thread.run_sync(give_memory_back)
-            except Exception:  # or uploads would stay for ever from then on
-                traceback.print_exc()
-
-    task = asyncio.create_task(tend())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def fetch_nothing() -> None:
-    """Have Gradio fetch no address that a visitor names; the address of a song that is here already names that song."""
-
-    async def refuse(_: str) -> None:
-        raise gr.Error(NO_ADDRESSES, print_exception=False)
-
-    async def of_upload(url: str, cache_dir: str) -> str:
-        path = unquote(url.partition("/gradio_api/file=")[2])
-        if not path or not gr.utils.is_in_or_equal(path, cache_dir) or not Path(path).is_file():
-            await refuse(url)
-        return path
-
-    gr.processing_utils.async_ssrf_protected_get = refuse
-    gr.processing_utils.async_ssrf_protected_download = of_upload
-
-
-def convert_nothing() -> None:
-    """Have Gradio give back a song as it came, not as ffmpeg, if there is one here, makes it: that has no limits."""
-    gr.processing_utils.ffmpeg_installed = lambda: False
-
-
 def song_input() -> gr.Audio:
     """Where a song is uploaded and played, by the browser's own player: long songs do not choke it."""
     return gr.Audio(
@@ -240,13 +174,6 @@ def song_input() -> gr.Audio:
         render=False,
         elem_id="song",
     )
-
-
-def files_input(label: object, **options: object) -> gr.File:
-    """Where several songs are uploaded. Gradio's own would leave an empty file behind for each of them."""
-    files = gr.File(label=label, min_width=320, **options)
-    files._process_single_file = lambda file: file.path
-    return files
 
 
 def songs_table() -> gr.HTML:
@@ -493,41 +420,6 @@ def launch_options() -> dict:
             "lifespan": tended,
         },
     }
-
-
-def please_zerogpu() -> None:
-    """Name a function for the GPU, on which Spaces with ZeroGPU insist; it does nothing, as the CPU is fast enough."""
-    try:
-        import spaces  # noqa: PLC0415 (Spaces alone have it)
-    except ImportError:
-        return
-    spaces.GPU(lambda: None)
-
-
-def ask_oneself_directly() -> None:
-    """Leave this computer to no proxy that the environment names: Gradio asks the page itself whether it is up."""
-    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    others = [host.strip() for host in named.split(",") if host.strip()]
-    if "*" not in others:
-        own = ["localhost", "127.0.0.1", "::1", *filter(None, [named_address()])]
-        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
-
-
-def own_address() -> str | None:
-    """Where the environment wants the page to listen, None for Gradio's own choice.
-
-    Gradio takes an address of IPv6 here alone, and looks for a free port by IPv4 then.
-    """
-    address = named_address()
-    if ":" not in address:
-        return None
-    http_server.LOCALHOST_NAME = "127.0.0.1"
-    return f"[{address}]"
-
-
-def named_address() -> str:
-    """What the environment names, without the brackets that an address of IPv6 may have; "" where it names none."""
-    return os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")
 
 
 @contextmanager

@@ -1,12 +1,23 @@
-"""What Gradio does otherwise here: whom it lets read the page, what it keeps of uploads, which tools it shows."""
+"""What Gradio does otherwise here, but for its queue and sessions (`turns`): where a new Gradio has to be looked at."""
 
-from gradio import Blocks, Error
+import asyncio
+import os
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import anyio
+from gradio import Blocks, Dataset, Error, File, http_server, mcp, processing_utils, routes, utils
 from gradio.block_function import BlockFunction
-from gradio.mcp import GradioMCPServer
 from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hostname
 from starlette.datastructures import Headers
 
-from crnn.web.gate import Message, Receive, Send, is_this_computer, note
+from crnn.web.cores import give_memory_back
+from crnn.web.gate import NO_ADDRESSES, Message, Receive, Send, is_this_computer, note
+from crnn.web.turns import Sessions
+from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
 MOST_FOLLOWED = 500  # uploads of which it is remembered how far they are
 NO_SONG = (
@@ -14,6 +25,7 @@ NO_SONG = (
     '{"path": PATH, "meta": {"_type": "gradio.FileData"}}.'
 )
 NOT_ANSWERED = "The page has asked for what the server does not have any more: load it anew."
+SAVE_BASE64 = processing_utils.save_base64_to_cache
 
 
 class Questions(Blocks):
@@ -74,7 +86,7 @@ class Places(list):
         return super().__contains__(["items" if isinstance(step, int) else step for step in place])
 
 
-class Tools(GradioMCPServer):
+class Tools(mcp.GradioMCPServer):
     """The tools for language models; in Gradio's no list of files is described or taken as one."""
 
     def simplify_filedata_schema(self, schema: dict) -> tuple[dict, Places]:
@@ -89,3 +101,120 @@ class Tools(GradioMCPServer):
         for part in parts.values():
             part.pop("$defs", None)
         return simple, Places(places)
+
+
+def replace_parts() -> None:
+    """Put what is here in the place of what Gradio has; before each page, as its folder may be another."""
+    fetch_nothing()
+    convert_nothing()
+    routes.file_upload_statuses, routes.StateHolder = RecentUploads(), Sessions
+    routes.CustomCORSMiddleware, mcp.GradioMCPServer = CrossOrigin, Tools
+    routes.DEFAULT_TEMP_DIR = mcp.DEFAULT_TEMP_DIR = utils.get_upload_folder()  # not as it was at the import
+
+
+def fetch_nothing() -> None:
+    """Have Gradio fetch no address that a visitor names; the address of a song that is here already names that song."""
+
+    async def refuse(_: str) -> None:
+        raise Error(NO_ADDRESSES, print_exception=False)
+
+    async def of_upload(url: str, cache_dir: str) -> str:
+        path = unquote(url.partition("/gradio_api/file=")[2])
+        if not path or not utils.is_in_or_equal(path, cache_dir) or not Path(path).is_file():
+            await refuse(url)
+        return path
+
+    processing_utils.async_ssrf_protected_get = refuse
+    processing_utils.async_ssrf_protected_download = of_upload
+
+
+def convert_nothing() -> None:
+    """Have Gradio give back a song as it came, not as ffmpeg, if there is one here, makes it: that has no limits."""
+    processing_utils.ffmpeg_installed = lambda: False
+
+
+def let_the_last_example_count(demo: Blocks) -> None:
+    """Have an example that is clicked while another one comes follow it; Gradio lets nobody choose, and drops it."""
+    for fn in demo.fns.values():
+        if any(isinstance(demo.blocks.get(block), Dataset) for block, _ in fn.targets):
+            fn.trigger_mode = "always_last"
+
+
+def remember_what_language_models_send(uploads: Uploads) -> None:
+    """Have Gradio note the songs that come inside a question, in an address that begins with `data:`, as uploads.
+
+    It sends each to the page once more, which answers that one.
+    """
+    save = SAVE_BASE64
+
+    def noted(*given: object, **named: object) -> str:
+        path = save(*given, **named)
+        uploads.paths.add(path)
+        uploads.answered(path)
+        return path
+
+    processing_utils.save_base64_to_cache = noted
+
+
+def files_input(label: object, **options: object) -> File:
+    """Where several songs are uploaded. Gradio's own would leave an empty file behind for each of them."""
+    files = File(label=label, min_width=320, **options)
+    files._process_single_file = lambda file: file.path
+    return files
+
+
+@asynccontextmanager
+async def tended(served: routes.App) -> AsyncIterator[None]:
+    """What goes on beside the answers, as long as the page is served."""
+
+    async def tend() -> None:
+        demo = served.get_blocks()
+        while True:
+            await asyncio.sleep(max(1.0, min(ANSWERED_SECONDS, demo.uploads.kept_seconds) / 12))
+            try:
+                demo.uploads.sweep()
+                if not any(demo._queue.unfinished()):  # in a thread of those that hear: anyio ends the idle ones then
+                    await anyio.to_thread.run_sync(give_memory_back)
+            except Exception:  # or uploads would stay for ever from then on
+                traceback.print_exc()
+
+    task = asyncio.create_task(tend())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def please_zerogpu() -> None:
+    """Name a function for the GPU, on which Spaces with ZeroGPU insist; it does nothing, as the CPU is fast enough."""
+    try:
+        import spaces  # noqa: PLC0415 (Spaces alone have it)
+    except ImportError:
+        return
+    spaces.GPU(lambda: None)
+
+
+def ask_oneself_directly() -> None:
+    """Leave this computer to no proxy that the environment names: Gradio asks the page itself whether it is up."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    others = [host.strip() for host in named.split(",") if host.strip()]
+    if "*" not in others:
+        own = ["localhost", "127.0.0.1", "::1", *filter(None, [named_address()])]
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
+
+
+def own_address() -> str | None:
+    """Where the environment wants the page to listen, None for Gradio's own choice.
+
+    Gradio takes an address of IPv6 here alone, and looks for a free port by IPv4 then.
+    """
+    address = named_address()
+    if ":" not in address:
+        return None
+    http_server.LOCALHOST_NAME = "127.0.0.1"
+    return f"[{address}]"
+
+
+def named_address() -> str:
+    """What the environment names, without the brackets that an address of IPv6 may have; "" where it names none."""
+    return os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")

@@ -24,7 +24,7 @@ import app
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN, to_nobody
 from crnn.sources import Origin
-from crnn.web import turns, uploads
+from crnn.web import server, turns, uploads
 from crnn.web.cores import Cores
 from crnn.web.songs import Row, Visit
 from crnn.web.turns import visitor_of
@@ -332,7 +332,7 @@ def test_the_song_of_a_program_goes_soon_after_its_answer(
 
     monkeypatch.setattr(turns, "visitor_of", noted)
     monkeypatch.setattr(uploads, "ANSWERED_SECONDS", 1.0)
-    monkeypatch.setattr(app, "ANSWERED_SECONDS", 1.0)
+    monkeypatch.setattr(server, "ANSWERED_SECONDS", 1.0)
     Visitor(url, 1).ask(songs[0])
     assert not Thread(target=asyncio.run, args=[ask_tool()]).start()
     when(lambda: len([path for path in kept() if path.is_file()]) >= 2)
@@ -376,7 +376,7 @@ def test_what_is_left_goes_whatever_was_asked_and_went_wrong_meanwhile(
     """A question may be nested more deeply than Python goes, and a look at the disk fail."""
     url, demo = served
     monkeypatch.setattr(uploads, "ANSWERED_SECONDS", 1.0)
-    monkeypatch.setattr(app, "ANSWERED_SECONDS", 1.0)
+    monkeypatch.setattr(server, "ANSWERED_SECONDS", 1.0)
     classifier.may_answer.clear()
     visitor, asker = Visitor(url, 1), httpx.Client(base_url=url, timeout=60, trust_env=False)
     visitor.ask(songs[0])
