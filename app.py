@@ -440,6 +440,8 @@ def serve(args: argparse.Namespace) -> None:
     ask_oneself_directly()
     with own_folder(), decoding() as opener:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
+        if classifier.origin.notice:
+            print(f"app.py: {classifier.origin.notice}", file=sys.stderr)
         demo = build_demo(classifier, choice=not args.fixed)
         demo.launch(server_name=own_address(), inbrowser=args.open, prevent_thread_lock=True, **launch_options())
         demo.block_thread()  # Gradio itself does so in scripts alone

@@ -71,6 +71,7 @@ def test_a_host_chooses_the_model_and_a_missing_one_is_no_end(
     assert [origin.name for origin in asked] == ["crnn-scratch (bundled)", f"{bundle.DEFAULT_MODEL} (bundled)"]
     assert asked[0].notice is None
     assert asked[1].notice.startswith("There is no model 'no-such-model'")
+    assert f"app.py: {asked[1].notice}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("excluded", [{}, {"NO_PROXY": "elsewhere.example"}, {"no_proxy": "elsewhere.example"}])
