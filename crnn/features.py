@@ -175,14 +175,18 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
 def sounding_frames(log_mel: Tensor) -> Tensor:
     """Which frames of a log-mel (128, frames) are part of the music, bool (frames,): not its longer silences.
 
-    Silent is what lies far below the level, whatever it is: digital silence, the hiss before a song. The half seconds
-    about a sound belong to it.
+    Silent is what lies far below the level, whatever it is: digital silence, the hiss before a song. Rests of up to
+    GAP_SECONDS between sounds belong to the music, and of up to half as much at the ends, which may be a cut: the
+    sounding frames, morphologically closed.
     """
-    sounds = _loudest_cells(log_mel) > -SOUNDING_DB
+    sounds = (_loudest_cells(log_mel) > -SOUNDING_DB)[None, None].float()
+    return (-_widened(-_widened(sounds)))[0, 0] > 0
+
+
+def _widened(rows: Tensor) -> Tensor:
+    """Each frame of (1, 1, frames) as the largest within half a gap: a dilation, of negated ones an erosion."""
     half_a_gap = n_frames_of(GAP_SECONDS) // 2
-    return (
-        F.max_pool2d(sounds[None, None].float(), (1, 2 * half_a_gap + 1), stride=1, padding=(0, half_a_gap))[0, 0] > 0
-    )
+    return F.max_pool2d(rows, (1, 2 * half_a_gap + 1), stride=1, padding=(0, half_a_gap))
 
 
 def without_silence(log_mel: Tensor) -> Tensor:

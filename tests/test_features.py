@@ -165,10 +165,30 @@ def test_silences_are_no_part_of_the_music() -> None:
     rest = np.zeros((2, second // 2))
     log_mel = log_mel_of(np.concatenate([hiss, song, rest, song, 0 * hiss], axis=1))
     seconds = torch.arange(log_mel.shape[1]) / FRAMES_PER_SECOND
-    expected = (seconds > 5.5) & (seconds < 15.0)  # the rest of half a second belongs to it, and half a second about it
+    expected = (seconds > 6.0) & (seconds < 14.5)  # the rest of half a second belongs to it
     assert (sounding_frames(log_mel) != expected).sum() <= 4
     assert not sounding_frames(log_mel_of(0 * song)).any()
     assert torch.equal(without_silence(log_mel), log_mel[:, sounding_frames(log_mel)])
+
+
+@pytest.mark.parametrize(("seconds", "is_left_out"), [(0.5, False), (0.9, False), (2, True), (10, True)])
+def test_rests_stay_and_of_longer_pauses_nothing(seconds: float, is_left_out: bool) -> None:
+    song, pause = music(4), np.zeros((2, round(seconds * SAMPLE_RATE)))
+    log_mel = log_mel_of(np.concatenate([song, pause, song], axis=1))
+    times = torch.arange(log_mel.shape[1]) / FRAMES_PER_SECOND
+    pauses = (times > 4) & (times < 4 + seconds) & is_left_out
+    assert (sounding_frames(log_mel) == pauses).sum() <= 3  # a frame lasts 93 ms
+    assert sounding_frames(log_mel).sum() == pytest.approx(
+        (2 * 4 + seconds * (not is_left_out)) * FRAMES_PER_SECOND, abs=4
+    )
+
+
+@pytest.mark.parametrize(("seconds", "is_left_out"), [(0.4, False), (0.8, True)])
+def test_less_than_half_a_second_of_silence_at_an_end_stays(seconds: float, is_left_out: bool) -> None:
+    song, silence = music(4), np.zeros((2, round(seconds * SAMPLE_RATE)))
+    for waveform in (np.concatenate([silence, song], axis=1), np.concatenate([song, silence], axis=1)):
+        expected = (4 + seconds * (not is_left_out)) * FRAMES_PER_SECOND
+        assert sounding_frames(log_mel_of(waveform)).sum() == pytest.approx(expected, abs=3)
 
 
 def test_silence_is_floor() -> None:
