@@ -7,7 +7,8 @@ _UNKNOWN_BYTES = 0x7F00_0000  # recorders that write to a pipe announce this or 
 _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"OggS", b"wvpk", b"MAC ", b"fLaC")  # mp3, mp2 and aac; ac3
+# The first is that of mp3, mp2 and aac, then ac3 and dts.
+_WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"\x7f\xfe\x80\x01", b"OggS", b"wvpk", b"MAC ", b"fLaC", b"TTA1")
 _GUESSED = frozenset("aac ac3 amr dts eac3 mlp mp3 shn truehd".split())  # noqa: SIM905
 _BOXES = frozenset(b"ftyp styp sidx emsg prft moov moof mdat free skip wide uuid meta udta mfra".split())
 _MOST_BOXES = 100_000
@@ -19,8 +20,8 @@ SHARE_THAT_MAY_MISS = 0.02
 
 def byte_share(file: BinaryIO) -> float:
     """How much is there of the bytes that a file announces, which FFmpeg does not tell; 1 where it announces none."""
-    n_bytes = _size(file)
-    n_tag_bytes = _tags_before(file)
+    n_bytes = size_of(file)
+    n_tag_bytes = tags_before(file)
     head = read_at(file, n_tag_bytes, 4_096)
     beginning, size = _announced_data(file, n_tag_bytes, head)
     share = max(0, n_bytes - beginning) / size if size else 1.0
@@ -33,7 +34,7 @@ def understates(file: BinaryIO) -> bool:
     if not (head.startswith(b"RIFF") and head[8:16] == b"WAVEfmt " and head[20:] in _PCM):
         return False
     beginning, size = _data_chunk(file, 0, _CHUNKED[b"RIFF"])
-    end, n_bytes = beginning + size, _size(file)
+    end, n_bytes = beginning + size, size_of(file)
     if not size or n_bytes - end <= SHARE_THAT_MAY_MISS * n_bytes:
         return False
     if any(_is_chunk_or_tag(read_at(file, place, 8), n_bytes - place) for place in (end, end + 1)):  # padded or not
@@ -51,9 +52,9 @@ def _is_chunk_or_tag(head: bytes, n_bytes: int) -> bool:
 
 def is_cut_ogg(file: BinaryIO) -> bool:
     """Whether it is an ogg whose last page lacks bytes."""
-    if not read_at(file, _tags_before(file), 4).startswith(b"OggS"):
+    if not read_at(file, tags_before(file), 4).startswith(b"OggS"):
         return False
-    n_bytes = end_of_sound(file) or _size(file)
+    n_bytes = end_of_sound(file) or size_of(file)
     return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
 
 
@@ -66,7 +67,7 @@ class Fragments(NamedTuple):
 
 def fragments_of(file: BinaryIO) -> Fragments:
     """Those of a file; it may be none of these."""
-    position, n_bytes, names = 0, _size(file), []
+    position, n_bytes, names = 0, size_of(file), []
     for _ in range(_MOST_BOXES):
         head = read_at(file, position, 16)
         name, size = head[4:8], _number(head, 0, 4)
@@ -84,7 +85,7 @@ def end_of_sound(file: BinaryIO) -> int | None:
 
     That is looked for in formats that have no account of their parts.
     """
-    n_tag_bytes, n_bytes = _tags_before(file), _size(file)
+    n_tag_bytes, n_bytes = tags_before(file), size_of(file)
     if not read_at(file, n_tag_bytes, 4).startswith(_WITHOUT_PARTS):
         return None
     end = n_bytes
@@ -97,9 +98,9 @@ def end_of_sound(file: BinaryIO) -> int | None:
 
 def has_more_sound(file: BinaryIO) -> bool:
     """Whether an mp3 is longer than it says, as of several that were joined: FFmpeg finds no place in it then."""
-    n_tag_bytes = _tags_before(file)
+    n_tag_bytes = tags_before(file)
     size = _xing_bytes(read_at(file, n_tag_bytes, 4_096))
-    end = end_of_sound(file) or _size(file)
+    end = end_of_sound(file) or size_of(file)
     return bool(size) and end - n_tag_bytes > size * (1 + SHARE_THAT_MAY_MISS)
 
 
@@ -107,27 +108,23 @@ def guessed_bytes(file: BinaryIO, kind: str) -> int:
     """The size of the sound where FFmpeg guesses from it how long that is; `kind` is its name of the format. Else 0."""
     if kind not in _GUESSED:
         return 0
-    head = read_at(file, _id3_before(file), 4_096)  # behind zeros FFmpeg does not find it
+    n_tag_bytes = tags_before(file)
+    head = read_at(file, n_tag_bytes, 4_096)
     if _xing_bytes(head) or head[36:40] == b"VBRI":
         return 0
-    return (end_of_sound(file) or _size(file)) - _tags_before(file)
+    return (end_of_sound(file) or size_of(file)) - n_tag_bytes
 
 
-def _tags_before(file: BinaryIO) -> int:
+def tags_before(file: BinaryIO) -> int:
     """The size of the ID3v2 tags that a file begins with, and of zeros behind them."""
-    n_bytes = _id3_before(file)
-    behind = read_at(file, n_bytes, _BLOCK_BYTES) if n_bytes else b""
-    sound = behind.lstrip(b"\0")
-    return n_bytes + (len(behind) - len(sound) if sound.startswith(_WITHOUT_PARTS) else 0)
-
-
-def _id3_before(file: BinaryIO) -> int:
     n_bytes = 0
     for _ in range(_MOST_TAGS):
         if not (more := _id3_bytes(read_at(file, n_bytes, 10))):
             break
         n_bytes += more
-    return n_bytes
+    behind = read_at(file, n_bytes, _BLOCK_BYTES) if n_bytes else b""
+    sound = behind.lstrip(b"\0")
+    return n_bytes + (len(behind) - len(sound) if sound.startswith(_WITHOUT_PARTS) else 0)
 
 
 def _tag_bytes_before(file: BinaryIO, end: int) -> int:
@@ -211,7 +208,7 @@ def _data_chunk(file: BinaryIO, beginning: int, chunked: _Chunked) -> tuple[int,
     """Where the data chunk's content begins, and its size; 0 where there is none, or it is not known yet."""
     position, long_size = beginning + chunked.first, 0
     head_bytes = chunked.name_bytes + chunked.size_bytes
-    n_bytes = _size(file)
+    n_bytes = size_of(file)
     for _ in range(_MOST_CHUNKS):
         if position >= n_bytes:
             break
@@ -229,7 +226,8 @@ def _data_chunk(file: BinaryIO, beginning: int, chunked: _Chunked) -> tuple[int,
     return 0, 0
 
 
-def _size(file: BinaryIO) -> int:
+def size_of(file: BinaryIO) -> int:
+    """The bytes of a file that FFmpeg may be reading."""
     before = file.tell()
     try:
         return file.seek(0, os.SEEK_END)

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import end_of_sound, read_at, understates
+from crnn.audio.announced import end_of_sound, read_at, size_of, tags_before, understates
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -93,24 +93,33 @@ def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Itera
 
 
 class _Source:
-    """A file as FFmpeg reads it: without its name and what stands behind its sound.
+    """A file as FFmpeg reads it: without its name and what stands about its sound.
 
-    Places that are none are told rather than raised, as PyAV would print what is raised there.
+    It looks for sound in the first megabyte alone, and pictures in tags may have more. Places that are none are told
+    rather than raised, as PyAV would print what is raised there.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
-        self._end = end_of_sound(file)
-        if self._end is not None:
-            self.read = lambda n_bytes: file.read(max(0, min(n_bytes, self._end - file.tell())))
+        self._file = file
+        n_bytes, n_tag_bytes = size_of(file), tags_before(file)
+        self._begin = n_tag_bytes if n_tag_bytes < n_bytes else 0  # as long as the file is no tag
+        self._end = end_of_sound(file) or n_bytes
+        file.seek(self._begin)
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._file.tell() - self._begin
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Where it is then, or a negative number."""
-        if whence == os.SEEK_END and self._end is not None:
-            offset, whence = self._end + offset, os.SEEK_SET
         try:
-            return self._seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
+            place = offset + {os.SEEK_SET: self._begin, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._end}[whence]
+            return -errno.EINVAL if place < self._begin else self._file.seek(place) - self._begin
+        except (OSError, LookupError, ValueError, OverflowError):
             return -errno.EINVAL
 
 
