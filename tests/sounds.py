@@ -19,6 +19,7 @@ SAMPLE_FORMATS = {  # of the encoders; else fltp
     "flac": "s16",
     "alac": "s16p",
     "pcm_s16le": "s16",
+    "adpcm_ms": "s16",
     "g722": "s16",
     "mp2": "s16",
     "tta": "s16",

@@ -41,6 +41,7 @@ _PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
 _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
+_MOST_ASTRAY = 0.15  # a place in time from one in bytes, as shares of one recording; of two it is 0.25 somewhere
 _PADDING_SECONDS = 0.5  # encoders count their delay and padding differently
 _BATCH_SAMPLES = 2**15  # of what passes from the decoder to the resampler at once
 
@@ -75,17 +76,19 @@ def open_audio(
 
     A file says how long it should be in seconds (`container.TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dsf, dff
     and avi by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and
-    damaged packets, which are skipped, count as missing. If more than 2 % are missing (and of seconds, half a one),
-    `Sound.notices` says so; if less than a third is there, the file is refused. Others do not say it (aac, mp3 without
-    that header, live recordings), so that what they hold is used. Of a file that decodes to more than twelve
-    hours, or to an unlikely length for the size of its packets, the beginning is heard, and a notice says so.
+    damaged packets, which are skipped, count as missing, as does what the clock of an ogg leaps over. If more than 2 %
+    are missing (and of seconds, half a one), `Sound.notices` says so; if less than a third is there, the file is
+    refused. Others do not say it (aac, mp3 without that header, live recordings), so that what they hold is used. Of a
+    file that decodes to more than twelve hours, or to an unlikely length for the size of its packets, the beginning is
+    heard, and a notice says so.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
         sample_rate: of the blocks, in Hz.
         start_seconds: where they begin.
         passages: decode these alone, one block each. `Sound.starts_seconds` is empty, whatever came, for a song that is
-            hardly longer, or of which it is not known how long it is, or of which one is missing.
+            hardly longer, or of which it is not known how long it is, or of which one is missing, and for several songs
+            behind each other in a file.
 
     Raises:
         AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
@@ -208,6 +211,9 @@ class Sound:
             blocks = list(self._checked_blocks())
             if sum(block.shape[1] for block in blocks) < MIN_SECONDS * self.sample_rate:
                 return
+            astray = abs(self._track.share_passed - self._end_seconds / duration_seconds)
+            if self._track.may_be_several and astray > _MOST_ASTRAY:
+                return
             yield np.concatenate(blocks, axis=1)
         if self._lasts(duration_seconds):
             self.starts_seconds, self.duration_seconds = starts_seconds, duration_seconds
@@ -266,6 +272,8 @@ class Sound:
         has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
         if _is_too_short(seconds, track.promised_seconds) and not has_holes:
             share = min(share, seconds / track.promised_seconds)
+        if track.has_no_pauses and _is_too_short(seconds, self._ended_seconds):
+            share = min(share, seconds / self._ended_seconds)
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 
+from crnn.audio.announced import SHARE_THAT_MAY_MISS
 from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
 from crnn.audio.faults import Notice
 from crnn.audio.resampling import mend_frame
@@ -20,6 +21,8 @@ _LOOK_SECONDS, _LOOK_EACH_SECONDS = 0.2, 1.0  # what is decoded for that, as a c
 # The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
 _FEWEST_BYTES_A_SECOND = 2_000
 _LEAST_SECONDS, MOST_SECONDS = 1_800.0, 43_200.0
+_BYTE_RATED = frozenset({"wav", "w64"})  # where FFmpeg seeks by the bytes a second that the head claims
+_JOINABLE = frozenset({"ogg", "mpegts", "mpeg"})
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 
@@ -42,7 +45,8 @@ class Track:
         self.began_seconds = 0.0
         self._begin_counting()
         self.is_cut = self.is_left = False
-        self._file = file
+        self._file, self._is_fast = file, is_fast
+        self._place_bytes = 0  # of the packet that was read last
         self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
         self.container = open_container(file, is_fast)
         try:
@@ -68,7 +72,7 @@ class Track:
             except (av.FFmpegError, OverflowError):
                 first = None
             began_seconds = None if first is None else self.seconds_of(first)
-            if began_seconds is not None and 0 <= began_seconds <= start_seconds:
+            if began_seconds is not None and 0 <= began_seconds <= start_seconds and self._is_found():
                 self.began_seconds = began_seconds
                 return chain([first], frames)
             self._enter_anew()
@@ -78,12 +82,27 @@ class Track:
         """When a frame begins, counted from the beginning of the track."""
         if frame.time is None:
             return None
-        return frame.time - float((self.stream.start_time or 0) * self.stream.time_base)
+        return frame.time - self._begins_seconds
 
     @property
     def is_indexed(self) -> bool:
         """Whether the file lists its packets, so that none of them is overlooked."""
         return self.container.format.name.startswith("mov")
+
+    @property
+    def share_passed(self) -> float:
+        """How much of the file lies before the packet that was read last, in bytes."""
+        return self._place_bytes / self.container.size
+
+    @property
+    def may_be_several(self) -> bool:
+        """Whether recordings behind each other make one file, of which FFmpeg takes the last clock for the whole."""
+        return self.container.format.name in _JOINABLE
+
+    @property
+    def has_no_pauses(self) -> bool:
+        """Whether its clock leaps only where packets are missing."""
+        return self.container.format.name == "ogg"
 
     @property
     def promised_seconds(self) -> float:
@@ -97,7 +116,21 @@ class Track:
         """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
         if self.stream.duration:
             return float(self.stream.duration * self.stream.time_base)
-        return (self.container.duration or 0) / av.time_base
+        seconds = (self.container.duration or 0) / av.time_base
+        if seconds and self.container.format.name.startswith("matroska"):  # counted from 0, whenever it begins
+            seconds -= self._begins_seconds
+        return max(seconds, 0.0)
+
+    @property
+    def _begins_seconds(self) -> float:
+        return float((self.stream.start_time or 0) * self.stream.time_base)
+
+    def _is_found(self) -> bool:
+        """Whether a place that has been sought is where FFmpeg takes it to be, as far as packets can tell."""
+        if self.container.format.name not in _BYTE_RATED or not self.stream.bit_rate:
+            return True
+        claimed_bytes = self.seconds * self.stream.bit_rate / 8
+        return abs(claimed_bytes - self.n_bytes) <= SHARE_THAT_MAY_MISS * self.n_bytes
 
     def _choose(self) -> av.AudioStream:
         tracks = decodable_tracks(self.container, self._file)
@@ -159,11 +192,11 @@ class Track:
     def _reopen(self) -> None:
         self.container.close()
         self._file.seek(0)
-        self.container = open_container(self._file)
+        self.container = open_container(self._file, self._is_fast)
 
     def _enter_anew(self) -> None:
         """From the beginning, as if nothing had been decoded."""
-        index = self.stream.index
+        index, self._is_fast = self.stream.index, False
         self._reopen()
         self.stream = self.container.streams[index]
         self._begin_counting()
@@ -191,6 +224,7 @@ class Track:
                 return
             self.n_packets += 1
             self.n_bytes += packet.size
+            self._place_bytes = packet.pos or self._place_bytes  # which not all have that a parser cuts
             self.seconds += float((packet.duration or 0) * packet.time_base)
             try:
                 frames = self._decode(packet)

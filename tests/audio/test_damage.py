@@ -75,6 +75,22 @@ def test_a_pause_of_a_recorder_is_no_damage():
     assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(12, abs=0.2)
 
 
+def pages_of(ogg: bytes) -> list[bytes]:
+    return [b"OggS" + page for page in ogg.split(b"OggS")[1:]]
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_a_hole_in_an_ogg_is_told(codec):
+    pages = pages_of(write(melody(48_000, 24), 48_000, "OGG", codec))
+    assert len(pages) > 8
+    middle = len(pages) // 2
+    waveform, notices = heard(b"".join(pages[: middle - 1] + pages[middle + 1 :]))
+    seconds = waveform.shape[1] / SAMPLE_RATE
+    assert 12 < seconds < 23
+    assert notices == [f"Some of it is damaged: this answer is from the {seconds:.0f} s that can be read."]
+    assert heard(b"".join(pages[:2] + pages[middle:]))[1] == []  # recorded from the middle of a broadcast
+
+
 def test_of_a_file_in_fragments_those_that_are_missing_are_told():
     """Such as were not fetched: their clock goes on, and no packet of them is damaged."""
     options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}

@@ -6,6 +6,7 @@ import sys
 import threading
 import tracemalloc
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
@@ -205,6 +206,42 @@ def test_a_song_of_which_the_length_is_guessed_wrongly_is_heard_as_a_whole():
     with open_audio(encode("mp3", "libmp3lame", sound_, 44_100, encoder=variable), passages=Passages(2, 2.0)) as sound:
         list(sound.blocks())
     assert sound.duration_seconds == pytest.approx(24, abs=0.2)  # with its header
+
+
+@pytest.mark.parametrize(
+    "make",
+    [partial(write, container="OGG", subtype="VORBIS"), *(partial(encode, name, "mp2") for name in ("mpegts", "vob"))],
+)
+def test_songs_behind_each_other_are_heard_as_a_whole(make):
+    """FFmpeg takes the clock of the last one for that of all."""
+    file = make(samples=melody(44_100, 24), rate_hz=44_100)
+    for parts, is_one in ((file, True), (file + file, False)):
+        with open_audio(parts, passages=Passages(4, 2.0)) as sound:
+            list(sound.blocks())
+        assert bool(sound.starts_seconds) == is_one
+    assert mono(file + file).size / SAMPLE_RATE == pytest.approx(48, abs=0.3)
+
+
+@pytest.mark.parametrize("container", ["wav", "w64"])
+def test_places_are_found_where_the_head_claims_another_byte_rate(container):
+    """FFmpeg itself writes such of ADPCM, 16 kB for a second of any, and seeks by it."""
+    file = encode(container, "adpcm_ms", melody(44_100, 24), 44_100)
+    whole = mono(file)
+    np.testing.assert_array_equal(
+        mono(file, max_seconds=3, start_seconds=15), whole[15 * SAMPLE_RATE :][: 3 * SAMPLE_RATE]
+    )
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+        passages = list(sound.blocks())
+    for seconds, passage in zip(sound.starts_seconds, passages, strict=True):
+        np.testing.assert_array_equal(passage[0], whole[round(seconds * SAMPLE_RATE) :][: 2 * SAMPLE_RATE])
+
+
+@pytest.mark.parametrize("begins_seconds", ["0", "100"])
+def test_how_long_a_webm_lasts_that_begins_late(begins_seconds):
+    file = encode("webm", "libopus", melody(48_000, 12), 48_000, output_ts_offset=begins_seconds)
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+        list(sound.blocks())
+    assert sound.expected_seconds == sound.duration_seconds == pytest.approx(12, abs=0.1)
 
 
 CHUNK = (60_000).to_bytes(4, "little") + b"list" * 15_000
