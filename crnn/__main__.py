@@ -28,6 +28,8 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
     "train": ("train.py", "train, evaluate, cross-validate, compare and publish models"),
 }
 
+NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
@@ -40,13 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
-    except OSError as error:
-        return explain(error)
+    except (ImportError, OSError) as error:
+        if not any(words in str(error) for words in NO_ROOM):
+            if isinstance(error, ImportError):
+                raise
+            return explain(error)
+        complain("There is not enough memory to load PyTorch (ulimit -v).")
     except ValueError as error:
         if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise
         complain(error)
-        return 2
+    return 2
 
 
 def run_command(argv: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from crnn.audio import SAMPLE_RATE
 from crnn.bundle import MODEL_VARIABLE
 from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
+from crnn.library import classify
 from crnn.network.model import CRNN
 from crnn.sources import Origin
 
@@ -238,6 +239,28 @@ def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dic
     assert re.fullmatch(re.escape(rf"{songs['folder']}/\xc9t\xe9.wav: ") + LINE + "\n", done.stdout)
     assert f"genre-crnn: {songs['bad']}: bad.mp3 " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space has no limit")
+@pytest.mark.parametrize("command", [["song.mp3"], ["page"]])
+def test_no_room_for_pytorch(command: list[str]) -> None:
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (300_000_000,) * 2)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limit}; from crnn.__main__ import cli; sys.exit(cli())", *command],
+        cwd=Path(checkpoint.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "genre-crnn: There is not enough memory to load PyTorch (ulimit -v).\n"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "NEEDS", ("no_such_package",))
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        main(["song.mp3"])
 
 
 def test_the_training_is_called_as_it_was(
