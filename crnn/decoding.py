@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from queue import LifoQueue
 from shutil import copyfileobj
 from typing import BinaryIO
@@ -32,15 +33,17 @@ _READY, _LENGTH, _BLOCK, _END, _ERROR = b"r", b"l", b"b", b"e", b"x"
 _ASK, _STOP = b"?", b"."
 _MOST_CHANNELS, _MOST_SAMPLES = 1_024, 2**24
 _PROGRAM = "from crnn.decoding import work; work()"
+_STARTED_AT_ONCE = 2
+_WORKING_SHARE = 0.1  # of the time that a block is waited for: who computes less is kept from it by the machine
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # neither secrets nor more memory than needed
 
 
 class Decoders:
-    """Processes that decode, one song each at a time; started at once, kept, and replaced when they die.
+    """Processes that decode, one song each at a time; kept, and replaced when they die.
 
-    They import no PyTorch and take 20 MB each. They get a file that is open already, and cannot write any. `open_audio`
-    may be called by several threads at once: those for which none is left wait. They need sockets that pass files on,
-    which Windows lacks.
+    Two are started at once, the others when a song waits and none is idle. They import no PyTorch and take 20 MB each.
+    They get a file that is open already, and cannot write any. `open_audio` may be called by several threads at once:
+    those for which none is left wait. They need sockets that pass files on, which Windows lacks.
 
     A song may take CPU_SECONDS to decode, so that a stranger's cannot keep a process for hours; one of `own_songs`, for
     which an hour of DSD is music, may go on for as long as blocks of it come.
@@ -53,8 +56,10 @@ class Decoders:
         self._own_songs = own_songs
         self._workers = [_Worker(stall_seconds) for _ in range(n_workers)]
         self._idle: LifoQueue[_Worker] = LifoQueue()
-        for worker in self._workers:
+        for worker in reversed(self._workers):  # those that run are asked first
             self._idle.put(worker)
+        for worker in self._workers[:_STARTED_AT_ONCE]:
+            worker.be_there()
 
     def __enter__(self) -> "Decoders":
         return self
@@ -137,7 +142,9 @@ class DecodedSound:
             if isinstance(error, AudioError):
                 raise
             signal_number = None if isinstance(error, TimeoutError) else worker.ended_by()
-            if not worker.is_ready or signal_number == signal.SIGKILL:  # by the system, where memory runs out
+            is_stopped = isinstance(error, TimeoutError) and not worker.is_working()
+            is_killed = signal_number == signal.SIGKILL  # by the system, where memory runs out
+            if not worker.is_ready or is_stopped or is_killed:
                 raise self._not_now(SHORTAGE) from error
             if isinstance(error, TimeoutError) or signal_number == signal.SIGXCPU:
                 raise AudioError(
@@ -174,11 +181,13 @@ class _Worker:
 
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
-        self._start()
+        self._process: subprocess.Popen | None = None
+        self._cpu_seconds = 0.0  # before what is waited for now
+        self.is_ready = False
 
     def be_there(self) -> None:
-        """Have it run, if it has died while it had nothing to do. Raises OSError where no process can be started."""
-        if self._process.poll() is not None:
+        """Have it run, also if it has died while it had nothing to do. Raises OSError where none can be started."""
+        if self._process is None or self._process.poll() is not None:
             self.end()
             self._start()
 
@@ -199,6 +208,7 @@ class _Worker:
 
         Raises TimeoutError where it takes too long, OSError or EOFError where it dies, ValueError for nonsense.
         """
+        self._cpu_seconds = _cpu_seconds_of(self._process.pid)
         kind, n_channels, size = _HEAD.unpack(_receive(self._connection, _HEAD.size))
         if size > _MOST_SAMPLES or n_channels > _MOST_CHANNELS:
             raise ValueError("a decoder says nonsense")
@@ -224,6 +234,11 @@ class _Worker:
             return -self._process.wait(1.0)
         return None
 
+    def is_working(self) -> bool:
+        """Whether it computes what is waited for, rather than be stopped or wait for a disk; True if nobody knows."""
+        seconds = _cpu_seconds_of(self._process.pid)
+        return seconds == 0 or seconds - self._cpu_seconds >= _WORKING_SHARE * self._stall_seconds
+
     def restart(self) -> None:
         """Another process in its place, now or, if the machine has no room for it, when it is asked next."""
         self.end()
@@ -231,10 +246,11 @@ class _Worker:
             self._start()
 
     def end(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
+        """Kill it, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._connection.close()
 
     def _start(self) -> None:
         """Not by `multiprocessing`, whose children import the main module, and with it PyTorch and Gradio."""
@@ -247,9 +263,19 @@ class _Worker:
                 [sys.executable, "-I", "-c", code],
                 stdin=its_end,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # what nobody has thought of is told as a fault of the song
                 env=_ENVIRONMENT | libraries,
                 start_new_session=True,  # Ctrl-C is for whoever started it
             )
+
+
+def _cpu_seconds_of(pid: int) -> float:
+    """What a process has computed so far, in all its threads; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user's and system's: man 5 proc
 
 
 def work() -> None:

@@ -32,6 +32,8 @@ def happen(name):
             pass
     elif name == "sleep.wav":
         time.sleep(3_600)
+    elif name == "unforeseen.wav":
+        raise RuntimeError
     elif name == "memory.wav":
         bytearray(2 * decoding.MEMORY_BYTES)
     elif name == "write.wav":

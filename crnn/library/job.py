@@ -196,7 +196,7 @@ def _unforeseen(file: File, error: Exception) -> AudioError:
 def side_by_side(
     items: Iterable[T], work: Callable[[T], object], jobs: int, in_order: bool = False
 ) -> Iterator[list[tuple[T, object]]]:
-    """Each item with what `work` makes of it in one of `jobs` threads, as many as are done at a time.
+    """Each item with what `work` makes of it in one of up to `jobs` threads, as many as are done at a time.
 
     Twice as many as there are threads are begun before their results are taken; in order, four times as many wait for
     one that takes long. The threads have ended when all is given; where that is broken off, each ends after its item.
@@ -210,9 +210,7 @@ def side_by_side(
             except BaseException as error:  # raised where it is waited for
                 done.put((-1, None, error))
 
-    threads = [Thread(target=run, name="hearing", daemon=True) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
+    threads: list[Thread] = []
     try:
         held: dict[int, tuple[T, object]] = {}
         n_taken = n_done = n_given = 0
@@ -224,6 +222,9 @@ def side_by_side(
                 if not is_over:
                     waiting.put(numbered)
                     n_taken += 1
+                    if len(threads) < jobs:
+                        threads.append(Thread(target=run, name="hearing", daemon=True))
+                        threads[-1].start()
             for number, item, result in _ready(done, n_done < n_taken):
                 if number < 0:
                     raise result

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -540,6 +541,9 @@ def test_side_by_side_keeps_the_order_and_the_bound() -> None:
         given += finished
     assert given == [(number, number * number) for number in range(50)]
     assert sorted(pair for part in job.side_by_side(range(20), work, 3) for pair in part) == given[:20]
+    before = threading.active_count()
+    counted = job.side_by_side([0, 1], lambda _: threading.active_count(), 60)
+    assert max(count for part in counted for _, count in part) <= before + 2
 
 
 def test_what_no_one_has_thought_of_costs_one_song(
