@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,7 @@ from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
-from crnn.files import lock, whole_file
+from crnn.files import as_json, lock, whole_file, write_json
 from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.sources import HUB_ADDRESS, load_checkpoint
@@ -300,8 +300,7 @@ def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> No
     """Note what `--resume` needs. Raises OSError or SafetensorError."""
     if base:
         base.save(unfinished / BASE)
-    with whole_file(unfinished / COMMAND_FILE) as file:
-        file.write(json.dumps(list(argv)).encode())
+    write_json(unfinished / COMMAND_FILE, list(argv))
 
 
 def read_command(run: Path) -> list[str]:
@@ -406,23 +405,24 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
-    try:
-        if groups_of(args) == "genre":
-            figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
+    with claimed(out):
+        try:
+            if groups_of(args) == "genre":
+                figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
+            else:
+                folds = (groups, recipe, args.folds or FOLDS)
+                figures = {"valid": cross_validate(clips, dataset.genres, *folds, out, jobs, report_fold)}
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped; the same command goes on.") from None
+        record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
+        record["held_out"] = record_of(clips.features, most=len(clips.features))
+        record |= heard_before(recipe, dataset, ("train", "valid"))
+        write_json(out / METRICS_FILE, record)
+        if "valid" in figures:
+            print_folds(figures["valid"])
+            write_figures(out, "cross-validation", figures["valid"])
         else:
-            n_folds = args.folds or FOLDS
-            figures = {"valid": cross_validate(clips, dataset.genres, groups, recipe, n_folds, out, jobs, report_fold)}
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; the same command goes on.") from None
-    record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}
-    record["held_out"] = record_of(clips.features, most=len(clips.features))
-    record |= heard_before(recipe, dataset, ("train", "valid"))
-    (out / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if "valid" in figures:
-        print_folds(figures["valid"])
-        write_figures(out, "cross-validation", figures["valid"])
-    else:
-        print_left_out(figures["left_out"])
+            print_left_out(figures["left_out"])
 
 
 def together(args: argparse.Namespace, clips: Clips) -> list[str] | None:
@@ -501,6 +501,14 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
 
 def run_evaluate(args: argparse.Namespace, _: str) -> None:
     """Measure a model on one part of the data."""
+    with whole_file(args.json) if args.json else nullcontext() as file:  # begun first, as it might not be possible
+        figures = measured(args)
+        if file:
+            file.write(as_json(figures))
+
+
+def measured(args: argparse.Namespace) -> dict:
+    """The figures of a model on one part of the data, which are printed too."""
     model, origin = load_checkpoint(args.model)
     if origin.notice:
         print(f"train.py: {origin.notice}", file=sys.stderr)
@@ -515,8 +523,7 @@ def run_evaluate(args: argparse.Namespace, _: str) -> None:
     print(origin.name)
     print_figures(args.split, figures)
     print_confusion(figures)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
 
 
 def run_push(args: argparse.Namespace, _: str) -> None:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and by one process at a time."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -33,6 +34,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def as_json(value: object) -> bytes:
+    """A value as JSON that people can read, too."""
+    return f"{json.dumps(value, indent=2)}\n".encode()
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as such JSON, with the care of `whole_file`. Raises OSError."""
+    with whole_file(path) as file:
+        file.write(as_json(value))
 
 
 def lock(file: int) -> bool:

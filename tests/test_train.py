@@ -158,6 +158,15 @@ def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.Complet
     assert "drone" in card
 
 
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(train, "load_checkpoint", lambda _: pytest.fail("It began."))
+    (tmp_path / "taken").touch()
+    assert main(["evaluate", "--json", str(tmp_path / "taken" / "figures.json")]) == 2
+    assert "taken" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("at_the_desk")
 @pytest.mark.parametrize(("split", "model"), [("valid", "validated"), ("test", "model")])
 def test_evaluate_gives_the_figures_of_the_run(
@@ -168,7 +177,7 @@ def test_evaluate_gives_the_figures_of_the_run(
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    out, figures = run[0], tmp_path / "figures.json"
+    out, figures = run[0], tmp_path / "new" / "figures.json"
     options = ["--model", str(out / model), "--data", str(music), "--split", split, "--json", str(figures)]
     assert main(["evaluate", *options]) == 0
     measured = json.loads(figures.read_text())

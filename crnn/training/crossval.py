@@ -5,7 +5,7 @@ import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +22,7 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of
 from crnn.data.workers import started
 from crnn.features import DAMAGE, DatasetError
-from crnn.files import whole_file
+from crnn.files import whole_file, write_json
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
 from crnn.training.metrics import cross_fitted_metrics, mean_probabilities
@@ -179,49 +179,50 @@ def _run(
 ) -> list[Answers]:
     """The answers of the models of all folds; `genres` are those of the clips."""
     _claim(folder, {**settings, "format": FORMAT})
+    to_do = [number for number in range(len(folds)) if not _path(folder, number).is_file()]
+    jobs = max(1, min(jobs, len(to_do)))
     threads = max(1, torch.get_num_threads() // jobs)
 
-    def start(number: int) -> BaseProcess | None:
-        path = _path(folder, number)
-        if path.is_file():
-            return None
+    def start(number: int) -> BaseProcess:
         fold = folds[number]
         places = {genre: place for place, genre in enumerate(fold.genres)}
         labels = np.array([places.get(genre, -1) for genre in genres])
         parts = [clips.select(index) for index in (fold.train, fold.held_out)]
         train, held_out = (Clips(part.features, labels[part.labels]) for part in parts)
         truths = [genres[label] for label in parts[1].labels]
-        arguments = (number, recipe, fold.genres, train, held_out, truths, path, threads, report)
+        arguments = (number, recipe, fold.genres, train, held_out, truths, _path(folder, number), threads, report)
         return started(_run_fold, arguments, preload=["torch._dynamo"])  # which an optimiser imports
 
-    _side_by_side(start, len(folds), jobs)
+    _side_by_side(start, to_do, jobs)
     return [_read(_path(folder, number)) for number in range(len(folds))]
 
 
-def _side_by_side(start: Callable[[int], BaseProcess | None], n_folds: int, jobs: int) -> None:
-    """Start the processes of all folds that need one, `jobs` at a time.
+def _side_by_side(start: Callable[[int], BaseProcess], numbers: Sequence[int], jobs: int) -> None:
+    """Start the processes of the folds of these numbers, `jobs` at a time.
 
-    Raises TrainingError if one fails; then, or if this one is stopped, none goes on.
+    Raises TrainingError as soon as one fails; then, or if this one is stopped, none goes on or begins.
     """
     running: list[BaseProcess] = []
     is_stopped = Event()
 
     def run(number: int) -> None:
-        process = start(number)
-        if process is None:
+        if is_stopped.is_set():
             return
+        process = start(number)
         running.append(process)
         if is_stopped.is_set():  # while it started
             process.terminate()
         process.join()
         if process.exitcode:
+            is_stopped.set()  # before this thread takes the next one
             raise TrainingError(
                 f"Fold {number + 1} failed; its reason stands above. The same command goes on from here."
             )
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            list(pool.map(run, range(n_folds)))
+            for done in as_completed([pool.submit(run, number) for number in numbers]):
+                done.result()
         except BaseException:
             is_stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -322,17 +323,16 @@ def _fingerprint(clips: Clips, groups: Sequence[str] | None) -> str:
 
 
 def _claim(folder: Path, settings: dict) -> None:
-    """Note in `folder` what its folds are of. Raises TrainingError if they are of something else."""
+    """Note in `folder` what its folds are of. Raises TrainingError if they, or what else is there, are of others."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SETTINGS_FILE
-    content = (json.dumps(settings, indent=2) + "\n").encode()
-    before = path.read_bytes() if path.is_file() else None
+    path, settings = folder / SETTINGS_FILE, json.loads(json.dumps(settings))  # as they are read again
+    if not path.is_file() and any(folder.iterdir()):
+        raise TrainingError(f"{folder} is not empty and holds no cross-validation; give another --out.")
     try:
-        others = () if before is None else differences(json.loads(before), json.loads(content))
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
     except ValueError:
-        others = [(SETTINGS_FILE, "")]
-    if any(name not in MACHINE for name, _ in others):
+        before = None
+    if any(name not in MACHINE for name, _ in differences(before, settings)):
         raise TrainingError(f"{folder} holds folds of other clips or settings; give another --out.")
-    if content != before:
-        with whole_file(path) as file:
-            file.write(content)
+    if not path.is_file() or before != settings:
+        write_json(path, settings)

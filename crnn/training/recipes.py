@@ -12,6 +12,7 @@ from crnn.checkpoint import CheckpointError, digest, read, save
 from crnn.data.heard import record_of
 from crnn.data.weights import find_weights
 from crnn.features import DatasetError, Features
+from crnn.files import write_json
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
@@ -59,7 +60,7 @@ class Base:
     def save(self, folder: Path) -> None:
         """Keep it, whatever becomes of where it came from. Raises OSError."""
         save(self.model, folder, card="")
-        (folder / BASE_FILE).write_text(json.dumps([self.name, self.revision]), encoding="utf-8")
+        write_json(folder / BASE_FILE, [self.name, self.revision])
 
     @classmethod
     def load(cls, folder: Path) -> "Base":

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset
+from crnn.files import write_json
 from crnn.network.model import CRNN
 from crnn.sources import Origin
 from crnn.training.card import model_card
@@ -229,7 +230,7 @@ def write_run(out: Path, name: str, model: CRNN, record: dict, history: list[Epo
     }
     save(model, out / name, model_card(model, record))
     for folder in (out, out / name):  # beside the model, too, for the page that shows where it comes from
-        (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / METRICS_FILE, record)
         write_history(folder, history)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from crnn.checkpoint import CARD_FILE, METRICS_FILE, optional_text, read, save
 from crnn.data.heard import n_in_both
-from crnn.files import whole_file
+from crnn.files import as_json, whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers
@@ -59,7 +59,7 @@ def calibrate(
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise TrainingError(f"The {METRICS_FILE} of {folder} is not what train.py writes: train anew.") from error
     with whole_file(folder / METRICS_FILE) as file:
-        file.write((json.dumps(record, indent=2) + "\n").encode())
+        file.write(as_json(record))
         file.flush()
         os.fsync(file.fileno())  # a full disk is to be known before the model changes
         if is_edited:

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -13,9 +16,10 @@ import torch
 
 from crnn.data.heard import n_heard
 from crnn.features import N_MELS, Features
+from crnn.training import crossval
 from crnn.training.crossval import fold_indices, read_answers
 from crnn.training.state import TrainingError
-from train import main
+from train import claimed, main
 
 pytestmark = pytest.mark.processes
 
@@ -151,6 +155,83 @@ def test_folds_of_other_settings_are_not_mixed(data: list[str], tmp_path: Path, 
     assert "other clips or settings" in capsys.readouterr().err
 
 
+def test_what_is_no_cross_validation_is_not_written_over(
+    data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "metrics.json").write_text("{}")
+    assert main(options(data, out)) == 2
+    assert "is not empty and holds no cross-validation" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("metrics.json", "{}")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be locked here")
+def test_no_two_work_in_one_folder(data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with claimed(tmp_path / "out"):
+        assert main(options(data, tmp_path / "out")) == 2
+    assert "Another training is at work in" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+class Began:
+    """Processes of folds that do nothing: those of some numbers fail at once, the others go on until they are ended."""
+
+    def __init__(self, *failing: int) -> None:
+        self.failing = failing
+        self.numbers: list[int] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, _: Callable[..., None], arguments: tuple, **__: Sequence[str]) -> "Process":
+        number, *_, threads, _ = arguments
+        self.numbers.append(number)
+        self.threads.add(threads)
+        return Process(number in self.failing)
+
+
+class Process:
+    """One of them."""
+
+    def __init__(self, fails: bool) -> None:
+        self.exitcode = 1 if fails else None
+        self.ended = Event()
+
+    def join(self) -> None:
+        if not self.exitcode:
+            self.ended.wait(20)
+            self.exitcode = -signal.SIGTERM if self.ended.is_set() else 0
+
+    def terminate(self) -> None:
+        self.ended.set()
+
+
+def test_after_a_fold_that_fails_none_begins_or_goes_on(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The first is still at work when the second fails."""
+    began = Began(1)
+    monkeypatch.setattr(crossval, "started", began)
+    assert main([*options(data[:2], tmp_path / "out"), "--groups", "none", "--folds", "5", "--jobs", "2"]) == 2
+    assert "Fold 2 failed" in capsys.readouterr().err
+    assert began.numbers == [0, 1]
+
+
+@pytest.mark.parametrize(("n_done", "threads"), [(0, 3), (1, 4)])
+def test_cores_that_no_fold_asks_for_are_given_to_those_there_are(
+    n_done: int, threads: int, data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = Began(*range(5))
+    monkeypatch.setattr(crossval, "started", began)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    command = [*options(data[:2], tmp_path / "out"), "--groups", "none", "--folds", "5", "--jobs", "16"]
+    assert main(command) == 2
+    for number in range(n_done):
+        (tmp_path / "out" / f"fold-{number + 1}.npz").touch()
+    began.threads.clear()
+    assert main(command) == 2
+    assert began.threads == {threads}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -183,11 +264,17 @@ def test_a_fold_that_fails_ends_in_a_sentence(data: list[str], tmp_path: Path, c
 
 @pytest.mark.parametrize("windows", [None, [1, 2], [2, 2, 2]])
 def test_a_damaged_fold_is_named(
-    windows: list[int] | None, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    windows: list[int] | None,
+    data: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     """No bytes at all, windows that are not those of the logits, clips whose genre is not told."""
     out = tmp_path / "out"
-    out.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(crossval, "started", Began(0, 1))
+        assert main(options(data, out)) == 2
     for number in (1, 2):
         (out / f"fold-{number}.npz").touch()
         if windows:
@@ -205,8 +292,13 @@ def test_a_damaged_fold_is_named(
     assert (out / "settings.json").stat().st_mtime_ns == settings.st_mtime_ns
 
 
-def test_a_state_that_cannot_be_read_is_said(data: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    (tmp_path / "out" / "fold-1.pt").mkdir(parents=True)
+def test_a_state_that_cannot_be_read_is_said(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(crossval, "started", Began(0, 1))
+        assert main(options(data, tmp_path / "out")) == 2
+    (tmp_path / "out" / "fold-1.pt").mkdir()
     assert main([*options(data, tmp_path / "out"), "--jobs", "1"]) == 2
     error = capfd.readouterr().err
     assert f"Fold 1: {tmp_path / 'out' / 'fold-1.pt'} cannot be read or written (" in error
