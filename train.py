@@ -37,6 +37,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import as_json, lock, whole_file, write_json
 from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
+from crnn.network.genres import known_as
 from crnn.sources import HUB_ADDRESS, load_checkpoint
 from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
 from crnn.training.card import answered_of_left_out, answers_nothing
@@ -291,7 +292,7 @@ def introduce(base: Base | None, recipe: Recipe, dataset: Dataset) -> None:
     counts = ", ".join(f"{size} {part}" for part, size in clips_by_part(dataset).items())
     print(f"{len(dataset.genres)} genres, {counts} clips ({dataset.protocol})")
     if base:
-        known = ", ".join(genre for genre in dataset.genres if genre in base.model.config.genres)
+        known = ", ".join(known_as(dataset.genres, base.model.config.genres))
         print(f"It starts from {base.name}, which knows {known or 'none of them'}.")
     warn(recipe, dataset, ("valid", "test"))
 

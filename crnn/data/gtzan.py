@@ -14,6 +14,7 @@ from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
 from crnn.data.splits import about_artists, about_copies, random_split, with_validation, without_copies
 from crnn.features import DatasetError, Features, n_frames_of
 from crnn.network.config import CRNNConfig
+from crnn.network.genres import known_as
 from crnn.network.model import CRNN
 
 PARTS = ("train", "valid", "test")
@@ -41,6 +42,7 @@ class Dataset:
     splits: dict[str, np.ndarray]  # "train", "valid", "test": indices of tracks
     protocol: str  # how it was split, in words
     notes: tuple[str, ...] = ()  # what is odd about its clips, in sentences
+    songs: Features | None = None  # whole, where the clips are segments
 
     def warnings(self) -> list[str]:
         """What somebody who trains on this data should know first, in sentences."""
@@ -77,8 +79,8 @@ class Dataset:
     def clips(self, split: str, genres: tuple[str, ...] | None = None) -> Clips:
         """The clips of a part, of several ("train+valid") or of "all", labelled by their position in `genres`.
 
-        The default of `genres` is the data's own. Raises DatasetError if there are no such clips or a genre is not
-        among `genres`.
+        The default of `genres` is the data's own; those of a model may be spelled otherwise. Raises DatasetError if
+        there are no such clips or a genre is not among `genres`.
         """
         parts = list(self.splits) if split == "all" else split.split("+")
         index = np.concatenate([self.splits[part] for part in parts])
@@ -86,12 +88,16 @@ class Dataset:
             raise DatasetError(f"This data has no {split} part.")
         genres = genres or self.genres
         check_known(self.genres, genres)
-        features = self.features.select(index)
-        return Clips(features, np.array([genres.index(genre_of(track)) for track in features.track_id]))
+        features, names = self.features.select(index), known_as(self.genres, genres)
+        return Clips(features, np.array([genres.index(names[genre_of(track)]) for track in features.track_id]))
 
     def is_heard_by(self, model: CRNN, split: str) -> bool:
-        """Whether a model was trained on clips of a part. Raises DatasetError as `clips` does."""
-        return has_heard(model, self.protocol, split, self.clips(split).features)
+        """Whether a model was trained on clips of a part, or their songs. Raises DatasetError as `clips` does."""
+        clips = self.clips(split).features
+        if self.songs:
+            songs = [track.rpartition("#")[0] for track in clips.track_id.tolist()]
+            clips = self.songs.select(np.flatnonzero(np.isin(self.songs.track_id, songs)))
+        return has_heard(model, self.protocol, split, clips)
 
 
 def has_heard(model: CRNN, protocol: str, split: str, clips: Features | None = None) -> bool:
@@ -140,9 +146,9 @@ def make_dataset(
     is_gtzan = all(map(gtzan_name, tracks))
     of_gtzan = " of GTZAN" if is_gtzan else ""
     if split == "segments":
-        features = cut_into_segments(features)
-        parts = random_split(features.track_id.tolist())
-        return Dataset(features, genres, _indices(features, parts), LEAK.format(of_gtzan))
+        segments = cut_into_segments(features)
+        parts = random_split(segments.track_id.tolist())
+        return Dataset(segments, genres, _indices(segments, parts), LEAK.format(of_gtzan), songs=features)
 
     copies = copies_of(features)
     names = [artist or track for artist, track in zip(artists or tracks, tracks, strict=True)]
@@ -180,7 +186,7 @@ def check_split(tracks: Sequence[str], split: str | None, artists: Sequence[str 
 
 def check_known(genres: Collection[str], known: Sequence[str]) -> None:
     """Raises DatasetError if a genre of the data is not among those that a model knows."""
-    if unknown := sorted(set(genres) - set(known)):
+    if unknown := sorted(set(genres) - known_as(genres, known).keys()):
         raise DatasetError(f"The model knows {', '.join(known)}, but the data has {', '.join(unknown)} too.")
 
 

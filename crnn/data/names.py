@@ -11,6 +11,7 @@ from torchaudio.datasets import gtzan
 
 from crnn.features import DatasetError
 from crnn.network.config import MOST_CHARACTERS, VERDICTS
+from crnn.network.genres import spelling
 
 GENRES = tuple(gtzan.gtzan_genres)
 GTZAN_TRACK = re.compile(rf"({'|'.join(GENRES)})\.\d{{5}}")
@@ -178,17 +179,6 @@ def _numbers(genres: Sequence[str]) -> Sequence[str]:
         return genres
     numbers = [name for name in genres if _NUMBER.fullmatch(name.casefold())]
     return numbers if len(numbers) == len(genres) or len(numbers) > max(2, len(genres) / 2) else []
-
-
-def spelling(name: str) -> str:
-    """A name without what spellings of it differ in: case, accents, spaces, hyphens, signs for "and", Unicode's forms.
-
-    Accents are those of Latin, Greek and Cyrillic letters; in other scripts, marks make letters of their own.
-    """
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
-    plain = re.sub("[\u0300-\u036f]", "", plain)
-    plain = re.sub(r"&|\band\b", "n", plain.replace("_", " "))
-    return "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "PZC" or sign in "#%@*") or name
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

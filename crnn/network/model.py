@@ -15,6 +15,7 @@ from crnn.network.audioset import Strangeness
 from crnn.network.config import CRNNConfig
 from crnn.network.front import Components, Front, Piece, Weights, as_given, middles, nets_of
 from crnn.network.fronts import front_of
+from crnn.network.genres import known_as
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
 
 FITTED_AT_ONCE = 16  # clips
@@ -154,10 +155,11 @@ class CRNN(
     def load_base(self, base: "CRNN") -> None:
         """Start from a model with the same network: all but the classifier, and its rows of the genres that both know.
 
-        Raises RuntimeError if the networks differ.
+        These may be spelled otherwise there. Raises RuntimeError if the networks differ.
         """
-        shared = [genre for genre in self.config.genres if genre in base.config.genres]
-        here, there = ([model.config.genres.index(genre) for genre in shared] for model in (self, base))
+        shared = known_as(self.config.genres, base.config.genres)
+        here = [self.config.genres.index(genre) for genre in shared]
+        there = [base.config.genres.index(genre) for genre in shared.values()]
         weights = base.state_dict()
         for name, value in self.state_dict().items():
             if "classifier.linear." in name:

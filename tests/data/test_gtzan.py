@@ -54,6 +54,8 @@ def test_labels_follow_the_genres_asked_for() -> None:
     assert [("rock", "x", "blues")[label] for label in clips.labels] == [
         genre_of(track) for track in clips.features.track_id
     ]
+    spelled = dataset.clips("train", genres=("Rock", "blues!", "blues"))
+    assert spelled.labels.tolist() == [0 if label == 0 else 2 for label in clips.labels]
     with pytest.raises(DatasetError, match="the data has rock too"):
         dataset.clips("train", genres=("blues", "jazz"))
     with pytest.raises(DatasetError, match="no test part"):

@@ -91,3 +91,14 @@ def test_segments_of_songs_that_were_heard_are_heard(tiny_model: CRNN) -> None:
     protocol = LEAK.format("")
     tiny_model.config = replace(tiny_model.config, trained_on=f"{protocol}: train", heard=record_of(clips(0)))
     assert has_heard(tiny_model, protocol, "test", clips(1))
+
+
+def test_songs_that_were_heard_are_heard_in_segments(tiny_model: CRNN) -> None:
+    songs, others = clips(*range(70, 90)), clips(*range(30, 50))
+    tiny_model.config = replace(
+        tiny_model.config, trained_on="random split by track, stratified by genre: train", heard=record_of(songs)
+    )
+    parts = ("train", "valid", "test", "all")
+    assert len(make_dataset(songs, "segments").features) > len(songs)
+    assert all(make_dataset(songs, "segments").is_heard_by(tiny_model, part) for part in parts)
+    assert not any(make_dataset(others, "segments").is_heard_by(tiny_model, part) for part in parts)

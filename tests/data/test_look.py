@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crnn.data.look import find_tracks, look_at
-from crnn.data.names import as_text, check_genres, folders_alike, genre_of, gtzan_name, own_split, spelling
+from crnn.data.names import as_text, check_genres, folders_alike, genre_of, gtzan_name, own_split
 from crnn.features import DatasetError
 
 
@@ -247,19 +247,6 @@ def test_a_genre_that_a_part_lacks_is_told(tmp_path: Path) -> None:
         "Its valid part has no clips of jazz, so that its figures say nothing of that.",
         "Its test part has no clips of rock, so that its figures say nothing of that.",
     ]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("Drum & Bass", "drum and bass"), ("Ｒｏｃｋ", "rock"), ("Straße", "STRASSE"), ("neo_soul", "Neo-Soul")],
-)
-def test_spellings_of_one_name(one: str, other: str) -> None:
-    assert spelling(one) == spelling(other)
-
-
-@pytest.mark.parametrize(("one", "other"), [("か", "が"), ("rock", "rocks"), ("!!!", "???"), ("C#", "C"), ("$", "€")])
-def test_names_that_are_different(one: str, other: str) -> None:
-    assert spelling(one) != spelling(other)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
