@@ -42,7 +42,6 @@ LARGEST = dict.fromkeys(AUGMENTATIONS, 1.0) | {  # that make sense
     "spec_augment": 16,
     "mixup": 100.0,
 }
-NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
 LOWEST_BANDS, HIGHEST_BANDS = (0, 20), (70, N_MELS)  # where a band limit may begin and end: to 530 Hz, from 2.4 kHz
 LIMIT_DB = (1.0, 30.0)  # a band, beyond a limit: from a small speaker to the filter of a telephone
 REVERBERATION_SECONDS = (0.3, 2.0)  # in which a sound in a room fades by 60 dB

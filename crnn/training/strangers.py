@@ -51,7 +51,7 @@ def calibrate(
         is_edited = own_card not in ("", model_card(model, record))
     except (LookupError, TypeError, ValueError, AttributeError):  # said below
         is_edited = False
-    figures = fit(model, answers, share, risk) | {"command": command}
+    figures = fit_borders(model, answers, share, risk) | {"command": command}
     try:
         record["calibration"] = figures
         was_tested = record.pop("test", None) is not None  # with the earlier borders
@@ -90,7 +90,7 @@ def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Seque
         raise TrainingError(f"{one} and {other} {which}, and a clip may count once: name one of them{kinds}.")
 
 
-def fit(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:
+def fit_borders(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:
     """Write temperature and borders into the model's configuration; returns what speaks for them. Raises TrainingError.
 
     Keys: temperature, unsure_below, strange_below, unknown_share, risk, known (n, answered and answered_right, the

@@ -11,7 +11,8 @@ from benchmarks.robustness import coloured_noise
 from crnn.audio import SAMPLE_RATE
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, LogMel
 from crnn.training import augment
-from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, NO_AUGMENTATION, Augmentation, Augmenter, ClipStore
+from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, Augmentation, Augmenter, ClipStore
+from tests.training.test_fit import NO_AUGMENTATION
 
 WINDOW = 100
 STEP_DB = 80 / 255  # from one of the levels that clips are kept in to the next; -64, -32 and -16 dB are such levels

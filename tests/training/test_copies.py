@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
-from crnn.training.augment import NO_AUGMENTATION, Augmentation, ClipStore
+from crnn.training.augment import Augmentation, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.fit import fit
 from crnn.training.trainer import Trainer
-from tests.training.test_fit import CONFIG, make_clips, training
+from tests.training.test_fit import CONFIG, NO_AUGMENTATION, make_clips, training
 
 TWO_NETS = replace(CONFIG, front="choi+won", bottleneck=3, summary=True, summary_channels=True, summary_components=4)
 

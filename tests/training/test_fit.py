@@ -16,7 +16,7 @@ from crnn.data.clips import Clips
 from crnn.features import FLOOR_DB, N_MELS, Features
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
-from crnn.training.augment import NO_AUGMENTATION, Augmentation
+from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
 from crnn.training.metrics import Calibration, mean_probabilities, metrics, negative_log_likelihood
@@ -28,6 +28,7 @@ GENRES = ("high", "low")
 CONFIG = CRNNConfig(
     genres=GENRES, channels=(4, 8), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=8, window_frames=24, dropout=0.0
 )
+NO_AUGMENTATION = Augmentation(**dict.fromkeys(AUGMENTATIONS, 0))
 
 
 def make_clips(n: int, seed: int = 0, difference_db: float = 15.0) -> Clips:

@@ -12,11 +12,10 @@ import torch
 
 from crnn.features import N_MELS, Features
 from crnn.network.model import CRNN
-from crnn.training.augment import NO_AUGMENTATION
 from crnn.training.options import parse_args, recipe_of
 from crnn.training.processes import silent
 from crnn.training.trainer import Trainer, TrainingConfig
-from tests.training.test_fit import CONFIG, make_clips
+from tests.training.test_fit import CONFIG, NO_AUGMENTATION, make_clips
 from tests.training.thaw_worker import course
 from tests.warm import ROOT, pair
 from train import main

@@ -21,7 +21,7 @@ from crnn.sources import load_checkpoint
 from crnn.training.crossval import Answers, read_answers
 from crnn.training.metrics import Calibration, fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import TrainingError
-from crnn.training.strangers import fit
+from crnn.training.strangers import fit_borders
 from train import main
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_unknown_songs_raise_the_borders_by_their_share(offset: float) -> None:
 def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> None:
     known = answers(GENRES, ["blues", "metal", "jazz"] * 20, [8.0] * 30 + [2.0] * 30, wrong=3)
     unknown = [answers(GENRES[1:], ["blues"] * 20, [4.0] * 20), answers(GENRES[:2], ["jazz"] * 20, [1.0] * 20)]
-    figures = fit(model, [known, *unknown], 0.2, 0.1)
+    figures = fit_borders(model, [known, *unknown], 0.2, 0.1)
     assert figures["unknown"] == {"blues": {"n": 20, "answered": 0.0}, "jazz": {"n": 20, "answered": 0.0}}
     assert figures["known"] == {"n": 60, "answered": 0.5, "answered_right": 0.9}
     assert model.config.unsure_below == figures["unsure_below"]
@@ -108,7 +108,7 @@ def test_where_no_border_keeps_the_risk_nothing_is_answered_and_that_is_said(
 )
 def test_answers_that_say_nothing_are_refused(given: list[Answers], message: str, model: CRNN) -> None:
     with pytest.raises(TrainingError, match=message):
-        fit(model, given, 0.2, 0.1)
+        fit_borders(model, given, 0.2, 0.1)
 
 
 def write(folder: Path, folds: list[Answers]) -> Path:

@@ -9,9 +9,8 @@ import torch
 from tqdm import tqdm
 
 from crnn.network.model import CRNN
-from crnn.training.augment import NO_AUGMENTATION
 from crnn.training.trainer import Trainer
-from tests.training.test_fit import CONFIG, make_clips, training
+from tests.training.test_fit import CONFIG, NO_AUGMENTATION, make_clips, training
 
 EPOCHS = 4
 
