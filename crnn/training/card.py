@@ -175,6 +175,14 @@ def answered_of_left_out(calibration: dict) -> float:
     return sum(row["n"] * row["answered"] for row in rows) / sum(row["n"] for row in rows)
 
 
+def answered_right(calibration: dict) -> float:
+    """The share of its answers that are right, if songs are as unknown as a record says under "calibration"."""
+    known, unknown = calibration["known"], calibration["unknown_share"]
+    answered = (1 - unknown) * known["answered"]
+    right = answered * (known["answered_right"] or 0.0)
+    return right / (answered + unknown * answered_of_left_out(calibration))
+
+
 def answers_nothing(calibration: dict) -> bool:
     """Whether no border kept the risk, from what a record has under "calibration"."""
     return not (calibration["known"]["answered"] or answered_of_left_out(calibration))
@@ -184,16 +192,17 @@ def _calibration(record: dict) -> str:
     """An item of the same list, on a new line; "" where the validation clips calibrated it."""
     if not (fitted := record.get("calibration")):
         return ""
-    known, strange = fitted["known"], answered_of_left_out(fitted)
-    unknown, right = fitted["unknown_share"], 1 - fitted["risk"]
+    known, unknown, strange = fitted["known"], fitted["unknown_share"], answered_of_left_out(fitted)
     come_from = (
         f'\n- Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
         f"\n  cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
     )
     if answers_nothing(fitted):
+        right = 1 - fitted["risk"]
         return (
             f"{come_from}\n  genre it knows, no border keeps {right:.0%} of its answers right, so that it gives none."
         )
+    right = answered_right(fitted)
     return (
         f"{come_from}\n  genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
         f"\n  the clips of genres it knew and {strange:.0%} of those of a genre left out."

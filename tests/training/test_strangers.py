@@ -166,7 +166,9 @@ def test_calibrate_writes_model_card_and_record(
     assert (config.temperature, config.unsure_below, config.strange_below) == tuple(
         record["calibration"][key] for key in ("temperature", "unsure_below", "strange_below")
     )
-    assert "come from 200 clips held out in" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "come from 200 clips held out in" in card
+    assert "genre it knows, 90% of its answers are right. It answered 50% of" in card
     assert (folder / "model.safetensors").read_bytes() == weights
 
     assert main(["calibrate", "--model", str(folder), str(tmp_path)]) == 2
@@ -174,6 +176,14 @@ def test_calibrate_writes_model_card_and_record(
     (folder / "metrics.json").unlink()
     assert main(["calibrate", "--model", str(folder), *validations]) == 2
     assert "has no metrics.json" in capsys.readouterr().err
+
+
+def test_the_card_says_how_many_answers_are_right_and_not_how_many_had_to_be(
+    folder: Path, validations: list[str]
+) -> None:
+    """All is answered: of four fifths of the songs 95 % right, of the rest none."""
+    assert main(["calibrate", "--model", str(folder), *validations, "--risk", "0.3"]) == 0
+    assert "genre it knows, 76% of its answers are right. It answered 100% of" in (folder / "README.md").read_text()
 
 
 def test_cross_validations_of_another_front_are_refused(
