@@ -488,16 +488,17 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
     if unfinished := next((run for run in args.runs if (run / UNFINISHED).exists()), None):
         raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
     runs = [read_run(folder) for folder in args.runs]
+    try:
+        picture = plots.picture_file(args.out)
+    except ValueError as error:
+        raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
     print("\n".join(table(runs)))
     if lines := differences(runs):
         print("", "What differs, run by run:", *lines, sep="\n")
     if drawn := histories(runs):
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            plots.save_picture(plots.compared(drawn), args.out)
-        except (OSError, ValueError) as error:  # ValueError of a kind of picture that there is not
-            raise TrainingError(f"The curves cannot be written to {args.out}: {error}.") from error
-        print(f"\n{args.out} shows the validation curves.")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plots.save_picture(plots.compared(drawn), picture)
+        print(f"\n{picture} shows the validation curves.")
 
 
 def run_evaluate(args: argparse.Namespace, _: str) -> None:

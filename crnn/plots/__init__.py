@@ -2,7 +2,7 @@
 
 from crnn.plots.audio import FEATURES, Feature, mel_spectrogram, mel_spectrograms, timeline
 from crnn.plots.inside import STEPS, Step
-from crnn.plots.style import INK, PALETTE, genre_colours, save_picture, to_svg
+from crnn.plots.style import INK, PALETTE, genre_colours, picture_file, save_picture, to_svg
 from crnn.plots.training import compared, confusion_matrix, curves, reliability
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "genre_colours",
     "mel_spectrogram",
     "mel_spectrograms",
+    "picture_file",
     "reliability",
     "save_picture",
     "timeline",

@@ -9,11 +9,13 @@ from functools import cache
 from html import escape
 from math import ceil
 from os import PathLike
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -70,6 +72,15 @@ def to_svg(figure: Figure, description: str) -> str:
         figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
     _, svg = page.getvalue().split("<svg", maxsplit=1)  # before it stand declarations of XML
     return f'<svg role="img" aria-label="{escape(description)}"{TAG_INK.sub("currentColor", svg)}'
+
+
+def picture_file(path: Path) -> Path:
+    """The path of a picture, of a PNG if it has no ending. Raises ValueError of a kind of picture that there is not."""
+    path = path if path.suffix else path.with_name(f"{path.name}.png")
+    kinds = [kind for kind in FigureCanvasBase.get_supported_filetypes() if kind != "pgf"]  # which asks for LaTeX
+    if path.suffix[1:].lower() not in kinds:
+        raise ValueError(f"{path.suffix} is no kind of picture: take one of .{', .'.join(kinds)}")
+    return path
 
 
 def save_picture(figure: Figure, path: str | PathLike) -> None:

@@ -274,8 +274,8 @@ def add_compare_options(commands: argparse._SubParsersAction) -> None:
         "--out",
         type=Path,
         default=Path("runs") / "comparison.png",
-        metavar="PNG",
-        help="the curves (default: %(default)s)",
+        metavar="PICTURE",
+        help="the curves, as PNG or what else its ending says (default: %(default)s)",
     )
 
 

@@ -115,6 +115,19 @@ def test_the_command_prints_and_draws(folders: list[Path], tmp_path: Path, capsy
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_is_said_to_show_the_curves_does(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["compare", *map(str, folders), "--out", str(tmp_path / "curves")]) == 0
+    assert f"{tmp_path / 'curves.png'} shows" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").is_file()
+    for place, reason in (("curves.csv", ".csv is no kind of picture: take one of"), ("curves.png/a.png", "curves.png")):
+        assert main(["compare", *map(str, folders), "--out", str(tmp_path / place)]) == 2
+        printed, error = capsys.readouterr()
+        assert reason in error
+        assert bool(printed) == (place == "curves.png/a.png")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_runs_whose_names_are_no_text_are_drawn(folders: list[Path], tmp_path: Path) -> None:
     odd = folders[0].rename(tmp_path / os.fsdecode(b"caf\xe9"))
