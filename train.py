@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from crnn.checkpoint import METRICS_FILE, CheckpointError, brief, check_loadable
+from crnn.data import stored
 from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
@@ -140,12 +141,12 @@ def load_dataset(args: argparse.Namespace, known: Sequence[str] | None = None) -
 def load_features(args: argparse.Namespace, known: Sequence[str] | None = None) -> Features:
     """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
-        return Features.load(args.features, complain)
+        return stored.load_features(args.features, complain)
     if args.data:
         return features_of(args, known)
     cache = DATA / "gtzan-logmel.npz"
     if cache.is_file():
-        return Features.load(cache, complain)
+        return stored.load_features(cache, complain)
     tracks = find_tracks(download_gtzan(DATA))
     features = extract_features(tracks, DATA / "log-mels")
     if len(features) == len(tracks):  # what failed may have done so this once

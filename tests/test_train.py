@@ -378,7 +378,8 @@ def test_a_leaking_split_is_named_wherever_its_figures_are(
 
 def test_training_and_evaluation_part_artists_alike(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tracks = [f"{genre}/{number}.mp3" for genre in ("polka", "ska") for number in range(20)]
-    Features.from_levels([np.zeros((128, 30), dtype=np.uint8)] * 40, tracks).save(tmp_path / "features.npz")
+    levels = [np.full((128, 30), 6 * number + 6, dtype=np.uint8) for number in range(40)]
+    Features.from_levels(levels, tracks).save(tmp_path / "features.npz")
     with (tmp_path / "artists.csv").open("w", newline="") as file:
         rows = [
             ("track_id", "artist"),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crnn.data.names import GTZAN_TRACK, listed, part_in_genre, part_of_folder
+from crnn.data.names import GTZAN_TRACK, listed, part_in_genre, part_of_folder, slashed
 from crnn.features import DatasetError
 from crnn.walk import is_song
 
@@ -222,7 +222,7 @@ def _only_one(kinds: Iterable[Collection[str]]) -> str | None:
 
 def _plain(track: str) -> str:
     """The name of a track whoever wrote it."""
-    return unicodedata.normalize("NFC", track.strip().replace("\\", "/")).removeprefix("./")
+    return unicodedata.normalize("NFC", slashed(track.strip()))
 
 
 def _without_case(artist: str) -> str:

@@ -37,6 +37,11 @@ def genre_of(track_id: str) -> str:
     return folders[1] if len(folders) > 1 and part_of_folder(folders[0]) else folders[0]
 
 
+def slashed(track: str) -> str:
+    """The name of a track that may have been written on Windows, or from the folder that it is in."""
+    return track.replace("\\", "/").removeprefix("./")
+
+
 def gtzan_name(track_id: str) -> str | None:
     """The name that GTZAN's lists have for a track, "blues.00000"; None for one that is not of GTZAN."""
     name = track_id.rpartition("/")[2]

@@ -1,0 +1,36 @@
+"""Feature files as data to train on: tracks that say their genre, and clips in which something sounds."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from crnn.data.names import listed, slashed
+from crnn.features import DatasetError, Features
+
+_WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/.]+\.\d+", re.IGNORECASE | re.DOTALL)
+
+
+def load_features(path: Path, notice: Callable[[str], None]) -> Features:
+    """The clips of a feature file that are not silent; `notice` is told of those that are.
+
+    Raises DatasetError as `Features.load` does, where a track does not say its genre, and where all are silent.
+    """
+    features = Features.load(path, notice)
+    tracks = [slashed(track) for track in features.track_id.tolist()]
+    if odd := [track for track in tracks if not _WITH_GENRE.fullmatch(track)]:
+        raise DatasetError(
+            f"{path} has the track_id {odd[0]!r}, which says no genre: each must look like rock/song.mp3, or like GTZAN's "
+            "rock.00000."
+        )
+    features = replace(features, track_id=np.array(tracks))
+    sounds = np.array([features.logmel[n, :, :end].any() for n, end in enumerate(features.n_frames)])
+    if sounds.all():
+        return features
+    if not sounds.any():
+        raise DatasetError(f"All clips of {path} are silent.")
+    silent = features.track_id[~sounds].tolist()
+    notice(f"Left out {listed(silent)}, which {'are' if len(silent) > 1 else 'is'} silent.")
+    return features.select(np.flatnonzero(sounds))
