@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,21 @@ from crnn.walk import is_song
 COLUMNS = ("track_id", "artist")
 NOBODY = {"unknown", "unknown artist", "various", "various artists", "va", "v.a.", "n/a", "none", "null", "nan"}
 NOBODY |= {"[unknown]", "<unknown>", "-", "?"}
+NOBODY |= {"unbekannt", "unbekannter interpret", "unbekannter künstler"}  # as programs write it in other languages
+NOBODY |= {"verschiedene interpreten", "verschiedene künstler", "diverse interpreten", "diverse künstler", "diverse"}
+NOBODY |= {"inconnu", "artiste inconnu", "interprète inconnu", "artistes inconnus"}
+NOBODY |= {"artistes variés", "artistes divers", "interprètes divers", "interprètes variés", "multi-interprètes"}
+NOBODY |= {"desconocido", "artista desconocido", "intérprete desconocido"}
+NOBODY |= {"varios artistas", "varios intérpretes", "artistas varios", "intérpretes varios"}
+NOBODY |= {"desconhecido", "artista desconhecido", "intérprete desconhecido"}
+NOBODY |= {"vários artistas", "vários intérpretes", "artistas vários", "intérpretes vários"}
+NOBODY |= {"未知", "未知艺术家", "未知艺人", "未知歌手", "未知藝術家", "未知藝人", "未知演出者", "不明演出者"}
+NOBODY |= {"群星", "多位艺术家", "多位藝人", "多位演出者", "各种艺术家", "各种艺人", "合辑", "合輯"}
 LEAST_SHARE = 0.5  # of the tracks, for which a table must know the artist
 EXCELS_LINE = re.compile(r"\A\s*\"?sep=.?\"?[ \t]*(\r\n?|\n)", re.IGNORECASE)  # which Excel writes for itself
 EMPTY_LINES = re.compile(r"\A[\s,;|\"]*[\r\n]")  # before the header
+CODE_PAGES = ("cp1250", "cp1251", "gb18030", "cp932", "big5", "cp949")  # of Windows elsewhere
+MOST_SOUGHT = 100  # names, to tell which of them a table is in
 UTF_16 = ((codecs.BOM_UTF16_LE, "utf-16-le", 1), (codecs.BOM_UTF16_BE, "utf-16-be", 0))  # where English has zeros
 
 
@@ -27,17 +40,19 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     """The artist of each track, None where it is not known, from a table with the columns track_id and artist.
 
     Its separator may be a comma, a semicolon, a tab or a bar, its encoding UTF-8 or UTF-16, with a byte-order mark or
-    without, or that of Windows. Names of tracks may be in another of Unicode's forms, and with backslashes; they may
-    lack the folder of a part of a split or the ending, have folders before them, or be those of GTZAN. If an artist's
-    name is written in several ways, in case, spaces or Unicode's forms, the first is taken for all; "Unknown" or
-    "Various Artists" is none. Artists of whom a track has several rows count as one, on all tracks.
+    without, UTF-32 with one, or a code page of Windows, that in which most tracks are found. Names of tracks may be in
+    another of Unicode's forms, and with backslashes; they may lack the folder of a part of a split or the ending, have
+    folders before them, or be those of GTZAN. If an artist's name is written in several ways, in case, spaces or
+    Unicode's forms, the first is taken for all; "Unknown" or "Various Artists", in several languages, is none. Artists
+    of whom a track has several rows count as one, on all tracks.
 
     Raises DatasetError if the file is missing, has other columns or a quotation mark that is not closed, or knows the
     artists of less than half of the tracks; with "few-artists" in `accepted` one is enough.
     """
     names_of = [_names(track) for track in track_ids]
     known = {name for several in names_of for name in several}
-    rows = _rows(path, _text(path), known)
+    text, is_certain = _text(path, known)
+    rows = _rows(path, text, known)
     names: dict[str, str] = {}
     artists: dict[str, dict[str, None]] = defaultdict(dict)  # in the order of the table
     for track, artist in rows:
@@ -57,29 +72,50 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
         other = next((track for track, _ in rows if track and known.isdisjoint(_ends(_plain(track)))), None)
         instead = f" (the table has {other!r}, for one)" if other else ""
         waiver = ", or give --accept few-artists to take each of the others for an artist of its own" if n_found else ""
+        encoding = "" if is_certain else "save it as CSV UTF-8, which it is not, or "
         raise DatasetError(
-            f"{path} knows the artists of {n_found} of {len(found)} tracks; {missing!r} is not in it{instead}: mend "
-            f"its column track_id{waiver}."
+            f"{path} knows the artists of {n_found} of {len(found)} tracks; {missing!r} is not in it{instead}: "
+            f"{encoding}mend its column track_id{waiver}."
         )
     return found
 
 
-def _text(path: Path) -> str:
-    """The text of a table, however it is encoded. Raises DatasetError."""
+def _text(path: Path, known: Collection[str]) -> tuple[str, bool]:
+    """The text of a table, however it is encoded, and whether that is certain. Raises DatasetError.
+
+    `known` is what the tracks of the data may be called.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
     if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
         raise DatasetError(f"{path} is a workbook of a spreadsheet program: save the table as CSV.")
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return content.decode("utf-32", "replace"), True
     for mark, encoding, offset in UTF_16:
         half = content[:400][offset::2]
         if content.startswith(mark) or half.count(0) > 0.7 * max(1, len(half)):
-            return content.decode(encoding, "replace").removeprefix("\ufeff")
+            return content.decode(encoding, "replace").removeprefix("\ufeff"), True
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
+        return _of_code_pages(content, known), False
+
+
+def _of_code_pages(content: bytes, known: Collection[str]) -> str:
+    """A text in the code page in which most names are found that not all pages have alike; else in that of the West."""
+    sought = sorted(name for name in {*known, *NOBODY} if not name.isascii())[:MOST_SOUGHT]
+    texts = [content.decode("cp1252", "replace")]
+    for page in CODE_PAGES:
+        with suppress(UnicodeDecodeError):
+            texts.append(content.decode(page))
+
+    def n_found(text: str) -> int:
+        plain = _plain(text)
+        return sum(name in plain for name in sought)
+
+    return max(texts, key=n_found)
 
 
 def _rows(path: Path, text: str, known: Collection[str]) -> list[tuple[str | None, str | None]]:

@@ -22,8 +22,8 @@ def load_features(path: Path, notice: Callable[[str], None]) -> Features:
     tracks = [slashed(track) for track in features.track_id.tolist()]
     if odd := [track for track in tracks if not _WITH_GENRE.fullmatch(track)]:
         raise DatasetError(
-            f"{path} has the track_id {odd[0]!r}, which says no genre: each must look like rock/song.mp3, or like GTZAN's "
-            "rock.00000."
+            f"{path} has the track_id {odd[0]!r}, which says no genre: each must look like rock/song.mp3, or like "
+            "GTZAN's rock.00000."
         )
     features = replace(features, track_id=np.array(tracks))
     sounds = np.array([features.logmel[n, :, :end].any() for n, end in enumerate(features.n_frames)])

@@ -124,10 +124,31 @@ def test_artists_of_one_track_are_one_wherever_they_are(tmp_path: Path) -> None:
 
 
 def test_who_is_unknown_is_no_artist(tmp_path: Path) -> None:
-    names = ["Unknown", "Various  Artists", "[unknown]", "Ann\n"]
-    tracks = [f"pop/{number}.wav" for number in range(4)]
-    (tmp_path / "artists.csv").write_text(table(rows=[ROWS[0], *zip(tracks, names, strict=True)]))
-    assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [None, None, None, "Ann"]
+    names = ["Unknown", "Various  Artists", "[unknown]", "Unbekannter Interpret", "Artistes varie\u0301s"]
+    names += ["Artista desconocido", "Vários intérpretes", "群星", "Ann\n"]
+    tracks = [f"pop/{number}.wav" for number, _ in enumerate(names)]
+    (tmp_path / "artists.csv").write_text(table(rows=[ROWS[0], *zip(tracks, names, strict=True)]), encoding="utf-8")
+    assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [None] * 8 + ["Ann"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        *(("cp1251", "песня"), ("cp1250", "píseň"), ("gb18030", "歌曲"), ("cp932", "うた"), ("big5", "蘇打綠")),
+        *(("cp949", "노래"), ("cp1252", "chanson d'été"), ("utf-32", "歌曲")),
+    ],
+)
+def test_tables_in_other_code_pages_are_read(encoding: str, name: str, tmp_path: Path) -> None:
+    tracks = [f"rock/{name} {number}.wav" for number in range(3)]
+    rows = [ROWS[0], *((track.replace("/", "\\"), f"{name} & Co") for track in tracks)]
+    (tmp_path / "artists.csv").write_bytes(table(rows=rows).encode(encoding))
+    assert read_artists(tmp_path / "artists.csv", tracks) == [f"{name} & Co"] * 3
+
+
+def test_an_encoding_that_cannot_be_told_is(tmp_path: Path) -> None:
+    (tmp_path / "artists.csv").write_bytes(table(rows=[ROWS[0], ("rock/ш.wav", "Ann")]).encode("cp866"))
+    with pytest.raises(DatasetError, match=r"in it .*: save it as CSV UTF-8, which it is not, or mend its column"):
+        read_artists(tmp_path / "artists.csv", ["rock/ш.wav"])
 
 
 def test_ways_to_write_a_name_are_one_artist(tmp_path: Path) -> None:
