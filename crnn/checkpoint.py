@@ -150,7 +150,9 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{name} is not a model folder: it has no {CONFIG_FILE}.") from error
+        is_run = (folder / "model" / CONFIG_FILE).is_file()
+        but = f", but {Path(name) / 'model'} has: it may be what you mean" if is_run else ""
+        raise CheckpointError(f"{name} is not a model folder: it has no {CONFIG_FILE}{but}.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"The {CONFIG_FILE} of {name} is damaged: download or train it again.") from error
     if not isinstance(values, dict) or not {"genres", "features", "version"} <= set(values):

@@ -307,7 +307,7 @@ def test_private_means_private(hub: HubServer, folder: Path, capsys: pytest.Capt
 
 
 def test_what_is_no_model_of_ours_stays_at_home(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "is not a model folder" in refusal(capsys, folder.parent)
+    assert f"is not a model folder: it has no config.json, but {folder} has" in refusal(capsys, folder.parent)
     (folder / METRICS_FILE).write_text('{"valid": {}}')
     assert f"The {CARD_FILE} or {METRICS_FILE} of {folder} cannot be understood" in refusal(capsys, folder)
     (folder / METRICS_FILE).unlink()
