@@ -158,13 +158,13 @@ def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Featur
     """The log-mels of a folder, once a look at it has shown that they are worth it. Raises DatasetError."""
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
-    is_to_train, is_split = args.command != "evaluate", getattr(args, "protocol", None) is None
+    is_to_train, is_split = args.command != "evaluate", args.protocol is None
     found.check(args.accept, is_to_train and is_split)
     tracks = list(found.tracks)
     genres, artists = checked_genres(tracks, args.accept, is_to_train), artists_of(args, tracks)
     if known:
         check_known(genres, known)
-    check_split(tracks, getattr(args, "protocol", None), artists)
+    check_split(tracks, args.protocol, artists)
     print(about(artists), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
     found.check_decoded(features.track_id.tolist(), args.accept, is_split)
@@ -190,52 +190,62 @@ def artists_of(args: argparse.Namespace, track_ids: Sequence[str]) -> list[str |
 
 def groups_of(args: argparse.Namespace) -> str:
     """What stays together when clips are parted. Raises DatasetError if a table is given and not to be used."""
-    if args.groups == "none" and args.artists and not getattr(args, "resume", None):
+    if args.groups == "none" and args.artists and not args.resume:
         raise DatasetError("--groups none does not ask who the artists are: leave out --artists, or it.")
     return args.groups or ("artist" if args.artists else "none")
 
 
-def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
+def run_train(given: argparse.Namespace, typed: Sequence[str]) -> None:
     """Train, evaluate and write everything about it into one folder; what is done there already is not done again.
 
     Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
     """
-    problem, moved = None, [f"--{name}={path}" for name in PLACES if args.resume and (path := getattr(args, name))]
+    moved = [f"--{name}={path}" for name in PLACES if given.resume and (path := getattr(given, name))]
+    args, argv, problem = given, typed, None
     try:
-        args, argv = resumed(args, argv) if args.resume else (args, argv)
+        if given.resume:
+            args, argv = resumed(given, typed)
     except TrainingError as error:  # the other processes have to hear of it
         problem = error
     here = processes(args.device)
     out = args.resume or args.out or Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     as_before = ", launched as before," if n_launched() > 1 else ""
     go_on = f"{command_of(['--resume', str(out), *moved])}{as_before} goes on"
-    claim = ExitStack()
+    with ExitStack() as claim:
 
-    def prepared() -> tuple[Base | None, Recipe, Dataset]:
-        if problem:
-            raise problem
-        if here.is_main_process:
-            check_folder()
-        parts = assemble(args)
-        if here.is_main_process:
+        def prepared() -> tuple[Base | None, Recipe, Dataset]:
+            if problem:
+                raise problem
+            if not here.is_main_process:
+                return assemble(args)
+            check_folder(out, args.resume is not None, go_on)
+            parts = assemble(args)
             claim.enter_context(claimed(out))
-            check_folder()  # another may have come and gone meanwhile
-        return parts
+            check_folder(out, args.resume is not None, go_on)  # another may have come and gone meanwhile
+            return parts
 
-    def check_folder() -> None:
-        if not args.resume:
-            check_empty(out, go_on)
-        else:
-            read_command(out)
+        parts = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
+        introduce(*parts)
+        train_in(out, args, argv, parts, go_on)
+    here.wait_for_everyone()
+    here.destroy_process_group()
 
-    base, recipe, dataset = one_after_the_other(here, prepared, (DatasetError, CheckpointError, TrainingError))
-    introduce(base, recipe, dataset)
+
+def train_in(
+    out: Path, args: argparse.Namespace, argv: Sequence[str], parts: tuple[Base | None, Recipe, Dataset], go_on: str
+) -> None:
+    """Train in a folder that is this training's own; `go_on` says how to go on with it if it is stopped.
+
+    Raises TrainingError and KeyboardInterrupt, which say so.
+    """
+    base, recipe, dataset = parts
     try:
-        if here.is_main_process and not args.resume:
+        if args.resume:
+            if not (out / UNFINISHED / "train.pt").is_file():
+                print("No epoch of it is saved: it begins with the first.")
+        elif is_first():
             keep_command(out / UNFINISHED, base, argv)
             print(f"If it is stopped, {go_on}.")
-        elif args.resume and not (out / UNFINISHED / "train.pt").is_file():
-            print("No epoch of it is saved: it begins with the first.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
     except BrokenPipeError:
@@ -247,10 +257,6 @@ def run_train(args: argparse.Namespace, argv: Sequence[str]) -> None:
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {go_on}.") from None
-    finally:
-        claim.close()
-    here.wait_for_everyone()
-    here.destroy_process_group()
 
 
 @contextmanager
@@ -270,9 +276,14 @@ def claimed(out: Path) -> Iterator[None]:
             os.close(folder)
 
 
-def check_empty(out: Path, go_on: str) -> None:
-    """Raises DatasetError if there is something in the folder of a new training; `go_on` says how to go on with it."""
-    if out.exists() and any(out.iterdir()):
+def check_folder(out: Path, is_begun: bool, go_on: str) -> None:
+    """See to it that the folder of a new training is empty, and that of one that `is_begun` not finished.
+
+    `go_on` says how to go on with one. Raises DatasetError and TrainingError.
+    """
+    if is_begun:
+        read_command(out)
+    elif out.exists() and any(out.iterdir()):
         hint = f"{go_on} with the training there, or " if (out / UNFINISHED).exists() else ""
         raise DatasetError(f"{out} is not empty; {hint}give another --out.")
 
@@ -302,13 +313,17 @@ def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> No
     """Note what `--resume` needs. Raises OSError or SafetensorError."""
     if base:
         base.save(unfinished / BASE)
-    write_json(unfinished / COMMAND_FILE, list(argv))
+    write_json(unfinished / COMMAND_FILE, {"arguments": list(argv), "folder": str(Path.cwd())})
 
 
-def read_command(run: Path) -> list[str]:
-    """What `keep_command` noted. Raises TrainingError if there is no unfinished training in the folder."""
+def read_command(run: Path) -> tuple[list[str], Path]:
+    """The arguments that `keep_command` noted, and the folder in which they were typed.
+
+    Raises TrainingError if there is no unfinished training in the folder `run`.
+    """
     try:
-        return json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
+        noted = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
+        return (noted, Path()) if isinstance(noted, list) else (noted["arguments"], Path(noted["folder"]))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{run} holds no unfinished training.") from error
 
@@ -320,7 +335,7 @@ def load_base(args: argparse.Namespace) -> Base | None:
     """
     if args.init is None:
         return None
-    if getattr(args, "resume", None):
+    if args.resume:
         return Base.load(args.resume / UNFINISHED / BASE)
     model, origin = load_checkpoint(args.init)
     if origin.notice:
@@ -363,10 +378,13 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
     it was given other options, or what it was started with is not where it was.
     """
     run = args.resume
-    argv = read_command(run)
+    argv, folder = read_command(run)
     rest, then = without_device(argv)
     device = without_device(given)[1] or then
     before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)
+    for name in PLACES:
+        if (path := getattr(before, name)) and (folder / path).exists():  # else all may have moved together
+            setattr(before, name, folder / path)
     moved = {name: path for name in PLACES if (path := getattr(args, name))}
     here = {
         "out": before.out,

@@ -666,7 +666,8 @@ def test_a_training_goes_on_on_another_device(stopped: Path, tmp_path: Path, cap
     state["random"][0]["cuda:99"] = torch.zeros(16, dtype=torch.uint8)
     torch.save(state, path)
     command = stopped / "unfinished" / "command.json"
-    command.write_text(json.dumps([*json.loads(command.read_text()), "--device=cuda:99"]))
+    noted = json.loads(command.read_text())
+    command.write_text(json.dumps({**noted, "arguments": [*noted["arguments"], "--device=cuda:99"]}))
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["--resume", str(stopped), "--device", "cuda:99"])
@@ -740,6 +741,25 @@ def test_a_training_goes_on_with_data_that_has_moved(
         assert epochs[0] == "3"
     finally:
         moved.replace(path)
+
+
+def test_a_training_goes_on_from_another_folder_with_its_own_data(
+    features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """There the name that was typed is that of something else."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    begun, out = Path(features[1]).parent, tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.chdir(begun)
+        patch.setattr(train, "train_and_measure", stop)
+        assert main(["--features", Path(features[1]).name, *features[2:], "--epochs", "1", "--out", str(out)]) == 130
+    (tmp_path / Path(features[1]).name).write_bytes(b"something else")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--resume", str(out)]) == 0
+    assert load_checkpoint(out / "model")
 
 
 def test_a_training_of_which_nothing_is_saved_says_that_it_begins_anew(

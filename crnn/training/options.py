@@ -32,6 +32,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
         argv = ["train", *argv]
     parser = argparse.ArgumentParser(description="Train and measure music genre classifiers.")
+    parser.set_defaults(resume=None, protocol=None)  # of the commands that have no such options
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     add_train_options(commands)
     add_evaluate_options(commands)
@@ -407,7 +408,7 @@ def recipe_of(args: argparse.Namespace, base: Base | None = None) -> Recipe:
             model = CRNN(recipe.config(("one genre", "another")))
     except ValueError as error:
         raise TrainingError(f"There is no such network: {error}.") from error
-    if not getattr(args, "resume", None):  # else they were allowed when it was started
+    if not args.resume:  # else they were allowed when it was started
         check_pretrained(args, recipe, model)
     return recipe
 
