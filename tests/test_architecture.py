@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_the_table_has_no_circles_and_only_rooms_that_exist() -> None:
     for room, others in ALLOWED.items():
         assert others <= above, f"{room} imports what does not stand above it"
         above.add(room)
+
+
+def test_modules_have_no_circles_within_a_room_either() -> None:
+    """Wherever they import: one that a function puts off is one all the same."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path, _ in sources()}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    order = TopologicalSorter()
+    for module, path in modules.items():
+        named = ((name, name.rpartition(".")[0]) for name in imported(path))
+        others = {next((name for name in pair if name in modules), module) for pair in named}
+        order.add(module, *others - {module})
+    order.prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("folder", ["benchmarks", "examples", "assets/examples"])

@@ -17,12 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.audio import SUFFIXES, AudioError
+from crnn.audio import SUFFIXES
 from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
-from crnn.library.classify import check_device, typed
-from crnn.library.job import STALL_SECONDS, File, Hearing
+from crnn.library.choosing import check_device, typed
+from crnn.library.job import STALL_SECONDS, File, Hearing, attempt
 from crnn.library.table import (
     Columns,
     TableError,
@@ -88,7 +88,7 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
         make_folder(Path(args.out))
     columns = Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
     before, columns = answered(args.out, columns)
-    files = [file for file in found if key_of(hearing.row(file, AudioError(""), classifier)) not in before]
+    files = [file for file in found if key_of(hearing.facts(file, classifier)) not in before]
     counts = Counter(before=len(found) - len(files))
     if files:
         is_ours = not ray.is_initialized()
@@ -158,14 +158,7 @@ class Hearer:
         return {"songs": len(rows), "errors": json.dumps([[row["path"], row["error"]] for row in rows if row["error"]])}
 
     def _row(self, file: File) -> dict:
-        try:
-            answer = self.classifier.predict(
-                source_of(file.path), self.hearing.passages, whole_in_doubt=self.hearing.whole_in_doubt
-            )
-        except AudioError as error:
-            answer = error
-        except Exception as error:  # a store that does not answer, and what no one has thought of
-            answer = AudioError("{name} cannot be heard: {why}", name=file.path, why=repr(error))
+        answer = attempt(file, lambda: self.hearing.answer(source_of(file.path), self.classifier))
         return self.hearing.row(file, answer, self.classifier)
 
 

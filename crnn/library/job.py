@@ -75,14 +75,23 @@ class Hearing:
             unsure_below=self.threshold,
         )
 
-    def row(self, file: File, answer: Prediction | AudioError, classifier: GenreClassifier) -> dict:
-        """What is written about a song, ready for JSON."""
-        row = {
+    def answer(self, source: str | os.PathLike | bytes, classifier: GenreClassifier) -> Prediction:
+        """The answer to one song, by itself. Raises AudioError."""
+        return classifier.predict(source, self.passages, whole_in_doubt=self.whole_in_doubt)
+
+    def facts(self, file: File, classifier: GenreClassifier) -> dict:
+        """With what the row of a song begins, whatever the answer: what tells whether it is to be heard again."""
+        return {
             "path": str(file.path),
             "size_bytes": file.size_bytes,
             "modified_ns": file.modified_ns,
             "model": classifier.name,
             "heard": self.heard,
+        }
+
+    def row(self, file: File, answer: Prediction | AudioError, classifier: GenreClassifier) -> dict:
+        """What is written about a song, ready for JSON."""
+        row = self.facts(file, classifier) | {
             "genre": None,
             "is_strange": None,
             "sounds_like": None,
@@ -144,14 +153,9 @@ def hear(
     """
 
     def listen(file: File) -> object:
-        try:
-            if classifier.device.type == "cpu":
-                return classifier.predict(file.path, hearing.passages, whole_in_doubt=hearing.whole_in_doubt)
-            return classifier.listen(file.path, hearing.passages)
-        except AudioError as error:
-            return error
-        except Exception as error:  # what no one has thought of may not end the work of a night
-            return _unforeseen(file, error)
+        if classifier.device.type == "cpu":
+            return attempt(file, lambda: hearing.answer(file.path, classifier))
+        return attempt(file, lambda: classifier.listen(file.path, hearing.passages))
 
     doubtful: list[File] = []
 
@@ -175,6 +179,16 @@ def hear(
         yield from heard_whole(doubtful)
 
 
+def attempt(file: File, work: Callable[[], T]) -> T | AudioError:
+    """What `work` makes of a song; where it fails, for whatever reason, an error, so that it costs this song alone."""
+    try:
+        return work()
+    except AudioError as error:
+        return error
+    except Exception as error:  # a store that does not answer, and what no one has thought of
+        return _unforeseen(file, error)
+
+
 def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]) -> list[Prediction | AudioError]:
     """The answers to songs together, or to each alone where that fails, as on a GPU that has no room for them."""
     try:
@@ -190,7 +204,7 @@ def _is_open(answer: Prediction | AudioError, classifier: GenreClassifier, heari
 
 
 def _unforeseen(file: File, error: Exception) -> AudioError:
-    return AudioError("{name} cannot be heard: {why}", name=file.path.name, why=repr(error))
+    return AudioError("{name} cannot be heard: {why}", name=Path(file.path).name, why=repr(error))
 
 
 def side_by_side(

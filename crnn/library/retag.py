@@ -17,12 +17,9 @@ from pathlib import Path
 import av
 
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
+from crnn.library.undo import UndoError
 
 COPIED_BYTES = 2**20  # at once
-
-
-class UndoError(Exception):
-    """What happens cannot be noted, so that nothing may happen."""
 
 
 def read_genre(path: Path) -> Genre:

@@ -120,7 +120,7 @@ class Table(ABC):
                 raise self._other_columns() from error
 
     def has(self, row: dict) -> bool:
-        """Whether there is an answer for this song, not changed since and heard likewise; `row` needs no answer."""
+        """Whether there is an answer for this song, as it is now and heard likewise; `Hearing.facts` will do."""
         key, modified_ns = self._answered.get(digest(absolute(row["path"])), (None, None))
         return key == _without_time(row) and are_alike(modified_ns, count_of(row["modified_ns"]))
 

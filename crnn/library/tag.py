@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
-from crnn.library.classify import Report, add_hearing, add_songs, check_device, named_songs, passages_of
+from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
 from crnn.library.rows import LibraryError, absolute, are_alike, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable
@@ -94,8 +94,7 @@ def run(args: argparse.Namespace) -> int:
     Raises CheckpointError.
     """
     from crnn.library.job import Hearing, at_work, hear  # noqa: PLC0415 (after --help, which has no use for PyTorch)
-    from crnn.library.retag import UndoError  # noqa: PLC0415
-    from crnn.library.undo import Undo  # noqa: PLC0415
+    from crnn.library.undo import Undo, UndoError  # noqa: PLC0415
 
     hearing = Hearing(args.model, passages_of(args), args.quick, args.device, args.precision)
     jobs, report = args.jobs or n_cores(), Report(args)

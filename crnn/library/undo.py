@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from crnn.files import lock, whole_file
-from crnn.library.retag import UndoError
 from crnn.library.tags import Places
 
 KINDS = {"path": str, "genre": str, "earlier": dict, "later": dict, "had_tag": bool}
+
+
+class UndoError(ValueError):
+    """What happens cannot be noted, so that nothing may happen; the message is one sentence."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     What is done is taken out of the undo file.
     """
-    from crnn.library.retag import UndoError  # noqa: PLC0415 (after --help, which has no use for it)
-    from crnn.library.undo import alone_with  # noqa: PLC0415
+    from crnn.library.undo import UndoError, alone_with  # noqa: PLC0415 (after --help, which has no use for it)
 
     try:
         with alone_with(args.undo):

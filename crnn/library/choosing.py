@@ -1,0 +1,201 @@
+"""What commands for many songs share: which songs, how they are heard, and what the person is told of it."""
+
+import argparse
+import os
+import sys
+import time
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from crnn.arguments import add_model, positive
+from crnn.terminal import complain
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from crnn.audio import Passages
+    from crnn.inference import Prediction
+    from crnn.library.job import File
+    from crnn.walk import Walk
+
+STANDARD_INPUT = "-"
+
+
+def add_songs(parser: argparse.ArgumentParser) -> None:
+    """Which songs, for `named_songs` and `Walk`."""
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        type=_name,
+        metavar="SONG",
+        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
+    )
+    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
+    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
+    parser.add_argument(
+        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
+    )
+
+
+def _name(text: str) -> str:
+    if not text:  # as of a variable that is not set; as a path it would be the folder where one is
+        raise argparse.ArgumentTypeError("this takes the name of a song or a folder, not an empty one")
+    return text
+
+
+def add_hearing(parser: argparse.ArgumentParser) -> None:
+    """How they are heard, for `passages_of` and others."""
+    hearing = parser.add_argument_group("how to hear")
+    add_model(hearing)
+    parts = hearing.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--quick",
+        action="store_true",
+        help="hear four passages of 4 s, spread over each song, and all of those whose genre they leave open",
+    )
+    parts.add_argument(
+        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
+    )
+    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
+    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
+    hearing.add_argument(
+        "--precision",
+        default="fastest",
+        choices=("float32", "bfloat16", "fastest"),
+        help="of the network (default: the fastest, which moves probabilities by some 0.01)",
+    )
+
+
+def suffixes(text: str) -> frozenset[str]:
+    """mp3,flac or .mp3,.flac or *.mp3,*.flac. Raises ArgumentTypeError if there is none, which would take all files."""
+    names = (part.strip().lstrip("*.").lower() for part in text.split(","))
+    if not (given := frozenset(f".{name}" for name in names if name)):
+        raise argparse.ArgumentTypeError(f"this takes ends of names, such as mp3,flac, not {text!r}")
+    return given
+
+
+def passages_of(args: argparse.Namespace) -> "Passages | None":
+    """How much of each song the options ask for."""
+    from crnn.audio import Passages  # noqa: PLC0415
+    from crnn.library.job import PASSAGE_SECONDS, QUICK  # noqa: PLC0415
+
+    if not args.seconds:
+        return QUICK if args.quick else None
+    count = max(1, round(args.seconds / PASSAGE_SECONDS))
+    return Passages(count, max(1.0, args.seconds / count))
+
+
+def named_songs(args: argparse.Namespace) -> list[Path]:
+    """The files and folders that are named. Raises ArgumentTypeError."""
+    return [Path(name) for name in typed(args)]
+
+
+def typed(args: argparse.Namespace) -> list[str]:
+    """The same as it was typed or listed; with `--ray`, addresses too. Raises ArgumentTypeError."""
+    return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
+
+
+def check_device(name: str | None) -> None:
+    """Raises ArgumentTypeError if PyTorch does not have it here; that is known after the options are read."""
+    from crnn.network.devices import is_here  # noqa: PLC0415
+
+    if name and not is_here(name):
+        raise argparse.ArgumentTypeError(f"There is no device {name} here on which PyTorch computes: try cpu.")
+
+
+def listed(by_null: bool) -> list[str]:
+    """The paths on standard input. Raises ArgumentTypeError if what is between them is something else."""
+    given = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
+    if b"\0" in given and not by_null:  # which is in no path
+        raise argparse.ArgumentTypeError("The list on standard input has NUL signs: add -0 if they end its paths.")
+    names = given.split(b"\0") if by_null else (name.removesuffix(b"\r") for name in given.split(b"\n"))
+    paths = [os.fsdecode(name) for name in names if name]
+    if not paths:
+        complain("There is no path in the list on standard input.")
+    return paths
+
+
+class Report:
+    """What the person is told: progress, notices, errors, and the sum of it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._counts: Counter[str] = Counter()
+        self._since = time.monotonic()
+        self._named: list[Path] = []
+        self._total: int | None = None  # of the songs, as soon as they are counted
+        self._is_watching = False
+        self._told: set[str] = set()  # what was wrong with folders at the last look
+
+    def walk(self, named: list[Path]) -> "Walk":
+        """The songs at these paths."""
+        from crnn.audio import SUFFIXES  # noqa: PLC0415
+        from crnn.walk import Walk  # noqa: PLC0415
+
+        self._named = named
+        return Walk(named, self._args.recursive, self._args.extensions or SUFFIXES)
+
+    def new_ones(self, files: Iterable["File"], is_there: Callable[["File"], bool]) -> Iterator["File"]:
+        """Those that are not there already."""
+        for file in files:
+            if is_there(file):
+                self._counts["before"] += not self._is_watching
+            else:
+                yield file
+
+    def bar(self) -> "tqdm":
+        """The progress, if it would not stand between answers."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        is_in_the_way = self._args.quiet or self._is_watching or (self._args.out is None and sys.stdout.isatty())
+        bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
+        if not bar.disable:  # how many there are is found out meanwhile
+            Thread(target=self._count, name="counting", daemon=True).start()
+        return bar
+
+    def _count(self) -> None:
+        self._total = sum(1 for _ in self.walk(self._named))
+
+    def heard(self, file: "File", answer: "Prediction | ValueError", bar: "tqdm") -> None:
+        """One more."""
+        with bar.external_write_mode(sys.stderr):
+            if isinstance(answer, ValueError):
+                self._counts["failed"] += 1
+                complain(f"{file.path}: {answer}")
+            else:
+                self._counts["heard"] += 1
+                for notice in () if self._args.quiet else answer.notices:
+                    complain(f"{file.path}: {notice}")
+        bar.total = self._total and self._total - self._counts["before"]
+        bar.update()
+
+    def walked(self, walk: "Walk") -> None:
+        """What was in the folders beside songs, unless it is told already; from now on they are watched, if at all."""
+        for fault in walk.faults():
+            if fault not in self._told:
+                self._counts["failed folders"] += 1
+                complain(fault)
+        self._told = set(walk.faults())
+        if (passed_over := walk.summary()) and not (self._args.quiet or self._is_watching):
+            complain(f"passed over: {passed_over}.")
+        self._is_watching = True
+
+    def summary(self) -> None:
+        """The sum, for a table."""
+        if self._args.quiet or self._args.out is None:
+            return
+        seconds, counts = time.monotonic() - self._since, self._counts
+        rate = f" ({counts['heard'] / seconds:.2g} a second)" if counts["heard"] else ""
+        before = f", {counts['before']} were there before" if counts["before"] else ""
+        complain(f"{counts['heard']} songs heard{rate}, {counts['failed']} failed{before}: {self._args.out}")
+
+    @property
+    def status(self) -> int:
+        """0 if there were songs and nothing failed."""
+        counts = self._counts
+        is_good = counts["heard"] + counts["before"] and not (counts["failed"] or counts["failed folders"])
+        return 0 if is_good else 1
