@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,7 +13,17 @@ from types import ModuleType
 
 from crnn.bundle import ROOT
 from crnn.machine import let_threads_rest
-from crnn.terminal import INTERRUPTED, PROGRAM, TERMINATED, complain, explain, leave, leave_broken_pipe, open_streams
+from crnn.terminal import (
+    HUNG_UP,
+    INTERRUPTED,
+    PROGRAM,
+    TERMINATED,
+    complain,
+    explain,
+    leave,
+    leave_broken_pipe,
+    open_streams,
+)
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
 # imported when it is asked for, and what takes long, PyTorch above all, before `run` if it is named in NEEDS, or there.
@@ -29,6 +39,9 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
 }
 
 NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
+ENDINGS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}  # by signal, the exit status
+if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
+    ENDINGS[signal.SIGHUP] = HUNG_UP
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,9 +86,9 @@ def run_command(argv: Sequence[str]) -> int:
     with ended_at_once():
         for needed in command.NEEDS:
             import_module(needed)
-    with ended_like_ctrl_c() as is_ended:
+    with ended_like_ctrl_c() as came:
         status = command.run(args)
-    return TERMINATED if is_ended else status
+    return ENDINGS[came[0]] if came else status
 
 
 def without_dashes(given: Sequence[str]) -> list[str]:
@@ -87,39 +100,42 @@ def without_dashes(given: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def ended_at_once() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the program at once, where nothing is open: what they raise, imports may swallow."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    statuses = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
-    heeded = [number for number in statuses if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, lambda number, _: os._exit(statuses[number])) for number in heeded}
+def handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals in the hands of a handler, but for those that are ignored, as SIGHUP is below nohup."""
+    is_main = current_thread() is main_thread()
+    heeded = [number for number in numbers if is_main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Let these signals end the program at once, where nothing is open: what they raise, imports may swallow."""
+    with handled(ENDINGS, lambda number, _: os._exit(ENDINGS[number])):
+        yield
 
 
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[list[int]]:
-    """Let SIGTERM end what is done here as Ctrl-C does, so that nothing is left half done; gives whether it came."""
+    """Let the others end what is done here as Ctrl-C does, so that nothing is left half done; gives which came."""
     came: list[int] = []
 
     def end(number: int, _: object) -> None:
+        if ENDINGS[number] == HUNG_UP:  # which comes from the shell and from the system
+            signal.signal(number, signal.SIG_IGN)
         came.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end) if current_thread() is main_thread() else None
-    try:
-        yield came
-    except KeyboardInterrupt:
-        if not came:
-            raise
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    with handled(ENDINGS.keys() - {signal.SIGINT}, end):
+        try:
+            yield came
+        except KeyboardInterrupt:
+            if not came:
+                raise
 
 
 def others() -> str:

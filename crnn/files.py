@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,8 +16,9 @@ KEPT_FREE = 2**30  # bytes of the disk that what strangers send or ask for leave
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place at once when the block is done.
 
-    Killed or out of space, it leaves the earlier one as it was. Makes the folders around it; raises OSError. A link
-    stays one, and what is no regular file, such as a terminal, is written to as it is.
+    Killed or out of space, it leaves the earlier one as it was; done, it has the rights of that, and the owner as far
+    as may be. Makes the folders around it; raises OSError, also where the earlier one may not be written. A link stays
+    one, and what is no regular file, such as a terminal, is written to as it is.
     """
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
@@ -26,7 +28,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # others may write the same one
     try:
+        earlier = writable_state(path)
         with partial.open("wb") as file:
+            if earlier:
+                _give_rights(file.fileno(), earlier)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -34,6 +39,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def writable_state(path: Path) -> os.stat_result | None:
+    """What the system says of a file that is to be replaced, None if there is none. Raises OSError if it may not be."""
+    if not path.exists():
+        return None
+    with path.open("ab") as file:
+        return os.fstat(file.fileno())
+
+
+def _give_rights(file: int, earlier: os.stat_result) -> None:
+    if os.name != "posix":
+        return
+    for owner, group in ((earlier.st_uid, -1), (-1, earlier.st_gid)):
+        with suppress(OSError):  # what is somebody else's becomes one's own
+            os.fchown(file, owner, group)
+    with suppress(OSError):  # a file system without rights
+        os.fchmod(file, stat.S_IMODE(earlier.st_mode))
 
 
 def as_json(value: object) -> bytes:

@@ -2,10 +2,17 @@
 
 import os
 import sys
+from errno import EIO
 from threading import enumerate as threads
+from typing import TextIO
+from unicodedata import category
 
 PROGRAM = "genre-crnn"
-INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # what shells report for SIGINT, SIGPIPE and SIGTERM
+# What shells report for SIGHUP, SIGINT, SIGPIPE and SIGTERM.
+HUNG_UP, INTERRUPTED, BROKEN_PIPE, TERMINATED = 129, 130, 141, 143
+# Categories and signs that would break a line, stand for nothing, or turn the order of what is read (Bidi_Control).
+UNPRINTABLE = frozenset(["Cc", "Cn", "Co", "Cs", "Zl", "Zp"])
+TURNING = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 def open_streams() -> None:
@@ -24,8 +31,15 @@ def forget_windows() -> None:
 
 
 def printable(text: object) -> str:
-    """On one line of any terminal: control signs, and bytes of a file name that are no text, become escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text))
+    """On one line of any terminal, as it stands: control signs, and bytes of a name that are no text, become escapes.
+
+    Wide and hard spaces and joiners are in ordinary names, and stay.
+    """
+    return "".join(sign.encode("unicode_escape").decode() if _is_control(sign) else sign for sign in str(text))
+
+
+def _is_control(sign: str) -> bool:
+    return category(sign) in UNPRINTABLE or sign in TURNING
 
 
 def valid(text: str) -> str:
@@ -34,8 +48,13 @@ def valid(text: str) -> str:
 
 
 def complain(message: object) -> None:
-    """Tell the person, on standard error."""
-    print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
+    """Tell the person, on standard error, if the terminal is still there."""
+    try:
+        print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno != EIO:
+            raise
+        _let_go(sys.stderr)
 
 
 def explain(error: OSError) -> int:
@@ -51,8 +70,12 @@ def explain(error: OSError) -> int:
 
 def leave_broken_pipe() -> int:
     """The exit status for a reader of standard output that has gone; nor may the flush at exit find out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _let_go(sys.stdout)
     return BROKEN_PIPE
+
+
+def _let_go(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def leave(status: int) -> int:

@@ -4,6 +4,7 @@ import os
 import shutil
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -168,3 +169,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         huggingface_hub.close_session()
         yield server
     huggingface_hub.close_session()
+
+
+@pytest.fixture
+def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager]:
+    """`with as_somebody():` rights bind, as they do not bind root. The working folder is that of the test."""
+    monkeypatch.chdir(tmp_path)
+
+    @contextmanager
+    def no_longer_root() -> Iterator[None]:
+        before = os.geteuid()
+        if before == 0:
+            tmp_path.chmod(0o777)
+            os.seteuid(65_534)
+        try:
+            yield
+        finally:
+            os.seteuid(before)
+
+    return no_longer_root

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     write(tmp_path / "link", b"one")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "there").read_bytes() == b"one"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such rights")
+def test_a_new_file_has_the_rights_of_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write(path, b"one")
+    path.chmod(0o604)
+    if os.geteuid() == 0:
+        os.chown(path, 1, 2)
+    before = path.stat()
+    write(path, b"two")
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert path.read_bytes() == b"two"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such rights")
+def test_a_file_that_may_not_be_written_is_not_replaced(as_somebody: Callable, tmp_path: Path) -> None:
+    write(Path("a"), b"one")
+    Path("a").chmod(0o444)
+    with as_somebody(), pytest.raises(PermissionError):
+        write(Path("a"), b"two")
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"one")]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such pipes")

@@ -21,6 +21,7 @@ from crnn.inference import GenreClassifier
 from crnn.library import classify
 from crnn.network.model import CRNN
 from crnn.sources import Origin
+from crnn.terminal import printable
 
 LINE = r"(rock|jazz|disco) \d+%, then (rock|jazz|disco) \d+%, (rock|jazz|disco) \d+%"
 
@@ -111,6 +112,18 @@ def test_a_file_name_that_is_no_text(model: Path, songs: dict[str, Path], capfd:
     assert re.fullmatch(re.escape(rf"{songs['folder'].parent}/caf\udce9\n\x1b.wav: ") + LINE + "\n", out)
     assert main(["--json", odd]) == 0
     assert json.loads(capfd.readouterr().out)["path"] == odd
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("宇多田\u3000First\xa0Love 👨\u200d👩.mp3", "宇多田\u3000First\xa0Love 👨\u200d👩.mp3"),
+        ("می\u200cخواهم ❤\ufe0f.mp3", "می\u200cخواهم ❤\ufe0f.mp3"),
+        ("a\u202e3pm.exe\u2028\x85\x1b[2J\udce9", r"a\u202e3pm.exe\u2028\x85\x1b[2J\udce9"),
+    ],
+)
+def test_names_are_shown_as_they_are_but_for_what_would_steer_the_terminal(name: str, shown: str) -> None:
+    assert printable(name) == shown
 
 
 def test_silence(

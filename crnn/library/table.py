@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from crnn.files import lock, whole_file
+from crnn.files import lock, whole_file, writable_state
 from crnn.library.rows import PROBABILITY_OF, absolute, are_alike, count_of, holds_rows, parts_of, same_model
 from crnn.terminal import valid
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which parquet's rows are on the disk; a kill loses no more
+PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which the next of parquet's rows brings them to the disk
 LATER = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
 UNLIKE_A_ROW = (LookupError, TypeError, AttributeError, RecursionError)  # what JSON of others comes to
 
@@ -346,6 +346,7 @@ class ParquetTable(Table):
     """Parquet in row groups. While it is written they are files in a folder beside it, which is a data set too."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
+        writable_state(path)  # what could not be replaced in the end is told now
         self._parts = parts_of(path)
         self._parts.mkdir(exist_ok=True)
         self._lock = os.open(self._parts, os.O_RDONLY) if os.name == "posix" else None

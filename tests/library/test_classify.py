@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -481,7 +482,7 @@ def test_rows_of_nothing_that_a_spreadsheet_leaves_are_no_songs(model: Path, mus
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_that_an_import_would_swallow_ends_the_command(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
@@ -522,6 +523,32 @@ def test_a_command_that_is_stopped_while_it_hears_says_nothing_and_leaves_whole_
     assert (process.returncode, said) == (status, b"")
     assert 3 <= len(rows) < 403
     assert all("genre" in json.loads(row) for row in rows)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("is_heeded", [True, False])
+def test_a_terminal_that_is_closed_costs_no_answer(is_heeded: bool, model: Path, music: Path, tmp_path: Path) -> None:
+    """Nor does it end what nohup keeps from it."""
+    pytest.importorskip("pyarrow.parquet")
+    n_more = 400 if is_heeded else 10
+    for number in range(n_more):
+        os.link(music / "a.wav", music / f"song {number}.wav")
+    out = tmp_path / "genres.parquet"
+    terminal, side = os.openpty()
+
+    heedless = "" if is_heeded else "trap '' HUP;"
+    shell = ["sh", "-c", f'{heedless} exec <>{os.ttyname(side)} >&0 2>&0; stty rows 24 cols 80; exec "$@"', "sh"]
+    command = [*shell, sys.executable, "-m", "crnn", "--jobs", "1", str(music), "--out", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+        said = b""
+        while not re.search(rb"[\r ]([3-9]|\d\d+)(/\d+)? (songs )?\[", said):
+            said += os.read(terminal, 1_000)
+        os.close(side)
+        os.close(terminal)
+    rows = list(read_rows(out, ("path",), needed=("path",)))
+    assert process.returncode == (129 if is_heeded else 1)  # as bad.mp3 is no sound
+    assert 3 <= len(rows) < n_more if is_heeded else len(rows) == n_more + 4
+    assert not out.with_name("genres.parquet.parts").exists()
 
 
 def test_side_by_side_keeps_the_order_and_the_bound() -> None:

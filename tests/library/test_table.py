@@ -234,6 +234,17 @@ def test_what_is_no_file_is_no_table_and_stays_alone(kind: str, tmp_path: Path) 
     assert not any(folder.iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no such rights")
+@KINDS
+def test_a_table_that_may_not_be_written_is_told_at_once(kind: str, as_somebody: Callable, tmp_path: Path) -> None:
+    path = Path(f"genres.{kind}")
+    open_table(path, COLUMNS).close()
+    path.chmod(0o444)
+    with as_somebody(), pytest.raises(TableError, match="Permission denied"):
+        open_table(path, COLUMNS)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
 def test_parts_with_names_of_others_are_gone_on_with(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "genres.parquet"
