@@ -23,6 +23,7 @@ from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.choosing import check_device, typed
 from crnn.library.job import STALL_SECONDS, File, Hearing, attempt
+from crnn.library.rows import is_address
 from crnn.library.table import (
     Columns,
     TableError,
@@ -160,11 +161,6 @@ class Hearer:
     def _row(self, file: File) -> dict:
         answer = attempt(file, lambda: self.hearing.answer(source_of(file.path), self.classifier))
         return self.hearing.row(file, answer, self.classifier)
-
-
-def is_address(path: str) -> bool:
-    """Whether it is one of an object store or the like, such as s3://bucket/folder."""
-    return "://" in path
 
 
 def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = True) -> tuple[list[File], list[str]]:

@@ -184,6 +184,11 @@ def _check(names: object, needed: Sequence[str]) -> None:
             raise KeyError(name)
 
 
+def is_address(path: str) -> bool:
+    """Whether it is one of an object store or the like, such as s3://bucket/folder."""
+    return "://" in path
+
+
 def absolute(path: str | os.PathLike) -> str:
     """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
     return valid(os.path.abspath(path))  # noqa: PTH100

@@ -3,15 +3,16 @@
 import argparse
 import json
 import os
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, positive
 from crnn.files import whole_file
-from crnn.library.rows import LibraryError, absolute, file_at, read_rows, same_model
+from crnn.library.rows import LibraryError, absolute, file_at, is_address, read_rows, same_model
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -94,9 +95,11 @@ def run(args: argparse.Namespace) -> int:
     from crnn.audio import AudioError  # noqa: PLC0415 (after --help, which has no use for it)
 
     try:
+        if args.m3u:
+            check_playlist(args.m3u, [args.table, *args.songs])
         library = Library.read(args.table)
         embeddings, seconds = _patterns(args, library)
-        found = find(library, embeddings, args.top, {library.index(song) for song in args.songs})
+        found = _there(args, library, find(library, embeddings, {library.index(song) for song in args.songs}))
         for number, likeness in found:
             path, genre = library.paths[number], library.genres[number]
             if args.json:
@@ -113,6 +116,23 @@ def run(args: argparse.Namespace) -> int:
         complain(error)
         return 2
     return 0
+
+
+def _there(args: argparse.Namespace, library: Library, found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """As many of the songs as are asked for; those that have gone are told, and take no place."""
+    there, n_gone = [], 0
+    for number, likeness in found:
+        if len(there) == args.top:
+            break
+        if is_address(library.paths[number]) or file_at(library.paths[number]):
+            there.append((number, likeness))
+        else:
+            n_gone += 1
+    if n_gone:
+        complain(f"Of the songs of {args.table} that sound most alike, {n_gone} are no longer there, and left out.")
+    if not there:
+        complain(f"{args.table} has no other song that is there.")
+    return there
 
 
 def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray", list[float | None]]:
@@ -147,8 +167,8 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
     return np.stack(embeddings), seconds
 
 
-def find(library: Library, patterns: "np.ndarray", k: int, without: set[int | None]) -> list[tuple[int, float]]:
-    """The `k` songs most like the patterns (songs, features) together, as numbers, each with its likeness, -1 to 1.
+def find(library: Library, patterns: "np.ndarray", without: set[int | None]) -> Iterator[tuple[int, float]]:
+    """The songs as numbers, each with its likeness, -1 to 1; those most like the patterns (songs, features) come first.
 
     That is the cosine to the mean of the patterns at length 1. One product with all embeddings is exact, and done
     before an index would be built (`benchmarks/similar.py`).
@@ -160,8 +180,22 @@ def find(library: Library, patterns: "np.ndarray", k: int, without: set[int | No
     pattern = unit(unit(patterns).mean(axis=0))
     lengths = np.sqrt(np.einsum("ij,ij->i", library.embeddings, library.embeddings))
     likeness = library.embeddings @ pattern / np.maximum(lengths, np.finfo(np.float32).tiny)
-    order = np.argsort(-likeness, kind="stable")[: k + len(without)].tolist()
-    return [(number, float(likeness[number])) for number in order if number not in without][:k]
+    order = np.argsort(-likeness, kind="stable").tolist()
+    return ((number, float(likeness[number])) for number in order if number not in without)
+
+
+def check_playlist(playlist: Path, others: Sequence[Path]) -> None:
+    """Raises LibraryError if it would be written over one of the others, or over what is no playlist."""
+    place = Path(os.path.realpath(playlist))
+    is_ours = place.suffix.lower() in (".m3u", ".m3u8") or not place.is_file()
+    try:
+        if not is_ours:
+            with place.open("rb") as file:
+                is_ours = file.read(10).removeprefix(BOM_UTF8)[:7] in (b"", b"#EXTM3U")
+    except OSError as error:
+        raise LibraryError(f"{playlist} cannot be read ({error.strerror or error}).") from error
+    if not is_ours or str(place) in map(os.path.realpath, others):
+        raise LibraryError(f"{playlist} is there and is no playlist: --m3u takes the name of one, such as like.m3u8.")
 
 
 def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) -> None:
@@ -171,13 +205,16 @@ def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) ->
     """
     lines = ["#EXTM3U"]
     for listed, seconds in songs:
-        if (path := file_at(listed)) is None:
+        if (path := listed if is_address(listed) else file_at(listed)) is None:
             complain(f"{listed} is not there, and not on the playlist.")
             continue
         if "\n" in path or "\r" in path:
             complain(f"{path} has a line break in its name, and is not on the playlist.")
             continue
-        lines += [f"#EXTINF:{-1 if seconds is None else round(seconds)},{Path(path).stem}", _seen_from(playlist, path)]
+        lines += [
+            f"#EXTINF:{-1 if seconds is None else round(seconds)},{Path(path).stem}",
+            path if is_address(path) else _seen_from(playlist, path),
+        ]
     try:
         with whole_file(playlist) as file:
             file.write("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,16 @@ def write_table(tmp_path: Path) -> Table:
     return write
 
 
+@pytest.fixture
+def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The songs of `rows_of`, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    songs = [Path(f"song {number}.mp3") for number in range(40)]
+    for song in songs:
+        song.write_bytes(b"sound")
+    return songs
+
+
 def rows_of(vectors: np.ndarray, model: str = "a") -> list[dict]:
     """Rows of songs with these embeddings, and of one without music and one with a fault."""
     rows = [
@@ -72,7 +83,7 @@ def rows_of(vectors: np.ndarray, model: str = "a") -> list[dict]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_most_alike_songs_of_a_table_are_found(
-    vectors: np.ndarray, write_table: Table, suffix: str, capfd: pytest.CaptureFixture[str]
+    vectors: np.ndarray, write_table: Table, songs: list[Path], suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     table = write_table(suffix, [*rows_of(vectors[::-1])[:1], *rows_of(vectors)])  # a later row counts
     assert main(["similar", "song 13.mp3", "--in", str(table), "--top", "9", "--json"]) == 0
@@ -87,9 +98,71 @@ def test_the_most_alike_songs_of_a_table_are_found(
     assert capfd.readouterr().out == f"{cosine[expected[0]]:.2f}  song {expected[0]}.mp3  (jazz)\n"
 
 
+def test_songs_that_are_gone_take_no_place(
+    vectors: np.ndarray, write_table: Table, songs: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(vectors)
+    rows[3]["path"] = "s3://bucket/song 3.mp3"  # of which only the store knows
+    table = write_table(".jsonl", rows)
+    for song in (songs[number] for number in range(1, 10) if number not in (3, 7)):
+        song.unlink()
+    command = ["similar", "song 0.mp3", "--in", str(table), "--json"]
+    assert main([*command, "--top", "3", "--m3u", "like.m3u8"]) == 0
+    out, err = capfd.readouterr()
+    found = [json.loads(line)["path"] for line in out.splitlines()]
+    assert set(found[:2]) == {"s3://bucket/song 3.mp3", "song 7.mp3"}
+    assert len(found) == 3
+    assert "7 are no longer there, and left out" in err
+    listed = [line for line in Path("like.m3u8").read_text("utf-8").splitlines() if not line.startswith("#")]
+    assert listed == ["song 0.mp3", *found]
+    rows[3]["path"] = "song 3.mp3"
+    write_table(".jsonl", rows)
+    for song in songs[1:]:
+        song.unlink(missing_ok=True)
+    assert main(command) == 0
+    assert f"{table} has no other song that is there" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_taken"),
+    [
+        ("song 1.mp3", None, False),
+        ("genres.jsonl", None, False),
+        ("link.m3u8", "song 1.mp3", False),
+        ("pattern.m3u8", "song 0.mp3", False),
+        ("new", None, True),
+        ("old.m3u", b"a.mp3", True),
+        ("old.txt", b"a.mp3", False),
+        ("old", b"#EXTM3U\na.mp3", True),
+        ("empty.txt", b"", True),
+    ],
+)
+def test_a_playlist_is_written_over_playlists_alone(
+    name: str,
+    content: bytes | str | None,
+    is_taken: bool,
+    vectors: np.ndarray,
+    write_table: Table,
+    songs: list[Path],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    table = write_table(".jsonl", rows_of(vectors))
+    if isinstance(content, bytes):
+        Path(name).write_bytes(content)
+    elif content:
+        Path(name).symlink_to(content)
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    assert main(["similar", "song 0.mp3", "--in", str(table), "--m3u", name]) == (0 if is_taken else 2)
+    out, err = capfd.readouterr()
+    assert bool(out) == is_taken
+    assert is_taken or f"{name} is there and is no playlist" in err
+    changed = [path for path in Path().iterdir() if path.read_bytes() != before.get(path)]
+    assert changed == [Path(name)] * is_taken
+
+
 def test_several_songs_are_one_pattern(vectors: np.ndarray, write_table: Table) -> None:
     library = Library.read(write_table(".jsonl", rows_of(vectors)))
-    found = [number for number, _ in find(library, vectors[[3, 33]], 18, {3, 33})]
+    found = [number for number, _ in islice(find(library, vectors[[3, 33]], {3, 33}), 18)]
     assert {number // 10 for number in found} == {0, 3}
     assert not {3, 33} & set(found)
 
@@ -97,6 +170,7 @@ def test_several_songs_are_one_pattern(vectors: np.ndarray, write_table: Table) 
 def test_a_song_that_the_table_lacks_is_heard_first(
     vectors: np.ndarray,
     write_table: Table,
+    songs: list[Path],
     write_wav: Callable[[Path, np.ndarray], Path],
     tone: Callable[..., np.ndarray],
     tiny_model: CRNN,
