@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from crnn.terminal import complain, valid
 PROBABILITY_OF = "probability_of_"  # begins the names of the columns of genres
 TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
 COUNTS = ("size_bytes", "modified_ns")
+MAY_BE_EMPTY = {"notices", "error", "timeline", "embedding"}  # the last columns, which other programs may leave out
 ALIKE_NS = 10_000  # spreadsheets save 15 digits of a number
 
 
@@ -82,7 +84,7 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
         if path.is_dir():  # of a cluster, which writes its parts in any order
             files, by_age = sorted(path.rglob("*.parquet"), key=lambda file: file.stat().st_mtime_ns), ["modified_ns"]
         else:
-            parts = sorted(parts_of(path).glob("*.parquet"))  # while it grows
+            parts = parts_in(path)  # while it grows
             files, by_age = [path, *parts] if path.is_file() or not parts else parts, []
         if not files:
             raise LibraryError(f"{path} is a folder without parquet files, and no table.")
@@ -117,7 +119,7 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
             except ValueError:
                 if line.endswith("\n") or not number:
                     raise
-                _tell_of_a_cut(path)
+                tell_of_a_cut(path)
                 return
             row["genres"] = list(row.get("probabilities") or {})
             row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
@@ -128,14 +130,19 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
 
 def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     csv.field_size_limit(2**31 - 1)
+    with path.open("rb") as binary:
+        if fault := csv_fault(path, binary.readline()):
+            raise LibraryError(fault)
+        binary.seek(max(0, binary.seek(0, os.SEEK_END) - 1))
+        is_ended = binary.read() in (b"\n", b"\r")
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         _check(rows.fieldnames or (), needed)
         genres = _genres(rows.fieldnames or ())
         said = (row for row in rows if any(row.values()))  # spreadsheets leave rows of nothing
         for row, following in pairwise(chain(said, [None])):
-            if following is None and _is_cut(row):
-                _tell_of_a_cut(path)
+            if following is None and _is_cut(row, is_ended):
+                tell_of_a_cut(path)
                 return
             cells = {name: row.get(name) or None for name in columns}
             if cells.get("embedding"):
@@ -145,31 +152,51 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
             yield cells
 
 
-def _is_cut(row: dict[str, str | None]) -> bool:
-    """Whether a kill has cut the last row of a csv table. Raises ValueError if it is rather several rows."""
-    if None not in row.values():
+def csv_fault(path: Path, first: bytes) -> str:
+    """A sentence if another program has saved a csv table, with this first line, as it cannot be read; else ""."""
+    how = "in UTF-16" if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ""
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        cells = [cell.strip(b'"') for cell in first.removeprefix(BOM_UTF8).rstrip().split(sign)]
+        if len(cells) > 1 and b"path" in cells:
+            how = f"with {name}"
+    return how and f"{path} was saved {how}: save it as CSV UTF-8 with commas."
+
+
+def _is_cut(row: dict[str, str | None], is_ended: bool) -> bool:
+    """Whether a kill has cut the last row of a csv table, of which the last line may be ended.
+
+    Raises ValueError if it is rather several rows.
+    """
+    lacking = {name for name, cell in row.items() if cell is None}
+    if not lacking or (is_ended and lacking <= MAY_BE_EMPTY):
         try:
             json.loads(row.get("embedding") or "null")
         except ValueError:
             return True
         return False
-    if holds_rows((line for cell in row.values() for line in (cell or "").split("\n")), len(row)):
+    if holds_rows((line for cell in row.values() for line in (cell or "").split("\n")), [*row]):
         raise ValueError(row)
     return True
 
 
-def _tell_of_a_cut(path: Path) -> None:
-    complain(f"The last row of {path} is cut, and left out: the command that made it goes on.")
+def tell_of_a_cut(path: Path) -> None:
+    """Of a row that a kill has left."""
+    complain(f"The last row of {path} is cut, and left out: the command that made it hears its song again.")
 
 
-def holds_rows(lines: Iterable[str], n_columns: int) -> bool:
+def is_row(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether there is a cell for each column of a csv table, but for last ones that may be empty."""
+    return 0 < len(cells) <= len(columns) and MAY_BE_EMPTY.issuperset(columns[len(cells) :])
+
+
+def holds_rows(lines: Iterable[str], columns: Sequence[str]) -> bool:
     """Whether one of these lines of csv, of one row, is a row by itself: somebody has opened a quotation mark."""
     for line in lines:
         try:
             cells = next(csv.reader([line], strict=True), ())
         except csv.Error:
             continue
-        if len(cells) == n_columns:
+        if is_row(cells, columns):
             return True
     return False
 
@@ -220,6 +247,11 @@ def same_model(name: str) -> str:
 def parts_of(table: Path) -> Path:
     """The folder of what of a parquet table is written while it grows."""
     return table.with_name(table.name + ".parts")
+
+
+def parts_in(table: Path) -> list[Path]:
+    """What stands there, in its order, without what file servers and systems put into folders of others."""
+    return sorted(part for part in parts_of(table).glob("[!.]*.parquet") if part.is_file())
 
 
 READERS = {".csv": _of_csv, ".jsonl": _of_jsonl, ".parquet": _of_parquet}

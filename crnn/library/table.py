@@ -3,20 +3,32 @@
 import csv
 import json
 import os
+import re
 import time
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from hashlib import blake2b
-from io import StringIO
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from crnn.files import lock, whole_file, writable_state
-from crnn.library.rows import PROBABILITY_OF, absolute, are_alike, count_of, holds_rows, parts_of, same_model
+from crnn.library.rows import (
+    PROBABILITY_OF,
+    absolute,
+    are_alike,
+    count_of,
+    csv_fault,
+    holds_rows,
+    is_row,
+    parts_in,
+    parts_of,
+    same_model,
+    tell_of_a_cut,
+)
 from crnn.terminal import valid
 
 if TYPE_CHECKING:
@@ -26,6 +38,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which the next of parquet's rows brings them to the disk
 LATER = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
+# A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
+FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
+MARKS = re.compile('[",;\r\n]')
 UNLIKE_A_ROW = (LookupError, TypeError, AttributeError, RecursionError)  # what JSON of others comes to
 
 
@@ -177,9 +192,9 @@ class LinesTable(Table):
         self._file = self._open(self.path)
         with self.path.open("rb") as file:
             first = file.readline()
+        columns = self._columns_of(first) if first else self.columns
         if b"\r" in first.rstrip(b"\r\n"):
             raise TableError(f"The lines of {self.path} end with carriage returns alone: save it with line feeds.")
-        columns = self._columns_of(first) if first else self.columns
         if columns is None:
             raise self._other_columns()
         self.columns = columns
@@ -239,7 +254,10 @@ class LinesTable(Table):
 
     @abstractmethod
     def _columns_of(self, first: bytes) -> Columns | None:
-        """The columns of a table with this first line, which may be cut; None of a file of others, to be left alone."""
+        """The columns of a table with this first line, which may be cut; None of a file of others, to be left alone.
+
+        Raises TableError where there is more to say.
+        """
 
     @abstractmethod
     def _cells(self, row: dict) -> dict:
@@ -286,10 +304,18 @@ class JsonTable(LinesTable):
 class CsvTable(LinesTable):
     """Comma-separated values (RFC 4180) in UTF-8, a name that is no text as its bytes."""
 
+    def _begin(self) -> None:
+        self._is_cut = False
+        super()._begin()
+        if self._is_cut:
+            tell_of_a_cut(self.path)
+
     def _head(self) -> str:
         return _csv_line(self.columns.names)
 
     def _columns_of(self, first: bytes) -> Columns | None:
+        if fault := csv_fault(self.path, first):
+            raise TableError(fault)
         first = first.removeprefix(BOM_UTF8)
         for columns in () if first.endswith(b"\n") else self.columns.of_versions():
             if _csv_line(columns.names).encode().startswith(first):  # a crash has cut it
@@ -300,7 +326,8 @@ class CsvTable(LinesTable):
             return None
 
     def _cells(self, row: dict) -> dict:
-        return {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
+        cells = {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
+        return cells | {name: harmless(cells[name]) for name in ("notices", "error")}  # others are looked up
 
     def _line(self, cells: dict) -> str:
         return _csv_line(cells[name] for name in self.columns.names)
@@ -313,8 +340,10 @@ class CsvTable(LinesTable):
             start = rows.line_num
             try:
                 for cells in rows:
-                    if len(cells) == len(self.columns.names) and any(cells):  # spreadsheets leave rows of nothing
-                        yield dict(zip(self.columns.names, cells, strict=True))
+                    if not any(cells):  # which spreadsheets leave
+                        self._is_done = False
+                    elif is_row(cells, self.columns.names):
+                        yield dict(zip_longest(self.columns.names, cells, fillvalue=""))
                     else:
                         self._leave_out(start, rows.line_num)
                     start = rows.line_num
@@ -322,21 +351,20 @@ class CsvTable(LinesTable):
                 self._leave_out(start, rows.line_num, '"')
 
     def _leave_out(self, start: int, end: int, mark: str = "") -> None:
-        """Take lines from `start` to before `end`, and a mark that ends them, for what a kill has left of a row.
+        """Take lines from `start` to before `end`, and a mark that ends them, for what a kill has left of the last row.
 
-        It may have cut a cell with line breaks, which would go on in the next row. Raises TableError if the lines
-        cannot be that.
+        It may have cut a cell with line breaks. Raises TableError if the lines cannot be that.
         """
-        self._is_done = False
-        if mark or end > start + 1:
-            with self._text() as file:
-                lines = list(islice(file, start, end))
-            try:
-                list(csv.reader([*lines, mark], strict=True))
-            except csv.Error as error:
-                raise self._other_line(end) from error
-            if holds_rows(lines[1:], len(self.columns.names)):
-                raise self._other_line(start + 1)
+        with self._text() as file:
+            lines = list(islice(file, start, end))
+        try:
+            list(csv.reader([*lines, mark], strict=True))
+        except csv.Error as error:
+            raise self._other_line(end) from error
+        is_ended = not mark and lines[-1].endswith(("\n", "\r"))
+        if is_ended or holds_rows(lines[1:], self.columns.names):
+            raise self._other_line(start + 1)
+        self._is_done, self._is_cut = False, True
 
     def _text(self) -> TextIO:
         return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -356,10 +384,9 @@ class ParquetTable(Table):
         try:
             super().__init__(path, columns)
         except TableError:
-            if not any(self._parts.iterdir()):  # it was made just now
-                self._parts.rmdir()
+            self._leave_parts()
             raise
-        if any(self._parts.iterdir()):  # of one that was killed
+        if self._own_parts():  # of one that was killed
             self._join()
 
     def _begin(self) -> None:
@@ -373,17 +400,25 @@ class ParquetTable(Table):
 
     def _join(self) -> None:
         """Put all that is in parts into the table, with one row a path, the last."""
-        self._is_done = self._is_done and not any(self._parts.iterdir()) and self.path.exists()
+        self._is_done = self._is_done and not self._own_parts() and self.path.exists()
         super().close()
-        for part in self._parts.iterdir():
+        for part in self._own_parts():
             part.unlink()
         self._is_done = True
+
+    def _own_parts(self) -> list[Path]:
+        """What of the folder is ours, with what a kill has left of one."""
+        return parts_in(self.path) + sorted(self._parts.glob("[0-9]*.parquet.*.partial"))
+
+    def _leave_parts(self) -> None:
+        with suppress(OSError):  # it is not empty: what others have put there stays
+            self._parts.rmdir()
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last, and no folder beside it."""
         self.flush()
         self._join()
-        self._parts.rmdir()
+        self._leave_parts()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -395,7 +430,7 @@ class ParquetTable(Table):
     def flush(self) -> None:
         """Write what waits to be written."""
         if self._waiting:
-            numbers = (int(part.stem) for part in self._parts.glob("*.parquet") if part.stem.isdecimal())
+            numbers = (int(part.stem) for part in parts_in(self.path) if part.stem.isdecimal())
             number = 1 + max(numbers, default=0)
             self._write(self._parts / f"{number:06}.parquet", self._waiting)
         self._waiting, self._since = [], time.monotonic()
@@ -407,7 +442,7 @@ class ParquetTable(Table):
                     yield from batch.to_pylist()
 
     def _files(self) -> list[Path]:
-        return [self.path] * self.path.exists() + sorted(self._parts.glob("*.parquet"))
+        return [self.path] * self.path.exists() + parts_in(self.path)
 
     @contextmanager
     def _reading(self, path: Path) -> "Iterator[ParquetFile]":
@@ -464,9 +499,14 @@ def _csv_cell(cell: object) -> str:
 
 
 def _csv_line(cells: Iterable[str]) -> str:
-    text = StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue()
+    """As `csv.writer` writes it; but a semicolon, too, which ends cells in some countries, stands between quotes."""
+    doubled = ((cell, cell.replace('"', '""')) for cell in cells)
+    return ",".join(f'"{twice}"' if MARKS.search(cell) else cell for cell, twice in doubled) + "\r\n"
+
+
+def harmless(text: str) -> str:
+    """A cell that a spreadsheet does not compute, wherever it takes it to begin."""
+    return FORMULA.sub(r"\1'", text)
 
 
 def _end_with_a_line(path: Path) -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -17,11 +16,10 @@ import numpy as np
 from crnn.audio import Notice
 from crnn.inference import Prediction
 from crnn.library.likeness import Place, lay_out, nearest
+from crnn.library.table import harmless
 from crnn.plots import genre_colours
 from crnn.web.uploads import as_named
 
-# A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
-FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
 LEAST_ON_MAP = 3  # songs
 NEAREST = 3  # that are named
 
@@ -236,4 +234,4 @@ def _rounded(value: object) -> object:
 
 
 def _harmless(cell: object) -> object:
-    return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
+    return harmless(cell) if isinstance(cell, str) else cell

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from crnn.library.classify import Output
-from crnn.library.rows import read_rows
+from crnn.library.rows import LibraryError, read_rows
 from crnn.library.table import Columns, Table, TableError, open_table
 
 GENRES = ("rock", "jazz", "disco")
@@ -159,7 +159,9 @@ def test_a_line_that_was_cut_is_taken_away(kind: str, cut: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, PLAIN])
-def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(columns: Columns, tmp_path: Path) -> None:
+def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(
+    columns: Columns, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "genres.csv"
     table = open_table(path, columns)
     for each in (row("a.mp3"), row("b\nc.mp3", error="b\nc.mp3 is damaged.")):
@@ -170,6 +172,7 @@ def test_a_row_that_was_cut_in_a_cell_with_line_breaks_swallows_no_other(columns
     table.write(row("d.mp3", notices=["It is cut, and short."]))
     table.close()
     assert [each["path"] for each in read(path)] == ["a.mp3", "d.mp3"]
+    assert capfd.readouterr().err.count("The last row of") == 1
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, PLAIN])
@@ -197,6 +200,83 @@ def test_lines_that_end_with_carriage_returns_alone_are_told(kind: str, tmp_path
     with pytest.raises(TableError, match=r"genres\..* end with carriage returns alone: save it with line feeds"):
         open_table(path, COLUMNS)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, PLAIN])
+def test_rows_without_their_last_empty_cells_are_gone_on_with(columns: Columns, tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, columns)
+    rows = [row("a.mp3", embedding=None), row("bad.mp3", error="bad"), row("b.mp3", embedding=None)]
+    for each in rows:
+        table.write(each)
+    table.close()
+    whole = read(path)
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("".join(line.rstrip(",") + "\n" for line in lines), "utf-8")
+    assert path.read_text("utf-8").splitlines() != lines
+    found = [*read_rows(path, ("path", "genre"), needed=("path",))]
+    assert [(each["path"], each["genre"]) for each in found] == [
+        ("a.mp3", "jazz"),
+        ("bad.mp3", None),
+        ("b.mp3", "jazz"),
+    ]
+    table = open_table(path, columns)
+    assert [table.has(each) for each in rows] == [True, False, True]
+    table.write(row("b.mp3", size=20, embedding=None))
+    table.close()
+    assert read(path) == [*whole[:2], whole[2] | {"size_bytes": "20"}]
+
+
+@pytest.mark.parametrize("change", [lambda line: line.rpartition(",0.")[0], lambda line: line + ",a note"])
+def test_a_row_with_other_cells_is_told_and_stays(change: Callable[[str], str], tmp_path: Path) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, PLAIN)
+    for name in ("a.mp3", "b.mp3", "c.mp3"):
+        table.write(row(name))
+    table.close()
+    lines = path.read_text("utf-8").splitlines()
+    lines[2] = change(lines[2])
+    path.write_text(text := "\n".join([*lines, ""]), "utf-8")
+    with pytest.raises(TableError, match=r"Line 3 of .*genres\.csv is not one of this program"):
+        open_table(path, PLAIN)
+    assert path.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("save", "how"),
+    [
+        (lambda text: text.encode("utf-16"), "in UTF-16"),
+        (lambda text: text.replace(",", ";").encode("utf-8-sig"), "with semicolons"),
+        (lambda text: text.replace(",", "\t").encode(), "with tabs"),
+    ],
+)
+def test_a_csv_that_was_saved_otherwise_is_called_by_its_name(
+    save: Callable[[str], bytes], how: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "genres.csv"
+    table = open_table(path, PLAIN)
+    table.write(row("a.mp3"))
+    table.close()
+    path.write_bytes(saved := save(path.read_text("utf-8")))
+    with pytest.raises(TableError, match=f"genres.csv was saved {how}: save it as CSV UTF-8 with commas"):
+        open_table(path, PLAIN)
+    with pytest.raises(LibraryError, match=f"genres.csv was saved {how}: save it as CSV UTF-8 with commas"):
+        list(read_rows(path, ("path",), needed=("path",)))
+    assert path.read_bytes() == saved
+
+
+def test_a_spreadsheet_computes_nothing_of_a_csv(tmp_path: Path) -> None:
+    path, name = tmp_path / "genres.csv", "/music/a;=1+1.mp3"
+    error = "=cmd|'x'!A0.mp3 is no sound;+1"
+    table = open_table(path, PLAIN)
+    table.write(row(name, error=error, notices=["\t@it is cut."]))
+    table.close()
+    assert read(path)[0]["path"] == name
+    assert read(path)[0]["error"] == "'=cmd|'x'!A0.mp3 is no sound;'+1"
+    assert read(path)[0]["notices"] == "'\t@it is cut."
+    assert f'"{name}",' in path.read_text("utf-8")
+    open_table(path, PLAIN).close()
+    assert read(path)[0]["error"].startswith("'=")
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -256,6 +336,26 @@ def test_parts_with_names_of_others_are_gone_on_with(tmp_path: Path) -> None:
     table.write(row("b.mp3"))
     table.close()
     assert {each["path"] for each in read(path)} == {"a.mp3", "b.mp3"}
+
+
+def test_what_others_put_among_the_parts_stays_and_stops_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "genres.parquet"
+    parts = write(path, row("a.mp3"))._parts
+    (parts / "@eaDir").mkdir()
+    (parts / "folder.parquet").mkdir()
+    others = [parts / "._000001.parquet", parts / "notes.txt"]
+    for other in others:
+        other.write_bytes(b"of others")
+    (parts / "000002.parquet.77.partial").write_bytes(b"of a run that was killed")
+    for name in ("b.mp3", "c.mp3"):
+        table = open_table(path, COLUMNS)
+        table.write(row(name))
+        table.flush()
+        assert {each["path"] for each in read_rows(path, ("path",), ("path",))} >= {name}
+        table.close()
+    assert [each["path"] for each in read(path)] == ["b.mp3", "c.mp3"]
+    assert sorted(parts.iterdir()) == sorted([*others, parts / "@eaDir", parts / "folder.parquet"])
 
 
 @KINDS
