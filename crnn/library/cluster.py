@@ -89,8 +89,9 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
         make_folder(Path(args.out))
     columns = Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
     before, columns = answered(args.out, columns)
-    files = [file for file in found if key_of(hearing.facts(file, classifier)) not in before]
-    counts = Counter(before=len(found) - len(files))
+    keys = [key_of(hearing.facts(file, classifier)) for file in found]
+    files = [file for file, key in zip(found, keys, strict=True) if key not in before]
+    counts = Counter({"before": len(found) - len(files), "failed before": sum(before.get(key, False) for key in keys)})
     if files:
         is_ours = not ray.is_initialized()
         if is_ours:
@@ -109,9 +110,9 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
     if not args.quiet:
         complain(
             f"{counts['heard'] - counts['failed']} songs heard, {counts['failed']} failed, "
-            f"{counts['before']} were there before: {args.out}"
+            f"{counts['before']} were there before, {counts['failed before']} of them as failed: {args.out}"
         )
-    return 0 if found and not counts["failed"] and not problems else 1
+    return 0 if found and not (counts["failed"] or counts["failed before"] or problems) else 1
 
 
 def make_folder(out: Path) -> None:
@@ -203,23 +204,23 @@ def source_of(path: str) -> str | bytes:
     return store.cat_file(name)
 
 
-def answered(out: str, columns: Columns) -> tuple[set[int], Columns]:
-    """`key_of` the rows that are in a data set, errors too: whoever wants those again takes them away; its columns.
+def answered(out: str, columns: Columns) -> tuple[dict[int, bool], Columns]:
+    """By `key_of` the rows of a data set, whether they have an error; and its columns.
 
-    Those are `columns`, but for what an older one lacks. Raises TableError if it has others.
+    These are `columns`, but for what an older one lacks. Raises TableError if it has others.
     """
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
     parts = [name for name in store.find(root) if name.endswith(".parquet")]  # no leftovers of workers that died
     if not parts:
-        return set(), columns
+        return {}, columns
     data = ds.dataset(parts, filesystem=store, format="parquet")
     found = columns.as_in(data.schema.names)
     if found is None:
         raise other_columns(out)
-    batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard"])
-    return {key_of(row) for batch in batches for row in batch.to_pylist()}, found
+    batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard", "error"])
+    return {key_of(row): bool(row["error"]) for batch in batches for row in batch.to_pylist()}, found
 
 
 def write_part(out: str, rows: list[dict], columns: Columns) -> None:

@@ -152,6 +152,11 @@ def _of_csv(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterat
             yield cells
 
 
+def is_begun(line: bytes) -> bool:
+    """Whether a crash may have left this of a line of JSON that begins with a path."""
+    return line[:9] == b'{"path": '[: len(line)] and not line.endswith(b"\n")
+
+
 def csv_fault(path: Path, first: bytes) -> str:
     """A sentence if another program has saved a csv table, with this first line, as it cannot be read; else ""."""
     how = "in UTF-16" if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ""

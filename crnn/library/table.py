@@ -23,6 +23,7 @@ from crnn.library.rows import (
     count_of,
     csv_fault,
     holds_rows,
+    is_begun,
     is_row,
     parts_in,
     parts_of,
@@ -275,8 +276,7 @@ class JsonTable(LinesTable):
         try:
             _read_json(first)
         except ValueError:  # only a crash leaves a part of a line
-            is_cut = first[:9] == b'{"path": '[: len(first)] and not first.endswith(b"\n")
-            return self.columns if is_cut else None
+            return self.columns if is_begun(first) else None
         except UNLIKE_A_ROW:
             return None
         return self.columns

@@ -137,15 +137,20 @@ class Tagger:
         self.n_failed = 0
 
     def without_genre(self, paths: Iterable[Path]) -> Iterator["File"]:
-        """The songs to hear: those whose genre may be written."""
+        """The songs to hear, links to one of them left out: those whose genre may be written."""
         from crnn.library.job import File  # noqa: PLC0415
         from crnn.library.retag import read_genre  # noqa: PLC0415
         from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
 
+        places: set[str] = set()
         for path in paths:
             if (suffix := path.suffix.lower()) not in SUFFIXES:
                 self.left[f"whose tags cannot be written ({suffix})"] += 1
                 continue
+            if (place := os.path.realpath(path)) in places:
+                self.left["named already, by another name"] += 1
+                continue
+            places.add(place)
             try:
                 there = read_genre(path).names
             except TagError as error:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from crnn.files import lock, whole_file
+from crnn.library.rows import is_begun
 from crnn.library.tags import Places
 
 KINDS = {"path": str, "genre": str, "earlier": dict, "later": dict, "had_tag": bool}
@@ -40,7 +41,11 @@ class Undo:
             with ExitStack() as opened:
                 opened.enter_context(alone_with(path))
                 self._file = opened.enter_context(path.open("ab"))
-                if (there := path.read_bytes()) and not read_changes(path)[0]:
+                there = path.read_bytes()
+                if b"\n" not in there and is_begun(there) and not there.endswith(b"}"):  # the first, before it was made
+                    self._file.truncate(0)
+                    there = b""
+                if there and not read_changes(path)[0]:
                     raise UndoError(f"{path} is there and holds no changes of genre-crnn tag: --undo names another.")
                 if there and not there.endswith(b"\n"):  # what a crash has cut off, to which no change is added
                     self._file.write(b"\n")

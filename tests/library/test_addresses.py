@@ -78,7 +78,7 @@ def test_names_with_two_colons_are_names(store: fsspec.AbstractFileSystem, tmp_p
     row = facts | {"path": "memory:///music/b::c.mp3", "probabilities": {"rock": 0.9, "pop": 0.1}, "error": None}
     for out in (f"{tmp_path}/a::b", "memory://out::side/genres"):
         write_part(out, [row], columns)
-        assert answered(out, columns) == ({key_of(row)}, columns)
+        assert answered(out, columns) == ({key_of(row): False}, columns)
     assert [path.name for path in tmp_path.iterdir()] == ["a::b"]
 
 
@@ -98,17 +98,10 @@ def test_a_cluster_is_named_as_ray_takes_it(address: str, is_one: bool, capsys: 
     assert ("this takes a cluster" in capsys.readouterr().err) != is_one
 
 
-def test_an_older_data_set_goes_on_with_the_columns_that_it_has(
-    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ds = pytest.importorskip("pyarrow.dataset")
-    save(tiny_model, tmp_path / "model", "")
-    (tmp_path / "a.mp3").touch()
-    out, told = str(tmp_path / "out"), []
-    of_now, earlier = Columns(tiny_model.config.genres, None, timeline=False, embeddings=False).of_versions()
-    facts = {"size_bytes": 1, "modified_ns": 2, "model": "m", "heard": "all", "genre": "rock", "notices": []}
-    make_folder(Path(out))
-    write_part(out, [facts | {"path": "/b.mp3", "probabilities": {}, "error": None}], earlier)
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The columns of each run of a cluster, which is this process."""
+    told = []
 
     def parts_heard(files: list, out: str, columns: Columns, hearing: Hearing, jobs: int | None) -> list[dict]:
         told.append(columns.names)
@@ -121,10 +114,38 @@ def test_an_older_data_set_goes_on_with_the_columns_that_it_has(
     monkeypatch.setattr(cluster, "find_spec", lambda _: True)
     monkeypatch.setattr(cluster, "parts_heard", parts_heard)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+    return told
+
+
+def test_an_older_data_set_goes_on_with_the_columns_that_it_has(
+    told: list[list[str]], tiny_model: CRNN, tmp_path: Path
+) -> None:
+    ds = pytest.importorskip("pyarrow.dataset")
+    save(tiny_model, tmp_path / "model", "")
+    (tmp_path / "a.mp3").touch()
+    out = str(tmp_path / "out")
+    of_now, earlier = Columns(tiny_model.config.genres, None, timeline=False, embeddings=False).of_versions()
+    facts = {"size_bytes": 1, "modified_ns": 2, "model": "m", "heard": "all", "genre": "rock", "notices": []}
+    make_folder(Path(out))
+    write_part(out, [facts | {"path": "/b.mp3", "probabilities": {}, "error": None}], earlier)
     main([str(tmp_path / "a.mp3"), "--out", out, "--ray", "--model", str(tmp_path / "model")])
+    assert told == [earlier.names]
     parts = [ds.dataset(str(part)).schema.names for part in Path(out).iterdir()]
     assert parts == [earlier.names, earlier.names]
     assert answered(out, of_now)[1].names == earlier.names
+
+
+def test_what_failed_is_said_again_though_it_is_not_heard_again(
+    told: list[list[str]], tiny_model: CRNN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow.dataset")
+    save(tiny_model, tmp_path / "model", "")
+    (tmp_path / "bad.mp3").write_bytes(b"no sound at all")
+    command = [str(tmp_path / "bad.mp3"), "--out", str(tmp_path / "out"), "--ray", "--model", str(tmp_path / "model")]
+    for said in ("1 failed, 0 were there before", "0 failed, 1 were there before, 1 of them as failed"):
+        assert main(command) == 1
+        assert said in capsys.readouterr().err
+    assert len(told) == 1
 
 
 def test_a_store_is_made_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

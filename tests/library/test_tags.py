@@ -939,6 +939,27 @@ def test_a_cut_off_line_spoils_no_later_change(music: Path, genres: Callable[[],
     assert genres() == BEFORE
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b'{"pa', b'{"path": "/music/a.fl', b'{"path": "/a", "genre": "Jazz", "earlier": {']
+)
+def test_a_first_line_that_was_cut_off_is_begun_anew(content: bytes, music: Path, genres: Callable[[], dict]) -> None:
+    undo = Path("undo.jsonl")
+    undo.write_bytes(content)
+    assert main(["tag", "--undo", str(undo), str(music)]) == 1
+    assert genres() == BEFORE | {"new.mp3": ("Disco",)}
+    assert main(["untag", str(undo)]) == 0
+    assert genres() == BEFORE
+    assert not undo.exists()
+
+
+@pytest.mark.parametrize("content", [b'{"path": "a.mp3"}', b'{"path": "a.mp3"}\n{"path": "', b'{"name": "', b"{}"])
+def test_json_of_others_is_no_undo_file(content: bytes, music: Path, genres: Callable[[], dict]) -> None:
+    Path("others.jsonl").write_bytes(content)
+    assert main(["tag", "--undo", "others.jsonl", str(music)]) == 2
+    assert Path("others.jsonl").read_bytes() == content
+    assert genres() == BEFORE
+
+
 def test_a_song_is_no_undo_file(music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]) -> None:
     song = music / "old.flac"
     content = song.read_bytes()
@@ -979,6 +1000,22 @@ def test_a_song_that_is_named_twice_is_tagged_once(
     song = str(next(music.glob("*.flac")))
     assert main(["tag", "--overwrite", song, song, str(music)]) == 1
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_song_that_is_linked_is_heard_and_tagged_once(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heard, listen = [], GenreClassifier.listen
+    monkeypatch.setattr(
+        GenreClassifier, "listen", lambda self, source, *how: heard.append(source) or listen(self, source, *how)
+    )
+    (music / "z.mp3").symlink_to(music / "album" / "new.mp3")
+    assert main(["tag", str(music / "album"), str(music / "z.mp3")]) == 0
+    assert heard == [music / "album" / "new.mp3"]
+    err = capfd.readouterr().err
+    assert "Left as they are: 1 named already, by another name." in err
+    assert genres() == BEFORE | {"new.mp3": ("Disco",)}
 
 
 def test_a_device_that_is_not_here_is_said(music: Path, capfd: pytest.CaptureFixture[str]) -> None:
