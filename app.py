@@ -217,7 +217,7 @@ def listen_tab(happens: Page, shared: Shared) -> tuple[dict, dict]:
         **PRIVATE,
     }
     heard = shared.song.change(**hear)
-    heard.then(None, js="() => (window.songs.reveal(), window.songs.follow())", **PRIVATE)
+    heard.then(None, js="() => document.dispatchEvent(new Event('heard'))", **PRIVATE)
     heard.then(**features)
     return hear, features
 

@@ -51,6 +51,7 @@ GENRES = ("blues", "jazz", "rock & roll")
 PLAYED_DB = -20.0  # RMS below full scale of what the fake microphone plays
 VIEWPORT = {"width": 1280, "height": 900}
 PATIENCE_MS = 60_000  # for a machine that is busy with other things
+CALM_MS = 600  # after which a click is not the second of a double one
 ROOT = Path(app.__file__).parent
 TABS = app.TABS
 
@@ -410,6 +411,12 @@ def media(tab, url, name, answer):
     visit(tab, url)
 
 
+def press(tab, name):
+    """Click on a button of the recorder when the click is not the second of a double one."""
+    tab.wait_for_timeout(CALM_MS)
+    tab.click(f"#record [data-part={name}]")
+
+
 def expect_raw(tab):
     """The browser was asked once for sound as it is."""
     (wish,) = tab.evaluate("wishes")
@@ -456,9 +463,9 @@ def test_recording_is_answered_while_it_goes_on_and_arrives_as_it_sounded(tab, u
 
 def test_next_recording_is_answered_like_the_first(page_):
     for _ in range(2):
-        page_.click("#record [data-part=microphone]")
+        press(page_, "microphone")
         expect(page_.locator("#answer .passing .verdict")).to_be_visible()
-        page_.click("#record [data-part=stop]")
+        press(page_, "stop")
         expect(page_.locator("#answer .whole .verdict")).to_be_visible(timeout=2_900)  # it need not be given up
 
 
@@ -471,11 +478,11 @@ def held_upload(tab):
 
 def test_recording_that_does_not_arrive_can_be_saved(page_):
     held = held_upload(page_)
-    page_.click("#record [data-part=microphone]")
+    press(page_, "microphone")
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:02 / 15:00")
-    page_.click("#record [data-part=stop]")
+    press(page_, "stop")
     with page_.expect_download() as saved:
-        page_.click("#record [data-part=save]")
+        press(page_, "save")
     assert re.fullmatch(r"recording \d\d-\d\d-\d\d\.wav", saved.value.suggested_filename)
     assert load_audio(saved.value.path()).shape[1] > 1.5 * SAMPLE_RATE
     expect(page_.locator("#record [data-part=save]")).to_be_hidden()
@@ -484,7 +491,7 @@ def test_recording_that_does_not_arrive_can_be_saved(page_):
 
 
 def test_recording_that_another_song_ends_can_be_saved(page_):
-    page_.click("#record [data-part=microphone]")
+    press(page_, "microphone")
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
     page_.locator("#examples button").first.click()
     expect(page_.locator("#record [data-part=save]")).to_be_visible()
@@ -493,21 +500,67 @@ def test_recording_that_another_song_ends_can_be_saved(page_):
 
 def test_next_recording_goes_on_when_the_last_one_arrives(page_):
     held = held_upload(page_)
-    page_.click("#record [data-part=microphone]")
+    press(page_, "microphone")
     expect(page_.locator("#answer .passing .verdict")).to_be_visible()
-    page_.click("#record [data-part=stop]")
-    page_.click("#record [data-part=microphone]")
+    press(page_, "stop")
+    press(page_, "microphone")
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:05 / 15:00")
     held[0].continue_()
     expect(page_.locator("#answer .whole .verdict")).to_be_visible()
     first = page_.locator("#view [data-part=name]").text_content()
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:08 / 15:00")
-    page_.click("#record [data-part=stop]")
+    press(page_, "stop")
     expect(page_.locator("#view [data-part=name]")).not_to_have_text(first)
     expect_idle(page_)
     go(page_, "songs")
     expect(page_.locator("#songs tbody tr")).to_have_count(2)
     page_.faults.clear()  # of what is held, the server cannot say how far it is
+
+
+def test_second_click_of_a_double_one_does_nothing(page_):
+    again = {"click_count": 2, "delay": 40}
+    page_.click("#record [data-part=microphone]", **again)
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:02 / 15:00")
+    page_.click("#record [data-part=stop]", **again)
+    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
+    expect_idle(page_)
+    page_.on("filechooser", lambda _: page_.faults.append("files are asked for"))
+    page_.click("#song button[aria-label='Clear']", **again)
+    expect(page_.locator("#song .upload-container")).to_be_visible()
+
+
+def test_keys_pressed_twice_stop_a_recording_once(page_):
+    page_.click("#record [data-part=microphone]")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:02 / 15:00")
+    for _ in range(2):
+        page_.keyboard.press("Enter")  # "Stop" has the focus, then "Record"
+    expect(page_.locator("#answer .whole .verdict")).to_be_visible()
+    expect_idle(page_)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_recording_that_is_still_heard_is_not_lost_by_the_next(page_, classifier, stops):
+    press(page_, "microphone")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
+    classifier.may_answer.clear()
+    try:
+        press(page_, "stop")
+        expect(page_.locator("#song audio")).to_be_attached()
+        press(page_, "microphone")
+        expect(page_.locator("#record [data-part=time]")).to_have_text("0:03 / 15:00")
+        if stops:
+            press(page_, "stop")
+            expect(page_.locator("#record [data-part=save]")).to_be_visible()
+    finally:
+        classifier.may_answer.set()
+    if stops:
+        expect(page_.locator("#answer .whole .verdict")).to_be_visible()
+        with page_.expect_download() as saved:
+            press(page_, "save")
+        assert saved.value.suggested_filename != page_.locator("#view [data-part=name]").text_content()
+    else:
+        go(page_, "songs")
+        expect(page_.locator("#songs tbody tr")).to_have_count(1)
 
 
 def test_sound_of_another_tab_is_heard_until_its_sharing_ends(tab, url, classifier):

@@ -223,7 +223,11 @@
   const follow = () => {  // whoever looks at how it works while a song is heard sees it of that song
     if (document.getElementById('inside-figures')?.offsetParent) document.getElementById('inside-again').click();
   };
-  window.songs = {clear, follow, hand, reveal};
+  window.songs = {clear, hand};
+  document.addEventListener('heard', () => {  // a song, or another has come
+    reveal();
+    follow();
+  });
   document.addEventListener('paste', event => {
     const pasted = [...event.clipboardData?.files ?? []];
     const isText = event.target.closest?.('input, textarea') && event.clipboardData.types.includes('text/plain');
@@ -281,6 +285,13 @@
   }, true);
   document.addEventListener('loadstart', ({target}) => {
     if (target.closest?.('#song')) tell(REFUSED, null);
+  }, true);
+
+  // The second click of a double one on a song's cross meets the field that comes in its place, and would choose a file.
+  document.addEventListener('click', event => {
+    if (event.detail < 2 || !event.target.closest(':is(#song, #files, #folder) .upload-container')) return;
+    event.preventDefault();
+    event.stopPropagation();
   }, true);
 
   // A video is heard like any sound, and so is much that a browser does not know, but Gradio's field takes sounds only.

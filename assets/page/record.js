@@ -4,6 +4,7 @@
 
 const BLOCK = 2_048, BAR = 3;  // samples a block; px of the bar that a block becomes
 const EVERY_SECONDS = 2, PATIENCE_MS = 15_000, GRACE_MS = 3_000;  // between answers; until one is given up, at the end
+const CALM_MS = 500;  // after a click, or a change of the buttons, in which another click is the second of a double one
 // Browsers clean sound for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
 const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
 const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
@@ -24,8 +25,8 @@ const media = navigator.mediaDevices;
 const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstraints().suppressLocalAudioPlayback
   && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
 // What is being recorded; the passage of it that waits for its answer; how many were asked about, as the same answer
-// would not be told twice; the last recording, and whether it has become a song.
-let recording = null, asked = null, passages = 0, last = null, hasArrived = true;
+// would not be told twice; the last recording, and those that are not answered yet; when a button was touched or came.
+let recording = null, asked = null, passages = 0, last = null, unanswered = [], touchedAt = 0;
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
@@ -34,7 +35,7 @@ function show() {
   part.microphone.hidden = Boolean(recording);
   part.tab.hidden = Boolean(recording) || !canHearTabs;
   for (const name of ['stop', 'time', 'course']) part[name].hidden = !recording;
-  part.save.hidden = Boolean(recording) || hasArrived;
+  part.save.hidden = Boolean(recording) || !unanswered.length;
   for (const button of [part.microphone, part.tab]) button.disabled = false;
 }
 
@@ -66,7 +67,8 @@ async function start(source) {
     const rate = context.sampleRate, most = Math.min(props.most_seconds * rate, props.most_bytes / 2) / BLOCK;
     asked = null;
     recording = {stream, context, awake: stayAwake(), rate, most, blocks: [], levels: [], colours: [], asked_at: 0};
-    window.songs.clear();
+    touchedAt = performance.now();
+    if (!unanswered.some(isPlayed)) window.songs.clear();
   } catch (error) {
     stream?.getTracks().forEach(track => track.stop());
     context?.close();
@@ -86,7 +88,7 @@ document.addEventListener('visibilitychange', () => {
   recording.awake = stayAwake();
   recording.context.resume();
 });
-addEventListener('beforeunload', event => { if (recording || !hasArrived) event.preventDefault(); });
+addEventListener('beforeunload', event => { if (recording || unanswered.length) event.preventDefault(); });
 
 function explain(error) {
   const known = {
@@ -155,25 +157,28 @@ function draw() {
   }
 }
 
-// Ends the recording, which can be saved until it has become a song, as if that fails or another song comes meanwhile.
+// Ends the recording, which can be saved until it is answered, as if that fails or another song comes meanwhile.
 function end() {
   const {stream, context, awake, blocks, rate} = recording;
   recording = null;
+  touchedAt = performance.now();
   stream.getTracks().forEach(track => track.stop());
   context.close();
   awake?.then(lock => lock?.release());
   const now = new Date(), digits = number => String(number).padStart(2, '0');
   const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
   last = new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'});
-  hasArrived = false;
+  unanswered.push(last);
   show();
 }
 
 function save() {
-  window.saveText(last, last.type, last.name);
-  hasArrived = true;
+  for (const file of unanswered) window.saveText(file, file.type, file.name);
+  unanswered = [];
   show();
 }
+
+const isPlayed = file => document.querySelector('#song audio')?.src.endsWith(`/${encodeURI(file.name)}`);
 
 // The recording becomes a song like any other, once no earlier answer can come in its way.
 async function finish() {
@@ -205,16 +210,22 @@ function wavHeader(n, rate) {
   return view;
 }
 
+root.addEventListener('click', event => {
+  if (event.detail > 1 || performance.now() - touchedAt < CALM_MS) event.stopImmediatePropagation();
+  touchedAt = performance.now();
+}, true);
 part.microphone.addEventListener('click', () => start('microphone'));
 part.tab.addEventListener('click', () => start('tab'));
 part.stop.addEventListener('click', finish);
 part.save.addEventListener('click', save);
+document.addEventListener('heard', () => {
+  if (document.querySelector('#answer :is(.whole, .fault)')) unanswered = unanswered.filter(file => !isPlayed(file));
+  show();
+});
 for (const name of ['loadedmetadata', 'error']) document.addEventListener(name, event => {  // another song has come
   if (!element.isConnected || !event.target.closest?.('#song')) return;
   part.fault.hidden = true;
-  const isOwn = last && decodeURIComponent(event.target.currentSrc ?? '').endsWith(last.name);
-  if (isOwn) hasArrived = true;
-  else if (recording) end();
+  if (recording && !(last && isPlayed(last))) end();
   show();
 }, true);
 watch('value', answered);
