@@ -109,6 +109,18 @@ class Page:
         if visit.about == asked:
             return (gr.skip(),) * 7
         visit.about = asked
+        try:
+            return self._hear(asked, own, visit, progress)
+        except BaseException as error:
+            if visit.about is asked:  # nobody has its answer: it may be asked about again
+                visit.about = None
+            if not isinstance(error, Stopped):
+                raise
+            return (gr.skip(),) * 7
+
+    def _hear(self, asked: tuple, own: GenreClassifier | None, visit: Visit, progress: gr.Progress) -> tuple:
+        """The same. Raises Stopped as soon as the visit is about something else than was `asked`, or nobody waits."""
+        classifier, song = own or self.classifier, asked[0]
         visit.stop(*ABOUT_A_SONG)
         nothing, idle = gr.update(value="", overlay=""), gr.update(visible=False)
         if song is None:
@@ -121,11 +133,8 @@ class Page:
                 prediction = classifier.predict(song, report=report)
         except AudioError as error:
             fault = page.no_answer(_reason(song, error))
-        except Stopped:
-            if visit.about is asked:  # the visitor has gone, and would not know its answer
-                visit.about = None
         if visit.about is not asked:  # which may be about the same song again
-            return (gr.skip(),) * 7
+            raise Stopped
         visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
         if fault:
             return fault, nothing, "", None, gr.skip(), idle, idle

@@ -124,6 +124,21 @@ def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_b
     assert happens.hear(songs[0], None, visit)[3].path == songs[0]
 
 
+@pytest.mark.parametrize("step", ["predict", "song_view"])
+def test_a_song_that_fails_in_no_foreseen_way_is_heard_when_it_is_chosen_again(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    visit = Visit()
+    monkeypatch.setattr(happens.classifier if step == "predict" else handlers, step, fails)
+    with pytest.raises(MemoryError):
+        happens.hear(songs[0], None, visit)
+    monkeypatch.undo()
+    assert happens.hear(songs[0], None, visit)[3].path == songs[0]
+
+
 def test_how_far_a_long_song_is_heard_is_told(happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
     happens.hear(songs[0], None, Visit(), shares.append)
