@@ -5,15 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from threading import Lock
+from typing import TypeVar
 
 import torch
 
 M_ARENA_MAX = -8  # of mallopt, in malloc.h
+T = TypeVar("T")
 
 
 class Cores:
-    """Parts the cores among the songs that are heard: one alone has all, more of them have one each or two.
+    """Parts the cores among the songs that are heard or looked into: one alone has all, more have one each or two.
 
     PyTorch would give each all of them, whose threads then wait for each other. Of songs that came many at a time one
     is heard at a time, so that they take a single core from those that came alone.
@@ -26,7 +29,7 @@ class Cores:
 
     @contextmanager
     def share(self, is_of_many: bool = False) -> Iterator[None]:
-        """While a song is heard by this thread."""
+        """While a song is heard, or looked into, by this thread."""
         with ExitStack() as stack:
             if is_of_many:
                 stack.enter_context(self._one_of_many)
@@ -40,6 +43,14 @@ class Cores:
                 with self._counting:
                     self._n_songs -= 1
                 torch.set_num_threads(self.n_cores)
+
+    def shared(self, steps: Iterator[T]) -> Iterator[T]:
+        """The steps of some work, each on its share in the thread that asks for it; between them, it takes none."""
+        step = True
+        while step:
+            with self.share():
+                step = [*islice(steps, 1)]
+            yield from step
 
 
 def keep_memory_together() -> None:

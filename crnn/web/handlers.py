@@ -17,7 +17,7 @@ from crnn.audio import AudioError
 from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
-from crnn.insight.explain import explain
+from crnn.insight.explain import Explanation, explain
 from crnn.network.model import Report
 from crnn.plots import genre_colours
 from crnn.sources import load_public
@@ -174,22 +174,24 @@ class Page:
             yield gr.update(overlay=""), "", gr.update(visible=False)
             return
         yield gr.update(overlay=json.dumps({"genre": genre, "tiles": []})), "", gr.update(visible=True)
-        model = heard.classifier.model
+
+        def work(report: Report) -> Explanation:
+            with self.cores.share():
+                return explain(heard.classifier.model, self.spectrograms.of(heard), genre, report)
+
         try:
-            log_mel = self.spectrograms.of(heard)
+            for step in in_steps(work):
+                if not visit.is_latest("why", token):
+                    yield UNCHANGED
+                    return
+                if isinstance(step, float):
+                    progress(step)
+                    yield UNCHANGED  # where it can be stopped
+                    continue
+                picture = json.dumps({"genre": genre, "tiles": overlay(step)})
+                yield gr.update(overlay=picture), page.reasons(step), gr.update(visible=False)
         except AudioError as error:
             yield gr.update(overlay=""), page.fault(_reason(heard.path, error)), gr.update(visible=False)
-            return
-        for step in in_steps(lambda report: explain(model, log_mel, genre, report)):
-            if not visit.is_latest("why", token):
-                yield UNCHANGED
-                return
-            if isinstance(step, float):
-                progress(step)
-                yield UNCHANGED  # where it can be stopped
-                continue
-            picture = json.dumps({"genre": genre, "tiles": overlay(step)})
-            yield gr.update(overlay=picture), page.reasons(step), gr.update(visible=False)
 
     def sound(self, heard: Heard | None, is_open: bool, shown: tuple | None, visit: Visit) -> Iterator[tuple]:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
@@ -208,8 +210,8 @@ class Page:
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 
-    @staticmethod
     def _one_by_one(
+        self,
         work: str,
         heard: Heard | None,
         shown: tuple | None,
@@ -227,7 +229,7 @@ class Page:
             return
         token, parts = visit.start(work), []
         try:
-            for figure in draw(heard.path):
+            for figure in self.cores.shared(draw(heard.path)):
                 if not visit.is_latest(work, token):
                     yield UNCHANGED
                     return

@@ -12,6 +12,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 
 from crnn.audio import SAMPLE_RATE, AudioError, Sound
 from crnn.checkpoint import CheckpointError
@@ -291,6 +292,37 @@ def test_figures_that_fail_say_why(
         [(figures, shown, _)] = getattr(happens, work)(*given)
         assert said in figures
         assert shown is None
+
+
+@pytest.mark.parametrize("work", ["why", "sound", "inside"])
+def test_what_is_made_of_a_song_takes_its_share_of_the_cores(
+    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    threads: list[int] = []
+
+    def figures(*_: object, **__: object) -> Iterator[str]:
+        threads.append(torch.get_num_threads())
+        yield "a figure"
+        threads.append(torch.get_num_threads())
+        raise AudioError("That is enough.")
+
+    for name in ("sound_figures", "inside_figures"):
+        monkeypatch.setattr(handlers.page, name, figures)
+    monkeypatch.setattr(handlers, "explain", lambda *_: [*figures()])
+    visit, event = Visit(), gr.EventData(None, {"genre": "jazz"})
+    heard, n_cores = happens.hear(songs[0], None, visit)[3], torch.get_num_threads()
+    given = {
+        "why": (event, heard, visit, lambda *_: None),
+        "sound": (heard, True, None, visit),
+        "inside": (heard, None, visit),
+    }
+    happens.cores.n_cores = 4
+    try:
+        with happens.cores.share():
+            assert [*getattr(happens, work)(*given[work])]
+        assert threads == [2, 2]
+    finally:
+        torch.set_num_threads(n_cores)
 
 
 @pytest.mark.parametrize("name", ["", "someone/missing"])
