@@ -4,6 +4,7 @@ Every fixed text goes through `say`, so that the browser can put it into the vis
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -22,6 +23,7 @@ from crnn.network.model import CRNN
 from crnn.plots import genre_colours
 
 MOST_OF_A_HUNDRED = 99  # answers that are called right: none is certain
+TENTHS_BELOW = 2.0  # seconds: times of passages as short as that are told to a tenth
 MOST_CHANNELS = 2  # in figures: a file may have 64, of which 15 minutes take gigabytes
 
 
@@ -158,12 +160,14 @@ def reasons(explanation: Explanation) -> str:
     passages = explanation.strongest()
     if not passages:
         return hint("Nothing in this song spoke for {genre}.", genre=explanation.genre)
+    shortest = min(passage.end_seconds - passage.start_seconds for passage in passages)
+    told = partial(clock, has_tenths=shortest < TENTHS_BELOW)
     rows = [
         "<li>{}</li>".format(
             say(
                 "from {start} to {end}, {low} to {high} Hz: {share} of all that spoke for it",
-                start=clock(round(passage.start_seconds)),
-                end=clock(round(passage.end_seconds)),
+                start=told(passage.start_seconds),
+                end=told(passage.end_seconds),
                 low=f"{passage.low_hz:.0f}",
                 high=f"{passage.high_hz:.0f}",
                 share=f"{passage.share:.0%}",
@@ -179,9 +183,10 @@ def reasons(explanation: Explanation) -> str:
     return f'{key}<ul class="reasons">{"".join(rows)}</ul>{method}'
 
 
-def clock(seconds: float) -> str:
-    """A time in a song as minutes and seconds, "1:05"."""
-    return f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
+def clock(seconds: float, has_tenths: bool = False) -> str:
+    """A time in a song as minutes and seconds, "1:05", or "1:05.3", whichever is nearest."""
+    whole, tenths = divmod(round(10 * seconds), 10) if has_tenths else (round(seconds), 0)
+    return f"{whole // 60}:{whole % 60:02d}" + (f".{tenths}" if has_tenths else "")
 
 
 def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:

@@ -227,7 +227,7 @@ def test_a_message_says_its_values_and_keeps_its_english_for_the_translation() -
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0, "0:00"), (9.99, "0:09"), (59.99, "0:59"), (60, "1:00"), (899.6, "14:59")]
+    ("seconds", "expected"), [(0, "0:00"), (9.99, "0:10"), (59.4, "0:59"), (60, "1:00"), (899.6, "15:00")]
 )
 def test_clock(seconds: float, expected: str) -> None:
     assert page.clock(seconds) == expected
@@ -241,6 +241,8 @@ def test_reasons_in_words() -> None:
     first, second = re.findall(r"from (\S+) to (\S+), (\d+) to (\d+) Hz: (\d+)%", said)
     assert (first[:3], first[4]) == (("0:00", "0:06", "0"), "75")
     assert (second[:2], second[3:]) == (("1:09", "1:15"), ("11025", "25"))
+    short = words(page.reasons(Explanation("jazz", evidence, np.arange(13) * 20)))  # of ten seconds
+    assert re.findall(r"from (\S+) to (\S+),", short) == [("0:00.0", "0:00.8"), ("0:09.1", "0:09.9")]
     nothing = page.reasons(Explanation("jazz", -np.ones((8, 1), np.float32), np.array([0, 24])))
     assert words(nothing) == "Nothing in this song spoke for jazz."
 
