@@ -1036,6 +1036,26 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     assert [answer["song"] for answer in json.loads(answers)] == ["tone.wav", "noise.wav", "text.mp3", "silence.wav"]
 
 
+def test_songs_are_sorted_by_their_names_as_people_sort_them(page_, songs, tmp_path):
+    names = ["Ärzte.wav", "track 2.wav", "Track 10.wav", "Zebra.wav"]
+    given = [shutil.copy(songs["silence"], tmp_path / name) for name in reversed(names)]
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", [songs["text"], *given, songs["tone"]])
+    expect(page_.locator("#status")).to_contain_text("Songs heard: 5 of 6.")
+    rows = page_.locator("#songs tbody th")
+    expected = [names[0], "text.mp3", "tone.wav", *names[1:]]
+    for _ in range(2):
+        page_.click("[data-sort=song]")
+        expect(rows).to_have_text(expected)
+        expected.reverse()
+    for key in ("verdict", "second", "share", "seconds"):
+        for _ in range(2):
+            page_.click(f"[data-sort={key}]")
+            names = rows.all_text_contents()
+            assert names.index("tone.wav") < names.index("text.mp3")
+            assert (names[0] if key in ("second", "share") else "tone.wav") == "tone.wav"
+
+
 def test_file_that_is_too_large_is_left_out_of_many(page_, songs, tmp_path):
     large = tmp_path / "large.wav"
     with large.open("wb") as file:

@@ -8,14 +8,24 @@ const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
 const named = (colour, ...words) => html('span', {class: 'named'}, dot(colour), ...words);
 const nearest = row => row.is_strange ? [] : row.top ?? [];  // what is like nothing is no more like one than another
 const colourOf = row => nearest(row)[0]?.colour ?? 'currentColor';
-const value = {
-  song: row => row.song.toLowerCase(),
-  verdict: row => `${row.verdict ?? ''}${row.is_strange ? ': strange' : ''}`,
-  share: row => nearest(row)[0]?.share ?? -1,
-  second: row => nearest(row)[1]?.genre ?? '',
-  seconds: row => row.seconds ?? -1,
+const value = {  // undefined where a row has none
+  song: row => row.song,
+  verdict: row => row.verdict && `${row.verdict}${row.is_strange ? ': strange' : ''}`,
+  share: row => nearest(row)[0]?.share,
+  second: row => nearest(row)[1]?.genre,
+  seconds: row => row.seconds,
   model: row => row.model,
 };
+
+// The rows in their order: words as in the visitor's language, track 2 before track 10, and last what has no value.
+function inOrder(rows) {
+  const of = value[order.key], words = new Intl.Collator(document.documentElement.lang, {numeric: true});
+  if (!of) return rows;
+  const difference = (a, b) => typeof a === 'number' ? a - b : words.compare(a, b);
+  const [having, lacking] = [false, true].map(lacks => rows.filter(row => (of(row) === undefined) === lacks));
+  having.sort((a, b) => order.down ? difference(of(b), of(a)) : difference(of(a), of(b)));
+  return [...having, ...lacking];
+}
 
 // The most probable genre from the start of the song to its end, as stripes.
 function course(stretches) {
@@ -56,14 +66,8 @@ function line(row) {
 }
 
 function draw() {
-  const rows = [...songs.rows];
-  if (order.key) {
-    const of = value[order.key];
-    rows.sort((a, b) => (of(a) > of(b)) - (of(a) < of(b)));
-    if (order.down) rows.reverse();
-  }
   const had = body.querySelector('button:focus')?.closest('th').id;
-  body.replaceChildren(...rows.map(line));
+  body.replaceChildren(...inOrder(songs.rows).map(line));
   if (had) document.getElementById(had)?.querySelector('button')?.focus();
   for (const button of root.querySelectorAll('[data-sort]')) {
     const sorted = button.dataset.sort === order.key;
