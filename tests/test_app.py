@@ -906,6 +906,13 @@ def test_drawing_is_shared_where_the_browser_can(page_, url, songs, classifier):
     assert page_.evaluate("shared") == ["tone.wav genres.png", f"tone.wav – {verdict}", True]
 
 
+def test_overlay_comes_with_nothing_else(classifier):
+    """Gradio would add what it takes for a property of that name."""
+    view = next(block for block in app.build_demo(classifier).blocks.values() if block.elem_id == "view")
+    update = gr.blocks.postprocess_update_dict(view, {"overlay": "{}"})
+    assert update == {"props": {"overlay": "{}"}, "__type__": "update"}
+
+
 def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkeypatch):
     first_ended = Event()
 

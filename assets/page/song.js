@@ -348,6 +348,6 @@ listen('error', () => { part.fault.hidden = !song; });
 listen('playing', () => { part.fault.hidden = true; });
 
 new ResizeObserver(() => { if (root.clientWidth !== drawnAt) draw(); }).observe(root);
-watch('value', show);
-watch('overlay', showOverlay);
+// A name in quotes would be one of an event to Gradio, whose function it would send with each overlay.
+for (const [name, changed] of Object.entries({value: show, overlay: showOverlay})) watch(name, changed);
 show();
