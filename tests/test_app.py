@@ -1248,10 +1248,13 @@ def test_way_to_the_answer_is_drawn_from_the_song(page_, songs, classifier):
 
 def test_way_to_the_answer_follows_the_song_that_is_still_being_heard(page_, songs, classifier):
     figures = page_.locator("#inside-figures")
+    classifier.heard.clear()
     classifier.may_answer.clear()
     upload(page_, songs["tone"])
+    while not classifier.heard:
+        page_.wait_for_timeout(50)
     go(page_, "inside")
-    expect(figures).to_have_text("Choose a song first.")
+    expect(figures).to_have_text("The song is still being heard: this comes after its answer.")
     classifier.may_answer.set()
     expect(figures.locator("figure")).to_have_count(len(plots.STEPS))
     go(page_, "listen")
@@ -1522,6 +1525,12 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     expect(page_.locator("#answer .verdict")).to_have_text(words["No music here"])  # the answer stays, in French
     expect(page_.locator("#model-tab-button")).to_have_text(words["The model"])
     expect(page_.get_by_role("slider")).to_have_attribute("aria-label", words["Position in the song"])
+    clear(page_)
+    expect(page_.locator("#song .upload-container")).to_contain_text(words["Drop Audio Here"])
+    page_.select_option("#language", "de")
+    told = [app.TRANSLATIONS["de"][text] for text in ("Drop Audio Here", "- or -", "Click to Upload")]
+    expect(page_.locator("#song .upload-container")).to_have_text(" ".join(told))
+    page_.select_option("#language", "fr")
     page_.goto(url)
     expect(page_.locator("h1")).to_have_text(words["Which genre is this?"])
     page_.select_option("#language", "en")

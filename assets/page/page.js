@@ -47,6 +47,11 @@
       else put(node, has(text) ? words[text] : node.dataset.original);
       node.dataset.said = node.textContent;
     }
+    for (const or of all('[data-testid=upload-text] .or')) {  // Gradio's words, like those of tabs
+      put(or.previousSibling, `${translate(or.closest('#song') ? 'Drop Audio Here' : 'Drop File Here')} `);
+      put(or, translate('- or -'));
+      put(or.nextSibling, ` ${translate('Click to Upload')}`);
+    }
     for (const node of all('[role=tab], .overflow-dropdown button'))  // which Gradio translates only as they appear
       if (node.firstChild?.data) put(node.firstChild, translate(original(node.firstChild.data.trim())));
   };
@@ -108,7 +113,7 @@
   new MutationObserver(changes => {
     for (const {type, target, addedNodes} of changes) {
       if (type === 'childList') addedNodes.forEach(sayAll);
-      else if (type === 'characterData') sayAll(target.parentElement?.closest('[data-say], text, [role=tab]'));
+      else if (type === 'characterData') sayAll(target.parentElement?.closest('[data-say], text, [role=tab], [data-testid=upload-text]'));
       else if (target.dataset.sayLabel) say(target, target.dataset.sayLabel, 'aria-label');  // Gradio takes it away
     }
     settle();

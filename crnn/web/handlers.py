@@ -37,6 +37,9 @@ MOST_SPECTROGRAMS = 2**28  # bytes: six hours of sound
 PATIENCE_SECONDS = 2.0  # after which one is told how far a song is heard
 MOST_OTHERS = 16  # models that visitors have chosen, of up to 128 MB
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
+NO_SONG = "Choose a song first."
+STILL_HEARD = "The song is still being heard: this comes after its answer."
+NO_ANSWER = "This song has no answer that could be looked into."
 UNCHANGED = gr.skip(), gr.skip(), gr.skip()  # as three outputs without any would be emptied
 ABOUT_A_SONG = "why", "sound", "inside"  # kinds of work
 
@@ -108,12 +111,12 @@ class Page:
         asked = song, classifier.origin.name  # not the model itself: a visit outlives its page
         if visit.about == asked:
             return (gr.skip(),) * 7
-        visit.about = asked
+        visit.about, visit.lacks = asked, STILL_HEARD if song else NO_SONG
         try:
             return self._hear(asked, own, visit, progress)
         except BaseException as error:
             if visit.about is asked:  # nobody has its answer: it may be asked about again
-                visit.about = None
+                visit.about, visit.lacks = None, NO_ANSWER
             if not isinstance(error, Stopped):
                 raise
             return (gr.skip(),) * 7
@@ -137,6 +140,7 @@ class Page:
             raise Stopped
         visit.stop(*ABOUT_A_SONG)  # what was begun of the last song while this one was heard
         if fault:
+            visit.lacks = NO_ANSWER
             return fault, nothing, "", None, gr.skip(), idle, idle
         visit.add(Row.of(song, classifier.origin.name, prediction))
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
@@ -158,6 +162,8 @@ class Page:
             return gr.skip(), json.dumps({"number": event.number})
         colour = genre_colours(prediction.genres).get(prediction.verdict)
         has_song = visit.about != about or (about and about[0])  # it may have come meanwhile
+        if not has_song:
+            visit.lacks = STILL_HEARD
         told = gr.skip() if has_song else page.passing(prediction)
         return told, json.dumps({"number": event.number, "colour": colour})
 
@@ -219,7 +225,7 @@ class Page:
         draw: Callable[[str], Iterator[str]],
     ) -> Iterator[tuple]:
         if heard is None:
-            yield page.hint("Choose a song first."), None, gr.update(visible=False)
+            yield page.hint(visit.lacks or NO_SONG), None, gr.update(visible=False)
             return
         if heard.prediction.verdict == NO_MUSIC:
             yield page.hint("There is no music in this song to look into."), None, gr.update(visible=False)

@@ -85,6 +85,7 @@ class Visit:
         self.rows: list[Row] = []  # the newest first
         self.places: dict[str, Place] = {}  # on the map, by the id of the row
         self.about: tuple | None = None  # the song, and the name of the model, that the page was last asked about
+        self.lacks = ""  # why there is no answer to look into, if there is none
         self._latest: dict[str, object] = {}  # the last start of each kind of work
 
     def add(self, row: Row, below: tuple[str, str] | None = None) -> bool:

@@ -4,7 +4,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from crnn.inference import GenreClassifier, Prediction
 from crnn.network.model import CRNN, Report, to_nobody
 from crnn.sources import Origin
 from crnn.web import handlers
-from crnn.web.handlers import NO_LONGER, Heard, Page
+from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Heard, Page
 from crnn.web.songs import Visit
 
 ABOUT = "why", "sound", "inside"  # kinds of work that are about one song
@@ -292,6 +292,31 @@ def test_figures_that_fail_say_why(
         [(figures, shown, _)] = getattr(happens, work)(*given)
         assert said in figures
         assert shown is None
+
+
+def test_what_cannot_be_looked_into_yet_says_why(
+    happens: Page, listener: Listener, songs: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit, samples = Visit(), base64.b64encode(np.full(3 * SAMPLE_RATE, 9_000, "<i2").tobytes()).decode()
+
+    def said() -> str:
+        [(sound, *_)], [(inside, *_)] = happens.sound(None, True, None, visit), happens.inside(None, None, visit)
+        assert sound == inside
+        return sound
+
+    assert NO_SONG in said()
+    happens.overhear(gr.EventData(None, {"number": 1, "samples": samples}), None, visit)
+    assert STILL_HEARD in said()
+    for song, last in ((None, NO_SONG), (text, NO_ANSWER), (songs[0], NO_ANSWER)):
+        meanwhile = []
+        listener.meanwhile = lambda meanwhile=meanwhile: meanwhile.append(said())
+        if song == songs[0]:
+            monkeypatch.setattr(handlers, "song_view", lambda *_: 1 / 0)
+        with suppress(ZeroDivisionError):
+            happens.hear(song, None, visit)
+        assert all(STILL_HEARD in during for during in meanwhile)
+        assert len(meanwhile) == bool(song)
+        assert last in said()
 
 
 @pytest.mark.parametrize("work", ["why", "sound", "inside"])

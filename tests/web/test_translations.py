@@ -14,6 +14,7 @@ from crnn.network.audioset import KINDS
 from crnn.web import about, handlers
 
 ROOT = Path(app.__file__).parent
+HINTS = handlers.NO_LONGER, handlers.NO_SONG, handlers.STILL_HEARD, handlers.NO_ANSWER
 SPEAKING = ("say", "hint", "text", "Fault", "Notice")  # the functions that take a text
 
 
@@ -48,7 +49,7 @@ def texts():
 @pytest.mark.parametrize("code", sorted(app.TRANSLATIONS))
 def test_every_text_is_translated(code):
     words = app.TRANSLATIONS[code]
-    assert not {*texts(), app.HUB_ID_HINT, handlers.NO_LONGER} - words.keys()
+    assert not {*texts(), app.HUB_ID_HINT, *HINTS} - words.keys()
     assert words.keys() == app.TRANSLATIONS["de"].keys()
     assert all(translation.strip() for translation in words.values())
 
