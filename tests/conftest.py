@@ -68,7 +68,7 @@ def compiled() -> None:
     """What numba compiles of librosa for twenty seconds: by the first worker that needs it, for the others to copy."""
     if not os.environ.get("PYTEST_XDIST_WORKER"):
         return
-    from crnn.insight.analysis import Sound
+    from crnn.insight.analysis import Waveform
     from crnn.plots import FEATURES
 
     own = Path(os.environ["NUMBA_CACHE_DIR"])
@@ -77,9 +77,9 @@ def compiled() -> None:
     with WeakFileLock(own.with_name("numba.lock")):
         if shared.is_dir() and not is_whole.exists():
             shutil.copytree(shared, own, dirs_exist_ok=True)
-        sound = Sound(np.tile(np.float32([1.0] + [0.0] * 11_024), 20))
+        clicks = Waveform(np.tile(np.float32([1.0] + [0.0] * 11_024), 20))
         for feature in FEATURES:
-            feature.compute(sound)
+            feature.compute(clicks)
         is_whole.touch()
         if not shared.is_dir():
             partial = own.with_name("numba.partial")

@@ -12,8 +12,8 @@ import numpy as np
 from crnn.audio import SAMPLE_RATE
 
 N_FFT = 2_048  # samples, 93 ms
-HOP_LENGTH = 512  # samples, 23 ms, for the sake of the beats
-FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 43.1; frame i is about the moment i / FRAMES_PER_SECOND
+FINE_HOP_LENGTH = 512  # samples, 23 ms, for the sake of the beats
+FINE_FRAMES_PER_SECOND = SAMPLE_RATE / FINE_HOP_LENGTH  # 43.1; frame i is about the moment i / FINE_FRAMES_PER_SECOND
 BLOCK_FRAMES = 2_048  # are worked on at once, 48 s, to spare memory
 LOWEST_DBFS = -90.0  # however quiet a song is, below it there is no more than the noise of 16 bits
 SILENCE_DB = 50.0  # below the level of a song's loudest second there is no pitch and no timbre to speak of
@@ -26,30 +26,30 @@ LEAST_PULSE_CLARITY = 0.15
 LEAST_BEATS = 4
 LONGEST_REST_SECONDS = 2.0  # through which one taps on
 LONGEST_REST_BEATS = 1.5  # where that is longer: the sounds of a slow pulse may be short
-CLARITY_FRAMES = round(8 * FRAMES_PER_SECOND)  # in which a tempo may be taken as steady
+CLARITY_FRAMES = round(8 * FINE_FRAMES_PER_SECOND)  # in which a tempo may be taken as steady
 
 
-class Sound:
+class Waveform:
     """A waveform (samples,) or (channels, samples), float at 22 050 Hz with full scale 1, and spectrograms of it.
 
     Features share them; they are made when a feature first needs them: 0.2 GB for 15 minutes.
     """
 
-    def __init__(self, waveform: np.ndarray) -> None:
-        self.waveform = np.atleast_2d(np.asarray(waveform, np.float32))
-        self.duration_seconds = self.waveform.shape[1] / SAMPLE_RATE
+    def __init__(self, samples: np.ndarray) -> None:
+        self.samples = np.atleast_2d(np.asarray(samples, np.float32))
+        self.duration_seconds = self.samples.shape[1] / SAMPLE_RATE
 
     @cached_property
     def power(self) -> np.ndarray:
         """The power spectrogram (1025, frames), float32, the mean of the channels'; bins are 10.8 Hz apart."""
         import librosa  # noqa: PLC0415
 
-        padded = np.pad(self.waveform, ((0, 0), (N_FFT // 2, N_FFT // 2)))
-        n_frames = 1 + self.waveform.shape[1] // HOP_LENGTH
+        padded = np.pad(self.samples, ((0, 0), (N_FFT // 2, N_FFT // 2)))
+        n_frames = 1 + self.samples.shape[1] // FINE_HOP_LENGTH
         power = np.empty((1 + N_FFT // 2, n_frames), np.float32)
         for first in range(0, n_frames, BLOCK_FRAMES):
-            block = padded[:, first * HOP_LENGTH :][:, : (BLOCK_FRAMES - 1) * HOP_LENGTH + N_FFT]
-            spectra = librosa.stft(block, n_fft=N_FFT, hop_length=HOP_LENGTH, center=False)
+            block = padded[:, first * FINE_HOP_LENGTH :][:, : (BLOCK_FRAMES - 1) * FINE_HOP_LENGTH + N_FFT]
+            spectra = librosa.stft(block, n_fft=N_FFT, hop_length=FINE_HOP_LENGTH, center=False)
             power[:, first : first + BLOCK_FRAMES] = (np.abs(spectra) ** 2).mean(axis=0)
         return power
 
@@ -66,7 +66,7 @@ class Sound:
     @cached_property
     def silent(self) -> np.ndarray:
         """Which frames are silent beside the song's loudest second, or beside its loudest tenth; bool (frames,)."""
-        n_louder = min(round(FRAMES_PER_SECOND), len(self.dbfs) // 10)
+        n_louder = min(round(FINE_FRAMES_PER_SECOND), len(self.dbfs) // 10)
         loud = np.sort(self.dbfs)[-1 - n_louder]
         return self.dbfs <= max(loud - SILENCE_DB, LOWEST_DBFS)
 
@@ -111,23 +111,23 @@ class Beats:
         return np.concatenate(self.parts_seconds)
 
 
-def loudness(sound: Sound) -> Loudness:
+def loudness(waveform: Waveform) -> Loudness:
     """How loud the song is, moment by moment: the RMS level, without the ear's weighting of pitches."""
-    return Loudness(sound.waveform, np.maximum(sound.dbfs, LOWEST_DBFS), sound.duration_seconds)
+    return Loudness(waveform.samples, np.maximum(waveform.dbfs, LOWEST_DBFS), waveform.duration_seconds)
 
 
-def chroma(sound: Sound) -> Series:
+def chroma(waveform: Waveform) -> Series:
     """The energy of each pitch class (12, frames), C to B with A at 440 Hz; the strongest of a frame is 1.
 
     D. Ellis, "Chroma feature analysis and synthesis", 2007.
     """
     import librosa  # noqa: PLC0415
 
-    values = librosa.feature.chroma_stft(S=sound.power, sr=SAMPLE_RATE, tuning=0.0)
-    return _audible(sound, values)
+    values = librosa.feature.chroma_stft(S=waveform.power, sr=SAMPLE_RATE, tuning=0.0)
+    return _audible(waveform, values)
 
 
-def beats(sound: Sound) -> Beats:
+def beats(waveform: Waveform) -> Beats:
     """Where a listener would tap: D. Ellis, "Beat tracking by dynamic programming", 2007.
 
     The tempo is that of the beats found, which may be half or twice what a musician would count. A tracker finds beats
@@ -135,16 +135,16 @@ def beats(sound: Sound) -> Beats:
     """
     import librosa  # noqa: PLC0415
 
-    onsets = librosa.onset.onset_strength(S=sound.mel_db, sr=SAMPLE_RATE, hop_length=HOP_LENGTH)
-    settings = {"sr": SAMPLE_RATE, "hop_length": HOP_LENGTH}
+    onsets = librosa.onset.onset_strength(S=waveform.mel_db, sr=SAMPLE_RATE, hop_length=FINE_HOP_LENGTH)
+    settings = {"sr": SAMPLE_RATE, "hop_length": FINE_HOP_LENGTH}
     blocks = [onsets[first : first + BLOCK_FRAMES] for first in range(0, len(onsets), BLOCK_FRAMES)]
     tempogram = sum(librosa.feature.tempogram(onset_envelope=block, **settings).sum(axis=1) for block in blocks)
     tempo = float(librosa.feature.tempo(tg=tempogram[:, None] / len(onsets), **settings)[0])
     _, frames = librosa.beat.beat_track(onset_envelope=onsets, bpm=tempo, **settings)
-    period_frames = 60.0 * FRAMES_PER_SECOND / tempo
-    longest_rest_frames = max(LONGEST_REST_SECONDS * FRAMES_PER_SECOND, LONGEST_REST_BEATS * period_frames)
-    parts = _parted(frames, sound.silent, longest_rest_frames)
-    seconds = np.concatenate([np.diff(part) for part in parts]) / FRAMES_PER_SECOND  # from beat to beat
+    period_frames = 60.0 * FINE_FRAMES_PER_SECOND / tempo
+    longest_rest_frames = max(LONGEST_REST_SECONDS * FINE_FRAMES_PER_SECOND, LONGEST_REST_BEATS * period_frames)
+    parts = _parted(frames, waveform.silent, longest_rest_frames)
+    seconds = np.concatenate([np.diff(part) for part in parts]) / FINE_FRAMES_PER_SECOND  # from beat to beat
     bpm, clarity = None, 0.0
     if len(seconds) >= LEAST_BEATS - 1:
         clarity = pulse_clarity(onsets, round(period_frames))
@@ -152,7 +152,9 @@ def beats(sound: Sound) -> Beats:
         bpm = 60.0 / float(seconds.mean())
     else:
         parts = [frames[:0]]
-    return Beats(bpm, tuple(part / FRAMES_PER_SECOND for part in parts), onsets, clarity, sound.duration_seconds)
+    return Beats(
+        bpm, tuple(part / FINE_FRAMES_PER_SECOND for part in parts), onsets, clarity, waveform.duration_seconds
+    )
 
 
 def _parted(frames: np.ndarray, silent: np.ndarray, longest_rest_frames: float) -> list[np.ndarray]:
@@ -180,25 +182,25 @@ def pulse_clarity(onset_strength: np.ndarray, period_frames: int) -> float:
     return float(near.max() / correlation[0]) if near.size and correlation[0] > 0 else 0.0
 
 
-def mfcc(sound: Sound) -> Series:
+def mfcc(waveform: Waveform) -> Series:
     """Mel-frequency cepstral coefficients (13, frames): the shape of the spectrum, from coarse to fine.
 
     S. Davis, P. Mermelstein, "Comparison of parametric representations for monosyllabic word recognition", 1980.
     """
     import librosa  # noqa: PLC0415
 
-    return _audible(sound, librosa.feature.mfcc(S=sound.mel_db, n_mfcc=N_MFCC))
+    return _audible(waveform, librosa.feature.mfcc(S=waveform.mel_db, n_mfcc=N_MFCC))
 
 
-def spectral_centroid(sound: Sound) -> Series:
+def spectral_centroid(waveform: Waveform) -> Series:
     """The centre of gravity (frames,) of the magnitude spectrum in Hz."""
-    magnitude = np.sqrt(sound.power)
+    magnitude = np.sqrt(waveform.power)
     frequencies_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE).astype(np.float32)
     centroid_hz = frequencies_hz @ magnitude / np.maximum(magnitude.sum(axis=0), np.finfo(np.float32).tiny)
-    return _audible(sound, centroid_hz)
+    return _audible(waveform, centroid_hz)
 
 
-def spectral_contrast(sound: Sound) -> Series:
+def spectral_contrast(waveform: Waveform) -> Series:
     """Peaks over valleys of the spectrum in dB, in seven bands (7, frames) between the `CONTRAST_EDGES_HZ`.
 
     D.-N. Jiang, L. Lu, H.-J. Zhang, J.-H. Tao, L.-H. Cai, "Music type classification by spectral contrast feature",
@@ -208,9 +210,9 @@ def spectral_contrast(sound: Sound) -> Series:
 
     frequencies_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
     used = frequencies_hz <= CONTRAST_EDGES_HZ[-1]
-    return _audible(sound, librosa.feature.spectral_contrast(S=sound.power[used], freq=frequencies_hz[used]))
+    return _audible(waveform, librosa.feature.spectral_contrast(S=waveform.power[used], freq=frequencies_hz[used]))
 
 
-def _audible(sound: Sound, values: np.ndarray) -> Series:
+def _audible(waveform: Waveform, values: np.ndarray) -> Series:
     """Values (..., frames) without those of silent frames."""
-    return Series(np.ma.masked_array(values, np.broadcast_to(sound.silent, values.shape)), sound.duration_seconds)
+    return Series(np.ma.masked_array(values, np.broadcast_to(waveform.silent, values.shape)), waveform.duration_seconds)

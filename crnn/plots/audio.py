@@ -11,7 +11,16 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFor
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, band_of_hz
 from crnn.insight import analysis
-from crnn.insight.analysis import CONTRAST_EDGES_HZ, LOWEST_DBFS, N_MFCC, PITCH_CLASSES, Beats, Loudness, Series, Sound
+from crnn.insight.analysis import (
+    CONTRAST_EDGES_HZ,
+    LOWEST_DBFS,
+    N_MFCC,
+    PITCH_CLASSES,
+    Beats,
+    Loudness,
+    Series,
+    Waveform,
+)
 from crnn.plots.style import (
     BLUE,
     GREY,
@@ -206,12 +215,12 @@ def _seconds(values: np.ndarray, duration_seconds: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Feature:
-    """An audio feature as a page shows it: `figure(compute(sound))`."""
+    """An audio feature as a page shows it: `figure(compute(waveform))`."""
 
     key: str
     title: str
     meaning: str  # to a musician
-    compute: Callable[[Sound], Any]
+    compute: Callable[[Waveform], Any]
     figure: Callable[[Any], Figure]
 
 

@@ -15,7 +15,7 @@ from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Opener, load_audio,
 from crnn.audio.resampling import with_channels
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, Prediction
-from crnn.insight.analysis import Sound
+from crnn.insight.analysis import Waveform
 from crnn.insight.explain import Explanation
 from crnn.insight.inside import trace
 from crnn.network.audioset import names_in
@@ -191,11 +191,11 @@ def clock(seconds: float, has_tenths: bool = False) -> str:
 
 def sound_figures(path: str, opener: Opener = open_audio) -> Iterator[str]:
     """The audio features of a song, each as soon as it is computed. Raises AudioError."""
-    sound = Sound(load_audio(path, opener=opener, most_channels=MOST_CHANNELS))
-    if sound.duration_seconds >= MAX_SECONDS:
+    waveform = Waveform(load_audio(path, opener=opener, most_channels=MOST_CHANNELS))
+    if waveform.duration_seconds >= MAX_SECONDS:
         yield hint("Of this long song, these are the first {minutes} minutes.", minutes=MAX_SECONDS // 60)
     for feature in plots.FEATURES:
-        values = feature.compute(sound)
+        values = feature.compute(waveform)
         bpm = getattr(values, "bpm", None)
         value = say("{bpm} beats a minute", bpm=round(bpm)) if bpm else ""
         yield figure(feature.title, feature.meaning, feature.figure(values), value)

@@ -11,7 +11,7 @@ import pytest
 from crnn import plots
 from crnn.audio import SAMPLE_RATE
 from crnn.insight import analysis
-from crnn.insight.analysis import FRAMES_PER_SECOND, PITCH_CLASSES, Sound
+from crnn.insight.analysis import FINE_FRAMES_PER_SECOND, PITCH_CLASSES, Waveform
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -50,12 +50,12 @@ def texts(figure):
 
 @pytest.mark.parametrize("dbfs", [0.0, -20.0, -50.0, -85.0])
 def test_level_of_a_sine_is_that_of_its_peak(dbfs):
-    level = analysis.loudness(Sound(sine(1_000, peak=10 ** (dbfs / 20)))).dbfs
+    level = analysis.loudness(Waveform(sine(1_000, peak=10 ** (dbfs / 20)))).dbfs
     assert level[3:-3] == pytest.approx(dbfs, abs=0.01)
 
 
 def test_level_of_silence_is_the_lowest():
-    assert set(analysis.loudness(Sound(np.zeros(SAMPLE_RATE))).dbfs) == {analysis.LOWEST_DBFS}
+    assert set(analysis.loudness(Waveform(np.zeros(SAMPLE_RATE))).dbfs) == {analysis.LOWEST_DBFS}
 
 
 @pytest.mark.parametrize("seconds", [1.0, 60.0])
@@ -63,15 +63,15 @@ def test_power_agrees_with_librosa(seconds):
     import librosa
 
     waveform = noise(seconds)
-    expected = np.abs(librosa.stft(waveform, n_fft=analysis.N_FFT, hop_length=analysis.HOP_LENGTH)) ** 2
-    assert np.allclose(Sound(waveform).power, expected, rtol=1e-4, atol=1e-6)
+    expected = np.abs(librosa.stft(waveform, n_fft=analysis.N_FFT, hop_length=analysis.FINE_HOP_LENGTH)) ** 2
+    assert np.allclose(Waveform(waveform).power, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", range(12))
 def test_chroma_names_the_note(number):
     hz = A4_HZ * 2 ** ((number - PITCH_CLASSES.index("A")) / 12)
-    chroma = analysis.chroma(Sound(sine(hz))).values
-    assert chroma.shape == (12, 1 + 3 * SAMPLE_RATE // analysis.HOP_LENGTH)
+    chroma = analysis.chroma(Waveform(sine(hz))).values
+    assert chroma.shape == (12, 1 + 3 * SAMPLE_RATE // analysis.FINE_HOP_LENGTH)
     assert set(chroma.argmax(axis=0)) == {number}
     assert chroma.max() == pytest.approx(1.0)
 
@@ -82,15 +82,15 @@ def test_beats_agree_with_librosa():
     waveform, _ = click_track(112.0, 150.0)
     onsets = librosa.onset.onset_strength(y=waveform, sr=SAMPLE_RATE)
     _, frames = librosa.beat.beat_track(onset_envelope=onsets, sr=SAMPLE_RATE)
-    beats = analysis.beats(Sound(waveform))
+    beats = analysis.beats(Waveform(waveform))
     assert beats.onset_strength == pytest.approx(onsets, abs=1e-2)
-    assert beats.times_seconds == pytest.approx(frames / FRAMES_PER_SECOND)
+    assert beats.times_seconds == pytest.approx(frames / FINE_FRAMES_PER_SECOND)
 
 
 @pytest.mark.parametrize("bpm", [97.0, 120.0, 132.0])
 def test_beats_of_a_click_track(bpm):
     waveform, starts = click_track(bpm)
-    beats = analysis.beats(Sound(waveform))
+    beats = analysis.beats(Waveform(waveform))
     assert beats.bpm == pytest.approx(bpm, rel=0.01)
     nearest = np.abs(beats.times_seconds[:, None] - starts).min(axis=1)
     assert nearest.max() < 0.05
@@ -100,7 +100,7 @@ def test_beats_of_a_click_track(bpm):
 @pytest.mark.parametrize("bpm", [25.0, 30.0])
 def test_a_slow_pulse_of_short_sounds_is_no_row_of_rests(bpm):
     waveform, starts = click_track(bpm, 60.0)
-    beats = analysis.beats(Sound(waveform))
+    beats = analysis.beats(Waveform(waveform))
     assert beats.bpm == pytest.approx(bpm, rel=0.001)
     assert len(beats.times_seconds) >= len(starts) - 2
     _, *tempos = plots.FEATURES[1].figure(beats).axes[1].lines
@@ -111,7 +111,7 @@ def test_a_slow_pulse_of_short_sounds_is_no_row_of_rests(bpm):
 def test_no_beat_is_in_a_long_silence_nor_counted_through_it(rest_seconds):
     clicks, _ = click_track(120.0, 10.0)
     waveform = np.concatenate([clicks, np.zeros(round(rest_seconds * SAMPLE_RATE), np.float32), clicks])
-    beats = analysis.beats(Sound(waveform))
+    beats = analysis.beats(Waveform(waveform))
     assert beats.bpm == pytest.approx(120.0, rel=0.01)
     assert len(beats.times_seconds) > 30
     assert not ((beats.times_seconds > 10.5) & (beats.times_seconds < 9.5 + rest_seconds)).any()
@@ -121,7 +121,7 @@ def test_no_beat_is_in_a_long_silence_nor_counted_through_it(rest_seconds):
 
 
 def test_a_fast_tempo_may_be_heard_at_half():
-    assert analysis.beats(Sound(click_track(180.0)[0])).bpm == pytest.approx(90.0, rel=0.01)
+    assert analysis.beats(Waveform(click_track(180.0)[0])).bpm == pytest.approx(90.0, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_fast_tempo_may_be_heard_at_half():
     ids=["tone", "noise", "short noise", "a second of noise", "silence", "one click"],
 )
 def test_there_is_no_beat_where_nothing_repeats(waveform):
-    beats = analysis.beats(Sound(waveform))
+    beats = analysis.beats(Waveform(waveform))
     assert beats.bpm is None
     assert beats.times_seconds.size == 0
     assert beats.pulse_clarity < analysis.LEAST_PULSE_CLARITY
@@ -146,17 +146,17 @@ def test_pulse_clarity_is_that_of_the_period():
 
 @pytest.mark.parametrize("hz", [A4_HZ, 3_000.0])
 def test_centroid_of_a_tone_is_its_frequency(hz):
-    centroid = analysis.spectral_centroid(Sound(sine(hz))).values
+    centroid = analysis.spectral_centroid(Waveform(sine(hz))).values
     assert centroid.compressed()[3:-3] == pytest.approx(hz, rel=0.01)
 
 
 def test_centroid_of_white_noise_is_in_the_middle():
-    assert analysis.spectral_centroid(Sound(noise())).values.mean() == pytest.approx(SAMPLE_RATE / 4, rel=0.01)
+    assert analysis.spectral_centroid(Waveform(noise())).values.mean() == pytest.approx(SAMPLE_RATE / 4, rel=0.01)
 
 
 def test_contrast_tells_tones_from_noise():
-    contrast_of_tone = analysis.spectral_contrast(Sound(sine(1_000) + 1e-3 * noise(3.0))).values.mean(axis=1)
-    contrast_of_noise = analysis.spectral_contrast(Sound(noise(3.0))).values.mean(axis=1)
+    contrast_of_tone = analysis.spectral_contrast(Waveform(sine(1_000) + 1e-3 * noise(3.0))).values.mean(axis=1)
+    contrast_of_noise = analysis.spectral_contrast(Waveform(noise(3.0))).values.mean(axis=1)
     assert contrast_of_tone.argmax() == 3  # 800 to 1600 Hz
     assert contrast_of_noise.shape == (7,)
     assert contrast_of_tone[3] > contrast_of_noise.max() + 20
@@ -167,38 +167,38 @@ def test_mfcc_agree_with_librosa():
 
     waveform = noise(2.0)
     expected = librosa.feature.mfcc(y=waveform, sr=SAMPLE_RATE, n_mfcc=13)
-    assert np.asarray(analysis.mfcc(Sound(waveform)).values) == pytest.approx(expected, abs=1e-2)
+    assert np.asarray(analysis.mfcc(Waveform(waveform)).values) == pytest.approx(expected, abs=1e-2)
 
 
 def test_features_of_silence_are_masked():
     half_silent = np.concatenate([sine(A4_HZ), np.zeros(3 * SAMPLE_RATE, np.float32)])
     for compute in (analysis.chroma, analysis.mfcc, analysis.spectral_centroid, analysis.spectral_contrast):
-        mask = np.atleast_2d(np.ma.getmaskarray(compute(Sound(half_silent)).values))
-        assert not mask[:, : round(2.9 * FRAMES_PER_SECOND)].any()
-        assert mask[:, round(3.1 * FRAMES_PER_SECOND) :].all()
+        mask = np.atleast_2d(np.ma.getmaskarray(compute(Waveform(half_silent)).values))
+        assert not mask[:, : round(2.9 * FINE_FRAMES_PER_SECOND)].any()
+        assert mask[:, round(3.1 * FINE_FRAMES_PER_SECOND) :].all()
 
 
 def test_silence_is_what_is_far_below_the_song_itself():
     fading = np.geomspace(0.5, 1e-4, 5 * SAMPLE_RATE) * sine(A4_HZ, 5.0, peak=1.0)
-    loud, quiet = (Sound(gain * fading).silent for gain in (1.0, 0.1))
+    loud, quiet = (Waveform(gain * fading).silent for gain in (1.0, 0.1))
     assert loud.tolist() == sorted(loud.tolist())
     assert 0.1 < loud.mean() < 0.5
     assert quiet.tolist() == loud.tolist()
-    assert not Sound(sine(A4_HZ, peak=10 ** (-75 / 20))).silent.any()
-    assert Sound(1e-5 * noise()).silent.all()
+    assert not Waveform(sine(A4_HZ, peak=10 ** (-75 / 20))).silent.any()
+    assert Waveform(1e-5 * noise()).silent.all()
 
 
 @pytest.mark.parametrize("feature", plots.FEATURES, ids=lambda feature: feature.key)
 @pytest.mark.parametrize(
     "sound",
     [
-        Sound(np.zeros(SAMPLE_RATE)),
-        Sound(one_click(1.0)),
-        Sound(one_click(5.0)),
-        Sound(noise(1.0)),
-        Sound(click_track(120.0)[0]),
-        Sound(sine(A4_HZ)),
-        Sound(noise(90.0)),
+        Waveform(np.zeros(SAMPLE_RATE)),
+        Waveform(one_click(1.0)),
+        Waveform(one_click(5.0)),
+        Waveform(noise(1.0)),
+        Waveform(click_track(120.0)[0]),
+        Waveform(sine(A4_HZ)),
+        Waveform(noise(90.0)),
     ],
     ids=["silence", "short click", "click", "short noise", "beat", "tone", "long noise"],
 )
@@ -218,7 +218,7 @@ def test_figures_of_any_sound(feature, sound):
 
 
 def test_figures_share_their_time_axis():
-    sound = Sound(click_track(120.0)[0])
+    sound = Waveform(click_track(120.0)[0])
     places = {
         (axes.get_position().x0, axes.get_position().x1, axes.get_xlim())
         for feature in plots.FEATURES
@@ -230,7 +230,7 @@ def test_figures_share_their_time_axis():
 
 def test_chroma_figure_shows_the_note_in_its_row():
     feature = next(feature for feature in plots.FEATURES if feature.key == "chroma")
-    figure = feature.figure(feature.compute(Sound(sine(A4_HZ))))
+    figure = feature.figure(feature.compute(Waveform(sine(A4_HZ))))
     row = figure.axes[0].images[0].get_array().mean(axis=1).argmax()
     ticks = {label.get_text(): tick for tick, label in zip(*plots_ticks(figure.axes[0]), strict=True)}
     assert ticks["A"] == row
@@ -241,7 +241,7 @@ def plots_ticks(axes):
 
 
 def test_beats_are_marked_where_they_are():
-    beats = analysis.beats(Sound(click_track(120.0)[0]))
+    beats = analysis.beats(Waveform(click_track(120.0)[0]))
     axes = plots.FEATURES[1].figure(beats).axes[0]
     marks = next(marks for marks in axes.collections if marks.get_label() == "beat")
     assert [segment[0, 0] for segment in marks.get_segments()] == pytest.approx(beats.times_seconds)

@@ -17,7 +17,7 @@ from crnn import plots
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice, load_audio, open_audio
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
-from crnn.insight.analysis import Sound
+from crnn.insight.analysis import Waveform
 from crnn.insight.explain import Explanation
 from crnn.network.model import CRNN
 from crnn.sources import Origin
@@ -470,7 +470,7 @@ def test_the_last_window_is_as_long_as_the_others_and_nothing_of_it_is_repeated(
 
 def test_of_many_channels_two_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(page, "Sound", lambda waveform: seen.append(waveform) or Sound(waveform))
+    monkeypatch.setattr(page, "Waveform", lambda waveform: seen.append(waveform) or Waveform(waveform))
     song = str(tmp_path / "song.wav")
     soundfile.write(song, np.random.default_rng(0).normal(0, 0.1, (2 * SAMPLE_RATE, 6)), SAMPLE_RATE)
     next(page.sound_figures(song))
