@@ -369,7 +369,7 @@ def test_every_step_of_the_inside_has_its_figure(
 ) -> None:
     waveform = 0.5 * np.sin(np.arange((1 if sound == "short" else 9) * SAMPLE_RATE) / 8)
     if sound == "with silences":
-        waveform[: 3 * SAMPLE_RATE] = waveform[4 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0
+        waveform[: 3 * SAMPLE_RATE] = waveform[5 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0
     song = write_wav(tmp_path / "song.wav", waveform)
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
     assert prediction.sounds.all() == (sound != "with silences")
