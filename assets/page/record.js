@@ -26,7 +26,7 @@ const canHearTabs = Boolean(media?.getDisplayMedia) && media.getSupportedConstra
   && document.featurePolicy?.allowsFeature('display-capture') !== false;  // else browsers share pictures alone
 // What is being recorded; the passage of it that waits for its answer; how many were asked about, as the same answer
 // would not be told twice; the last recording, and those that are not answered yet; when a button was touched or came.
-let recording = null, asked = null, passages = 0, last = null, unanswered = [], touchedAt = 0;
+let recording = null, asked = null, passages = 0, last = null, unanswered = [], touchedAt = -Infinity;
 
 const pcm = samples => Int16Array.from(samples, sample => 32_767 * Math.max(-1, Math.min(1, sample)));
 
