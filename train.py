@@ -166,7 +166,7 @@ def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Featur
         check_known(genres, known)
     check_split(tracks, args.protocol, artists)
     print(about(artists), flush=True)
-    features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text)))
+    features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text), nolock=True))
     found.check_decoded(features.track_id.tolist(), args.accept, is_split)
     return features
 

@@ -121,7 +121,7 @@ def ended_at_once() -> Iterator[None]:
 
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[list[int]]:
-    """Let these signals end what is done here as Ctrl-C does, so that nothing is left half done; gives which came."""
+    """Let the others end what is done here as Ctrl-C does, so that nothing is left half done; gives which came."""
     came: list[int] = []
 
     def end(number: int, _: object) -> None:
@@ -130,12 +130,11 @@ def ended_like_ctrl_c() -> Iterator[list[int]]:
         came.append(number)
         raise KeyboardInterrupt
 
-    with handled(ENDINGS, end):
+    with handled(ENDINGS.keys() - {signal.SIGINT}, end):
         try:
             yield came
-        except BaseException as error:
-            # A lock that the signal came upon may have an error of its own instead.
-            if not came or KeyboardInterrupt not in (type(error), type(error.__context__)):
+        except KeyboardInterrupt:
+            if not came:
                 raise
 
 

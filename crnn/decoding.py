@@ -58,8 +58,12 @@ class Decoders:
         self._idle: LifoQueue[_Worker] = LifoQueue()
         for worker in reversed(self._workers):  # those that run are asked first
             self._idle.put(worker)
-        for worker in self._workers[:_STARTED_AT_ONCE]:
-            worker.be_there()
+        try:
+            for worker in self._workers[:_STARTED_AT_ONCE]:
+                worker.be_there()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "Decoders":
         return self
@@ -263,7 +267,6 @@ class _Worker:
                 [sys.executable, "-I", "-c", code],
                 stdin=its_end,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what nobody has thought of is told as a fault of the song
                 env=_ENVIRONMENT | libraries,
                 start_new_session=True,  # Ctrl-C is for whoever started it
             )
@@ -286,6 +289,7 @@ def work() -> None:
     _limit("RLIMIT_CORE", 0)
     with suppress(OSError, EOFError):  # nobody is there any more
         _send(connection, _READY)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what nobody has thought of is told as a fault of the song
         while True:
             _decode_next(connection)
 

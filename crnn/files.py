@@ -20,11 +20,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     as may be. Makes the folders around it; raises OSError, also where the earlier one may not be written. A link stays
     one, and what is no regular file, such as a terminal, is written to as it is.
     """
-    path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # others may write the same one
     try:

@@ -9,10 +9,11 @@ def n_cores() -> int:
 
 
 def let_threads_rest() -> None:
-    """Let threads of PyTorch keep a core for 0.1 ms after each product, not longer; before PyTorch is imported.
+    """Let threads of PyTorch keep a core for some 0.1 ms (GNU's OpenMP) or 1 ms (LLVM's) after each product.
 
-    By default it is 3 ms (GNU's OpenMP) or 200 (LLVM's), in which nothing else is decoded there; where they let go at
-    once (OMP_WAIT_POLICY=passive), each product waits for them to wake up, and a song takes half as long again.
+    To be called before PyTorch is imported. By default it is 3 ms or 200, in which nothing else is decoded there; where
+    they let go at once (OMP_WAIT_POLICY=passive), each product waits for them to wake up, and a song takes half as long
+    again.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

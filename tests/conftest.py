@@ -11,6 +11,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from gradio import http_server
 from hub_server import HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock
@@ -55,6 +56,12 @@ def own_uploads() -> Iterator[None]:
     """The songs that the pages of this worker are sent are none of another's."""
     with own_folder():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports(worker_id: str) -> None:
+    """Of two pages that start on one port at once, Gradio starts the second on none."""
+    http_server.INITIAL_PORT_VALUE += 100 * int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
 
 
 @pytest.fixture(autouse=True)

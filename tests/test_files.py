@@ -65,3 +65,12 @@ def test_a_pipe_stays_one(tmp_path: Path) -> None:
     reader.join()
     assert read == [b"one"]
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such links")
+def test_the_output_of_a_program_is_one() -> None:
+    reads, writes = os.pipe()
+    write(Path(f"/proc/self/fd/{writes}"), b"one")
+    os.close(writes)
+    with os.fdopen(reads, "rb") as file:
+        assert file.read() == b"one"

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -285,17 +284,3 @@ def test_the_training_is_called_as_it_was(
     (tmp_path / "run" / "unfinished").mkdir(parents=True)
     assert main(["train", "compare", str(tmp_path / "run")]) == 2
     assert f"; genre-crnn train --resume {tmp_path / 'run'} goes on." in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_lock_that_a_signal_came_upon_has_no_say(
-    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(_: object) -> int:
-        try:
-            signal.raise_signal(number)
-        except KeyboardInterrupt:
-            raise RuntimeError("release unlocked lock")  # noqa: B904 (as `with` and `finally` raise it)
-
-    monkeypatch.setattr(classify, "run", run)
-    assert main(["song.wav"]) == status

@@ -4,6 +4,7 @@
 
 const BLOCK = 2_048, BAR = 3;  // samples a block; px of the bar that a block becomes
 const EVERY_SECONDS = 2, PATIENCE_MS = 15_000, GRACE_MS = 3_000;  // between answers; until one is given up, at the end
+const MOST_KEPT = 2;  // recordings that wait for their answers, of some 80 MB
 const CALM_MS = 500;  // after a click, or a change of the buttons, in which another click is the second of a double one
 // Browsers clean sound for speech: echo and noise are removed, loudness is levelled. Music does not survive that.
 const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
@@ -168,13 +169,13 @@ function end() {
   const now = new Date(), digits = number => String(number).padStart(2, '0');
   const name = `recording ${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join('-')}.wav`;
   last = new File([wavHeader(blocks.length * BLOCK, rate), ...blocks], name, {type: 'audio/wav'});
-  unanswered.push(last);
+  unanswered = [...unanswered, last].slice(-MOST_KEPT);
   show();
 }
 
 function save() {
-  for (const file of unanswered) window.saveText(file, file.type, file.name);
-  unanswered = [];
+  const file = unanswered.shift();  // browsers may drop the second of two that are saved at once
+  window.saveText(file, file.type, file.name);
   show();
 }
 

@@ -272,10 +272,9 @@ class Sound:
         has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
         if _is_too_short(seconds, track.promised_seconds) and not has_holes:
             share = min(share, seconds / track.promised_seconds)
-        if track.has_no_pauses and _is_too_short(seconds, self._ended_seconds):
-            share = min(share, seconds / self._ended_seconds)
+        has_gap = track.has_no_pauses and _is_too_short(seconds, self._ended_seconds)
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
-        is_incomplete = is_cut or share < 1 - SHARE_THAT_MAY_MISS
+        is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())
         if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):

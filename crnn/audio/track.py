@@ -1,6 +1,7 @@
 """The audio track of a file that is heard, and its frames from any place on, as many as may be decoded."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from math import inf
 from typing import BinaryIO
@@ -23,6 +24,7 @@ _FEWEST_BYTES_A_SECOND = 2_000
 _LEAST_SECONDS, MOST_SECONDS = 1_800.0, 43_200.0
 _BYTE_RATED = frozenset({"wav", "w64"})  # where FFmpeg seeks by the bytes a second that the head claims
 _JOINABLE = frozenset({"ogg", "mpegts", "mpeg"})
+_PAGE_BYTES = 65_307  # of an ogg, at most
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 
@@ -46,11 +48,13 @@ class Track:
         self._begin_counting()
         self.is_cut = self.is_left = False
         self._file, self._is_fast = file, is_fast
-        self._place_bytes = 0  # of the packet that was read last
+        self._place_bytes = self._begins_bytes = 0  # of the packet that was read last, and of the first
         self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
         self.container = open_container(file, is_fast)
         try:
             self.stream = self._choose()
+            if is_fast and self.may_be_several:  # a picture may stand before the sound
+                self._begins_bytes = self._first_place()
         except BaseException:
             self.close()
             raise
@@ -91,8 +95,8 @@ class Track:
 
     @property
     def share_passed(self) -> float:
-        """How much of the file lies before the packet that was read last, in bytes."""
-        return self._place_bytes / self.container.size
+        """How much of the sound lies before the packet that was read last, in bytes of the file."""
+        return (self._place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
 
     @property
     def may_be_several(self) -> bool:
@@ -101,8 +105,8 @@ class Track:
 
     @property
     def has_no_pauses(self) -> bool:
-        """Whether its clock leaps only where packets are missing."""
-        return self.container.format.name == "ogg"
+        """Whether its clock leaps mostly where packets are missing; that of FLAC in ogg begins at 0 in any case."""
+        return self.container.format.name == "ogg" and self.stream.codec_context.name != "flac"
 
     @property
     def promised_seconds(self) -> float:
@@ -131,6 +135,13 @@ class Track:
             return True
         claimed_bytes = self.seconds * self.stream.bit_rate / 8
         return abs(claimed_bytes - self.n_bytes) <= SHARE_THAT_MAY_MISS * self.n_bytes
+
+    def _first_place(self) -> int:
+        with suppress(av.FFmpegError):
+            first = next(packets_of(self.container, [self.stream]), None)
+            place_bytes = (first and first.pos) or 0
+            return place_bytes if place_bytes > _PAGE_BYTES else 0  # places are those of pages
+        return 0
 
     def _choose(self) -> av.AudioStream:
         tracks = decodable_tracks(self.container, self._file)

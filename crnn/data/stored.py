@@ -10,7 +10,7 @@ import numpy as np
 from crnn.data.names import listed, slashed
 from crnn.features import DatasetError, Features
 
-_WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/.]+\.\d+", re.IGNORECASE | re.DOTALL)
+_WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/]+\.\d+(\.\w+)?", re.IGNORECASE | re.DOTALL)
 
 
 def load_features(path: Path, notice: Callable[[str], None]) -> Features:

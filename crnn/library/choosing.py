@@ -162,7 +162,7 @@ class Report:
 
     def heard(self, file: "File", answer: "Prediction | ValueError", bar: "tqdm") -> None:
         """One more."""
-        with bar.external_write_mode(sys.stderr):
+        with bar.external_write_mode(sys.stderr, nolock=True):  # it lets go of a lock that a signal kept it from taking
             if isinstance(answer, ValueError):
                 self._counts["failed"] += 1
                 complain(f"{file.path}: {answer}")

@@ -119,19 +119,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _there(args: argparse.Namespace, library: Library, found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """As many of the songs as are asked for; those that have gone are told, and take no place."""
-    there, n_gone = [], 0
+    """As many of the songs as are asked for; those that have gone are told, and take no place unless all have."""
+    there, gone = [], []
     for number, likeness in found:
         if len(there) == args.top:
             break
         if is_address(library.paths[number]) or file_at(library.paths[number]):
             there.append((number, likeness))
         else:
-            n_gone += 1
-    if n_gone:
-        complain(f"Of the songs of {args.table} that sound most alike, {n_gone} are no longer there, and left out.")
+            gone.append((number, likeness))
+    if not there and gone:
+        complain(f"None of the other songs of {args.table} is here: these are their names there.")
+        return gone[: args.top]
+    if gone:
+        complain(f"Of the songs of {args.table} that sound most alike, {len(gone)} are no longer there, and left out.")
     if not there:
-        complain(f"{args.table} has no other song that is there.")
+        complain(f"{args.table} has no other song.")
     return there
 
 

@@ -326,7 +326,9 @@ def _claim(folder: Path, settings: dict) -> None:
     """Note in `folder` what its folds are of. Raises TrainingError if they, or what else is there, are of others."""
     folder.mkdir(parents=True, exist_ok=True)
     path, settings = folder / SETTINGS_FILE, json.loads(json.dumps(settings))  # as they are read again
-    if not path.is_file() and any(folder.iterdir()):
+    if not path.is_file() and any(
+        not one.name.startswith(".") and one.suffix != ".partial" for one in folder.iterdir()
+    ):
         raise TrainingError(f"{folder} is not empty and holds no cross-validation; give another --out.")
     try:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings

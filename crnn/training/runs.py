@@ -198,7 +198,7 @@ def provenance(command: str, recipe: Recipe) -> dict:
 
 def report(epoch: Epoch) -> None:
     """One line an epoch, above the progress bar."""
-    tqdm.write(line_of(epoch), file=sys.stdout)
+    tqdm.write(line_of(epoch), file=sys.stdout, nolock=True)
     sys.stdout.flush()
 
 

@@ -1,5 +1,6 @@
 """What is refused at the door: bodies without end, uploads that would fill the disk, addresses to be fetched."""
 
+import errno
 import re
 import sys
 import traceback
@@ -39,7 +40,9 @@ READING = ("GET", "HEAD", "OPTIONS")
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ROOM = "The server has no room for more songs now: try again in an hour."
 NOTHING_THERE = "There is nothing here."
+OWN_TROUBLE = "The server has trouble of its own: try again later."
 NOT_UNDERSTOOD = 'The server does not understand this: the page shows under "For developers" how to ask.'
+SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 MOST_NOTED = 500  # characters of a line of the log
 NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
 
@@ -107,7 +110,7 @@ class Gate:
             except Exception as error:  # Gradio's code is not made for what is no question of its own pages
                 note(f"{scope['method']} {path}", error)
                 if not has_begun:
-                    await refuse(send, 400, NOT_UNDERSTOOD)
+                    await refuse(send, *((503, OWN_TROUBLE) if is_own_trouble(error) else (400, NOT_UNDERSTOOD)))
 
     def has_room(self, n_bytes: int) -> bool:
         """Whether the disk has room for so many bytes of songs."""
@@ -119,6 +122,11 @@ def is_open(method: str, path: str) -> bool:
     if method in READING:
         return not path.startswith("/gradio_api/") or READ.fullmatch(path) is not None
     return TAKING.fullmatch(path) is not None
+
+
+def is_own_trouble(error: Exception) -> bool:
+    """Whether the server lacks something, rather than that a question is none."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORTAGES)
 
 
 def is_this_computer(host: str) -> bool:

@@ -212,7 +212,8 @@ class Page:
 
         def draw(path: str) -> Iterator[str]:
             log_mel = self.spectrograms.of(heard)
-            return page.inside_figures(heard.classifier.model, path, heard.prediction, log_mel, self.classifier.opener)
+            model, opener = heard.classifier.model, self.classifier.opener
+            yield from page.inside_figures(model, path, heard.prediction, log_mel, opener)
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 

@@ -15,7 +15,7 @@ from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hos
 from starlette.datastructures import Headers
 
 from crnn.web.cores import give_memory_back
-from crnn.web.gate import NO_ADDRESSES, Message, Receive, Send, is_this_computer, note
+from crnn.web.gate import NO_ADDRESSES, OWN_TROUBLE, Message, Receive, Send, is_own_trouble, is_this_computer, note
 from crnn.web.turns import Sessions
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
@@ -40,6 +40,7 @@ class Questions(Blocks):
         except Exception as error:
             note(block_fn.name, error)
             sentence = NO_SONG if block_fn.api_visibility == "public" else NOT_ANSWERED
+            sentence = OWN_TROUBLE if is_own_trouble(error) else sentence
             raise Error(sentence, print_exception=False) from error
 
 

@@ -91,6 +91,14 @@ def test_a_hole_in_an_ogg_is_told(codec):
     assert heard(b"".join(pages[:2] + pages[middle:]))[1] == []  # recorded from the middle of a broadcast
 
 
+@pytest.mark.parametrize("part", [2, 4])
+def test_flac_from_the_middle_of_a_broadcast_is_whole(part):
+    """FFmpeg begins its clock at 0, and lets it leap to where the station's stands."""
+    file = encode("ogg", "flac", melody(44_100, 24), 44_100)
+    pages = pages_of(file)
+    assert heard(b"".join(pages[:2] + pages[-len(pages) // part :]))[1] == []
+
+
 def test_of_a_file_in_fragments_those_that_are_missing_are_told():
     """Such as were not fetched: their clock goes on, and no packet of them is damaged."""
     options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}

@@ -11,6 +11,7 @@ from functools import partial
 import av
 import numpy as np
 import pytest
+from mutagen.oggopus import OggOpus
 from sounds import EVERY_KIND, delay_and_match, encode, heard, long_song, melody, mono, refusal, song, wav_header, write
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
@@ -220,6 +221,17 @@ def test_songs_behind_each_other_are_heard_as_a_whole(make):
             list(sound.blocks())
         assert bool(sound.starts_seconds) == is_one
     assert mono(file + file).size / SAMPLE_RATE == pytest.approx(48, abs=0.3)
+
+
+def test_a_picture_in_front_costs_no_passages():
+    """It stands before the sound of an opus file, which many have that is a third of it."""
+    file = io.BytesIO(write(melody(48_000, 24), 48_000, "OGG", "OPUS"))
+    tags = OggOpus(file)
+    tags["metadata_block_picture"] = "A" * (len(file.getvalue()) // 2 + 70_000)
+    file.seek(0)
+    tags.save(file)
+    with open_audio(file.getvalue(), passages=Passages(4, 2.0)) as sound:
+        assert len(list(sound.blocks())) == len(sound.starts_seconds) == 4
 
 
 @pytest.mark.parametrize("container", ["wav", "w64"])

@@ -21,7 +21,7 @@ def file_of(path: Path, *tracks: str, silent: int = 0) -> Path:
 
 
 def test_tracks_are_called_as_elsewhere(tmp_path: Path) -> None:
-    written = ["rock\\a.mp3", ".\\train\\rock\\b.mp3", "./jazz/c", "jazz/d: e", "blues.00000", "new genre.7"]
+    written = ["rock\\a.mp3", ".\\train\\rock\\b.mp3", "./jazz/c", "jazz/d: e", "blues.00000", "blues.00001.wav"]
     tracks = ["rock/a.mp3", "train/rock/b.mp3", "jazz/c", *written[3:]]
     assert load_features(file_of(tmp_path, *written), pytest.fail).track_id.tolist() == tracks
 

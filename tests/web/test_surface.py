@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import json
 import socket
 import time
@@ -540,3 +541,19 @@ def test_a_strangers_model_says_no_markup(client: httpx.Client, song: bytes) -> 
     event, (answer,) = ask(client, {"path": upload(client, song), "meta": META})
     assert event == "complete"
     assert MARKUP in answer["probabilities"]  # data, for programs
+
+
+def test_what_the_server_lacks_is_no_fault_of_who_asks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    told: list[dict] = []
+
+    async def send(message: dict) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    asyncio.run(gate.Gate(full, tmp_path)(scope, None, send))
+    assert told[0]["status"] == 503
+    assert told[1]["body"].decode() == gate.OWN_TROUBLE
+    assert "Too many open files" in capfd.readouterr().err
