@@ -283,13 +283,14 @@ def _cpu_seconds_of(pid: int) -> float:
 
 def work() -> None:
     """What a worker does: decode one song after another for whoever holds the other end of its standard input."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # first, as standard error may be closed
     connection = socket.socket(fileno=os.dup(0))
     _limit("RLIMIT_AS", MEMORY_BYTES)
     _limit("RLIMIT_FSIZE", 0)
     _limit("RLIMIT_CORE", 0)
     with suppress(OSError, EOFError):  # nobody is there any more
         _send(connection, _READY)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what nobody has thought of is told as a fault of the song
+        os.dup2(nowhere, 2)  # what nobody has thought of is told as a fault of the song
         while True:
             _decode_next(connection)
 

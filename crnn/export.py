@@ -121,7 +121,8 @@ class MelPower(nn.Module):
 class Graph(nn.Module):
     """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations.
 
-    (Of a sound that lasts longer than 20 minutes that hears some windows alone, without what was before.)
+    (Of a sound longer than 20 minutes `predict_waveform` computes some windows by themselves, without what was before:
+    there the two differ a little.)
     """
 
     def __init__(self, classifier: GenreClassifier) -> None:
