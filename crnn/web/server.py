@@ -15,7 +15,17 @@ from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hos
 from starlette.datastructures import Headers
 
 from crnn.web.cores import give_memory_back
-from crnn.web.gate import NO_ADDRESSES, OWN_TROUBLE, Message, Receive, Send, is_own_trouble, is_this_computer, note
+from crnn.web.gate import (
+    FILE,
+    NO_ADDRESSES,
+    OWN_TROUBLE,
+    Message,
+    Receive,
+    Send,
+    is_own_trouble,
+    is_this_computer,
+    note,
+)
 from crnn.web.turns import Sessions
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
@@ -39,8 +49,8 @@ class Questions(Blocks):
             raise
         except Exception as error:
             note(block_fn.name, error)
-            sentence = NO_SONG if block_fn.api_visibility == "public" else NOT_ANSWERED
-            sentence = OWN_TROUBLE if is_own_trouble(error) else sentence
+            not_there = NO_SONG if block_fn.api_visibility == "public" else NOT_ANSWERED
+            sentence = OWN_TROUBLE if is_own_trouble(error) else not_there
             raise Error(sentence, print_exception=False) from error
 
 
@@ -120,7 +130,7 @@ def fetch_nothing() -> None:
         raise Error(NO_ADDRESSES, print_exception=False)
 
     async def of_upload(url: str, cache_dir: str) -> str:
-        path = unquote(url.partition("/gradio_api/file=")[2])
+        path = unquote(url.partition(FILE)[2])
         if not path or not utils.is_in_or_equal(path, cache_dir) or not Path(path).is_file():
             await refuse(url)
         return path
