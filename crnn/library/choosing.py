@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -96,6 +96,8 @@ def named_songs(args: argparse.Namespace) -> list[Path]:
 
 def typed(args: argparse.Namespace) -> list[str]:
     """The same as it was typed or listed; with `--ray`, addresses too. Raises ArgumentTypeError."""
+    if args.null and STANDARD_INPUT not in args.songs:
+        raise argparse.ArgumentTypeError("-0 says how a list on standard input is written: name that with -, too.")
     return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
 
 
@@ -108,8 +110,14 @@ def check_device(name: str | None) -> None:
 
 
 def listed(by_null: bool) -> list[str]:
-    """The paths on standard input. Raises ArgumentTypeError if what is between them is something else."""
-    given = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
+    """The paths on standard input. Raises ArgumentTypeError if they cannot be read, or told from each other."""
+    try:
+        given = sys.stdin.buffer.read()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"The list on standard input cannot be read ({error.strerror}).") from error
+    if _is_utf_16(given):
+        raise argparse.ArgumentTypeError("The list on standard input is in UTF-16: save it as UTF-8.")
+    given = given.removeprefix(BOM_UTF8)
     if b"\0" in given and not by_null:  # which is in no path
         raise argparse.ArgumentTypeError("The list on standard input has NUL signs: add -0 if they end its paths.")
     names = given.split(b"\0") if by_null else (name.removesuffix(b"\r") for name in given.split(b"\n"))
@@ -117,6 +125,15 @@ def listed(by_null: bool) -> list[str]:
     if not paths:
         complain("There is no path in the list on standard input.")
     return paths
+
+
+def _is_utf_16(given: bytes) -> bool:
+    """Whether a list is, by its mark, or as signs of paths stand alone between NUL signs; folders A, B, C may."""
+    if given.startswith((BOM_UTF16_LE, BOM_UTF16_BE, b"\0")):
+        return True
+    *ended, _ = parts = given.split(b"\0")
+    are_signs = len(ended) > 1 and all(len(part) < 2 for part in parts)
+    return b"\n" in ended or (are_signs and not {b".", b"/", b"\\"}.isdisjoint(parts))
 
 
 class Report:

@@ -163,18 +163,55 @@ def test_a_list_of_paths(
     assert capfd.readouterr().err == "genre-crnn: There is no path in the list on standard input.\n"
     given(b"\xef\xbb\xbf" + os.fsencode(music / "c.wav"))  # as some editors begin a text
     assert main(["-"]) == 0
-
-
-@pytest.mark.parametrize("command", [[], ["tag"], ["--ray", "--out", "genres"]])
-def test_a_list_with_nul_signs_is_not_one_long_name(
-    command: list[str], model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+    capfd.readouterr()
+    (music / "album").rename(music / "A")
+    (music / "a.wav").rename(music / "B")
     monkeypatch.chdir(music)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.wav\0c.wav\0")))
+    given(b"A\0B\0")  # no letters of one name
+    assert main(["--json", "-0", "-"]) == 0
+    assert [json.loads(line)["path"] for line in capfd.readouterr().out.splitlines()] == ["A/b.wav", "B"]
+
+
+UTF_16 = "The list on standard input is in UTF-16: save it as UTF-8."
+
+
+@pytest.mark.parametrize("command", [[], ["tag", "--overwrite"], ["--ray", "--out", "genres"]])
+@pytest.mark.parametrize(
+    ("options", "given", "said"),
+    [
+        (["-"], b"a.wav\0c.wav\0", "add -0"),
+        (["-"], "a.wav\r\n".encode("utf-16"), UTF_16),  # as PowerShell writes what is sent to a file
+        (["-0", "-"], "a.wav\r\n".encode("utf-16"), UTF_16),
+        (["-0", "-"], "a.wav\n".encode("utf-16-le"), UTF_16),
+        (["-0", "-"], "a.wav\n".encode("utf-16-be"), UTF_16),
+        (["-0", "-"], "音/a.wav\n".encode("utf-16-le"), UTF_16),
+        (["-", "-0"], "./a".encode("utf-16-le"), UTF_16),
+        (["-0", "a.wav"], b"c.wav\0", "name that with -, too"),
+        (["-"], None, "cannot be read (Is a directory)"),
+    ],
+)
+def test_a_list_that_is_not_as_it_is_said_to_be_is_refused(
+    command: list[str],
+    options: list[str],
+    given: bytes | None,
+    said: str,
+    model: Path,
+    music: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Not a long name, nor each letter one, of which "." and "/" would be folders."""
+
+    def refuse() -> bytes:
+        raise IsADirectoryError(21, "Is a directory")
+
+    monkeypatch.chdir(music)
+    stream = SimpleNamespace(read=refuse) if given is None else io.BytesIO(given)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
     monkeypatch.setattr(cluster, "find_spec", lambda _: True)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
-    assert main([*command, "-"]) == 2
-    assert "add -0" in capfd.readouterr().err
+    assert main([*command, *options]) == 2
+    assert said in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["", "MUSIC/", "song.mp3", "s3://bucket/music", "a/b:1"])
