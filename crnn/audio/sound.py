@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import groupby
@@ -342,9 +343,9 @@ def _open_path(path: Path) -> BinaryIO:
     name = path.name or "This path"
     try:
         if not path.exists():
-            raise AudioError(
-                "{name} was not found: give the path of a file on this computer, not an address.", name=name
-            )
+            if re.match("[^/]{2,}:/", path.as_posix()):
+                raise AudioError("{name} was not found: an address is no file on this computer, fetch it.", name=name)
+            raise AudioError("{name} was not found: check its path.", name=name)
         if not path.is_file():
             raise AudioError("{name} is a directory or a device: give the path of one sound file.", name=name)
         return path.open("rb")

@@ -17,7 +17,7 @@ from crnn.audio import AudioError, foreign
 
 
 def test_no_file(tmp_path):
-    assert refusal(tmp_path / "song.mp3").startswith("song.mp3 was not found")
+    assert refusal(tmp_path / "song.mp3") == "song.mp3 was not found: check its path."
 
 
 def test_a_directory(tmp_path):
@@ -139,7 +139,7 @@ def visits():
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "hls+http", "tcp", "concat:http", "subfile,,start,0,end,0,,:http"])
 def test_an_address_is_never_called(visits, scheme):
     address, callers = visits
-    assert "was not found" in refusal(f"{scheme}://{address}/song.mp3")
+    assert "was not found: an address is no file" in refusal(f"{scheme}://{address}/song.mp3")
     assert callers == []
 
 
