@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     Raises CheckpointError.
     """
     from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
-    from crnn.library.table import TableError, unwritable  # noqa: PLC0415
+    from crnn.library.table import TableError  # noqa: PLC0415
 
     if args.ray:
         from crnn.library import cluster  # noqa: PLC0415 (an optional package)
@@ -103,13 +104,6 @@ def run(args: argparse.Namespace) -> int:
                     report.walked(walk)
     except (TableError, argparse.ArgumentTypeError) as error:
         complain(error)
-        return 2
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if args.out is None:
-            raise
-        complain(unwritable(args.out, error))
         return 2
     except KeyboardInterrupt:
         report.summary()
@@ -161,7 +155,7 @@ def work(output: "Output", report: "Report", files: Iterable["File"], jobs: int)
 
 
 class Output:
-    """Where answers go: the table, or lines on standard output."""
+    """Where answers go: the table, which raises TableError where it fails, or lines on standard output."""
 
     def __init__(self, args: argparse.Namespace, hearing: "Hearing", classifier: "GenreClassifier") -> None:
         self.hearing, self.classifier = hearing, classifier
@@ -179,18 +173,32 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        from crnn.library.table import TableError  # noqa: PLC0415
+
         if self.table is None:
             return
         try:
-            self.table.close()
-        except (OSError, ValueError):
-            if kind is None or not issubclass(kind, OSError):  # else that is to be told, of which this comes
+            with self._named():
+                self.table.close()
+        except TableError:
+            if kind is None or not issubclass(kind, OSError | TableError):  # else that is to be told, it led to this
                 raise
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Whatever goes wrong with the table is told of it, and nothing else is."""
+        from crnn.library.table import TableError, unwritable  # noqa: PLC0415
+
+        try:
+            yield
+        except OSError as error:
+            raise TableError(unwritable(self._out, error)) from error
+
     def flush(self) -> None:
-        """Leave nothing that is heard in memory alone. Raises OSError."""
+        """Leave nothing that is heard in memory alone."""
         if self.table is not None:
-            self.table.flush()
+            with self._named():
+                self.table.flush()
 
     def has(self, file: "File") -> bool:
         """Whether it is there already."""
@@ -199,15 +207,21 @@ class Output:
         return self.table.has(self.hearing.facts(file, self.classifier))
 
     def write(self, file: "File", answer: "Prediction | ValueError") -> None:
-        """Write it; what cannot be looked at keeps the row that it has, and gets none."""
-        if self.table is None or isinstance(answer, ValueError):
+        """Write it; what cannot be looked at, or no longer, keeps the row that it has, and gets none."""
+        from crnn.library.job import File  # noqa: PLC0415
+
+        has_failed = isinstance(answer, ValueError)
+        if has_failed and File.of(file.path).size_bytes is None:
+            file = File(file.path)  # as which it is another when it is back
+        if self.table is None or has_failed:
             self._seen.add(file)
         if self.table is not None:
-            if not isinstance(answer, ValueError) or file.size_bytes is not None:  # else it is away, or mistyped
+            if not has_failed or file.size_bytes is not None:  # else it is away, or mistyped
                 row = self.hearing.row(file, answer, self.classifier)
-                self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
+                with self._named():
+                    self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
             return
-        if isinstance(answer, ValueError):
+        if has_failed:
             return
         if self._as_json:
             print(json.dumps(self._object(file, answer)), flush=True)

@@ -153,10 +153,11 @@ class Hearer:
         self.classifier = hearing.classifier(self.decoders.open_audio)
 
     def __call__(self, part: dict) -> dict:
-        """Hear the files of a part and write it."""
+        """Hear the files of a part and write it, but for those that cannot be looked at, which may be back later."""
         files = [File(*fields) for fields in json.loads(part["files"])]
         rows = [self._row(file) for file in files]
-        write_part(self.out, rows, self.columns)
+        if there := [row for row in rows if not (row["error"] and is_away(row["path"]))]:
+            write_part(self.out, there, self.columns)
         return {"songs": len(rows), "errors": json.dumps([[row["path"], row["error"]] for row in rows if row["error"]])}
 
     def _row(self, file: File) -> dict:
@@ -202,6 +203,17 @@ def source_of(path: str) -> str | bytes:
         return path
     store, name = _store(path)
     return store.cat_file(name)
+
+
+def is_away(path: str) -> bool:
+    """Whether a song, of which there was one, cannot be looked at now."""
+    if not is_address(path):
+        return File.of(Path(path)).size_bytes is None
+    try:
+        store, name = _store(path)
+        return not store.exists(name)
+    except Exception:  # of whatever package the store needs
+        return True
 
 
 def answered(out: str, columns: Columns) -> tuple[dict[int, bool], Columns]:

@@ -148,6 +148,25 @@ def test_what_failed_is_said_again_though_it_is_not_heard_again(
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("is_in_store", [True, False])
+def test_a_song_that_cannot_be_looked_at_when_it_is_heard_gets_no_row(
+    is_in_store: bool, told: list[list[str]], tiny_model: CRNN, store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    """And another failed one does."""
+    pytest.importorskip("pyarrow.dataset")
+    save(tiny_model, tmp_path / "model", "")
+    folder = "memory:///music" if is_in_store else str(tmp_path)
+    (tmp_path / "a.mp3").write_bytes(b"no sound at all")
+    columns = Columns(tiny_model.config.genres, None, timeline=False, embeddings=False)
+    hearer = cluster.Hearer(Hearing(str(tmp_path / "model")), str(tmp_path / "out"), columns)
+    (tmp_path / "out").mkdir()
+    for names, n_rows in ((["gone.mp3"], 0), (["a.mp3", "gone.mp3"], 1)):
+        heard = hearer({"files": json.dumps([[f"{folder}/{name}", 1, 2] for name in names])})
+        assert (heard["songs"], len(json.loads(heard["errors"]))) == (len(names), len(names))
+        assert len(answered(str(tmp_path / "out"), columns)[0]) == n_rows
+    hearer.decoders.close()
+
+
 def test_a_store_is_made_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fsspec.config.conf, "memory", {"skip_instance_cache": True, "asked": "for"})
     store, _ = cluster._store("memory://music")

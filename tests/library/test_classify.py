@@ -397,6 +397,55 @@ def test_a_disk_that_is_away_costs_no_answers(
     assert "0 songs heard, 0 failed, 2 were there before" in capfd.readouterr().err
 
 
+def test_a_disk_that_goes_while_songs_are_heard_costs_no_answers(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though they were looked up before; when it is back they are heard."""
+    songs, out = [music / name for name in ("a.wav", "c.wav")], tmp_path / "genres.csv"
+    for song in songs:
+        os.utime(song, (1, 1))
+    command = [*map(str, songs), "--out", str(out), "--jobs", "1"]
+    assert main(command) == 0
+    before, tables, listen = table(out), [], GenreClassifier.listen
+
+    def go(self: GenreClassifier, source: Path, *more: object) -> Recording:
+        if not tables:
+            music.rename(tmp_path / "away")
+            tables.append(before)
+        return listen(self, source, *more)
+
+    def sleep(_: float) -> None:
+        tables.append(table(out))
+        if len(tables) == 2:
+            (tmp_path / "away").rename(music)
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(GenreClassifier, "listen", go)
+    monkeypatch.setattr(classify, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic))
+    assert main([*command, "--threshold", "1", "--watch"]) == 130
+    assert tables[1] == before
+    assert {row["genre"] for row in tables[2].values()} == {"unsure"}
+    assert "a.wav was not found: check its path." in capfd.readouterr().err
+
+
+def test_an_error_of_the_system_is_not_blamed_on_the_table(
+    model: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    command, told = [str(music / "a.wav"), "--out", str(tmp_path / "genres.csv")], "Resource temporarily unavailable"
+    for place, said in (
+        ("classify.work", f"This cannot go on: {told}."),
+        ("table.Table.write", "genres.csv cannot be"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"crnn.library.{place}", refuse)
+            assert main(command) == 2
+        assert said in capfd.readouterr().err
+
+
 def test_an_answer_that_a_fault_has_replaced_is_no_answer(model: Path, music: Path, tmp_path: Path) -> None:
     song, out = music / "a.wav", tmp_path / "genres.csv"
     content, times = song.read_bytes(), (song.stat().st_atime_ns, song.stat().st_mtime_ns)
