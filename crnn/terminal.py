@@ -2,7 +2,6 @@
 
 import os
 import sys
-from errno import EIO
 from threading import enumerate as threads
 from typing import TextIO
 from unicodedata import category
@@ -48,12 +47,12 @@ def valid(text: str) -> str:
 
 
 def complain(message: object) -> None:
-    """Tell the person, on standard error, if the terminal is still there."""
+    """Tell the person, on standard error, as long as that can be written: a terminal may go, a disk become full."""
     try:
         print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
-    except OSError as error:
-        if error.errno != EIO:
-            raise
+    except BrokenPipeError:
+        raise
+    except OSError:
         _let_go(sys.stderr)
 
 

@@ -219,6 +219,25 @@ def test_a_reader_that_leaves_early(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+@pytest.mark.parametrize("options", [[], ["--out", "genres.csv"]])
+def test_a_full_disk_behind_standard_error(
+    options: list[str],
+    model: Path,
+    songs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """What cannot be told costs no answer."""
+    monkeypatch.chdir(tmp_path)
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        assert main([str(songs["bad"]), str(songs["low"]), *options]) == 1
+    answers = (tmp_path / "genres.csv").read_text() if options else capfd.readouterr().out
+    assert str(songs["low"]) in answers
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
 def test_a_full_disk_behind_standard_output(
     model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

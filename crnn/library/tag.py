@@ -115,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
                         tagger.tag(file, answer)
             report.walked(walk)
         finally:
-            tagger.summarise()
             if undo:
                 undo.close()
+            tagger.summarise()
     except (UndoError, LibraryError, argparse.ArgumentTypeError) as error:
         complain(error)
         return 2

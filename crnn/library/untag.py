@@ -71,7 +71,9 @@ def _take_back(args: argparse.Namespace) -> int:
                 tried[change.path] = change
             print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
     finally:
-        complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
-        if done and not args.dry_run:
-            keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done], others)
+        try:
+            if done and not args.dry_run:
+                keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done], others)
+        finally:  # and not before it: the reader may have gone
+            complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
     return 1 if failed else 0

@@ -806,6 +806,27 @@ def test_an_undo_file_that_cannot_be_replaced_is_told(
     assert "This cannot go on: Permission denied (undo.jsonl)." in err
 
 
+def test_a_reader_that_leaves_early_costs_no_change_and_leaves_no_empty_undo_file(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*command: str) -> int:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as pipe, monkeypatch.context() as patch:
+            for stream in ("stdout", "stderr"):
+                patch.setattr(sys, stream, pipe)
+            return main([*command])
+
+    assert run("tag", str(music / "old.flac")) == 141
+    assert not list(Path().iterdir())
+    assert main(["tag", "--overwrite", str(music)]) == 1
+    assert run("untag") == 141
+    (undo,) = Path().iterdir()
+    left = {Path(change.path).name for change in read_changes(undo)[0]}
+    assert len(left) == 2
+    assert genres() == BEFORE | dict.fromkeys(left, ("Disco",))
+
+
 def test_files_that_cannot_be_written_are_told_and_the_rest_goes_on(
     music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
 ) -> None:
