@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+KEPT_SIGNS = 50  # of a name, so that with more it is none that is too long
 KEPT_FREE = 2**30  # bytes of the disk that what strangers send or ask for leaves
 
 
@@ -26,7 +27,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # others may write the same one
+    partial = path.with_name(f"{path.name[-KEPT_SIGNS:]}.{os.getpid()}.partial")  # others may write the same one
     try:
         earlier = writable_state(path)
         with partial.open("wb") as file:

@@ -24,6 +24,13 @@ def test_what_fails_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert [(entry.name, entry.read_bytes()) for entry in path.parent.iterdir()] == [("a", b"one")]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there whole paths have a limit")
+@pytest.mark.parametrize("name", [251 * "a" + ".csv", 62 * "💿" + ".jsonl"], ids=["narrow", "wide"])
+def test_a_name_may_be_as_long_as_the_disk_takes_it(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name, b"one")
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [(name, b"one")]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "there")
