@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        check_folder()
         if argv and argv[0] in SCRIPTS:
             return run_script(argv[0], argv[1:])
         return run_command(argv)
@@ -66,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(error)
     return 2
+
+
+def check_folder() -> None:
+    """Raises OSError where the working folder is gone, without which PyTorch's libraries end the program."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise OSError(error.errno, f"go to another folder, this one cannot be had ({error.strerror})") from error
 
 
 def run_command(argv: Sequence[str]) -> int:

@@ -273,6 +273,21 @@ def test_the_real_command_with_a_model_from_the_hub(tiny_model: CRNN, songs: dic
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it keeps the folder in which a program runs")
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in ("song.mp3", "page", "train"):
+        assert main([command]) == 2
+        said = (
+            "genre-crnn: This cannot go on: go to another folder, this one cannot be had (No such file or directory).\n"
+        )
+        assert capfd.readouterr() == ("", said)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space has no limit")
 @pytest.mark.parametrize("command", [["song.mp3"], ["page"]])
 def test_no_room_for_pytorch(command: list[str]) -> None:
