@@ -10,21 +10,26 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, ENOSPC
+from functools import cache
 from pathlib import Path
 
 import av
 
+from crnn.audio import AudioError, open_audio
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
 from crnn.library.undo import UndoError
 
 COPIED_BYTES = 2**20  # at once
+LEFT_SECONDS = 3_600  # without a change, then a copy is no longer worked at
 
 
 def read_genre(path: Path) -> Genre:
     """What a file says of its genre. Raises TagError."""
-    with _explained():
+    with _explained(path):
         _check_regular(path.stat())  # a pipe would be waited for
         with path.open("rb") as file:
             return tags_of(file).genre()
@@ -104,7 +109,7 @@ def _rewrite(
     note: Callable[[Genre, Places], None] | None = None,
     only_try: bool = False,
 ) -> Genre:
-    with _explained():
+    with _explained(path, only_try):
         path = path.resolve(strict=True)
         state = _writable(path)
         with path.open("rb") as file:
@@ -113,16 +118,18 @@ def _rewrite(
         places = places_in(tags, genre)
         if places == genre.places:
             return genre
-        with _copy_of(path, Path(tempfile.gettempdir()) if only_try else path.parent) as copy:
+        if not only_try:
+            _take_away_copies(path.parent)
+        with _copy_of(path, only_try) as copy:
             with copy.open("r+b") as file:
                 tags.again(file).write(file, places, needs_tag)
                 os.fsync(file.fileno())
             _compare(path, copy, tags, places)
             if _moment(path.stat()) != _moment(state):
                 raise TagError("another program has changed it just now, so it stays as it is")
+            _take_over(copy, path, state, keep_times)
             if only_try:
                 return genre
-            _take_over(copy, path, state, keep_times)
             if note:
                 note(genre, places)
             copy.replace(path)
@@ -146,10 +153,27 @@ def _check_regular(state: os.stat_result) -> None:
         raise TagError("it is no file")
 
 
+@cache
+def _take_away_copies(folder: Path) -> None:
+    """Take those of commands that were killed out of a folder."""
+    for copy in folder.glob(".genre-crnn-????????.partial"):
+        with suppress(OSError):  # it may be somebody else's
+            if time.time() - copy.stat().st_ctime > LEFT_SECONDS:
+                copy.unlink()
+
+
 @contextmanager
-def _copy_of(path: Path, folder: Path) -> Iterator[Path]:
-    """A copy of a file in a folder, which is gone at the end unless it has taken its place."""
-    handle, name = tempfile.mkstemp(prefix=".genre-crnn-", suffix=".partial", dir=folder)
+def _copy_of(path: Path, only_try: bool) -> Iterator[Path]:
+    """A copy of a file beside it, or in the temporary folder, which is gone at the end unless it has taken its place.
+
+    Raises TagError if there is no temporary folder.
+    """
+    try:
+        handle, name = tempfile.mkstemp(".partial", ".genre-crnn-", None if only_try else path.parent)
+    except OSError as error:
+        if only_try:
+            raise TagError(_untried(error)) from error
+        raise
     try:
         with open(handle, "wb") as copy, path.open("rb") as file:  # noqa: PTH123 - a handle
             shutil.copyfileobj(file, copy, COPIED_BYTES)
@@ -212,16 +236,31 @@ def _moment(state: os.stat_result) -> tuple:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(path: Path, only_try: bool = False) -> Iterator[None]:
     """Whatever goes wrong with a file, as a TagError."""
     try:
         yield
     except (TagError, UndoError):
         raise
-    except FileNotFoundError as error:
-        raise TagError("it is not there") from error
-    except OSError as error:
-        raise TagError(f"it cannot be read or written ({error.strerror or error})") from error
-    except Exception as error:  # what damaged files bring the parsers of others to
-        why = getattr(error, "strerror", "") or str(error) or type(error).__name__
-        raise TagError(f"its tags cannot be read or written ({why})") from error
+    except Exception as error:  # what damaged files bring the parsers of others to, too
+        raise TagError(_reason(path, error, only_try)) from error
+
+
+def _reason(path: Path, error: Exception, only_try: bool) -> str:
+    fault = next((one for one in (error, *error.args) if isinstance(one, OSError)), None)  # which mutagen passes on
+    if isinstance(fault, FileNotFoundError):
+        return "it is not there"
+    if fault and only_try and fault.errno in (ENOSPC, EDQUOT):
+        return _untried(fault)
+    if fault:
+        return f"it cannot be read or written ({fault.strerror or fault})"
+    try:
+        with open_audio(path):
+            return "its tags are damaged, or of a kind that is not known here, so that it stays as it is"
+    except AudioError as refused:
+        return str(refused)
+
+
+def _untried(error: OSError) -> str:
+    folder = tempfile.tempdir or "a temporary folder"
+    return f"a copy to try it on cannot be made in {folder} ({error.strerror}): TMPDIR names another folder"

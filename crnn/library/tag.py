@@ -14,7 +14,7 @@ from crnn.library import DEFAULT_UNDO
 from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
 from crnn.library.rows import LibraryError, absolute, are_alike, read_rows
 from crnn.machine import n_cores
-from crnn.terminal import complain, printable
+from crnn.terminal import complain, printable, valid
 
 if TYPE_CHECKING:
     from crnn.audio import AudioError
@@ -85,6 +85,8 @@ def _renaming(text: str) -> tuple[str, str]:
     genre, equals, name = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"this takes a genre, = and the name to write, not {text!r}")
+    if valid(name) != name:
+        raise argparse.ArgumentTypeError(f"this takes a name that is text, not {text!r}")
     return genre.strip(), name.strip()
 
 
@@ -101,7 +103,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_device(args.device)
         walk = report.walk(named_songs(args))
-        undo = None if args.dry_run else Undo(args.undo)
+        undo = Undo(args.undo, only_try=args.dry_run)
+        if args.dry_run:
+            undo.close()
+            undo = None
         tagger = Tagger(args, undo)
         try:
             if args.table:
@@ -144,8 +149,9 @@ class Tagger:
 
         places: set[str] = set()
         for path in paths:
-            if (suffix := path.suffix.lower()) not in SUFFIXES:
-                self.left[f"whose tags cannot be written ({suffix})"] += 1
+            suffix = path.suffix.lower()
+            if suffix not in SUFFIXES and File.of(path).size_bytes is not None:  # else it is away, or mistyped
+                self.left[f"whose tags cannot be written ({suffix or 'without suffix'})"] += 1
                 continue
             if (place := os.path.realpath(path)) in places:
                 self.left["named already, by another name"] += 1

@@ -34,6 +34,7 @@ SUFFIXES = frozenset(
 )
 ID3V1_NAMES = tuple(TCON.GENRES)  # with the players' additions, the standard names of genres
 ID3V1_BYTES, TAIL_BYTES = 128, 512
+HEAD_BYTES = 128  # by which mutagen knows kinds
 NO_GENRE = 255  # of ID3v1
 ATOM = "\xa9gen"
 ATTRIBUTE = "WM/Genre"  # of ASF
@@ -518,10 +519,25 @@ KINDS: dict[type, Callable[[type, BinaryIO], Tags]] = {
 
 def tags_of(file: BinaryIO) -> Tags:
     """The tags of an open file. Raises TagError if there is no place for them, and whatever mutagen does."""
-    found = mutagen.File(file, options=list(KINDS))
+    try:
+        found = mutagen.File(file, options=list(KINDS))
+    except mutagen.MutagenError:
+        if not (kind := _kind_by_head(file)):
+            raise
+        file.seek(0)
+        found = kind(file)
     if found is None:
         raise TagError(f"tags are written to {NAMED} files, of which this is none")
     return KINDS[type(found)](type(found), file)
+
+
+def _kind_by_head(file: BinaryIO) -> type | None:
+    """What a file is by its first bytes, whatever its name says."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    scores = {kind: kind.score("", file, head) for kind in KINDS}
+    best = max(scores, key=scores.get)
+    return best if scores[best] else None
 
 
 def _is_genre(key: str) -> bool:

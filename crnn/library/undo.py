@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from errno import EACCES
 from pathlib import Path
 
-from crnn.files import lock, whole_file
+from crnn.files import lock, whole_file, writable_state
 from crnn.library.rows import is_begun
 from crnn.library.tags import Places
 
@@ -30,9 +31,12 @@ class Change:
 
 
 class Undo:
-    """An undo file to add to. Raises UndoError where it cannot be written, or is none, or another command has it."""
+    """An undo file to add to. Raises UndoError where it cannot be written, or is none, or another command has it.
 
-    def __init__(self, path: Path) -> None:
+    With `only_try`, nothing in it is changed.
+    """
+
+    def __init__(self, path: Path, only_try: bool = False) -> None:
         self.path = path
         try:
             if path.exists() and not path.is_file():
@@ -43,12 +47,13 @@ class Undo:
                 self._file = opened.enter_context(path.open("ab"))
                 there = path.read_bytes()
                 if b"\n" not in there and is_begun(there) and not there.endswith(b"}"):  # the first, before it was made
-                    self._file.truncate(0)
+                    if not only_try:
+                        self._file.truncate(0)
                     there = b""
                 if there and not read_changes(path)[0]:
                     raise UndoError(f"{path} is there and holds no changes of genre-crnn tag: --undo names another.")
                 if there and not there.endswith(b"\n"):  # what a crash has cut off, to which no change is added
-                    self._file.write(b"\n")
+                    self._file.write(b"" if only_try else b"\n")
                 self._opened = opened.pop_all()
         except OSError as error:
             raise UndoError(
@@ -110,6 +115,18 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
         except (ValueError, TypeError, RecursionError):  # as depths of brackets give
             others += [line] if number < len(lines) else []
     return changes, others
+
+
+def check_writable(path: Path) -> None:
+    """Raises UndoError if `keep_changes` could not write an undo file that is there."""
+    try:
+        writable_state(path)
+        if not os.access(path.resolve().parent, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, "Permission denied")
+    except OSError as error:
+        raise UndoError(
+            f"The undo file {path} cannot be written ({error.strerror}): copy it to where it can."
+        ) from error
 
 
 def keep_changes(path: Path, changes: Sequence[Change], others: Sequence[bytes]) -> None:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 def _take_back(args: argparse.Namespace) -> int:
     from crnn.library.retag import restore_genre  # noqa: PLC0415
     from crnn.library.tags import TagError  # noqa: PLC0415
-    from crnn.library.undo import Change, keep_changes, read_changes  # noqa: PLC0415
+    from crnn.library.undo import Change, check_writable, keep_changes, read_changes  # noqa: PLC0415
 
     changes, others = read_changes(args.undo)
     if not changes:
@@ -45,6 +45,7 @@ def _take_back(args: argparse.Namespace) -> int:
         return 2
     if others:
         complain(f"{args.undo}: {len(others)} of its lines are no changes of genre-crnn tag, and are passed over.")
+    check_writable(args.undo)
     of_song: dict[str, list[Change]] = {}
     for change in changes:
         of_song.setdefault(change.path, []).append(change)

@@ -1,5 +1,6 @@
 """Genres in the files' own tags: nothing else changes, nothing is lost, everything can be taken back."""
 
+import errno
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from crnn.__main__ import main
 from crnn.bundle import MODEL_VARIABLE
 from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
+from crnn.library import retag
 from crnn.library.retag import read_genre, restore_genre, write_genre
 from crnn.library.tags import TagError, usual_name
 from crnn.library.undo import Change, Undo, read_changes
@@ -590,8 +592,9 @@ def test_a_genre_that_somebody_gives_while_a_song_is_heard_stays(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.mp3", b"no sound", "cannot be read"),
-        ("empty.flac", b"", "cannot be read"),
+        ("text.mp3", b"no sound", "text.mp3 is a document"),
+        ("empty.mp3", b"", "empty.mp3 is empty"),
+        ("empty.flac", b"", "empty.flac is empty"),
         ("song.xyz", b"no sound", "of which this is none"),
     ],
 )
@@ -601,6 +604,73 @@ def test_files_that_are_none_are_one_sentence(tmp_path: Path, name: str, content
         read_genre(tmp_path / name)
     with pytest.raises(TagError, match="not there"):
         read_genre(tmp_path / "missing.mp3")
+
+
+def test_tags_of_a_kind_that_is_not_known_are_one_sentence(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.mp3", tags=False)
+    song.write_bytes(b"ID3\x05" + bytes(6) + song.read_bytes())
+    with pytest.raises(TagError, match="its tags are damaged, or of a kind that is not known here"):
+        read_genre(song)
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"), [(".flac", ".mp3"), (".mp3", ".flac"), (".flac", ".wav"), (".ogg", ".mp3")]
+)
+def test_a_file_that_is_called_by_another_ending_has_the_tags_of_its_kind(
+    tmp_path: Path, kind: str, called: str
+) -> None:
+    song = write_song(tmp_path / f"song{kind}")
+    song = song.rename(song.with_suffix(called))
+    before = heard(song)[0], other_tags(song)
+    change = write_noted(song, "Jazz")
+    assert ffmpeg_genre(song) == "Jazz"
+    assert (heard(song)[0], other_tags(song)) == before
+    take_back(change)
+    assert ffmpeg_genre(song) is None
+
+
+def test_a_song_whose_owner_cannot_be_kept_is_refused_by_a_trial_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TagError("it belongs to somebody else")
+
+    song = write_song(tmp_path / "song.mp3")
+    monkeypatch.setattr(retag, "_take_over", refuse)
+    for only_try in (True, False):
+        with pytest.raises(TagError, match="it belongs to somebody else"):
+            write_genre(song, "Jazz", only_try=only_try)
+    assert list(tmp_path.iterdir()) == [song]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_trial_without_room_names_the_temporary_folder(
+    tmp_path: Path, is_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    song, temporary = write_song(tmp_path / "song.mp3"), tmp_path / "temporary"
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    if is_there:
+        temporary.mkdir()
+        monkeypatch.setattr("shutil.copyfileobj", refuse)
+    with pytest.raises(TagError, match=r"cannot be made in .*temporary \(No .*\): TMPDIR names another folder"):
+        write_genre(song, "Jazz", only_try=True)
+
+
+def test_copies_that_killed_commands_have_left_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not those that are still worked at, nor when nothing is to be written."""
+    left, other = tmp_path / ".genre-crnn-abcd1234.partial", tmp_path / ".genre-crnn-notes.partial"
+    for path in (left, other):
+        path.touch()
+    song = write_song(tmp_path / "song.mp3")
+    for genre, seconds, only_try in (("Jazz", 3_600, False), ("Rock", -1, True), ("Rock", -1, False)):
+        assert left.exists()
+        monkeypatch.setattr(retag, "LEFT_SECONDS", seconds)
+        retag._take_away_copies.cache_clear()  # as of another command
+        write_genre(song, genre, only_try=only_try)
+    assert {*tmp_path.iterdir()} == {song, other}
 
 
 def test_genres_are_called_as_people_call_them() -> None:
@@ -656,7 +726,7 @@ def test_tag_and_untag(
     assert main(["tag", "--dry-run", str(music)]) == 1  # for bad.mp3
     out, err = capfd.readouterr()
     assert out == f"{music / 'album' / 'new.mp3'}: no genre → Disco (98%)\n"
-    assert "bad.mp3: its tags cannot be read" in err
+    assert "bad.mp3: bad.mp3 is a document" in err
     assert genres() == BEFORE
     assert not list((tmp_path / "here").iterdir())
     assert main(["tag", str(music)]) == 1
@@ -1037,6 +1107,46 @@ def test_a_song_that_is_linked_is_heard_and_tagged_once(
     err = capfd.readouterr().err
     assert "Left as they are: 1 named already, by another name." in err
     assert genres() == BEFORE | {"new.mp3": ("Disco",)}
+
+
+@pytest.mark.parametrize("name", ["mistyped", "gone.mp3", "gone.txt", 300 * "a"])
+def test_a_song_that_is_not_there_has_failed(name: str, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["tag", str(music / name)]) == 1
+    assert f"{name}: it " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "called"), [("README", "without suffix"), ("notes.TXT", ".txt")])
+def test_a_file_of_another_kind_is_left(name: str, called: str, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (music / name).touch()
+    assert main(["tag", str(music / name)]) == 0
+    assert f"Left as they are: 1 whose tags cannot be written ({called})." in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such rights")
+def test_an_undo_file_that_may_not_be_written_is_told_at_once(
+    as_somebody: Callable, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By what only says what would come of it, too, which leaves one that was cut off as it is."""
+    undo = Path("undo.jsonl")
+    assert main(["tag", "--undo", str(undo), str(music)]) == 1
+    undo.write_text(undo.read_text() + '{"path": "/cut')
+    before, tagged = undo.read_bytes(), genres()
+    assert main(["tag", "--dry-run", "--undo", str(undo), str(music / "old.flac")]) == 0
+    assert undo.read_bytes() == before
+    undo.chmod(0o444)
+    capfd.readouterr()
+    for dry in ([], ["--dry-run"]):
+        for command in (["tag", "--undo", str(undo), str(music)], ["untag", str(undo)]):
+            with as_somebody():
+                assert main([*command, *dry]) == 2
+            assert "The undo file undo.jsonl cannot be written (Permission denied): " in capfd.readouterr().err
+    assert (undo.read_bytes(), genres()) == (before, tagged)
+
+
+def test_a_name_that_is_no_text_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["tag", "--name", "disco=\udcff", "song.mp3"])
+    assert "this takes a name that is text" in capfd.readouterr().err
 
 
 def test_a_device_that_is_not_here_is_said(music: Path, capfd: pytest.CaptureFixture[str]) -> None:
