@@ -33,8 +33,9 @@ class Prediction:
     """What a model heard in a song.
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
-    silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded:
-    of a file whose clock leaps, in a hole of a stream, they are earlier than those of a player behind it.
+    silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded,
+    and the silence of a film before its sound begins: of a file whose clock leaps, in a hole of a stream, they are
+    earlier than those of a player behind it.
 
     Its probabilities are the mean over windows, of which those count less in which little speaks for any genre, as far
     as the model asks for that (`network.layers.window_weights`).

@@ -78,14 +78,14 @@ def write(samples: np.ndarray, rate_hz: int, container: str = "WAV", subtype: st
     return buffer.getvalue()
 
 
-def add_track(output, codec: str, samples: np.ndarray, rate_hz: int, **options: str):
+def add_track(output, codec: str, samples: np.ndarray, rate_hz: int, begins_seconds: float = 0.0, **options: str):
     """Add an audio track to a container that PyAV writes, and return what encodes shape (samples, channels) into it."""
     stream = output.add_stream(codec, rate=rate_hz, options=options)
     stream.codec_context.bit_rate = 160_000
     stream.codec_context.format = SAMPLE_FORMATS.get(codec, "fltp")
     stream.codec_context.layout = layout = LAYOUTS[samples.shape[1]]
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
-    frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), 0
+    frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), round(begins_seconds * rate_hz)
     return lambda: [output.mux(stream.encode(part)) for part in (frame, None)]
 
 
@@ -105,14 +105,23 @@ def picture(codec: str, pixels: str) -> bytes:
 
 
 def encode(
-    container: str, codec: str, samples: np.ndarray, rate_hz: int, *, video="", encoder=None, **options
+    container: str,
+    codec: str,
+    samples: np.ndarray,
+    rate_hz: int,
+    *,
+    video="",
+    encoder=None,
+    begins_seconds=0.0,
+    **options,
 ) -> bytes:
     """Encode shape (samples,) or (samples, channels) with FFmpeg; `options` are the container's."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")  # the muxer rereads it where the index goes to the front
         with av.open(path, "w", format=container, options=options) as output:
             tracks = [add_pictures(output, video)] if video else []
-            tracks.append(add_track(output, codec, samples.reshape(len(samples), -1), rate_hz, **(encoder or {})))
+            samples = samples.reshape(len(samples), -1)
+            tracks.append(add_track(output, codec, samples, rate_hz, begins_seconds, **(encoder or {})))
             for encode_track in tracks:
                 encode_track()
         return path.read_bytes()

@@ -58,6 +58,12 @@ def join(frames: Iterable[av.AudioFrame], n_channels: int) -> Iterator[np.ndarra
         yield _to_block(collected, n_channels, n_samples)
 
 
+def silence(n_channels: int, n_samples: int) -> Iterator[np.ndarray]:
+    """Blocks of `_BLOCK_SAMPLES`, and what remains."""
+    for start in range(0, n_samples, _BLOCK_SAMPLES):
+        yield np.zeros((n_channels, min(_BLOCK_SAMPLES, n_samples - start)), np.float32)
+
+
 def with_channels(block: np.ndarray, n_channels: int) -> np.ndarray:
     """Channels that are too many are averaged in turn; those that are too few repeat themselves."""
     if len(block) == n_channels:

@@ -23,7 +23,7 @@ from crnn.audio.announced import (
     is_cut_ogg,
 )
 from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
-from crnn.audio.resampling import Kind, join, mend, resample, with_channels
+from crnn.audio.resampling import Kind, join, mend, resample, silence, with_channels
 from crnn.audio.track import MOST_SECONDS, Track
 
 SAMPLE_RATE = 22_050  # Hz
@@ -81,7 +81,8 @@ def open_audio(
     are missing (and of seconds, half a one), `Sound.notices` says so; if less than a third is there, the file is
     refused. Others do not say it (aac, mp3 without that header, live recordings), so that what they hold is used. Of a
     file that decodes to more than twelve hours, or to an unlikely length for the size of its packets, the beginning is
-    heard, and a notice says so.
+    heard, and a notice says so. Where the sound of a film begins up to half an hour after its pictures, it is silent
+    till then, as in a player.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -305,7 +306,9 @@ class Sound:
                     raise Fault(
                         "{name} claims a sample rate of {rate} Hz: 4 000 to 2 822 400 Hz work.", rate=kind.rate_hz
                     )
-                n_channels = n_channels or kind.n_channels
+                if not n_channels:
+                    n_channels = kind.n_channels
+                    yield from silence(n_channels, round(self._track.late_seconds * self.sample_rate))
                 pieces = resample((frames for _, frames in same_kind), kind, self.sample_rate)
                 for block in join(pieces, kind.n_channels):
                     yield with_channels(mend(block), n_channels)
@@ -316,7 +319,8 @@ class Sound:
         track = self._track
         preroll_seconds = _BRIEF_PREROLL_SECONDS if self._passages else _PREROLL_SECONDS
         for frame in track.frames(self._start_seconds, preroll_seconds):
-            if self._end_seconds is not None and (track.seconds_of(frame) or 0.0) > self._end_seconds:
+            # One at least, as a passage may be the silence before.
+            if batch and self._end_seconds is not None and (track.seconds_of(frame) or 0.0) > self._end_seconds:
                 break
             kind = Kind(frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
             if batch and (kind != batch_kind or n_samples >= _BATCH_SAMPLES):

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 from math import inf
 from typing import BinaryIO
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from crnn.audio.announced import SHARE_THAT_MAY_MISS
 from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
@@ -22,6 +24,7 @@ _LOOK_SECONDS, _LOOK_EACH_SECONDS = 0.2, 1.0  # what is decoded for that, as a c
 # The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
 _FEWEST_BYTES_A_SECOND = 2_000
 _LEAST_SECONDS, MOST_SECONDS = 1_800.0, 43_200.0
+_LATE_SECONDS = 0.1  # after the pictures is where sound begins late; less is an encoder's delay
 _BYTE_RATED = frozenset({"wav", "w64"})  # where FFmpeg seeks by the bytes a second that the head claims
 _JOINABLE = frozenset({"ogg", "mpegts", "mpeg"})
 _PAGE_BYTES = 65_307  # of an ogg, at most
@@ -35,6 +38,7 @@ class Track:
     Attributes:
         notices: which one it is, where there are several.
         began_seconds: where decoding did, which is before the place that was asked for.
+        late_seconds: that a player is silent for before the sound of a film begins, where decoding began there.
         n_packets, n_damaged: how many were read, and could not be decoded or hold no numbers.
         n_bytes, seconds: of these packets.
         is_cut: whether the file ended where it should not.
@@ -44,7 +48,7 @@ class Track:
     def __init__(self, file: BinaryIO, is_fast: bool = False) -> None:
         """Open a file. `is_fast`: places may be guessed. Raises Fault if nothing in it can be decoded."""
         self.notices: tuple[Notice, ...] = ()
-        self.began_seconds = 0.0
+        self.began_seconds = self.late_seconds = 0.0
         self._begin_counting()
         self.is_cut = self.is_left = False
         self._file, self._is_fast = file, is_fast
@@ -65,10 +69,10 @@ class Track:
 
     def frames(self, start_seconds: float, preroll_seconds: float) -> Iterator[av.AudioFrame]:
         """From `preroll_seconds` before a place if the format can be entered there, else from the beginning."""
-        self.began_seconds = 0.0
+        self.began_seconds = self.late_seconds = 0.0
         target_seconds = start_seconds - preroll_seconds
         if target_seconds > 0:
-            beginning = self.stream.start_time or 0
+            beginning = round(self._begins_seconds / self.stream.time_base)
             frames = self._decoded()
             try:
                 self.container.seek(beginning + int(target_seconds / self.stream.time_base), stream=self.stream)
@@ -80,10 +84,10 @@ class Track:
                 self.began_seconds = began_seconds
                 return chain([first], frames)
             self._enter_anew()
-        return self._decoded()
+        return self._from_beginning()
 
     def seconds_of(self, frame: av.AudioFrame) -> float | None:
-        """When a frame begins, counted from the beginning of the track."""
+        """When a frame begins, counted from the beginning of the track, or of the film whose sound begins late."""
         if frame.time is None:
             return None
         return frame.time - self._begins_seconds
@@ -112,14 +116,14 @@ class Track:
     def promised_seconds(self) -> float:
         """The duration in the file's header; 0 where there is none, and FFmpeg's is often an estimate."""
         if self.container.format.name.split(",")[0] in TIMED_FORMATS and self.stream.duration:
-            return float(self.stream.duration * self.stream.time_base)
+            return self._end_of_track_seconds
         return 0.0
 
     @property
     def duration_seconds(self) -> float:
         """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
         if self.stream.duration:
-            return float(self.stream.duration * self.stream.time_base)
+            return self._end_of_track_seconds
         seconds = (self.container.duration or 0) / av.time_base
         if seconds and self.container.format.name.startswith("matroska"):  # counted from 0, whenever it begins
             seconds -= self._begins_seconds
@@ -127,7 +131,26 @@ class Track:
 
     @property
     def _begins_seconds(self) -> float:
+        film_seconds = (self.container.start_time or 0) / av.time_base
+        is_late = self._is_film and _LATE_SECONDS <= self._track_begins_seconds - film_seconds <= _LEAST_SECONDS
+        return film_seconds if is_late else self._track_begins_seconds
+
+    @property
+    def _track_begins_seconds(self) -> float:
         return float((self.stream.start_time or 0) * self.stream.time_base)
+
+    @property
+    def _end_of_track_seconds(self) -> float:
+        late_seconds = self._track_begins_seconds - self._begins_seconds
+        return float(self.stream.duration * self.stream.time_base) + late_seconds
+
+    @cached_property
+    def _is_film(self) -> bool:
+        """Whether another track, which is no cover, may begin before this one."""
+        others = (stream for stream in self.container.streams if stream.index != self.stream.index)
+        return any(
+            other.type in ("audio", "video") and not other.disposition & Disposition.attached_pic for other in others
+        )
 
     def _is_found(self) -> bool:
         """Whether a place that has been sought is where FFmpeg takes it to be, as far as packets can tell."""
@@ -215,6 +238,15 @@ class Track:
     def _begin_counting(self) -> None:
         self.n_packets = self.n_damaged = self.n_bytes = 0
         self.seconds = 0.0
+
+    def _from_beginning(self) -> Iterator[av.AudioFrame]:
+        frames = self._decoded()
+        for first in frames:
+            late_seconds = self.seconds_of(first) or 0.0
+            if self._is_film and _LATE_SECONDS <= late_seconds <= _LEAST_SECONDS:
+                self.late_seconds = late_seconds
+            yield first
+            yield from frames
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
         takes_any_float = self.stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))

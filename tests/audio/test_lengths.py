@@ -90,6 +90,52 @@ def test_sound_that_begins_late_in_a_film(tmp_path):
     assert load_audio(path).shape[1] > 0.9 * len(melody(SAMPLE_RATE))
 
 
+FILMS = {  # container, codecs of pictures and sound, options
+    "mp4": ("mp4", "libx264", "aac", {}),
+    "mov": ("mov", "libx264", "aac", {}),
+    "mkv": ("matroska", "mpeg4", "libmp3lame", {}),
+    "webm": ("webm", "libvpx", "libopus", {}),
+    "flv": ("flv", "flv", "libmp3lame", {}),
+    "mts of a broadcast": ("mpegts", "mpeg4", "mp2", {"output_ts_offset": "18000"}),
+}
+
+
+def late_film(kind: str, begins_seconds: float) -> bytes:
+    """Twelve seconds of `melody` that begin so long after the first picture."""
+    container, video, codec, options = FILMS[kind]
+    rate_hz = 48_000 if codec == "libopus" else 44_100
+    sound = melody(rate_hz, 12)
+    return encode(container, codec, sound, rate_hz, video=video, begins_seconds=begins_seconds, **options)
+
+
+@pytest.mark.parametrize("kind", FILMS)
+def test_the_sound_of_a_film_begins_when_a_player_plays_it(kind):
+    file = late_film(kind, 4)
+    whole, notices = heard(file)
+    delay_seconds, match, _ = delay_and_match(whole[0], melody(SAMPLE_RATE, 12))
+    assert notices == []
+    assert match > 0.95
+    assert delay_seconds == pytest.approx(4, abs=0.1)
+    assert not whole[0, : 3 * SAMPLE_RATE].any()
+    passages = {seconds: mono(file, max_seconds=2, start_seconds=seconds) for seconds in (1.0, 3.0, 9.0)}
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+        blocks = [block[0] for block in sound.blocks()]
+    assert bool(sound.starts_seconds) == (kind != "mts of a broadcast")
+    for seconds, passage in (*passages.items(), *zip(sound.starts_seconds, blocks, strict=False)):
+        expected = whole[0, round(seconds * SAMPLE_RATE) :][: 2 * SAMPLE_RATE]
+        assert passage.size == expected.size
+        assert not passage.any() if not expected.any() else delay_and_match(passage, expected)[1] > 0.95
+
+
+@pytest.mark.parametrize(("begins_seconds", "most_seconds"), [(0.05, 1_800.0), (4, 3.0)])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_neither_an_encoders_delay_nor_hours_before_a_sound_are_silence(
+    monkeypatch, kind, begins_seconds, most_seconds
+):
+    monkeypatch.setattr(track, "_LEAST_SECONDS", most_seconds)
+    assert heard(late_film(kind, begins_seconds))[0].shape[1] / SAMPLE_RATE == pytest.approx(12, abs=0.07)
+
+
 def test_blocks_are_large_and_alike():
     with open_audio(write(np.stack([melody(44_100, 12)] * 2, axis=1), 44_100)) as sound:
         blocks = list(sound.blocks())
