@@ -122,7 +122,8 @@ class Graph(nn.Module):
     """What `GenreClassifier.predict_waveform` computes, without branches: whatever the sound, the same operations.
 
     (Of a sound longer than 20 minutes `predict_waveform` computes some windows by themselves, without what was before:
-    there the two differ a little.)
+    there the two differ a little. Of one that sounds for less than a second, which `predict_waveform` refuses, it
+    computes probabilities, too.)
     """
 
     def __init__(self, classifier: GenreClassifier) -> None:
@@ -217,7 +218,8 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "model": classifier.name,
         "trained_on": config.trained_on,
         "notice": notice_of(front_of(config.front).sources),  # which the licences of published nets ask for
-        "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, {MIN_SECONDS:g} s at least",
+        "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, of which "
+        f"{MIN_SECONDS:g} s at least sounds",
         "output": "probabilities, float32 (genres,), all 0 where the recording is silent, and energy, float32 (); a "
         "genre whose probability is the largest and at least unsure_below is the answer, where the energy is at least "
         "strange_below",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
 from crnn.checkpoint import CheckpointError, digest
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, on_level, sounding_frames
+from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision
 from crnn.network.layers import energy, window_weights
@@ -25,6 +25,7 @@ STRANGE_BELOW = 0.5  # of the two most probable genres together
 DOUBT_LOG_ODDS, DOUBT_ENERGY = 0.72, 0.23  # standard deviations of passages from whole songs (docs/experiments.md)
 GPU_PIECES = 32  # of songs that a GPU hears at once
 LISTENING_SHARE = 0.4  # of the time that an answer takes
+LEAST_FRAMES = n_frames_of(MIN_SECONDS)  # that sound
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 
@@ -65,7 +66,7 @@ class Prediction:
     def summary(self, most: int = 3) -> str:
         """The answer in one line: the genre, its probability and the runners-up, `most` of them in all."""
         if self.verdict == NO_MUSIC:
-            return "no music: the recording is silent"
+            return f"no music: {'what is heard' if self.notices else 'the recording'} is silent"
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
             why = ", like nothing it knows" if self.is_strange else ""
@@ -209,7 +210,8 @@ class GenreClassifier:
     def predict_waveform(self, waveform: np.ndarray) -> Prediction:
         """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
 
-        Raises AudioError if it is shorter than one second or not finite, or if the model breaks down on it.
+        Raises AudioError if it is shorter than one second, sounds for less or is not finite, or if the model breaks
+        down on it.
         """
         waveform = np.atleast_2d(np.require(waveform, np.float32, ["C"]))
         if waveform.ndim != 2 or waveform.shape[1] < MIN_SECONDS * SAMPLE_RATE or not len(waveform):
@@ -220,7 +222,7 @@ class GenreClassifier:
                 rate=SAMPLE_RATE,
                 shape=waveform.shape,
             )
-        return self._one(self._listen([waveform]))
+        return self._one(_long_enough(self._listen([waveform])))
 
     def listen(
         self,
@@ -230,14 +232,14 @@ class GenreClassifier:
     ) -> "Recording":
         """What `answer` needs of a file, without the model; `report` is told how much of a whole song has come.
 
-        A song that is too short for the passages, lacks one, or is silent in all of them, is heard as a whole. Raises
-        AudioError.
+        A song that is too short for the passages, lacks one, or is mostly silent in all of them, is heard as a whole.
+        Raises AudioError, also where it sounds for less than a second, but is not silent.
         """
         if passages:
             with self.opener(source, passages=passages) as sound:
                 blocks = list(sound.blocks())
                 recording = self._listen(blocks, is_parted=True) if sound.starts_seconds else None
-                if recording and recording.sounds.sum() >= self.model.config.min_frames:
+                if recording and recording.sounds.sum() >= max(LEAST_FRAMES, self.model.config.min_frames):
                     return replace(
                         recording,
                         duration_seconds=sound.duration_seconds,
@@ -245,7 +247,7 @@ class GenreClassifier:
                         notices=sound.notices,
                     )
         with self.opener(source) as sound:
-            return replace(self._listen(_reported(sound, report)), notices=sound.notices)
+            return replace(_long_enough(self._listen(_reported(sound, report))), notices=sound.notices)
 
     @torch.inference_mode()
     def answer(self, recordings: Sequence["Recording"], report: Report = to_nobody) -> list["Prediction | AudioError"]:
@@ -369,6 +371,17 @@ def _reported(sound: Sound, report: Report) -> Iterator[np.ndarray]:
         seconds = n_samples / sound.sample_rate
         report(min(seconds / sound.expected_seconds, 1.0) if sound.expected_seconds > 0 else 0.0)
         yield block
+
+
+def _long_enough(recording: "Recording") -> "Recording":
+    """The same. Raises AudioError for one that sounds, but too briefly to be recognised."""
+    if 0 < (n_frames := int(recording.sounds.sum())) < LEAST_FRAMES:
+        raise AudioError(
+            "Only {seconds} s of it sounds: at least {least} s is needed.",
+            seconds=f"{n_frames / FRAMES_PER_SECOND:.1f}",
+            least=f"{MIN_SECONDS:g}",
+        )
+    return recording
 
 
 def joined(passages: Sequence[Tensor], window_frames: int) -> list[Tensor]:

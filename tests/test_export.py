@@ -31,7 +31,7 @@ def sounds(tone: Tone) -> dict[str, np.ndarray]:
     return {
         **{f"{seconds} s": long[:, : round(seconds * SAMPLE_RATE)] for seconds in SECONDS},
         "silent ends": np.concatenate([rest, long[:, : 4 * SAMPLE_RATE], rest], axis=1),
-        "a short sound": np.concatenate([rest, long[:, : SAMPLE_RATE // 4], rest], axis=1),
+        "a short sound": np.concatenate([rest, long[:, : round(1.1 * SAMPLE_RATE)], rest], axis=1),
         "a rest": np.concatenate([long[:, : 3 * SAMPLE_RATE], rest, long[:, -3 * SAMPLE_RATE :]], axis=1),
         "silence": rest,
         "quiet": 1e-3 * long,

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 
-from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio, open_audio
+from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, load_audio, open_audio
 from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.features import FRAMES_PER_SECOND, LogMel
@@ -310,9 +310,35 @@ def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
     assert prediction.timeline.shape == (0, 3)
     assert prediction.starts_seconds.shape == prediction.embedding.shape == (0,)
     assert prediction.summary() == "no music: the recording is silent"
+    assert replace(prediction, notices=(Notice("Cut."),)).summary() == "no music: what is heard is silent"
     answer = prediction.as_dict()
     assert (answer["genre"], answer["probabilities"], answer["timeline"]) == ("no music", {}, [])
     assert answer["duration_seconds"] == 6
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.01, "0.1"), (0.5, "0.6"), (0.8, "0.9")])
+def test_what_sounds_for_less_than_a_second_is_not_answered(
+    classifier: GenreClassifier, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path,
+    seconds: float, told: str,
+) -> None:  # fmt: skip
+    silence = np.zeros(20 * SAMPLE_RATE, np.float32)
+    waveform = np.concatenate([silence, tone(seconds), silence])
+    song = write_wav(tmp_path / "brief.wav", waveform)
+    for ask in (
+        lambda: classifier.predict_waveform(waveform),
+        lambda: classifier.predict(song),
+        lambda: classifier.predict(song, Passages(3, 4.0)),  # the middle one has all that sounds
+    ):
+        with pytest.raises(AudioError, match=rf"^Only {told} s of it sounds: at least 1 s is needed\.$"):
+            ask()
+
+
+@pytest.mark.parametrize("silent_seconds", [0, 0.3, 5])
+def test_what_sounds_for_a_second_is_answered(classifier: GenreClassifier, tone: Tone, silent_seconds: float) -> None:
+    silence = np.zeros(round(silent_seconds * SAMPLE_RATE), np.float32)
+    for sound in ([tone(1)], [tone(0.4), np.zeros(2 * SAMPLE_RATE, np.float32), tone(0.6)]):
+        waveform = np.concatenate([silence, *sound, silence])
+        assert classifier.predict_waveform(waveform).verdict in classifier.genres
 
 
 def test_quiet_music_is_music(classifier: GenreClassifier, tone: Tone) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -261,10 +262,10 @@ class Sound:
         if track.is_left:
             if seconds - self._start_seconds < MIN_SECONDS:
                 raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
-            time = f"{seconds // 60:.0f}:{int(seconds % 60):02d}"
+            time = re.sub("^0:0?", "", str(timedelta(seconds=int(seconds))))  # 0:04, 30:00, 12:00:00
             self.notices += (
                 Notice(
-                    "Only its first {time} minutes are heard: of a file like this, no more is decoded.", {"time": time}
+                    "Only what lies before {time} is heard: of a file like this, no more is decoded.", {"time": time}
                 ),
             )
             return

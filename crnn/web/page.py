@@ -114,6 +114,8 @@ def verdict(prediction: Prediction) -> str:
 def meaning(prediction: Prediction, unsure_below: float) -> str:
     """What the verdict means, for a person who does not know the word calibration."""
     if prediction.verdict == NO_MUSIC:
+        if prediction.notices:  # which say what that is
+            return hint("What is heard of the recording is silent.")
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     like = ""

@@ -109,6 +109,15 @@ def test_the_answer_in_words(shares: dict[str, float], verdict: str, expected: l
     assert ("example" in said, "long song" in said) == (False, False)
 
 
+def test_of_a_song_that_is_not_all_heard_only_that_is_called_silent() -> None:
+    notice = Notice(
+        "Only what lies before {time} is heard: of a file like this, no more is decoded.", {"time": "30:00"}
+    )
+    said = words(page.answer(replace(prediction_of({}), notices=(notice,)), 0.45))
+    assert "What is heard of the recording is silent.Only what lies before 30:00 is heard" in said
+    assert "record it louder" not in said
+
+
 @pytest.mark.parametrize(
     ("top", "border", "said"),
     [
