@@ -218,22 +218,26 @@ class Sound:
             if self._track.may_be_several and astray > _MOST_ASTRAY:
                 return
             yield np.concatenate(blocks, axis=1)
-        if self._lasts(duration_seconds):
-            self.starts_seconds, self.duration_seconds = starts_seconds, duration_seconds
+        if (lasts_seconds := self._lasts_seconds(duration_seconds)) is not None:
+            self.starts_seconds, self.duration_seconds = starts_seconds, lasts_seconds
 
-    def _lasts(self, duration_seconds: float) -> bool:
-        """Whether a song of which passages are heard is there to its end, or has as many bytes a second as these."""
+    def _lasts_seconds(self, duration_seconds: float) -> float | None:
+        """How long a song of which passages are heard lasts, None where its end is missing or nobody knows.
+
+        Where FFmpeg has guessed it, the bytes a second of the passages tell more, unless they are quite other ones.
+        """
         track = self._track
         if n_bytes := guessed_bytes(self._file, track.container.format.name):
-            heard_bytes = duration_seconds * track.n_bytes / max(track.seconds, 1.0)
-            return abs(heard_bytes - n_bytes) <= SHARE_THAT_MAY_MISS * n_bytes
+            lasts_seconds = n_bytes * track.seconds / max(1, track.n_bytes)
+            is_near = abs(duration_seconds - lasts_seconds) <= SHARE_THAT_MAY_MISS * lasts_seconds
+            return lasts_seconds if is_near else None
         if not track.promised_seconds:
-            return True
+            return duration_seconds
         last_seconds = track.promised_seconds - _seconds_that_may_miss(track.promised_seconds)
         with explained(self._name):
             frames = track.frames(last_seconds, _BRIEF_PREROLL_SECONDS)
             ends_seconds = ((track.seconds_of(frame) or 0.0) + frame.samples / frame.sample_rate for frame in frames)
-            return any(seconds > last_seconds for seconds in ends_seconds)
+            return duration_seconds if any(seconds > last_seconds for seconds in ends_seconds) else None
 
     def _checked_blocks(self) -> Iterator[np.ndarray]:
         """The blocks from `start_seconds` on, and a look at the length when they end."""
