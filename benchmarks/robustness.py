@@ -138,6 +138,11 @@ def apart(waveform: np.ndarray, seconds: float) -> np.ndarray:
     )
 
 
+def later(waveform: np.ndarray, seconds: float) -> np.ndarray:
+    """The sound without its beginning, so that its frames lie elsewhere."""
+    return waveform[round(seconds * SAMPLE_RATE) :]
+
+
 def peaking_at(waveform: np.ndarray, dbfs: float) -> np.ndarray:
     """The sound at another level, by its highest peak."""
     return waveform / np.abs(waveform).max() * np.float32(10 ** (dbfs / 20))
@@ -225,6 +230,8 @@ CONDITIONS = (
     Condition("rear inverted, 5.1", "surround effects", lambda x: encode(np.stack([x, x, 0 * x, 0 * x, -x, -x]))),
     Condition("rumble at 12 Hz", "a turntable, wind", lambda x: encode(shaken(x, 12))),
     Condition("silence about it", "half of what is recorded", lambda x: encode(np.pad(x, len(x) // 2))),
+    Condition("cut 10 ms later", "another player, another cut", lambda x: encode(later(x, 0.01))),
+    Condition("cut 30 ms later", "the same, three quarters of a frame", lambda x: encode(later(x, 0.03))),
     Condition("phone band", "a call: 300-3400 Hz at 8 kHz", lambda x: encode(band(x, 300, 3_400), rate_hz=8_000)),
     Condition("room", "a microphone a metre from the loudspeaker", lambda x: encode(room(x))),
     Condition("white noise, 20 dB", "a cheap microphone", lambda x: encode(with_noise(x, 20))),
@@ -326,12 +333,13 @@ def summarise(genres: Sequence[str], answers: Sequence[Answer], clean: Sequence[
     """What a condition costs: shares of the clips, and the paired change against clean with its standard error."""
     right, right_clean = (np.equal([answer.top for answer in each], genres) for each in (answers, clean))
     answered = np.array([answer.verdict == answer.top for answer in answers])
-    change = right.astype(float) - right_clean
+    change, pairs = right.astype(float) - right_clean, [*zip(answers, clean, strict=True)]
     return {
         "accuracy": float(right.mean()),
         "change": float(change.mean()),
         "change_error": float(change.std() / np.sqrt(len(change))),
-        "agreement": float(np.mean([answer.top == other.top for answer, other in zip(answers, clean, strict=True)])),
+        "agreement": float(np.mean([answer.top == other.top for answer, other in pairs])),
+        "same_verdict": float(np.mean([answer.verdict == other.verdict for answer, other in pairs])),
         "answered": float(answered.mean()),
         "right_of_answered": float(right[answered].mean()) if answered.any() else None,
     }
@@ -377,7 +385,10 @@ def find_clips(folder: Path, split: str, genres: Sequence[str]) -> dict[str, Pat
 
 def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, dict]) -> None:
     """Print both tables and the worst fall."""
-    print(f"{'condition':20}{'accuracy':>10}{'change, points':>17}{'agrees':>9}{'answered':>10}{'right then':>12}  why")
+    print(
+        f"{'condition':20}{'accuracy':>10}{'change, points':>17}{'agrees':>9}{'verdict':>9}{'answered':>10}"
+        f"{'right then':>12}  why"
+    )
     for condition in CONDITIONS:
         name, row = condition.name, conditions.get(condition.name)
         if row is None:
@@ -386,8 +397,8 @@ def report(conditions: dict[str, dict[str, float | None]], non_music: dict[str, 
         change = f"{100 * row['change']:+.1f} ± {100 * row['change_error']:.1f}" if condition is not CLEAN else ""
         right = "-" if row["right_of_answered"] is None else f"{row['right_of_answered']:.1%}"
         print(
-            f"{name:20}{row['accuracy']:10.1%}{change:>17}{row['agreement']:9.0%}{row['answered']:10.0%}{right:>12}"
-            f"  {condition.why}"
+            f"{name:20}{row['accuracy']:10.1%}{change:>17}{row['agreement']:9.0%}{row['same_verdict']:9.0%}"
+            f"{row['answered']:10.0%}{right:>12}  {condition.why}"
         )
     lengths = " and ".join(f"{seconds} s" for seconds in SOUND_SECONDS)
     print(f"\n{'no music':24}{'highest':>8}  verdicts, on {lengths} of each")

@@ -119,6 +119,11 @@ def test_one_channel_is_late(name: str, seconds: float, tone: Callable[..., np.n
     assert not right[:n_samples].any()
 
 
+@pytest.mark.parametrize(("name", "seconds"), [("cut 10 ms later", 0.01), ("cut 30 ms later", 0.03)])
+def test_a_cut_takes_the_beginning_alone(name: str, seconds: float) -> None:
+    np.testing.assert_array_equal(through(name, sine(440)), sine(440)[round(seconds * SAMPLE_RATE) :])
+
+
 def test_levels_are_what_their_names_say() -> None:
     signal = sine(440)
     assert 20 * np.log10(np.abs(through("peaks at -50 dBFS", signal)).max()) == pytest.approx(-50, abs=0.01)
@@ -212,11 +217,14 @@ def test_figures_are_paired() -> None:
         "change": 0.0,
         "change_error": 0.0,
         "agreement": 1.0,
+        "same_verdict": 1.0,
         "answered": 0.5,
         "right_of_answered": 1.0,
     }
     figures = summarise(genres, worse, clean)
     assert (figures["accuracy"], figures["change"], figures["agreement"]) == (0.25, -0.25, 0.75)
+    assert figures["same_verdict"] == 0.75
+    assert summarise(genres, [Answer("unsure", "rock", 0.4), *clean[1:]], clean)["same_verdict"] == 0.75
     assert figures["change_error"] == pytest.approx(np.std([-1, 0, 0, 0]) / 2)
     assert figures["right_of_answered"] == 0.5
     assert summarise(genres[1:2], clean[1:2], clean[1:2])["right_of_answered"] is None
