@@ -261,41 +261,45 @@ class Sound:
         """As `ahead`, but of passages, which are over before threads for them would pay."""
         return items if self._passages else ahead(items)
 
-    def _check_length(self, seconds: float) -> None:
+    def _check_length(self, lasts_seconds: float) -> None:
         track = self._track
         if track.is_left:
-            if seconds - self._start_seconds < MIN_SECONDS:
+            if lasts_seconds - self._start_seconds < MIN_SECONDS:
                 raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
-            time = re.sub("^0:0?", "", str(timedelta(seconds=int(seconds))))  # 0:04, 30:00, 12:00:00
+            time = re.sub("^0:0?", "", str(timedelta(seconds=int(lasts_seconds))))  # 0:04, 30:00, 12:00:00
             self.notices += (
                 Notice(
                     "Only what lies before {time} is heard: of a file like this, no more is decoded.", {"time": time}
                 ),
             )
             return
+        # Of the silence before a film sounds nothing can be missing.
+        seconds, ended_seconds, promised_seconds = (
+            max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
+        )
         share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
-        has_all = track.promised_seconds and not _is_too_short(self._ended_seconds, track.promised_seconds)
+        has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
         # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
         has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
-        if _is_too_short(seconds, track.promised_seconds) and not has_holes:
-            share = min(share, seconds / track.promised_seconds)
-        has_gap = track.has_no_pauses and _is_too_short(seconds, self._ended_seconds)
+        if _is_too_short(seconds, promised_seconds) and not has_holes:
+            share = min(share, seconds / promised_seconds)
+        has_gap = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
-        if seconds == 0 and track.n_damaged and not track.promised_seconds:  # no packet was one
+        if seconds == 0 and track.n_damaged and not promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())
         if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):
             raise by_name(self._file, missing_much())
         if seconds == 0:
             raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
-        if round(seconds, 2) < MIN_SECONDS or seconds - self._start_seconds < 1 / self.sample_rate:
+        if round(lasts_seconds, 2) < MIN_SECONDS or lasts_seconds - self._start_seconds < 1 / self.sample_rate:
             raise Fault(
                 "{name} lasts only {seconds} s: at least {least} s is needed.",
-                seconds=f"{seconds:.2f}",
+                seconds=f"{lasts_seconds:.2f}",
                 least=f"{self._start_seconds + MIN_SECONDS:g}",
             )
         if is_incomplete:
-            is_cut = is_cut or _is_too_short(self._ended_seconds, track.promised_seconds)
+            is_cut = is_cut or _is_too_short(ended_seconds, promised_seconds)
             values = {"seconds": f"{seconds:.0f}"}
             self.notices += (
                 Notice("Its end is missing: this answer is from the {seconds} s that are there.", values)

@@ -131,6 +131,15 @@ def test_the_sound_of_a_film_begins_when_a_player_plays_it(kind):
         assert not passage.any() if not expected.any() else delay_and_match(passage, expected)[1] > 0.95
 
 
+def test_the_silence_before_a_film_sounds_is_nothing_that_is_there():
+    file = encode("mp4", "aac", melody(44_100, 12), 44_100, video="libx264", begins_seconds=6, movflags="faststart")
+    waveform, notices = heard(file[: len(file) * 7 // 10])
+    seconds = waveform.shape[1] / SAMPLE_RATE - 6
+    assert 5 < seconds < 10
+    assert notices == [f"Its end is missing: this answer is from the {seconds:.0f} s that are there."]
+    assert "too much of it is missing" in refusal(file[: len(file) * 2 // 10])
+
+
 @pytest.mark.parametrize(("begins_seconds", "most_seconds"), [(0.05, 1_800.0), (4, 3.0)])
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_neither_an_encoders_delay_nor_hours_before_a_sound_are_silence(
