@@ -10,10 +10,20 @@ from crnn.audio import SUFFIXES
 TWICE, SONGS_TWICE = "folders that are named or linked twice", "songs that are named twice"
 
 
+def is_hidden(name: str) -> bool:
+    """Whether the name of a file or a folder hides it; titles may begin with more than one dot, "...Baby One More"."""
+    return name.startswith(".") and not name.startswith("..")
+
+
+def is_sound(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
+    """Whether a file is a sound by its name; what macOS puts beside one on other disks, "._song.mp3", is none."""
+    path = Path(name)
+    return path.suffix.lower() in suffixes and not path.name.startswith("._")
+
+
 def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
     """Whether a file in a folder is a song by its name; hidden ones are none."""
-    path = Path(name)
-    return not path.name.startswith(".") and path.suffix.lower() in suffixes
+    return is_sound(name, suffixes) and not is_hidden(Path(name).name)
 
 
 class Walk:
@@ -63,7 +73,7 @@ class Walk:
                 if entry is None:
                     open_folders.pop()
                 elif is_folder(entry):
-                    if entry.name.startswith("."):
+                    if is_hidden(entry.name):
                         self.passed_over["hidden"] += 1
                     elif not self._recursive:
                         self.passed_over["in folders below"] += 1
@@ -88,7 +98,7 @@ class Walk:
             self.problems.append(f"{folder}: the folder cannot be read ({error.strerror}).")
 
     def _is_song(self, entry: os.DirEntry) -> bool:
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             self.passed_over["hidden"] += 1
         elif not is_song(entry.name, self._suffixes):
             self.no_songs[Path(entry.name).suffix.lower() or "without suffix"] += 1

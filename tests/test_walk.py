@@ -12,7 +12,16 @@ from crnn.walk import Walk, is_song
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
     """A folder with songs, a linked album, a loop, and what is none."""
-    for name in ("b.mp3", "a/1.FLAC", "a/.hidden.mp3", "a/cover.jpg", ".trash/old.mp3", "notes", "album.mp3/2.m4b"):
+    for name in (
+        "b.mp3",
+        "a/1.FLAC",
+        "a/.hidden.mp3",
+        "...z/..1.mp3",
+        "a/cover.jpg",
+        ".trash/old.mp3",
+        "notes",
+        "album.mp3/2.m4b",
+    ):
         (tmp_path / "music" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "music" / name).write_bytes(b"")
     (tmp_path / "disk" / "deep").mkdir(parents=True)
@@ -32,7 +41,14 @@ def names(walk: Walk, below: Path) -> list[str]:
 
 def test_all_songs_once_links_last(music: Path) -> None:
     walk = Walk([music])
-    assert names(walk, music) == ["a/1.FLAC", "again.mp3", "album.mp3/2.m4b", "b.mp3", "a/linked/deep/3.mka"]
+    assert names(walk, music) == [
+        "...z/..1.mp3",
+        "a/1.FLAC",
+        "again.mp3",
+        "album.mp3/2.m4b",
+        "b.mp3",
+        "a/linked/deep/3.mka",
+    ]
     assert walk.no_songs == {".jpg": 1, "without suffix": 1}
     assert walk.passed_over == {
         "hidden": 2,
@@ -44,7 +60,7 @@ def test_all_songs_once_links_last(music: Path) -> None:
 
 
 def test_folders_that_lie_in_each_other_are_walked_once(music: Path) -> None:
-    assert len(list(Walk([music, music / "a", music]))) == 5
+    assert len(list(Walk([music, music / "a", music]))) == 6
     assert names(Walk([music / "a", music]), music)[0] == "a/1.FLAC"
 
 
@@ -55,7 +71,7 @@ def test_what_is_named_is_a_song_whatever_its_name(music: Path) -> None:
 def test_without_the_folders_below(music: Path) -> None:
     walk = Walk([music], recursive=False)
     assert names(walk, music) == ["again.mp3", "b.mp3"]
-    assert walk.passed_over["in folders below"] == 4
+    assert walk.passed_over["in folders below"] == 5
 
 
 def test_other_suffixes(music: Path) -> None:
@@ -85,7 +101,10 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert list(Walk([tmp_path])) == [Path(odd)]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("x/a.MP3", True), ("a.m4b", True), ("._a.mp3", False), ("mp3", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("x/a.MP3", True), ("a.m4b", True), ("...a.mp3", True), (".a.mp3", False), ("._a.mp3", False), ("mp3", False)],
+)
 def test_a_name(name: str, expected: bool) -> None:
     assert is_song(name) == expected
 

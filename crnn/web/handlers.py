@@ -21,7 +21,7 @@ from crnn.insight.explain import Explanation, explain
 from crnn.network.model import Report
 from crnn.plots import genre_colours
 from crnn.sources import load_public
-from crnn.walk import is_song
+from crnn.walk import is_sound
 from crnn.web import about, page
 from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
@@ -260,7 +260,7 @@ class Page:
             return
         classifier, token = own or self.classifier, visit.latest("many")
         files = [*dict.fromkeys(files)]
-        songs = [file for file in files if len(files) == 1 or is_song(file)]
+        songs = [file for file in files if len(files) == 1 or is_sound(file)]
         n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
             if not visit.is_latest("many", token):  # stopped since the last row: this table is the last

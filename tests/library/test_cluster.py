@@ -83,7 +83,7 @@ def test_a_lost_worker_loses_nothing_and_nothing_is_written_twice(
     save(tiny_model, tmp_path / "model", "")
     for number in range(N_SONGS):
         song = write_wav(tmp_path / "song.wav", tone(2.0 + number / 10))
-        store.put_file(str(song), f"music/in/{number % 3}/{number:02}.wav")
+        store.put_file(str(song), f"music/in/...{number % 3}/...{number:02}.wav")
     store.pipe_file("music/in/broken.mp3", b"this is no sound")
     store.pipe_file("music/in/notes.txt", b"nor is this")
     argv = ["s3://music/in", "--out", "s3://music/out", "--ray", "--model", str(tmp_path / "model")]

@@ -179,6 +179,16 @@ def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict]
     return table(rows), status
 
 
+def test_names_that_begin_with_dots_are_those_of_songs_but_for_what_macos_adds(
+    happens: Page, songs: list[str], text: str
+) -> None:
+    names = ["...One More Time.wav", ".a.wav"]
+    given = [shutil.copy(songs[0], Path(songs[0]).with_name(name)) for name in names]
+    rows, status = many(happens, Visit(), [*given, shutil.copy(text, Path(text).with_name("._a.wav"))])
+    assert [*rows] == names
+    assert "their names are not those of sounds: 1." in status
+
+
 def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: Listener, songs: list[str]) -> None:
     visit = Visit()
     many(happens, visit, songs[:2])
