@@ -142,11 +142,13 @@ class Page:
         if fault:
             visit.lacks = NO_ANSWER
             return fault, nothing, "", None, gr.skip(), idle, idle
-        visit.add(Row.of(song, classifier.origin.name, prediction))
+        model = classifier.origin.name
+        others = [row.model for row in visit.rows if row.path == song and row.answer and row.model != model]
+        visit.add(Row.of(song, model, prediction))
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
         name = CREDITS[made_as] if made_as else Path(song).name
-        other = own and own.origin.name
-        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, other)
+        told = model if own or others else None
+        answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, told, others)
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
         heard = Heard(song, replace(prediction, log_mel=prediction.log_mel[:, :0].copy()), classifier)
         self.spectrograms.keep(heard, prediction.log_mel)

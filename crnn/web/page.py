@@ -51,19 +51,27 @@ def in_english() -> str:
 
 
 def answer(
-    prediction: Prediction, unsure_below: float, made_as: str | None = None, other_model: str | None = None
+    prediction: Prediction,
+    unsure_below: float,
+    made_as: str | None = None,
+    model: str | None = None,
+    others: Sequence[str] = (),
 ) -> str:
     """The verdict in large type, what it means, and a bar for each genre.
 
     `made_as` is the genre that an example clip was made as, which a model may spell otherwise or not know,
-    `unsure_below` the border of the model, which is named if it is an `other_model` than the host's.
+    `unsure_below` the border of the model, which is named as `model` if it is to be told from the host's, or from the
+    `others` that have answered to the song.
     """
     notes = [meaning(prediction, unsure_below)]
     if made_as and (same := [genre for genre in prediction.genres if names_in(genre) & names_in(made_as)]):
         notes.append(compare(prediction.verdict, made_as, same))
     notes += [hint(notice.message, **notice.values) for notice in prediction.notices]
-    if other_model:
-        notes.append(hint("Answered by {model}.", model=other_model))
+    if others:
+        told = {"model": model, "other": ", ".join(others)}
+        notes.append(hint("Answered by {model}; the answer of {other} is among your songs.", **told))
+    elif model:
+        notes.append(hint("Answered by {model}.", model=model))
     return _told(prediction, notes, "told whole")
 
 

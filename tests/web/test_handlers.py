@@ -216,6 +216,19 @@ def test_a_song_without_answer_and_another_model_are_tried_again(
     assert own.asked == [songs[0]]
 
 
+def test_a_song_that_other_models_have_heard_says_who_answers_and_where_their_answers_are(
+    happens: Page, songs: list[str], tiny_model: CRNN
+) -> None:
+    visit, own = Visit(), Listener(tiny_model)
+    own.origin = Origin("another")
+    told = "Answered by {}; the answer of {} is among your songs."
+    answers = [happens.hear(song, model, visit)[0] for model in (None, own, None) for song in (songs[0], None)][::2]
+    assert "Answered by" not in answers[0]
+    assert told.format("another", "tiny") in answers[1]
+    assert told.format("tiny", "another") in answers[2]
+    assert "Answered by another." in happens.hear(songs[1], own, visit)[0]
+
+
 def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Listener, songs: list[str]) -> None:
     visit = Visit()
     steps = happens.hear_many(songs, None, visit, lambda *_, **__: None)
