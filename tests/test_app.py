@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import codecs
 import csv
 import io
 import json
@@ -947,7 +948,26 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
 
 
 @pytest.mark.usefixtures("compiled")
-def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch):
+def juts_out(tab, picture):
+    """The texts of an SVG that are cut off at its edges."""
+    return tab.evaluate(
+        """svg => {
+            const holder = document.createElement("div");
+            holder.innerHTML = svg;
+            document.body.append(holder);
+            const picture = holder.querySelector("svg"), {left, right, top, bottom} = picture.getBoundingClientRect();
+            const texts = [...picture.querySelectorAll("text")].filter(text => {
+                const box = text.getBoundingClientRect();
+                return box.left < left || box.right > right || box.top < top || box.bottom > bottom;
+            });
+            holder.remove();
+            return texts.map(text => text.textContent).filter(Boolean);
+        }""",
+        picture.decode(),
+    )
+
+
+def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch, tmp_path):
     decoded = []
     monkeypatch.setattr(page, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how))
     upload(page_, songs["tone"])
@@ -962,7 +982,7 @@ def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, m
     expect_answer_to(songs["noise"], page_, classifier)
     expect(figures).to_have_count(len(plots.FEATURES))
     name, svg = expect_files(page_, "#sound-figures figure:first-child [data-save=svg]")
-    assert name == "noise.wav – Loudness.svg"
+    assert name.endswith(".wav – Loudness.svg")
     assert b"RMS level" in svg
     _, png = expect_files(page_, "#sound-figures figure:first-child [data-save=png]")
     assert png.startswith(b"\x89PNG")
@@ -1020,6 +1040,11 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     with pytest.raises(AudioError) as error:
         load_audio(songs["text"])
     expect(rows.nth(2)).to_contain_text(str(error.value))
+    clear(page_)
+    long = Path(shutil.copy(songs["noise"], tmp_path / f"{'noise ' * 30}.wav"))
+    upload(page_, long)
+    expect_answer_to(long, page_, classifier)
+    expect(figures).to_have_count(len(plots.FEATURES))
 
     def column(number):
         return rows.locator(f"td:nth-child({number}):not([colspan])").all_inner_texts()
@@ -1028,6 +1053,7 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     sort.click()
     expect(page_.locator("th[aria-sort=descending]")).to_have_text("Probability")
     falling = [share for share in column(3) if share != "–"]
+    assert juts_out(page_, svg) == []
     assert falling == sorted(falling, reverse=True)
     sort.click()
     expect(page_.locator("th[aria-sort=ascending]")).to_have_text("Probability")
@@ -1035,7 +1061,8 @@ def test_several_songs_become_a_table(page_, songs, classifier):
 
     name, table = expect_files(page_, "[data-take=csv]")
     assert name == "genres.csv"
-    read = {row["song"]: row for row in csv.DictReader(io.StringIO(table.decode(), newline=""))}
+    assert table.startswith(codecs.BOM_UTF8)  # else Excel takes it for another encoding
+    read = {row["song"]: row for row in csv.DictReader(io.StringIO(table.decode("utf-8-sig"), newline=""))}
     prediction = classifier.predict(songs["noise"])
     assert float(read["noise.wav"]["rock & roll"]) == pytest.approx(prediction.probabilities["rock & roll"], abs=1e-4)
     assert read["text.mp3"]["error"] == str(error.value)
@@ -1488,6 +1515,11 @@ def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs
     ) as tab:  # a text without translation is an error on the console
         expect(tab.locator("h1")).to_have_text(words["Which genre is this?"])
         expect(tab.locator("#listen-tab-button")).to_have_text(words["Listen"])
+        _, svg = expect_files(tab, "[data-save-song=svg]")
+        told = [unescape(text) for text in re.findall("<text[^>]*>([^<]+)</text>", svg.decode())]
+        assert all(any(text.startswith(f"{genre} ") for text in told) for genre in genres)  # in the legend
+        assert all(told.count(genre) <= 1 for genre in genres)  # in the drawing, all of which is seen at once
+        assert juts_out(tab, svg) == []
         expect(tab.locator("#language")).to_have_value(re.compile(f"^{code}"))
         upload(tab, songs["text"])
         fault = words[foreign.DOCUMENT].format(name="text.mp3", kind="TXT")

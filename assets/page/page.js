@@ -147,14 +147,15 @@
     const format = event.target.closest('[data-save]')?.dataset.save;
     if (format) {
       const figure = event.target.closest('figure');
-      const title = figure.querySelector('h2').textContent, whose = figure.closest('#sound-figures, #inside-figures');
-      const song = whose ? `${document.querySelector('#view [data-part=name]').textContent} – ` : '';
-      savePicture(figure.querySelector('svg'), `${song}${title}`, format, `${song}${title}`);
+      const ofSong = figure.closest('#sound-figures, #inside-figures');
+      const titles = [...ofSong ? [document.querySelector('#view [data-part=name]')] : [], figure.querySelector('h2')]
+        .map(node => node.textContent);
+      savePicture(figure.querySelector('svg'), titles.join(' – '), format, titles);
     }
   });
 
-  // Saving: an SVG as it looks here, in the colours of the theme, with a title over it if it has none.
-  const TITLE_HEIGHT = 30;
+  // Saving: an SVG as it looks here, in the colours of the theme, with titles over it if it has none.
+  const TITLE = {size: 14, height: 20, room: 10};  // px, the last of them around them all
   const download = (blob, name) => {
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
@@ -163,10 +164,10 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   };
   window.saveText = (text, type, name) => download(new Blob([text], {type}), name);
-  window.pictureOf = async (original, format, title = '') => {
+  window.pictureOf = async (original, format, titles = []) => {
     const picture = original.cloneNode(true), box = original.viewBox.baseVal;
     const width = box?.width || parseFloat(original.getAttribute('width'));
-    const top = title ? TITLE_HEIGHT : 0;
+    const top = titles.length && titles.length * TITLE.height + TITLE.room;
     const height = (box?.height || parseFloat(original.getAttribute('height'))) + top;
     const style = getComputedStyle(document.querySelector('.gradio-container'));
     picture.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
@@ -176,7 +177,10 @@
     picture.setAttribute('viewBox', `${box?.x ?? 0} ${(box?.y ?? 0) - top} ${width} ${height}`);
     picture.prepend(
       svg('rect', {y: -top, width: '100%', height: '100%', fill: getComputedStyle(document.body).backgroundColor}),
-      svg('text', {x: 4, y: 6 - top / 2, 'font-size': 14, 'font-weight': 600, fill: 'currentColor'}, title),
+      ...titles.map((title, i) => svg('text', {
+        x: 4, y: (i + 1) * TITLE.height - top, 'font-size': fitted(title, TITLE.size, width - 8, 600), 'font-weight': 600,
+        fill: 'currentColor',
+      }, title)),
     );
     const source = new Blob([new XMLSerializer().serializeToString(picture)], {type: 'image/svg+xml'});
     if (format === 'svg') return source;
@@ -192,8 +196,8 @@
     canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
     return new Promise(resolve => canvas.toBlob(resolve, 'image/png'));
   };
-  window.savePicture = async (original, name, format, title) =>
-    download(await pictureOf(original, format, title), `${name}.${format}`);
+  window.savePicture = async (original, name, format, titles) =>
+    download(await pictureOf(original, format, titles), `${name}.${format}`);
 
   // As a disk gives the files of a folder in no order.
   const byName = path => (a, b) => a[path].localeCompare(b[path], undefined, {numeric: true});

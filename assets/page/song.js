@@ -3,13 +3,13 @@
 // of crnn.web.view.song_view, props.overlay that of what spoke for a genre.
 
 const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
-const HEIGHT = 480, GUTTER = 58, WIDEST = 30_000, SAVED = 4_000;  // px
+const HEIGHT = 480, GUTTER = 58, LEGEND_LINE = 18, WIDEST = 30_000, SAVED = 4_000;  // px
 const NARROWEST = 1.2;  // px of a bar of the waveform
 const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
 const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200];  // seconds between the marks of the axis
 
-const root = element.querySelector('.song'), ruler = document.createElement('canvas').getContext('2d');
+const root = element.querySelector('.song');
 let song = null, zoom = 1, overlay = null, playhead = null, pointed = null;
 let drawnAt = 0, scrolledTo = 0, wasInView = true;  // px; whether the playhead was
 
@@ -57,14 +57,14 @@ function draw() {
   follow();
 }
 
-// Text is written for the size at which it is shown, at every width and zoom.
-function drawing(width) {
+// Text is written for the size at which it is shown, at every width and zoom; so much of it is `seen` at a time.
+function drawing(width, seen = drawnAt - GUTTER) {
   const picture = svg('svg', {width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, 'aria-hidden': true});
   for (const lane of [WAVE, COURSE, MEL])
     picture.append(svg('rect', {x: 0, y: lane.top, width, height: lane.height, class: 'lane'}));
   if (!song) return picture;
   const x = seconds => width * seconds / song.duration_seconds;
-  picture.append(...waveform(width), ...areas(x, width), ...melSpectrogram(x), ...timeAxis(x, width));
+  picture.append(...waveform(width), ...areas(x, width, seen), ...melSpectrogram(x), ...timeAxis(x, width));
   return picture;
 }
 
@@ -82,7 +82,7 @@ function waveform(width) {
   return Object.entries(bars).map(([fill, d]) => svg('path', {d, fill}));
 }
 
-function areas(x, width) {
+function areas(x, width, seen) {
   const y = share => COURSE.top + COURSE.height * (1 - share);
   const below = song.seconds.map(() => 0), shapes = [], names = [];
   for (const genre of song.genres) {
@@ -95,7 +95,7 @@ function areas(x, width) {
       d += `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(2)}`).join('L')}z`;
     }
     shapes.push(svg('path', {d, fill: genre.colour}, svg('title', {}, genre.name)));
-    for (const place of roomiest(genre, width)) names.push(svg('text', {
+    for (const place of roomiest(genre, width, seen)) names.push(svg('text', {
       x: x(song.seconds[place]), y: y((below[place] + lower[place]) / 2) + 4, 'text-anchor': 'middle',
       'font-size': 13, fill: genre.ink,
     }, genre.name));
@@ -121,9 +121,9 @@ function stretches(shares) {
 }
 
 // Where the name of a genre fits best into its area, once in what is seen at a time, and not at its edges if need not be.
-function roomiest(genre, width) {
+function roomiest(genre, width, seen) {
   const {seconds, duration_seconds: duration} = song, half = duration * (16 + lengthOf(genre.name, 13)) / 2 / width;
-  const views = Math.max(1, Math.round(width / (drawnAt - GUTTER))), places = [];
+  const views = Math.max(1, Math.round(width / seen)), places = [];
   for (let view = 0; view < views; view++) {
     const from = duration * view / views, to = duration * (view + 1) / views, middle = (from + to) / 2;
     let best = -1, most = 18 / COURSE.height;
@@ -150,13 +150,6 @@ function pointFrom(seconds) {
   }
   return low;
 }
-
-// How long a text is, in pixels, in the font of the page; and the size in which it fits into a picture.
-function lengthOf(text, size, weight = 400) {
-  ruler.font = `${weight} ${size}px ${getComputedStyle(root).fontFamily}`;
-  return ruler.measureText(text).width;
-}
-const fitting = (text, size, width, weight) => size * Math.min(1, width / lengthOf(text, size, weight));
 
 function melSpectrogram(x) {
   const whole = x(song.spectrogram_seconds);
@@ -270,23 +263,22 @@ function magnify(factor) {
 
 // The whole song as a picture, as wide as it is zoomed, with its scale, its title and the colours of the genres.
 function poster() {
-  const width = Math.min(Math.max(640, part.scroller.clientWidth) * zoom, SAVED);
+  const seen = Math.max(640, part.scroller.clientWidth), width = Math.min(seen * zoom, SAVED);
   const reason = overlay?.tiles.length ? document.querySelector('#reasons [data-say]').textContent : '';
-  const picture = svg('svg', {width: width + GUTTER + 16, height: HEIGHT + (reason ? 82 : 62)});
-  const said = `${song.name} – ${verdict()}`, size = fitting(said, 17, width, 600);
+  const said = `${song.name} – ${verdict()}`, size = fitted(said, 17, width, 600);
   const title = svg('text', {x: GUTTER, y: 26, 'font-size': size, 'font-weight': 600, fill: 'currentColor'}, said);
   const legend = svg('g', {transform: `translate(${GUTTER} 46)`});
-  let at = 0;
+  let at = 0, top = 0;
   for (const genre of song.genres) {
     const words = `${genre.name} ${percent(genre.share)}`, long = Math.max(110, 34 + lengthOf(words, 12));
-    if (at + long > width) break;
+    if (at && at + long > width) [at, top] = [0, top + LEGEND_LINE];
     legend.append(
-      svg('rect', {x: at, y: -10, width: 11, height: 11, fill: genre.colour}),
-      svg('text', {x: at + 16, 'font-size': 12, fill: 'currentColor'}, words));
+      svg('rect', {x: at, y: top - 10, width: 11, height: 11, fill: genre.colour}),
+      svg('text', {x: at + 16, y: top, 'font-size': 12, fill: 'currentColor'}, words));
     at += long;
   }
-  const body = svg('g', {transform: 'translate(0 56)'});
-  const [left, right] = [scale(), drawing(width)];
+  const body = svg('g', {transform: `translate(0 ${top + 56})`});
+  const [left, right] = [scale(), drawing(width, seen)];
   right.setAttribute('x', GUTTER);
   for (const lane of right.querySelectorAll('.lane')) lane.setAttribute('fill', 'none');
   const key = colours();
@@ -296,9 +288,9 @@ function poster() {
   for (const [lane, words] of [[COURSE, '.course'], [MEL, '.mel']])
     body.append(svg('text', {x: GUTTER, y: lane.top - 9, 'font-size': 13, 'font-weight': 600, fill: 'currentColor'},
       root.querySelector(words).textContent));
-  const words = svg('text', {x: GUTTER, y: HEIGHT + 64, 'font-size': fitting(reason, 13, width), fill: 'currentColor'}, reason);
-  picture.append(title, legend, body, words);
-  return picture;
+  const words = svg('text', {x: GUTTER, y: top + HEIGHT + 64, 'font-size': fitted(reason, 13, width), fill: 'currentColor'}, reason);
+  const height = top + HEIGHT + (reason ? 82 : 62);
+  return svg('svg', {width: width + GUTTER + 16, height}, title, legend, body, words);
 }
 
 const verdict = () => document.querySelector('#answer .verdict').textContent.replace(/\s+/g, ' ').trim();

@@ -78,7 +78,6 @@ function draw() {
 // The map: a dot for each song in the colour of its genre, a ring where the model is unsure.
 const map = root.querySelector('[data-part=map]'), drawing = map.querySelector('svg'), near = map.querySelector('.near');
 const EDGE = 22, RADIUS = 7, TOUCHED = 12, NAME = 13, LINE = 18;  // pixels, the last two from a dot to its name
-const ruler = document.createElement('canvas').getContext('2d');
 let chosen = null, drawnAt = 0;
 
 const open = id => {
@@ -109,7 +108,6 @@ function drawMap() {
   rows.sort((a, b) => at.get(a.id)[0] - at.get(b.id)[0]);  // as the arrow keys go
   drawing.setAttribute('viewBox', `0 0 ${width} ${height}`);
   drawing.style.height = `${height}px`;
-  ruler.font = `12px ${getComputedStyle(root).fontFamily}`;
   const taken = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
   const dots = rows.map(row => {
     const [x, y] = at.get(row.id), colour = colourOf(row);
@@ -119,7 +117,7 @@ function drawMap() {
       svg('circle', {cx: x, cy: y, r: TOUCHED, class: 'touched'}),
       svg('circle', {cx: x, cy: y, r: RADIUS + 1, class: 'edge'}), svg('circle', {cx: x, cy: y, r: RADIUS - 1, ...style}),
     );
-    const name = row.song.length > 24 ? `${row.song.slice(0, 23)}…` : row.song, long = ruler.measureText(name).width;
+    const name = row.song.length > 24 ? `${row.song.slice(0, 23)}…` : row.song, long = lengthOf(name, 12);
     const over = [-long / 2, -RADIUS, RADIUS - long];  // to the right of the dot or to its left, else under or over it
     const places = [[NAME, 0], [-NAME - long, 0], ...[LINE, -LINE].flatMap(down => over.map(start => [start, down]))];
     for (const [start, down] of places) {
@@ -208,7 +206,8 @@ for (const button of root.querySelectorAll('[data-sort]')) {
 for (const button of root.querySelectorAll('[data-take]')) {
   button.addEventListener('click', () => {
     const format = button.dataset.take;
-    window.saveText(songs[format], format === 'csv' ? 'text/csv' : 'application/json', `genres.${format}`);
+    const [text, type] = format === 'csv' ? [`\ufeff${songs.csv}`, 'text/csv'] : [songs.json, 'application/json'];
+    window.saveText(text, type, `genres.${format}`);  // Excel knows UTF-8 by its mark alone
   });
 }
 watch('value', show);
