@@ -410,7 +410,7 @@ def launch_options() -> dict:
         "i18n": text,
         "max_file_size": MAX_BYTES,
         "state_session_capacity": MAX_SESSIONS,
-        "footer_links": ["api", "settings"],
+        "footer_links": ["api"],  # its settings would begin the page anew, and offer languages that it lacks
         "mcp_server": find_spec("mcp") is not None,
         "run_history": False,
         "enable_monitoring": False,

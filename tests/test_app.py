@@ -1473,6 +1473,7 @@ def test_news_are_told_to_those_who_listen_to_the_page(page_, songs, classifier)
 
 
 def test_next_song_with_the_same_answer_is_news(page_, songs, classifier, tmp_path):
+    expect(page_.locator("footer :is(button, .divider):visible")).to_have_text("Use via API or MCP")
     news, verdict = page_.locator("#announcer"), plain(page.verdict(classifier.predict(songs["tone"])))
     upload(page_, songs["tone"])
     expect(news).to_contain_text(verdict)
@@ -1502,7 +1503,7 @@ def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs)
     _, png = expect_files(page_, "[data-save-song=png]")
     assert Image.open(io.BytesIO(png)).convert("L").getpixel((1, 1)) < 60
     page_.goto(url)
-    expect(page_.get_by_role("button", name="Dark theme")).to_have_attribute("aria-pressed", "true")
+    expect(switch).to_have_attribute("aria-pressed", "true")
     assert brightness(page_, "body", "backgroundColor") < 60
 
 
@@ -1568,11 +1569,23 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     page_.select_option("#language", "en")
     expect(page_.locator("h1")).to_have_text("Which genre is this?")
 
+    page_.goto(f"{url}?__theme=dark&a=b")
+    switch.click()
+    page_.reload()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    assert page_.url == f"{url}?a=b"
 
-def test_visitor_whose_language_nobody_translated_reads_english(browser, url):
-    with opened(browser, url, locale="ja") as tab:
-        expect(tab.locator("html")).to_have_attribute("lang", "en")
-        expect(tab.locator("#song")).to_contain_text("Drop Audio Here")
+@pytest.mark.parametrize(
+    ("spoken", "code"), [(["ja"], "en"), (["ca", "es-ES", "fr"], "es-ES"), (["ja", "en-GB", "de"], "en-GB")]
+)
+def test_visitor_whose_language_nobody_translated_reads_his_next_one_or_english(browser, url, spoken, code):
+    with browser.new_context(viewport=VIEWPORT, locale=spoken[0]) as context, watched(context, url) as tab:
+        tab.add_init_script(f"Object.defineProperty(navigator, 'languages', {{value: {spoken}}})")
+        visit(tab, url)
+        expect(tab.locator("html")).to_have_attribute("lang", code)
+        words = app.TRANSLATIONS.get(code[:2], {})
+        for selector, text in (("#song", "Drop Audio Here"), ("h1", "Which genre is this?")):
+            expect(tab.locator(selector)).to_contain_text(words.get(text, text))
         assert not tab.evaluate("localStorage.getItem('genre-crnn-language')")
 
 

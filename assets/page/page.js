@@ -3,11 +3,8 @@
 (() => {
   // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
   // which Gradio keeps, when it appears or the language changes.
-  const dictionary = () => {
-    const lang = document.documentElement.lang.toLowerCase();
-    const code = Object.keys(TRANSLATIONS).find(key => lang === key || lang.startsWith(`${key}-`));
-    return TRANSLATIONS[code];
-  };
+  const primary = lang => lang.toLowerCase().split('-')[0];
+  const dictionary = () => TRANSLATIONS[primary(document.documentElement.lang)];
   const translate = message => {
     const words = dictionary();
     if (words && !Object.hasOwn(words, message)) console.error(`"${message}" is not translated`);
@@ -33,7 +30,7 @@
     for (const node of all('[data-say-label]')) say(node, node.dataset.sayLabel, 'aria-label');
     for (const node of all('#card, #client')) node.lang = 'en';
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
-    for (const node of all('footer[aria-label]')) say(node, 'API and settings', 'aria-label');
+    for (const node of all('footer[aria-label]')) say(node, 'API', 'aria-label');
     for (const node of all('.uploading')) put(node, translate('Uploading …'));
     for (const {textContent} of all('[data-testid=toast-text]')) {
       const said = TROUBLES.find(([beginning]) => textContent.startsWith(beginning))?.[1];
@@ -82,14 +79,14 @@
     const asked = new URLSearchParams(location.search).get('__theme');
     const theme = asked ?? remembered('theme');
     if (theme === 'dark' || theme === 'light') setTheme(theme === 'dark');
-    const {lang} = document.documentElement, isTranslated = dictionary() || lang.startsWith('en');
-    const language = remembered('language') ?? (isTranslated ? lang : 'en');
+    const {lang} = document.documentElement, isSpoken = one => primary(one) === 'en' || primary(one) in TRANSLATIONS;
+    const language = remembered('language') ?? [lang, ...navigator.languages].find(isSpoken) ?? 'en';
     if (language !== lang) speak(language);
     sayAll(document.body);
   };
   const settle = () => {
     const select = document.querySelector('#language');
-    const primary = lang => lang.split('-')[0], spoken = primary(document.documentElement.lang);
+    const spoken = primary(document.documentElement.lang);
     const option = [...select?.options ?? []].find(({value}) => primary(value) === spoken);
     if (select && select.value !== (option?.value ?? 'en')) select.value = option?.value ?? 'en';
     document.querySelector('#theme')?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
@@ -160,6 +157,9 @@
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
     link.download = name.replace(/[\\/:*?"<>|\x00-\x1f]+/g, ' ').trim();
+      const address = new URL(location);
+      address.searchParams.delete('__theme');  // or it would count more than what is remembered
+      history.replaceState(history.state, '', address);
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   };
