@@ -689,12 +689,62 @@ def test_folder_is_dropped_anywhere(page_, songs, tmp_path, field):
         go(page_, "songs")
     place = page_.locator(field).first.bounding_box()
     chrome = page_.context.new_cdp_session(page_)
-    what = {"items": [], "files": [str(tmp_path / "album")], "dragOperationsMask": 1}
-    where = {"x": place["x"] + 20, "y": place["y"] + 10, "data": what}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        chrome.send("Input.dispatchDragEvent", {"type": kind, **where})
+
+    def drop(folder):
+        what = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+        where = {"x": place["x"] + 20, "y": place["y"] + 10, "data": what}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            chrome.send("Input.dispatchDragEvent", {"type": kind, **where})
+
+    (tmp_path / "empty").mkdir()
+    drop(tmp_path / "empty")
+    expect(page_.locator(".fault:visible")).to_have_text("There is no file in this folder that can be read.")
+    drop(tmp_path / "album")
+    expect(page_.locator("#refused .fault, #songs .fault").filter(visible=True)).to_have_count(0)
     expect(page_.locator("#songs tbody tr")).to_have_count(2)
     expect(page_.locator("#songs tbody")).to_contain_text("b.wav")
+
+
+@pytest.mark.parametrize("field", ["#song", "#files", "#folder"])
+def test_upload_that_breaks_off_is_told_where_it_went_until_another_comes(page_, songs, field):
+    page_.route("**/gradio_api/upload?*", lambda route: route.abort(), times=1)
+    go(page_, "listen" if field == "#song" else "songs")
+    given = songs["tone"].parent if field == "#folder" else songs["tone"]
+    page_.set_input_files(f"{field} input[type=file]", given)
+    faults = page_.locator(":is(#refused, #songs) .fault:not([hidden])")
+    expect(faults).to_have_text("The upload broke off: give the song again.")
+    expect(faults).to_be_visible()
+    page_.set_input_files(f"{field} input[type=file]", given)
+    expect(faults).to_have_count(0)
+    go(page_, "songs")
+    expect(page_.locator("#songs tbody th").filter(has_text="tone.wav")).to_have_count(1)
+    page_.faults.clear()
+
+
+def test_recording_whose_upload_breaks_off_is_said_to_be_kept(page_):
+    page_.route("**/gradio_api/upload?*", lambda route: route.abort(), times=1)
+    press(page_, "microphone")
+    expect(page_.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
+    press(page_, "stop")
+    expect(page_.locator("#refused .fault")).to_contain_text('"Save the recording" keeps')
+    with page_.expect_download():
+        press(page_, "save")
+    expect(page_.locator("#record [data-part=microphone]")).to_be_focused()
+    page_.faults.clear()
+
+
+@pytest.mark.parametrize(("field", "given"), [("#song", "audio"), ("#files", ".upload-container")])
+def test_keyboard_stays_in_the_field_where_songs_come_and_go(page_, songs, field, given):
+    go(page_, "listen" if field == "#song" else "songs")
+    empty = page_.locator(f"{field} .upload-container")
+    empty.focus()
+    page_.set_input_files(f"{field} input[type=file]", songs["tone"])
+    cross = page_.locator(f"{field} button[aria-label='Clear']")
+    expect(cross).to_be_visible()
+    expect(page_.locator(f"{field} {given}")).to_be_focused()
+    cross.press("Enter")
+    expect(cross).to_have_count(0)
+    expect(empty).to_be_focused()
 
 
 def test_file_that_the_browser_does_not_know_is_sent(page_, songs, tmp_path):
@@ -778,7 +828,16 @@ def test_drawing_works_by_keyboard_and_says_where_it_is(page_, songs, classifier
     wait_for_sound(page_)
     track = page_.get_by_role("slider", name="Position in the song")
     track.focus()
-    for key, seconds in (("ArrowRight", 5), ("Shift+ArrowRight", 6), ("ArrowLeft", 1), ("End", 15), ("Home", 0)):
+    keys = {
+        "ArrowRight": 5,
+        "Shift+ArrowUp": 6,
+        "ArrowLeft": 1,
+        "PageUp": 15,
+        "ArrowDown": 10,
+        "PageDown": 0,
+        "End": 15,
+    }
+    for key, seconds in [*keys.items(), ("Home", 0)]:
         page_.keyboard.press(key)
         expect(track).to_have_attribute("aria-valuenow", str(seconds))
     prediction = classifier.predict(songs["tone"])
@@ -981,9 +1040,15 @@ def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, m
     upload(page_, songs["noise"])  # while they are open, they follow the song
     expect_answer_to(songs["noise"], page_, classifier)
     expect(figures).to_have_count(len(plots.FEATURES))
+    clear(page_)
+    long = Path(shutil.copy(songs["noise"], tmp_path / f"{'noise ' * 30}.wav"))
+    upload(page_, long)
+    expect_answer_to(long, page_, classifier)
+    expect(figures).to_have_count(len(plots.FEATURES))
     name, svg = expect_files(page_, "#sound-figures figure:first-child [data-save=svg]")
     assert name.endswith(".wav – Loudness.svg")
     assert b"RMS level" in svg
+    assert juts_out(page_, svg) == []
     _, png = expect_files(page_, "#sound-figures figure:first-child [data-save=png]")
     assert png.startswith(b"\x89PNG")
 
@@ -1035,16 +1100,11 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     expect(page_.locator("#songs")).to_contain_text("will be listed here")
     page_.set_input_files("#files input[type=file]", [songs[name] for name in ("tone", "noise", "text", "silence")])
     expect(page_.locator("#status")).to_contain_text("Songs heard: 3 of 4.")
-    rows = page_.locator("#songs tbody tr")
+    rows = page_.get_by_role("region", name="Your songs").locator("tbody tr")
     expect(rows.locator("th")).to_have_text(["tone.wav", "noise.wav", "text.mp3", "silence.wav"])
     with pytest.raises(AudioError) as error:
         load_audio(songs["text"])
     expect(rows.nth(2)).to_contain_text(str(error.value))
-    clear(page_)
-    long = Path(shutil.copy(songs["noise"], tmp_path / f"{'noise ' * 30}.wav"))
-    upload(page_, long)
-    expect_answer_to(long, page_, classifier)
-    expect(figures).to_have_count(len(plots.FEATURES))
 
     def column(number):
         return rows.locator(f"td:nth-child({number}):not([colspan])").all_inner_texts()
@@ -1053,7 +1113,6 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     sort.click()
     expect(page_.locator("th[aria-sort=descending]")).to_have_text("Probability")
     falling = [share for share in column(3) if share != "–"]
-    assert juts_out(page_, svg) == []
     assert falling == sorted(falling, reverse=True)
     sort.click()
     expect(page_.locator("th[aria-sort=ascending]")).to_have_text("Probability")
@@ -1414,6 +1473,7 @@ def test_client_example_is_on_the_page(page_):
 @pytest.mark.parametrize("width", [360, 768, 1920])
 def test_no_width_needs_sideways_scrolling(page_, songs, tmp_path, width):
     page_.set_viewport_size({"width": width, "height": 740})
+    expect(page_.locator("footer :is(button, .divider):visible")).to_have_text("Use via API or MCP")
     upload(page_, songs["tone"])
     expect(page_.locator("#view image")).to_have_count(1)
     for name in TABS:
@@ -1450,6 +1510,11 @@ def test_long_names_of_genres_have_room_on_a_phone(browser, songs, width):
                 assert box["width"] > least
                 assert box["x"] + box["width"] < width
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        _, svg = expect_files(tab, "[data-save-song=svg]")
+        told = [unescape(text) for text in re.findall("<text[^>]*>([^<]+)</text>", svg.decode())]
+        assert all(any(text.startswith(f"{genre} ") for text in told) for genre in genres)  # in the legend
+        assert all(told.count(genre) <= 1 for genre in genres)  # in the drawing, all of which is seen at once
+        assert juts_out(tab, svg) == []
 
 
 def brightness(tab, selector, style):
@@ -1473,7 +1538,6 @@ def test_news_are_told_to_those_who_listen_to_the_page(page_, songs, classifier)
 
 
 def test_next_song_with_the_same_answer_is_news(page_, songs, classifier, tmp_path):
-    expect(page_.locator("footer :is(button, .divider):visible")).to_have_text("Use via API or MCP")
     news, verdict = page_.locator("#announcer"), plain(page.verdict(classifier.predict(songs["tone"])))
     upload(page_, songs["tone"])
     expect(news).to_contain_text(verdict)
@@ -1505,6 +1569,11 @@ def test_theme_is_switched_and_remembered_and_drawings_follow(page_, url, songs)
     page_.goto(url)
     expect(switch).to_have_attribute("aria-pressed", "true")
     assert brightness(page_, "body", "backgroundColor") < 60
+    page_.goto(f"{url}?__theme=dark&a=b")
+    switch.click()
+    page_.reload()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    assert page_.url == f"{url}?a=b"
 
 
 @pytest.mark.usefixtures("compiled")
@@ -1516,11 +1585,6 @@ def test_visitor_is_spoken_to_in_the_language_of_the_browser(browser, url, songs
     ) as tab:  # a text without translation is an error on the console
         expect(tab.locator("h1")).to_have_text(words["Which genre is this?"])
         expect(tab.locator("#listen-tab-button")).to_have_text(words["Listen"])
-        _, svg = expect_files(tab, "[data-save-song=svg]")
-        told = [unescape(text) for text in re.findall("<text[^>]*>([^<]+)</text>", svg.decode())]
-        assert all(any(text.startswith(f"{genre} ") for text in told) for genre in genres)  # in the legend
-        assert all(told.count(genre) <= 1 for genre in genres)  # in the drawing, all of which is seen at once
-        assert juts_out(tab, svg) == []
         expect(tab.locator("#language")).to_have_value(re.compile(f"^{code}"))
         upload(tab, songs["text"])
         fault = words[foreign.DOCUMENT].format(name="text.mp3", kind="TXT")
@@ -1569,11 +1633,6 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
     page_.select_option("#language", "en")
     expect(page_.locator("h1")).to_have_text("Which genre is this?")
 
-    page_.goto(f"{url}?__theme=dark&a=b")
-    switch.click()
-    page_.reload()
-    expect(switch).to_have_attribute("aria-pressed", "false")
-    assert page_.url == f"{url}?a=b"
 
 @pytest.mark.parametrize(
     ("spoken", "code"), [(["ja"], "en"), (["ca", "es-ES", "fr"], "es-ES"), (["ja", "en-GB", "de"], "en-GB")]

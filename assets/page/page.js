@@ -11,9 +11,18 @@
     return words?.[message] ?? message;
   };
   const AWAY = {say: 'The server is away just now. When it is back, this page begins anew: give your songs again then.'};
-  const TROUBLES = [  // as Gradio tells them; after the first it begins the page anew when the server is back
-    ['Connection to', AWAY], ['Connection errored', {say: 'The upload broke off: give the song again.'}],
-  ];
+  const BROKE_OFF = {say: 'The upload broke off: give the song again.'};
+  const RECORDING_BROKE_OFF = {say: 'The upload broke off: give the song again. "Save the recording" keeps what was recorded.'};
+  const FIELDS = ['#song', '#files', '#folder'];
+  const isSending = field => document.querySelector(`${field} .uploading`);
+  let sending = [];  // the fields that were at the last change of the page
+  const trouble = text => {  // as Gradio tells them; after the first it begins the page anew when the server is back
+    if (text.startsWith('Connection to')) [REFUSED, LARGE].forEach(place => tell(place, AWAY));
+    if (!text.startsWith('Connection errored')) return;
+    const isRecording = document.querySelector('#record [data-part=save]:not([hidden])');
+    for (const field of sending.filter(field => !isSending(field)))
+      tell(placeOf(field), field === '#song' && isRecording ? RECORDING_BROKE_OFF : BROKE_OFF);
+  };
   const MEGABYTES = Math.floor(MOST_BYTES / 2 ** 20);
   const TOO_LARGE = {say: '{names} is larger than {megabytes} MB: save it as mp3, or only a part of it, first.', megabytes: MEGABYTES};
   const LEFT_OUT = {say: 'Left out, as they are larger than {megabytes} MB: {names}', megabytes: MEGABYTES};
@@ -32,10 +41,7 @@
     for (const node of all('#song audio')) say(node, 'Song', 'aria-label');
     for (const node of all('footer[aria-label]')) say(node, 'API', 'aria-label');
     for (const node of all('.uploading')) put(node, translate('Uploading …'));
-    for (const {textContent} of all('[data-testid=toast-text]')) {
-      const said = TROUBLES.find(([beginning]) => textContent.startsWith(beginning))?.[1];
-      if (said) for (const place of [REFUSED, LARGE]) tell(place, said);
-    }
+    for (const node of all('[data-testid=toast-text]')) trouble(node.textContent);
     for (const node of all('.figure svg text')) {
       if (node.textContent !== node.dataset.said) node.dataset.original = node.textContent;  // it is new here
       const text = node.dataset.original.trim(), words = dictionary(), [, net, number] = text.match(BLOCK_OF_A_NET) ?? [];
@@ -113,8 +119,10 @@
       else if (type === 'characterData') sayAll(target.parentElement?.closest('[data-say], text, [role=tab], [data-testid=upload-text]'));
       else if (target.dataset.sayLabel) say(target, target.dataset.sayLabel, 'aria-label');  // Gradio takes it away
     }
+    sending = FIELDS.filter(isSending);
     settle();
     announce();
+    goOn();
   }).observe(document.body, {
     childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ['aria-label'],
   });
@@ -133,6 +141,15 @@
     '#stop-why': '#view [data-part=why]', '#stop-sound': '#sound button', '#stop-inside': '#inside-tab-button',
     '#stop-many': '#songs [data-part=table]', '#songs tbody button': '#listen-tab-button',
   };
+  // A field of songs takes a moment: the keyboard goes to what is there then, if it has gone nowhere meanwhile.
+  let lost = null;
+  const goOn = () => {
+    if (lost && document.activeElement === document.body) document.querySelector(`${lost} :is(audio, .upload-container)`)?.focus();
+  };
+  document.addEventListener('focusin', () => { lost = null; });
+  document.addEventListener('click', event => {
+    if (event.target.closest('.icon-button-wrapper')) lost = FIELDS.find(field => event.target.closest(field));
+  }, true);
   document.addEventListener('click', event => {
     for (const [gone, next] of Object.entries(NEXT))
       if (event.target.closest(gone)) document.querySelector(next)?.focus();
@@ -140,6 +157,9 @@
       const dark = !document.body.classList.contains('dark');
       setTheme(dark);
       remember('theme', dark ? 'dark' : 'light');
+      const address = new URL(location);
+      address.searchParams.delete('__theme');  // or it would count more than what is remembered
+      history.replaceState(history.state, '', address);
     }
     const format = event.target.closest('[data-save]')?.dataset.save;
     if (format) {
@@ -157,9 +177,6 @@
     const link = document.createElement('a');
     link.href = URL.createObjectURL(blob);
     link.download = name.replace(/[\\/:*?"<>|\x00-\x1f]+/g, ' ').trim();
-      const address = new URL(location);
-      address.searchParams.delete('__theme');  // or it would count more than what is remembered
-      history.replaceState(history.state, '', address);
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   };
@@ -212,6 +229,7 @@
   const clear = () => document.querySelector('#song .icon-button-wrapper button')?.click();
   const hand = (songs, field = songs.length === 1 ? '#song' : '#files', tries = 10) => {
     document.querySelector(field === '#song' ? '#listen-tab-button' : '#songs-tab-button')?.click();
+    tell(REFUSED, null);
     if (field === '#song' && !fitting(songs, field).length) return;  // so that nothing is closed for it
     const input = document.querySelector(`${field} input[type=file]`);
     if (input) {
@@ -261,13 +279,14 @@
       const all = [...event.dataTransfer.files], isOfMany = event.target.closest('#files, #folder');
       const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
       if (entries.some(entry => entry.isDirectory))
-        Promise.all(entries.map(filesIn)).then(found => found.flat().length && hand(found.flat(), '#files'));
+        Promise.all(entries.map(filesIn)).then(found => found.flat().length ? hand(found.flat(), '#files') : tellOfNothing());
       else if (all.length) hand(all, isOfMany ? '#files' : undefined);
     }, true);
   }
 
   // Where is told what the server does not hear of; null ends that.
   const REFUSED = '#refused .fault', LARGE = '#songs [data-part=large]';
+  const placeOf = field => field === '#song' ? REFUSED : LARGE;
   const tell = (selector, said) => {
     const node = document.querySelector(selector);
     if (!node) return;
@@ -276,16 +295,22 @@
     sayAll(node);
     if (said) reveal(node);
   };
+  const tellOfNothing = () => {
+    const isAtSongs = document.querySelector('#songs')?.offsetParent;
+    if (!isAtSongs) document.querySelector('#listen-tab-button')?.click();
+    tell(isAtSongs ? LARGE : REFUSED, {say: 'There is no file in this folder that can be read.'});
+  };
   // One file that is too large would make Gradio refuse all that were chosen with it, in words that soon go.
   const fitting = (all, field) => {
     const fit = all.filter(file => file.size <= MOST_BYTES), large = all.filter(file => !fit.includes(file));
-    const [place, said] = field === '#song' ? [REFUSED, TOO_LARGE] : [LARGE, LEFT_OUT];
-    tell(place, large.length ? {...said, names: large.map(file => file.name).join(', ')} : null);
+    const said = {...field === '#song' ? TOO_LARGE : LEFT_OUT, names: large.map(file => file.name).join(', ')};
+    tell(placeOf(field), large.length ? said : null);
     return fit;
   };
   document.addEventListener('change', event => {
-    const input = event.target, field = ['#song', '#files', '#folder'].find(id => input.matches?.(`${id} input[type=file]`));
+    const input = event.target, field = FIELDS.find(id => input.matches?.(`${id} input[type=file]`));
     if (!field) return;
+    if (input.parentElement.matches(':focus')) lost = field;
     const all = [...input.files], fit = fitting(all, field);
     if (field === '#folder') fit.sort(byName('webkitRelativePath'));
     else if (fit.length === all.length) return;

@@ -177,6 +177,7 @@ function save() {
   const file = unanswered.shift();  // browsers may drop the second of two that are saved at once
   window.saveText(file, file.type, file.name);
   show();
+  if (part.save.hidden) part.microphone.focus();
 }
 
 const isPlayed = file => document.querySelector('#song audio')?.src.endsWith(`/${encodeURI(file.name)}`);

@@ -5,6 +5,7 @@
 const WAVE = {top: 4, height: 46}, COURSE = {top: 80, height: 150}, MEL = {top: 260, height: 190};
 const HEIGHT = 480, GUTTER = 58, LEGEND_LINE = 18, WIDEST = 30_000, SAVED = 4_000;  // px
 const NARROWEST = 1.2;  // px of a bar of the waveform
+const LEAP = 30;  // seconds of a page of the keyboard
 const PIXELS_A_SECOND = 100;  // of the closest zoom: about four to a frame
 const UNDER_OVERLAY = 'grayscale(1) brightness(0.8)';
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200];  // seconds between the marks of the axis
@@ -321,8 +322,10 @@ for (const name of ['pointermove', 'pointerleave']) {
 }
 part.track.addEventListener('keydown', event => {
   const now = player()?.currentTime ?? 0, end = song?.duration_seconds ?? 0;
+  const step = event.shiftKey ? 1 : 5, back = () => seek(now - step), on = () => seek(now + step);
   const keys = {
-    ArrowLeft: () => seek(now - (event.shiftKey ? 1 : 5)), ArrowRight: () => seek(now + (event.shiftKey ? 1 : 5)),
+    ArrowLeft: back, ArrowDown: back, ArrowRight: on, ArrowUp: on,
+    PageDown: () => seek(now - LEAP), PageUp: () => seek(now + LEAP),
     Home: () => seek(0), End: () => seek(end), ' ': toggle, '+': () => magnify(2), '-': () => magnify(0.5),
   };
   if (!song || event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
