@@ -42,7 +42,7 @@ from crnn.web.server import (
     ask_oneself_directly,
     files_input,
     let_the_last_example_count,
-    own_address,
+    own_place,
     please_zerogpu,
     remember_what_language_models_send,
     replace_parts,
@@ -65,7 +65,7 @@ LANGUAGES = {
 TRANSLATIONS = {
     file.stem: json.loads(file.read_text("utf-8")) for file in (ROOT / "assets/translations").glob("*.json")
 }
-FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, visitors cannot try another model
+FIXED_VARIABLE = "GENRE_CRNN_FIXED"  # if it is set, whatever to, visitors cannot try another model
 HUB_ID_HINT = "A bundled model, or the id of a compatible one on the Hugging Face Hub. Other visitors keep the default."
 MAX_MEGABYTES = 100  # of an upload
 MAX_BYTES = MAX_MEGABYTES * gr.FileSize.MB
@@ -435,15 +435,16 @@ def decoding() -> Iterator[Opener]:
 def serve(args: argparse.Namespace) -> None:
     """Serve the page until it is stopped, in a notebook, too; visitors' songs have a folder and decoders of its own.
 
-    Raises CheckpointError if there is no model, and OSError if there is no free port or no room.
+    Raises CheckpointError if there is no model, and OSError if the page cannot be where it should, or its uploads.
     """
     ask_oneself_directly()
+    place = own_place()
     with own_folder(), decoding() as opener:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
         if classifier.origin.notice:
             print(f"app.py: {classifier.origin.notice}", file=sys.stderr)
         demo = build_demo(classifier, choice=not args.fixed)
-        demo.launch(server_name=own_address(), inbrowser=args.open, prevent_thread_lock=True, **launch_options())
+        demo.launch(**place, inbrowser=args.open, prevent_thread_lock=True, **launch_options())
         demo.block_thread()  # Gradio itself does so in scripts alone
 
 
@@ -456,7 +457,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fixed",
         action="store_true",
-        default=bool(os.environ.get(FIXED_VARIABLE)),
+        default=FIXED_VARIABLE in os.environ,
         help=f"visitors cannot try another model (default: if ${FIXED_VARIABLE} is set)",
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser of this computer")
@@ -464,7 +465,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the page until it is stopped; returns the exit status, 2 if there is no model or no free port."""
+    """Serve the page until it is stopped; returns the exit status, 2 if there is no model or the port is not free."""
     args = parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops a container wants uploads to go, too
     keep_memory_together()

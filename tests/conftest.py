@@ -60,7 +60,11 @@ def own_uploads() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_ports(worker_id: str) -> None:
-    """Of two pages that start on one port at once, Gradio starts the second on none."""
+    """Of two pages that start on one port at once, Gradio starts the second on none.
+
+    A port that the environment names begins the range of those that are served here, and is no other page's.
+    """
+    os.environ.pop("GRADIO_SERVER_PORT", None)
     http_server.INITIAL_PORT_VALUE += 100 * int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
 
 

@@ -1440,11 +1440,14 @@ def test_bundled_model_is_a_click_away(page_):
     expect(page_.locator("#facts")).to_contain_text("crnn-scratch (bundled)")
 
 
-def test_host_can_keep_visitors_from_other_models(classifier):
+def test_host_can_keep_visitors_from_other_models(classifier, monkeypatch):
     labels = [block["props"].get("elem_id") for block in app.build_demo(classifier, choice=False).config["components"]]
     assert "facts" in labels
     assert "choice" not in labels
     assert app.parse_args(["--fixed"]).fixed
+    assert not app.parse_args([]).fixed
+    monkeypatch.setenv(app.FIXED_VARIABLE, "")  # whatever to
+    assert app.parse_args([]).fixed
 
 
 def test_client_example_works(url, songs, classifier):

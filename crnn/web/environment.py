@@ -1,4 +1,4 @@
-"""Variables that Gradio, httpx and matplotlib read while they are imported, and end the program over."""
+"""Variables that Gradio and what it stands on read when they are imported or launched, and end the program over."""
 
 import os
 import re
@@ -7,7 +7,23 @@ import httpx
 
 from crnn.terminal import forget_windows
 
-NUMBERS = {"GRADIO_SERVER_PORT": 65_535, "GRADIO_NUM_PORTS": 65_535}  # the largest that each may be
+NUMBERS = {  # the largest that each may be
+    "GRADIO_SERVER_PORT": 65_535,
+    "GRADIO_NUM_PORTS": 65_535,
+    "HF_HUB_DOWNLOAD_TIMEOUT": 86_400,
+    "HF_HUB_ETAG_TIMEOUT": 86_400,
+    "OMP_NUM_THREADS": 1_024,
+}
+ROOT_PATH = "GRADIO_ROOT_PATH"
+FOREIGN = (  # numbers of what this page does not use, or, as these processes of Gradio's pass by the Gate, must not
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY",
+    "GRADIO_ANALYTICS_MAX_EVENTS",
+    "GRADIO_DEBUG",
+    "GRADIO_DEFAULT_CONCURRENCY_LIMIT",
+    "GRADIO_NODE_NUM_PORTS",
+    "GRADIO_NUM_WORKERS",
+    "WEB_CONCURRENCY",
+)
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 WITHOUT_PROXY = ("no_proxy", "NO_PROXY")
 BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, which httpx reads without them
@@ -19,6 +35,10 @@ def fault() -> str | None:
         number = os.environ.get(name, "1").strip()
         if not (number.isdecimal() and 1 <= int(number[:10]) <= most):
             return f"{name} must be a number from 1 to {most}, not {number!r}."
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    if re.match(r"(?!/|https?://).", os.environ.get(ROOT_PATH, "")):
+        os.environ[ROOT_PATH] = f"/{os.environ[ROOT_PATH]}"
     for name in WITHOUT_PROXY:
         if name in os.environ:
             os.environ[name] = BRACKETS.sub(r"\1", os.environ[name])

@@ -1,7 +1,9 @@
 """What Gradio does otherwise here, but for its queue and sessions (`turns`): where a new Gradio has to be looked at."""
 
 import asyncio
+import errno
 import os
+import socket
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -210,22 +212,35 @@ def ask_oneself_directly() -> None:
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     others = [host.strip() for host in named.split(",") if host.strip()]
     if "*" not in others:
-        own = ["localhost", "127.0.0.1", "::1", *filter(None, [named_address()])]
+        own = ["localhost", "127.0.0.1", "::1", named_address()]
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*others, *own]))
 
 
-def own_address() -> str | None:
-    """Where the environment wants the page to listen, None for Gradio's own choice.
+def own_place() -> dict:
+    """Where the page listens, for Gradio's `launch`. Raises OSError with a sentence.
 
-    Gradio takes an address of IPv6 here alone, and looks for a free port by IPv4 then.
+    Gradio would take the next port for one that is named and is not free, where nobody looks for the page.
     """
-    address = named_address()
-    if ":" not in address:
-        return None
-    http_server.LOCALHOST_NAME = "127.0.0.1"
-    return f"[{address}]"
+    address, port = named_address(), int(os.environ.get("GRADIO_SERVER_PORT", "0"))
+    try:
+        places = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        for family, _, _, _, place in places:
+            socket.create_server(place, family=family).close()
+    except (OSError, UnicodeError) as error:  # of a name that is none
+        sentence = {
+            errno.EADDRINUSE: f"Port {port} is in use: GRADIO_SERVER_PORT may name another one.",
+            errno.EACCES: f"Port {port} needs rights that are not given here: GRADIO_SERVER_PORT may name another one.",
+        }.get(
+            getattr(error, "errno", None),
+            f"The page cannot listen at {address}: GRADIO_SERVER_NAME must name an address of this computer.",
+        )
+        raise OSError(sentence) from error
+    # By IPv4 Gradio looks for a free port, also where the page listens by IPv6.
+    has_ipv4 = any(family == socket.AF_INET for family, *_ in places)
+    http_server.LOCALHOST_NAME = address if has_ipv4 else "127.0.0.1"
+    return {"server_name": f"[{address}]" if ":" in address else address, "server_port": port or None}
 
 
 def named_address() -> str:
-    """What the environment names, without the brackets that an address of IPv6 may have; "" where it names none."""
-    return os.environ.get("GRADIO_SERVER_NAME", "").strip("[]")
+    """What the environment names, without the brackets that an address of IPv6 may have, or Gradio's own choice."""
+    return os.environ.get("GRADIO_SERVER_NAME", "").strip("[] ") or "127.0.0.1"

@@ -1,6 +1,9 @@
 """What the environment says before the page is there: a sentence, or nothing that matters."""
 
+import errno
+import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -12,10 +15,13 @@ from urllib.request import proxy_bypass_environment
 
 import httpx
 import pytest
+from gradio import http_server
 
+import app
 from crnn.bundle import ROOT
 from crnn.terminal import INTERRUPTED
-from crnn.web.environment import WITHOUT_PROXY, fault
+from crnn.web.environment import FOREIGN, ROOT_PATH, WITHOUT_PROXY, fault
+from crnn.web.server import own_place
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,9 @@ from crnn.web.environment import WITHOUT_PROXY, fault
         ("GRADIO_SERVER_PORT", "99999", "GRADIO_SERVER_PORT must be a number"),
         ("GRADIO_SERVER_PORT", "9" * 5_000, "GRADIO_SERVER_PORT must be a number"),
         ("GRADIO_NUM_PORTS", "-1", "GRADIO_NUM_PORTS must be a number"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "30s", "HF_HUB_DOWNLOAD_TIMEOUT must be a number"),
+        ("HF_HUB_ETAG_TIMEOUT", "", "HF_HUB_ETAG_TIMEOUT must be a number"),
+        ("OMP_NUM_THREADS", "all", "OMP_NUM_THREADS must be a number from 1 to 1024, not 'all'."),
         ("ALL_PROXY", "socks4://127.0.0.1:9", "A proxy that the environment names cannot be used (ALL_PROXY"),
     ],
 )
@@ -48,6 +57,71 @@ def test_what_is_usual_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", notebooks)
     assert fault() is None
     assert os.environ["MPLBACKEND"] == notebooks
+
+
+def test_what_gradio_has_for_other_pages_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that serve files without the Gate, and numbers that would end the start."""
+    for name in FOREIGN:
+        monkeypatch.setenv(name, "2" if name == "GRADIO_NUM_WORKERS" else "none")
+    assert fault() is None
+    assert not {*FOREIGN} & os.environ.keys()
+
+
+@pytest.mark.parametrize(
+    ("named", "taken"),
+    [("genres", "/genres"), ("/genres", "/genres"), ("https://x.example/genres", "https://x.example/genres"), ("", "")],
+)
+def test_the_path_of_a_proxy_begins_with_a_slash(named: str, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ROOT_PATH, named)
+    assert fault() is None
+    assert os.environ[ROOT_PATH] == taken
+
+
+@pytest.fixture
+def gradio_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Gradio looks for a free port is put back."""
+    monkeypatch.setattr(http_server, "LOCALHOST_NAME", http_server.LOCALHOST_NAME)
+
+
+@pytest.mark.usefixtures("gradio_looks")
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1", "Port {port} is in use: GRADIO_SERVER_PORT may name another one."),
+        ("", "Port {port} is in use: GRADIO_SERVER_PORT may name another one."),
+        ("nonsense.invalid", "The page cannot listen at nonsense.invalid: GRADIO_SERVER_NAME must name an address"),
+        ("a..b", "The page cannot listen at a..b: GRADIO_SERVER_NAME must name an address"),
+        ("192.0.2.1", "The page cannot listen at 192.0.2.1: GRADIO_SERVER_NAME must name an address"),
+    ],
+)
+def test_a_place_that_cannot_be_had_ends_the_start(
+    address: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Rather than be exchanged for the next port, where a proxy does not look."""
+    monkeypatch.setenv("GRADIO_SERVER_NAME", address)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
+        assert app.main([]) == 2
+    assert capsys.readouterr().err.startswith(f"app.py: {sentence.format(port=port)}")
+
+
+@pytest.mark.usefixtures("gradio_looks")
+def test_a_port_that_needs_rights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "80")
+    with pytest.raises(OSError, match=r"^Port 80 needs rights"):
+        own_place()
+
+
+@pytest.mark.usefixtures("gradio_looks")
+def test_gradio_looks_for_a_port_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    assert own_place() == {"server_name": "127.0.0.1", "server_port": None}
 
 
 @pytest.mark.processes
@@ -76,7 +150,7 @@ def test_a_training_starts_whatever_is_closed_or_shows_figures() -> None:
 @pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell is another one")
 def test_a_page_is_served_without_an_output(model: Path, tmp_path: Path) -> None:
-    """By an address of IPv6 where there is one."""
+    """By an address of IPv6 where there is one, at which the image looks whether it is well, too."""
     address, kind = ("::1", socket.AF_INET6) if has_ipv6() else ("127.0.0.1", socket.AF_INET)
     with socket.socket(kind) as free:
         free.bind((address, 0))
@@ -93,6 +167,8 @@ def test_a_page_is_served_without_an_output(model: Path, tmp_path: Path) -> None
             break
         assert page.poll() is None, page.stderr.read()
         time.sleep(0.1)
+    command = json.loads(re.search(r"^HEALTHCHECK .*\n +CMD (.*)$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)[1])
+    assert subprocess.run([sys.executable, *command[1:]], env={**os.environ, **given}, check=False).returncode == 0
     page.terminate()
     said = page.communicate(timeout=60)[1]
     assert page.returncode in (0, INTERRUPTED)
