@@ -23,7 +23,7 @@ ENV PATH=/venv/bin:$PATH \
 EXPOSE 7860
 # Without urllib, which would ask a proxy where one is set.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=90s \
-    CMD ["python", "-c", "import os; from http.client import HTTPConnection as C; c = C('127.0.0.1', int(os.environ['GRADIO_SERVER_PORT'])); c.request('HEAD', '/'); exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import os; from http.client import HTTPConnection as C; c = C(os.environ['GRADIO_SERVER_NAME'], int(os.environ['GRADIO_SERVER_PORT'])); c.request('HEAD', '/'); exit(c.getresponse().status != 200)"]
 # Python as process 1 does not hear SIGTERM.
 STOPSIGNAL SIGINT
 CMD ["python", "app.py"]
