@@ -180,7 +180,8 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         if folder is None:
             commit = ask_commit(repo, revision, token)
             if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE] + KEPT_FOR_SONGS):
-                raise CheckpointError("There is no room for another model here just now: take a bundled one.")
+                full = OSError(errno.ENOSPC, "a gigabyte beside the songs' stays free", constants.HF_HUB_CACHE)
+                raise CheckpointError("There is no room for another model here just now: take a bundled one.") from full
             folder = fetch(repo, commit if public else revision, commit, token)
         return folder, hub_origin(folder, repo)
     except CheckpointError:

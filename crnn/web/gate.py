@@ -3,9 +3,11 @@
 import errno
 import re
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from starlette._utils import get_route_path
 from starlette.formparsers import MultiPartException
 
 from crnn.files import has_room
+from crnn.web.uploads import FOLDER_VARIABLE
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -39,6 +42,7 @@ TAKING = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset|(call|run|api)
 READING = ("GET", "HEAD", "OPTIONS")
 NO_SNIFFING = b"x-content-type-options", b"nosniff"  # or a browser may take a "song" for a page
 NO_ROOM = "The server has no room for more songs now: try again in an hour."
+TOLD_SECONDS = 3_600  # in which the host hears of that once
 NOTHING_THERE = "There is nothing here."
 OWN_TROUBLE = "The server has trouble of its own: try again later."
 NOT_UNDERSTOOD = 'The server does not understand this: the page shows under "For developers" how to ask.'
@@ -53,6 +57,8 @@ class Gate:
     def __init__(self, app: Application, uploads: Path) -> None:
         self.app = app
         self.uploads = uploads
+        self._told = -inf  # when the host was
+        self.has_room(0)  # or a page that takes no songs would start as any
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer with a status and a sentence, or let the application answer."""
@@ -113,8 +119,13 @@ class Gate:
                     await refuse(send, *((503, OWN_TROUBLE) if is_own_trouble(error) else (400, NOT_UNDERSTOOD)))
 
     def has_room(self, n_bytes: int) -> bool:
-        """Whether the disk has room for so many bytes of songs."""
-        return has_room(self.uploads, n_bytes)
+        """Whether the disk has room for so many bytes of songs; the log has it if not."""
+        there_is = has_room(self.uploads, n_bytes)
+        if not there_is and time.monotonic() - self._told > TOLD_SECONDS:
+            self._told = time.monotonic()
+            place = f"the disk of {self.uploads.parent} has to keep a gigabyte free"
+            print(f"app.py: Songs are refused, as {place}: {FOLDER_VARIABLE} may name another folder.", file=sys.stderr)
+        return there_is
 
 
 def is_open(method: str, path: str) -> bool:

@@ -25,6 +25,7 @@ from crnn.walk import is_sound
 from crnn.web import about, page
 from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
+from crnn.web.gate import is_own_trouble, note
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.turns import is_awaited
 from crnn.web.uploads import as_named
@@ -328,6 +329,8 @@ class Page:
             own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
             told = own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
         except CheckpointError as error:
+            if is_own_trouble(error.__cause__):
+                note(f"{name} ({error.__cause__})", error)
             told = gr.skip(), page.fault(error), *UNCHANGED
         return told if visit.is_latest("model", token) else (gr.skip(), gr.skip(), *UNCHANGED)
 

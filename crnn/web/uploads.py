@@ -58,13 +58,14 @@ class Uploads:
     Equal files have one path, so that one may be what several visitors asked about; `asked_about` says of a path
     whether a question that is not answered yet has it. Songs of the page stay for `kept_seconds`, for its player, and
     so does what nobody has asked about. `folder` is where they are: if it is the page's own (`own_folder`), so does
-    all else that is in it, such as what Gradio made of half a request.
+    all else that is in it, such as what Gradio made of half a request, and it is made anew where a cleaner took it.
     """
 
     def __init__(
         self, paths: set[str], kept_seconds: float, asked_about: Callable[[str], bool], folder: Path | None = None
     ) -> None:
         self.paths, self.kept_seconds, self.asked_about, self.folder = paths, kept_seconds, asked_about, folder
+        self.is_own = folder is not None and (folder / LOCK_FILE).is_file()
         # By a clock that nobody sets: when a file was seen first as it is, and when it was answered.
         self._seen: dict[str, tuple[float, float]] = {}
         self._answered: dict[str, float] = {}
@@ -84,7 +85,9 @@ class Uploads:
     def sweep(self) -> None:
         """Delete what nobody needs any more."""
         now = time.monotonic()
-        if self.folder and (self.folder / LOCK_FILE).is_file() and now - self._walked > self.kept_seconds / 12:
+        if self.is_own:
+            self._hold()
+        if self.is_own and now - self._walked > self.kept_seconds / 12:
             self._walked = now
             others = (path for path in self.folder.rglob("*") if path.name != LOCK_FILE and path.is_file())
             self.paths.update(map(str, others))
@@ -101,6 +104,16 @@ class Uploads:
             last_seconds = max(self._seen[path][1], self._answered.get(path, 0.0))
             if now - last_seconds > most_seconds and not self.asked_about(path):
                 self._delete(path)
+
+    def _hold(self) -> None:
+        """Make the folder private and locked again: without both, Gradio makes one that all may read."""
+        if (self.folder / LOCK_FILE).is_file():
+            return
+        with suppress(OSError, Timeout):  # until the next time
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            self._lock = FileLock(self.folder / LOCK_FILE)
+            self._lock.acquire(blocking=False)
 
     def _delete(self, path: str) -> None:
         with suppress(OSError):

@@ -13,7 +13,10 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
+from huggingface_hub import constants
 
+from crnn import files
 from crnn.audio import SAMPLE_RATE, AudioError, Sound
 from crnn.checkpoint import CheckpointError
 from crnn.inference import GenreClassifier, Prediction
@@ -418,6 +421,19 @@ def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
     del own, again  # the page is closed; what Gradio keeps of a visit stays longer
     own, *_ = happens.try_model("someone/b", Visit())
     assert own.origin.name == "someone/b"
+
+
+def test_the_host_hears_of_a_disk_that_has_no_room_for_models(
+    happens: Page, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    hub.push("someone/a", model)
+    monkeypatch.setattr(files, "KEPT_FREE", 2**60)
+    for name in ("someone/a", "someone/none"):
+        happens.try_model(name, Visit())
+    logged = capsys.readouterr().err
+    assert logged.count("\n") == 1
+    assert "someone/a ([Errno 28] " in logged
+    assert constants.HF_HUB_CACHE in logged
 
 
 @pytest.mark.parametrize("is_there", [True, False])

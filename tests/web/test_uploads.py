@@ -1,15 +1,17 @@
 """The folder that a page has for its visitors' songs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from crnn.bundle import ROOT
 from crnn.terminal import INTERRUPTED
-from crnn.web.uploads import FOLDER_VARIABLE, LOCK_FILE, OF_PAGES, own_folder
+from crnn.web.uploads import FOLDER_VARIABLE, LOCK_FILE, OF_PAGES, Uploads, own_folder
 
 
 @pytest.fixture
@@ -62,6 +64,21 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(OSError, match=rf"^Songs cannot be kept in .*/file .*{FOLDER_VARIABLE}\.$"), own_folder():
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody takes an open file there")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_that_a_cleaner_took_is_private_and_locked_again(place: Path, is_there: bool) -> None:
+    with own_folder():
+        kept = Uploads(set(), 3_600.0, lambda _: False, named())
+        shutil.rmtree(place)
+        if is_there:  # as Gradio makes it for the next song
+            named().mkdir(parents=True, mode=0o755)
+        kept.sweep()
+        assert named().stat().st_mode & 0o777 == 0o700
+        with pytest.raises(Timeout), FileLock(named() / LOCK_FILE, blocking=False):
+            pass
+    assert not any(place.iterdir())
 
 
 @pytest.mark.processes
