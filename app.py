@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.sources import bundled_names
-from crnn.terminal import INTERRUPTED, leave, open_streams
+from crnn.terminal import INTERRUPTED, ended_like_ctrl_c, leave, open_streams
 from crnn.web import page
 from crnn.web.cores import keep_memory_together
 from crnn.web.gate import Gate
@@ -467,11 +466,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until it is stopped; returns the exit status, 2 if there is no model or the port is not free."""
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops a container wants uploads to go, too
     keep_memory_together()
     please_zerogpu()
     try:
-        serve(args)
+        with ended_like_ctrl_c():  # who stops a container or closes a terminal wants uploads to go, too
+            serve(args)
     except (CheckpointError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -1,24 +1,21 @@
 """The commands of `genre-crnn`, which is `python -m crnn` too."""
 
 import argparse
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
-from threading import current_thread, main_thread
 from types import ModuleType
 
 from crnn.bundle import ROOT
 from crnn.machine import let_threads_rest
 from crnn.terminal import (
-    HUNG_UP,
+    ENDINGS,
     INTERRUPTED,
     PROGRAM,
-    TERMINATED,
     complain,
+    ended_at_once,
+    ended_like_ctrl_c,
     explain,
     leave,
     leave_broken_pipe,
@@ -39,9 +36,6 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
 }
 
 NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
-ENDINGS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}  # by signal, the exit status
-if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
-    ENDINGS[signal.SIGHUP] = HUNG_UP
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,45 +100,6 @@ def without_dashes(given: Sequence[str]) -> list[str]:
         return [*given]
     place = given.index("--")
     return [*given[:place], *(f"./{name}" if name.startswith("-") else name for name in given[place + 1 :])]
-
-
-@contextmanager
-def handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Signals in the hands of a handler, but for those that are ignored, as SIGHUP is below nohup."""
-    is_main = current_thread() is main_thread()
-    heeded = [number for number in numbers if is_main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, handler) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
-def ended_at_once() -> Iterator[None]:
-    """Let these signals end the program at once, where nothing is open: what they raise, imports may swallow."""
-    with handled(ENDINGS, lambda number, _: os._exit(ENDINGS[number])):
-        yield
-
-
-@contextmanager
-def ended_like_ctrl_c() -> Iterator[list[int]]:
-    """Let the others end what is done here as Ctrl-C does, so that nothing is left half done; gives which came."""
-    came: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        if ENDINGS[number] == HUNG_UP:  # which comes from the shell and from the system
-            signal.signal(number, signal.SIG_IGN)
-        came.append(number)
-        raise KeyboardInterrupt
-
-    with handled(ENDINGS.keys() - {signal.SIGINT}, end):
-        try:
-            yield came
-        except KeyboardInterrupt:
-            if not came:
-                raise
 
 
 def others() -> str:

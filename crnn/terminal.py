@@ -1,7 +1,11 @@
 """What commands say and how they end."""
 
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from threading import enumerate as threads
 from typing import TextIO
 from unicodedata import category
@@ -9,6 +13,9 @@ from unicodedata import category
 PROGRAM = "genre-crnn"
 # What shells report for SIGHUP, SIGINT, SIGPIPE and SIGTERM.
 HUNG_UP, INTERRUPTED, BROKEN_PIPE, TERMINATED = 129, 130, 141, 143
+ENDINGS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}  # by signal, the exit status
+if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
+    ENDINGS[signal.SIGHUP] = HUNG_UP
 # Categories and signs that would break a line, stand for nothing, or turn the order of what is read (Bidi_Control).
 UNPRINTABLE = frozenset(["Cc", "Cn", "Co", "Cs", "Zl", "Zp"])
 TURNING = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
@@ -75,6 +82,45 @@ def leave_broken_pipe() -> int:
 
 def _let_go(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals in the hands of a handler, but for those that are ignored, as SIGHUP is below nohup."""
+    is_main = current_thread() is main_thread()
+    heeded = [number for number in numbers if is_main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Let these signals end the program at once, where nothing is open: what they raise, imports may swallow."""
+    with handled(ENDINGS, lambda number, _: os._exit(ENDINGS[number])):
+        yield
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[list[int]]:
+    """Let the others end what is done here as Ctrl-C does, so that nothing is left half done; gives which came."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        if ENDINGS[number] == HUNG_UP:  # which comes from the shell and from the system
+            signal.signal(number, signal.SIG_IGN)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    with handled(ENDINGS.keys() - {signal.SIGINT}, end):
+        try:
+            yield came
+        except KeyboardInterrupt:
+            if not came:
+                raise
 
 
 def leave(status: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,14 +83,17 @@ def test_a_folder_that_a_cleaner_took_is_private_and_locked_again(place: Path, i
 
 
 @pytest.mark.processes
-def test_a_page_that_is_told_to_end_leaves_nothing(place: Path, model: Path) -> None:
-    """As a container is: by SIGTERM."""
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_page_that_is_told_to_end_leaves_nothing(name: str, place: Path, model: Path) -> None:
+    """As by who stops a container, or closes a terminal."""
+    if not hasattr(signal, name):
+        pytest.skip("Windows has no such signal")
     page = subprocess.Popen(
         [sys.executable, ROOT / "app.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     printed = next(line for line in page.stdout if "Running on" in line)
     assert len([*place.glob(f"{OF_PAGES}*/{LOCK_FILE}")]) == 1
-    page.terminate()
+    page.send_signal(getattr(signal, name))
     printed += page.communicate(timeout=60)[0]
     assert page.returncode in (0, INTERRUPTED)
     assert "Traceback" not in printed
