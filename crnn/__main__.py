@@ -1,6 +1,7 @@
 """The commands of `genre-crnn`, which is `python -m crnn` too."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
-    except (ImportError, OSError) as error:
-        if not any(words in str(error) for words in NO_ROOM):
+    except (ImportError, OSError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_ROOM):
             if isinstance(error, ImportError):
                 raise
             return explain(error)
-        complain("There is not enough memory to load PyTorch (ulimit -v).")
+        complain("There is not enough memory for PyTorch (ulimit -v).")
+        os._exit(2)  # libraries of which a part is loaded would end it by a signal while the interpreter is taken down
     except ValueError as error:
         if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise

@@ -301,7 +301,7 @@ def test_no_room_for_pytorch(command: list[str]) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "genre-crnn: There is not enough memory to load PyTorch (ulimit -v).\n"
+    assert done.stderr == "genre-crnn: There is not enough memory for PyTorch (ulimit -v).\n"
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
