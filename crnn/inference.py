@@ -1,5 +1,6 @@
 """From a song to its genre: what every front (page, command line, API) calls and shows."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,9 @@ GPU_PIECES = 32  # of songs that a GPU hears at once
 LISTENING_SHARE = 0.4  # of the time that an answer takes
 LEAST_FRAMES = n_frames_of(MIN_SECONDS)  # that sound
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
+
+# PyTorch's other threads do not survive a fork: a process that waits for them would wait for ever.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
@@ -123,6 +127,9 @@ class Prediction:
 
 class GenreClassifier:
     """A model ready for songs. It keeps no state between calls, so several threads may use one.
+
+    So may processes: what is forked computes in one thread, as PyTorch's others do not survive that; those that are
+    spawned, or come from a forkserver, have all.
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
     opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and

@@ -1,8 +1,10 @@
 """Inference: one answer for one sound, whatever the way in, the batch size, the level and the number of threads."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -393,6 +395,24 @@ def test_threads_may_share_a_classifier(classifier: GenreClassifier, tone: Tone)
         predictions = list(pool.map(classifier.predict_waveform, 3 * songs))
     for prediction, one_thread in zip(predictions, 3 * expected, strict=True):
         assert_close(prediction, one_thread, atol=1e-6)
+
+
+def test_forked_processes_may_share_a_classifier(classifier: GenreClassifier, tone: Tone) -> None:
+    """PyTorch's threads, which have begun here, are not there: one that waits for them is ended by the alarm."""
+    before, waveform = torch.get_num_threads(), tone(30)
+    torch.set_num_threads(2)
+    try:
+        expected = classifier.predict_waveform(waveform)
+        if not (child := os.fork()):
+            signal.alarm(20)
+            try:
+                assert_close(classifier.predict_waveform(waveform), expected, atol=1e-5)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_call_leaves_nothing_behind(tiny_model: CRNN, tone: Tone) -> None:
