@@ -2,7 +2,6 @@
 
 import json
 import math
-from copy import deepcopy
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -18,13 +17,12 @@ from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
 from crnn.network.layers import CLEAR_ENERGY, energy, window_weights
-from crnn.network.licences import notice_of
+from crnn.network.licences import NOTICE_FILE, notice_before
 from crnn.network.model import CRNN
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
-NOTICE_FILE = "NOTICE"  # of the licences of published nets that a model is made from
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 OPTIONAL_FILES = (CARD_FILE, METRICS_FILE, HISTORY_FILE)  # what a model may have beside it, for its page
@@ -213,8 +211,7 @@ def check_loadable(model: CRNN) -> None:
 
 def notice_beside(model: CRNN, folder: Path) -> str:
     """What the licences of published nets ask for, before what else the NOTICE of a folder says; "" for nothing."""
-    asked, there = notice_of(front_of(model.config.front).sources), optional_text(folder, NOTICE_FILE)
-    return there if asked in there else "\n".join(filter(None, [asked, there]))
+    return notice_before(front_of(model.config.front).sources, optional_text(folder, NOTICE_FILE))
 
 
 def save(model: CRNN, folder: Path, card: str) -> None:
@@ -224,12 +221,10 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     all are written, so that a full disk leaves a model that is there as it was. Raises OSError or SafetensorError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stored = deepcopy(model).to(front_of(model.config.front).stored_in, memory_format=torch.contiguous_format)
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         whole = Path(name)
         (whole / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")  # paths need not be text
-        stored.save_pretrained(whole, config=model.config)
-        (whole / WEIGHTS_FILE).chmod(0o644)  # safetensors keeps it to its owner, and a server is often somebody else
+        model.save_pretrained(whole)
         files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
         if (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):
             (whole / NOTICE_FILE).write_text(notice, encoding="utf-8")

@@ -152,6 +152,18 @@ def test_the_library_reads_the_same_folder(folder: Path, tiny_model: CRNN) -> No
     assert_same(CRNN.from_pretrained(folder, strict=True), tiny_model)
 
 
+def test_the_library_writes_the_same_files(tmp_path: Path) -> None:
+    """Half as large as the model where its front wants that, and configured as it is now."""
+    model, given, expected = CRNN(CRNNConfig(genres=("a", "b"), front="mn04-kinds")), tmp_path / "a", tmp_path / "b"
+    model.config = replace(model.config, temperature=0.5)
+    save(model, expected, card="")
+    model.save_pretrained(given)  # as `push_to_hub` does
+    for name in (CONFIG_FILE, WEIGHTS_FILE, NOTICE_FILE):
+        assert (given / name).read_bytes() == (expected / name).read_bytes()
+    assert (given / WEIGHTS_FILE).stat().st_mode & 0o777 == 0o644
+    assert load_checkpoint(given)[0].config == model.config
+
+
 def test_a_loaded_model_can_be_trained_on(folder: Path) -> None:
     model, _ = load_checkpoint(folder)
     model.train()(torch.zeros(2, 128, 48)).sum().backward()

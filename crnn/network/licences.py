@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NOTICE_FILE = "NOTICE"
 NUMBERS = ("no", "a", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LICENCES = {
     "MIT": """\
@@ -47,6 +48,12 @@ def notice_of(sources: Sequence[Source]) -> str:
         _under(licence, [source for source in sources if source.licence == licence])
         for licence in dict.fromkeys(source.licence for source in sources)
     )
+
+
+def notice_before(sources: Sequence[Source], there: str) -> str:
+    """That text before what else a notice says; "" for nothing."""
+    asked = notice_of(sources)
+    return there if asked in there else "\n".join(filter(None, [asked, there]))
 
 
 def _under(licence: str, sources: Sequence[Source]) -> str:

@@ -1,13 +1,16 @@
 """The convolutional recurrent network: convolutions over the log-mel, a recurrent layer over time, a pooled answer."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, constants
 from torch import Tensor, nn
 
 from crnn.features import N_MELS, n_frames_of, windows
@@ -17,6 +20,7 @@ from crnn.network.front import Components, Front, Piece, Weights, as_given, midd
 from crnn.network.fronts import front_of
 from crnn.network.genres import known_as
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
+from crnn.network.licences import NOTICE_FILE, notice_before
 
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
@@ -133,6 +137,22 @@ class CRNN(
     def arranged(self) -> "CRNN":
         """Itself, in evaluation mode, with its weights where a CPU finds them fastest."""
         return self.eval().to(memory_format=front_of(self.config.front).memory_format)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What the library's `save_pretrained` and `push_to_hub` write beside a card: what can be loaded again.
+
+        The configuration is that of now, which the library has from the beginning.
+        """
+        kind = front_of(self.config.front)
+        stored = deepcopy(self).to(kind.stored_in, memory_format=torch.contiguous_format)
+        super(CRNN, stored)._save_pretrained(save_directory)
+        # safetensors keeps it to its owner, and a server is often somebody else
+        (save_directory / constants.SAFETENSORS_SINGLE_FILE).chmod(0o644)
+        config = json.dumps(asdict(self.config), sort_keys=True, indent=2)
+        (save_directory / constants.CONFIG_NAME).write_text(config, encoding="utf-8")
+        path = save_directory / NOTICE_FILE
+        if notice := notice_before(kind.sources, path.read_text("utf-8", "replace") if path.is_file() else ""):
+            path.write_text(notice, encoding="utf-8")
 
     @torch.no_grad()
     def fit(self, log_mels: Sequence[Tensor]) -> None:
