@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from math import log, nan
+from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
@@ -16,7 +17,7 @@ from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Pas
 from crnn.checkpoint import CheckpointError, digest
 from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
-from crnn.network.devices import best_precision
+from crnn.network.devices import best_precision, checked
 from crnn.network.layers import energy, window_weights
 from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
 from crnn.sources import Origin, load_checkpoint
@@ -27,6 +28,7 @@ DOUBT_LOG_ODDS, DOUBT_ENERGY = 0.72, 0.23  # standard deviations of passages fro
 GPU_PIECES = 32  # of songs that a GPU hears at once
 LISTENING_SHARE = 0.4  # of the time that an answer takes
 LEAST_FRAMES = n_frames_of(MIN_SECONDS)  # that sound
+PRECISIONS = ("float32", "bfloat16", "fastest")
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 # PyTorch's other threads do not survive a fork: a process that waits for them would wait for ever.
@@ -133,8 +135,8 @@ class GenreClassifier:
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
     opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
-    `precision` in which numbers: "float32", "bfloat16" or "fastest". `unsure_below` stands for the model's own borders.
-    Raises CheckpointError if a genre of the model has the name of another verdict.
+    `precision` in which numbers, of PRECISIONS. `unsure_below`, from 0 to 1, stands for the model's own borders. Raises
+    ValueError if one of these cannot be, and CheckpointError if a genre of the model has the name of another verdict.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class GenreClassifier:
         origin: Origin,
         batch_size: int = 16,
         opener: Opener = open_audio,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         precision: str = "float32",
         unsure_below: float | None = None,
     ) -> None:
@@ -151,7 +153,13 @@ class GenreClassifier:
             raise CheckpointError(
                 f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
             )
-        self.device, self.precision = torch.device(device), precision
+        if precision not in PRECISIONS:
+            raise ValueError(f"There is no precision {precision!r}: try {', '.join(PRECISIONS)}.")
+        if not (isinstance(batch_size, Integral) and batch_size > 0):
+            raise ValueError(f"batch_size is how many windows are computed at once, from 1 up, not {batch_size!r}.")
+        if not (unsure_below is None or (isinstance(unsure_below, Real) and 0 <= unsure_below <= 1)):
+            raise ValueError(f"unsure_below is a probability, from 0 to 1, or None, not {unsure_below!r}.")
+        self.device, self.precision = checked(device), precision
         chosen = best_precision(model.config.front, self.device) if precision == "fastest" else precision
         self._is_in_bfloat16 = chosen == "bfloat16"
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
@@ -168,7 +176,7 @@ class GenreClassifier:
     ) -> "GenreClassifier":
         """Load a model as `crnn.sources.load_checkpoint` does; `options` are those of the class.
 
-        Raises CheckpointError.
+        Raises CheckpointError, and ValueError as the class does.
         """
         return cls(*load_checkpoint(source, fallback), **options)
 

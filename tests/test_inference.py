@@ -611,3 +611,29 @@ def test_an_embedding_that_overflows_is_no_answer(
 def test_a_genre_cannot_be_called_like_another_verdict(tiny_model: CRNN, name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
         configured(tiny_model, genres=("rock", "jazz", name))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("precision", "bf16", "There is no precision 'bf16': try float32, bfloat16, fastest."),
+        ("precision", None, "There is no precision None"),
+        ("batch_size", 0, "from 1 up, not 0"),
+        ("batch_size", -1, "from 1 up, not -1"),
+        ("batch_size", 2.5, "from 1 up, not 2.5"),
+        ("unsure_below", 80, "from 0 to 1, or None, not 80"),
+        ("unsure_below", float("nan"), "not nan"),
+        ("unsure_below", "0.5", "not '0.5'"),
+        ("device", "gpu", "There is no device gpu here on which PyTorch computes: try cpu."),
+        ("device", "cpu:7", "There is no device cpu:7 here"),
+        ("device", None, "There is no device None here"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(tiny_model: CRNN, option: str, value: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        GenreClassifier(tiny_model, Origin("tiny"), **{option: value})
+
+
+def test_options_may_be_numbers_of_numpy(tiny_model: CRNN) -> None:
+    options = {"batch_size": np.int64(3), "unsure_below": np.float32(0.5), "device": torch.device("cpu")}
+    assert GenreClassifier(tiny_model, Origin("tiny"), **options).unsure_below == 0.5

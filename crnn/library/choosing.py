@@ -103,10 +103,12 @@ def typed(args: argparse.Namespace) -> list[str]:
 
 def check_device(name: str | None) -> None:
     """Raises ArgumentTypeError if PyTorch does not have it here; that is known after the options are read."""
-    from crnn.network.devices import is_here  # noqa: PLC0415
+    from crnn.network.devices import checked  # noqa: PLC0415
 
-    if name and not is_here(name):
-        raise argparse.ArgumentTypeError(f"There is no device {name} here on which PyTorch computes: try cpu.")
+    try:
+        checked(name or "cpu")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def listed(by_null: bool) -> list[str]:

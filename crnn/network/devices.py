@@ -21,14 +21,21 @@ def best_precision(front: str, device: str | torch.device) -> str:
     return "bfloat16" if kind == "cpu" and is_faster else "float32"
 
 
-def is_here(device: str) -> bool:
+def is_here(device: str | torch.device) -> bool:
     """Whether this machine has a device, such as "cuda:1", on which PyTorch computes as it is built."""
     try:
         named = torch.device(device)
         is_there = (named.index or 0) < torch.get_device_module(named).device_count()
         return is_there and (named.type != "cuda" or _is_built_for(named))
-    except (RuntimeError, torch.cuda.DeferredCudaCallError):
+    except (RuntimeError, TypeError, torch.cuda.DeferredCudaCallError):
         return False
+
+
+def checked(device: str | torch.device) -> torch.device:
+    """The device of a name. Raises ValueError with a sentence if it is not here."""
+    if not is_here(device):
+        raise ValueError(f"There is no device {device} here on which PyTorch computes: try cpu.")
+    return torch.device(device)
 
 
 def _is_built_for(gpu: torch.device) -> bool:
