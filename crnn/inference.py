@@ -56,14 +56,15 @@ class Prediction:
     probabilities: dict[str, float]  # by genre, most probable first; empty for NO_MUSIC
     genres: tuple[str, ...]  # the columns of the timeline
     timeline: np.ndarray  # float32 (n_windows, n_genres): the probabilities in each window
-    starts_seconds: np.ndarray  # float64 (n_windows,): where each window starts
+    starts_seconds: np.ndarray  # float64 (n_windows,): where each window starts in the song
     ends_seconds: np.ndarray  # float64 (n_windows,): where it ends
+    # These three are of the whole song or, of passages, of what was heard, one behind the other.
     log_mel: np.ndarray  # float32 (128, frames) dB, 24.1 frames a second
     sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
     duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,)
-    heard_seconds: float | None = None  # of the song, where these are passages
+    heard_seconds: float | None = None  # of the song, where these are passages; None where it is all of it
     energy: float = nan  # how much in it speaks for any genre at all, of `network.layers.energy`: mean over windows
     lacks_energy: bool = False  # whether that is less than the model's border asks for
     stranger_kind: str = ""  # of music, none of the model's genres, if there is more of it than of any that is
@@ -97,8 +98,11 @@ class Prediction:
     def course(self, seconds: np.ndarray) -> np.ndarray:
         """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.
 
-        Those of a window stand at its middle, with straight lines in between.
+        Those of a window stand at its middle, with straight lines in between. Raises ValueError where passages alone
+        were heard.
         """
+        if self.heard_seconds is not None:
+            raise ValueError("Only passages of this song were heard, and between them nothing: see its timeline.")
         if not len(self.timeline):
             return np.full((len(seconds), len(self.genres)), np.nan)
         middles = (self.starts_seconds + self.ends_seconds) / 2
@@ -107,7 +111,10 @@ class Prediction:
         return np.where(self.sounds[frames, None], shares, np.nan)
 
     def as_dict(self) -> dict:
-        """The answer without the spectrogram, ready for JSON."""
+        """The answer ready for JSON, without what it was made of.
+
+        That is `log_mel`, `sounds`, `peaks`, `embedding` and `energy`. `heard_seconds` is None where all was heard.
+        """
         rows = zip(self.starts_seconds.tolist(), self.ends_seconds.tolist(), self.timeline.tolist(), strict=True)
         return {
             "genre": self.verdict,
@@ -123,6 +130,7 @@ class Prediction:
             "is_strange": self.is_strange,
             "sounds_like": self.sounds_like,
             "duration_seconds": self.duration_seconds,
+            "heard_seconds": self.heard_seconds,
             "notices": [str(notice) for notice in self.notices],
         }
 

@@ -210,6 +210,19 @@ def test_short_passages_are_heard_in_windows_as_long_as_the_model_knows(
     np.testing.assert_allclose(prediction.timeline, logits.softmax(dim=-1).numpy(), atol=1e-5)
 
 
+def test_what_is_between_passages_is_not_told(
+    classifier: GenreClassifier, tone: Tone, tmp_path: Path, write_wav: Callable[[Path, np.ndarray], Path]
+) -> None:
+    song = write_wav(tmp_path / "song.wav", tone(40))
+    answer = classifier.predict(song).as_dict()
+    assert (answer["duration_seconds"], answer["heard_seconds"]) == (40, None)
+    prediction = classifier.predict(song, Passages(4, 1.0))
+    answer = prediction.as_dict()
+    assert (answer["duration_seconds"], answer["heard_seconds"]) == pytest.approx((40, 4), abs=0.1)
+    with pytest.raises(ValueError, match="Only passages of this song were heard"):
+        prediction.course(np.array([0.0, 20.0]))
+
+
 @pytest.mark.parametrize("kind", ["flac", "mp3", "wav"])
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_a_song_that_is_cut_is_heard_as_a_whole(
