@@ -1450,19 +1450,30 @@ def test_host_can_keep_visitors_from_other_models(classifier, monkeypatch):
     assert app.parse_args([]).fixed
 
 
-def test_client_example_works(url, songs, classifier):
-    command = [sys.executable, ROOT / "examples" / "client.py", songs["tone"], songs["text"], "--url", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+def test_client_example_works(url, songs, classifier, tmp_path):
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(songs["tone"].read_bytes()[:-100_000])
+
+    def asked(*arguments):
+        command = [sys.executable, ROOT / "examples" / "client.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    done = asked(songs["tone"], songs["text"], cut, "--url", url)
     first, second = done.stdout.splitlines()
     prediction = classifier.predict(songs["tone"])
     top = next(iter(prediction.probabilities.items()))
     assert first.startswith(f"{songs['tone']}: {prediction.verdict}")
     assert f" ({top[0]} {top[1]:.0%}, " in first
-    assert second.startswith(f"{songs['text']}: text.mp3 ")
-    command.insert(3, "missing.mp3")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert second.startswith(f"{cut}: ")
+    assert "Its end is missing" in second
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"{songs['text']}: text.mp3 ")
+    done = asked(songs["tone"], "missing.mp3", "--url", url)
     assert (done.returncode, done.stderr.count("\n")) == (2, 2)
     assert done.stderr.endswith("there is no file missing.mp3\n")
+    done = asked(songs["tone"], "--url", "http://127.0.0.1:9")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("No answer from http://127.0.0.1:9: ")
 
 
 def test_client_example_is_on_the_page(page_):
