@@ -1795,6 +1795,11 @@ def test_language_models_have_the_same_tools(url, songs, classifier):
         tools, answers = pool.submit(asyncio.run, ask()).result()
     assert [tool.name for tool in tools] == ["classify", "classify_batch"]
     assert all("genre" in tool.description for tool in tools)
+    one, many = tools[0].inputSchema["properties"]["song"], tools[1].inputSchema["properties"]["songs"]["items"]
+    for described in (one, many):
+        assert (described["type"], described["format"]) == ("string", "uri")
+        assert "data:audio/mpeg;base64," in described["description"]
+        assert "/gradio_api/file=PATH" in described["description"]
     verdict = classifier.predict(songs["tone"]).verdict
     for answer in answers:
         assert not answer.isError, answer

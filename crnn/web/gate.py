@@ -48,7 +48,11 @@ OWN_TROUBLE = "The server has trouble of its own: try again later."
 NOT_UNDERSTOOD = 'The server does not understand this: the page shows under "For developers" how to ask.'
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 MOST_NOTED = 500  # characters of a line of the log
-NO_ADDRESSES = "This server fetches nothing from addresses: send the song itself."
+NO_ADDRESSES = (
+    "This server fetches nothing from addresses but its own: send the song to /gradio_api/upload, and then "
+    "http://SERVER/gradio_api/file=PATH with the path that you get; a language model may send the song itself, as "
+    "data:audio/mpeg;base64,..."
+)
 
 
 class Gate:

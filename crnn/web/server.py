@@ -37,6 +37,10 @@ NO_SONG = (
     '{"path": PATH, "meta": {"_type": "gradio.FileData"}}.'
 )
 NOT_ANSWERED = "The page has asked for what the server does not have any more: load it anew."
+AS_ADDRESS = (
+    "It is given as data:audio/mpeg;base64,... or as the address of an upload to this server, "
+    "http://SERVER/gradio_api/file=PATH with the path that /gradio_api/upload returns."
+)
 SAVE_BASE64 = processing_utils.save_base64_to_cache
 
 
@@ -100,7 +104,18 @@ class Places(list):
 
 
 class Tools(mcp.GradioMCPServer):
-    """The tools for language models; in Gradio's no list of files is described or taken as one."""
+    """The tools for language models; in Gradio's no list of files is described or taken as one, and any address is."""
+
+    @property
+    def _file_data_tool_description(self) -> str:
+        return " If there is a tool upload_file_to_gradio, give the address that it returns."
+
+    def convert_strings_to_filedata(self, value: object, filedata_positions: Places) -> object:
+        """What a tool is given, with the files that its addresses name. Raises ValueError with a sentence."""
+        try:
+            return super().convert_strings_to_filedata(value, filedata_positions)
+        except ValueError as error:  # a path, say, or no base64
+            raise ValueError(NO_ADDRESSES) from error
 
     def simplify_filedata_schema(self, schema: dict) -> tuple[dict, Places]:
         """The JSON schema of what a tool takes, in which files are addresses, and where these stand."""
@@ -110,7 +125,9 @@ class Tools(mcp.GradioMCPServer):
             node = parts
             for step in place:
                 node = node[step]
-            node.pop("$ref", None)  # which names what the whole schema would have, and is not what is sent
+            for key in ("$ref", "required", "title"):  # of what the whole schema would have, and is not what is sent
+                node.pop(key, None)
+            node |= {"format": "uri", "description": f"{node.get('description', '')} {AS_ADDRESS}".strip()}
         for part in parts.values():
             part.pop("$defs", None)
         return simple, Places(places)

@@ -300,7 +300,8 @@ def test_a_language_model_names_an_upload_but_no_other_address(
     client: httpx.Client, inside: Inside, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("safehttpx.is_public_ip", lambda _: True)
-    own = f"{client.base_url}gradio_api/file={upload(client, song)}"
+    path = upload(client, song)
+    own = f"{client.base_url}gradio_api/file={path}"
     foreign = f"{client.base_url}gradio_api/file={app.__file__}"
 
     async def ask_tools() -> list:
@@ -309,15 +310,17 @@ def test_a_language_model_names_an_upload_but_no_other_address(
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
-            urls = own, inside.url, foreign
+            urls = own, inside.url, foreign, path, "data:x"
             one = [await session.call_tool("classify", {"song": url}) for url in urls]
             return one + [await session.call_tool("classify_batch", {"songs": [own, url]}) for url in urls]
 
     with ThreadPoolExecutor(1) as pool:
         answers = pool.submit(asyncio.run, ask_tools()).result()
-    assert [answer.isError for answer in answers] == [False, True, True] * 2
-    for answer in (answers[0], answers[3]):
-        assert "'probabilities'" in answer.content[0].text
+    one, many = answers[: len(answers) // 2], answers[len(answers) // 2 :]
+    for answered, *refused in (one, many):
+        assert not answered.isError
+        assert "'probabilities'" in answered.content[0].text
+        assert {(answer.isError, answer.content[0].text) for answer in refused} == {(True, gate.NO_ADDRESSES)}
     assert not inside.asked
 
 
