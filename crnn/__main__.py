@@ -57,7 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             return explain(error)
         complain("There is not enough memory for PyTorch (ulimit -v).")
-        os._exit(2)  # libraries of which a part is loaded would end it by a signal while the interpreter is taken down
     except ValueError as error:
         if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise
@@ -114,6 +113,7 @@ def run_script(name: str, argv: list[str]) -> int:
     """Run one of the programs that stand beside the package."""
     sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
     with ended_at_once():
+        import_module("torch")  # first: it says what it lacks, where others end the program by a signal
         module = script(SCRIPTS[name][0])
     return module.main(argv)
 

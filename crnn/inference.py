@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
-from math import log, nan
+from math import floor, log, nan
 from numbers import Integral, Real
 from os import PathLike
 
@@ -31,8 +31,9 @@ LEAST_FRAMES = n_frames_of(MIN_SECONDS)  # that sound
 PRECISIONS = ("float32", "bfloat16", "fastest")
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
-# PyTorch's other threads do not survive a fork: a process that waits for them would wait for ever.
-os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+if hasattr(os, "register_at_fork"):  # as Windows, where nothing forks, has not
+    # PyTorch's other threads do not survive a fork: a process that waits for them would wait for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single ==
@@ -401,7 +402,7 @@ def _long_enough(recording: "Recording") -> "Recording":
     if 0 < (n_frames := int(recording.sounds.sum())) < LEAST_FRAMES:
         raise AudioError(
             "Only {seconds} s of it sounds: at least {least} s is needed.",
-            seconds=f"{n_frames / FRAMES_PER_SECOND:.1f}",
+            seconds=f"{floor(10 * n_frames / FRAMES_PER_SECOND) / 10:.1f}",
             least=f"{MIN_SECONDS:g}",
         )
     return recording
