@@ -20,9 +20,9 @@ if sentence := fault():  # before it is read by what is imported now
     sys.exit(2)
 else:
     let_threads_rest()
+    import torch  # first: it says what memory it lacks, where others end the program by a signal
 
 import gradio as gr
-import torch
 from starlette.middleware import Middleware
 
 from crnn.arguments import add_model

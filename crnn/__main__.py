@@ -113,7 +113,6 @@ def run_script(name: str, argv: list[str]) -> int:
     """Run one of the programs that stand beside the package."""
     sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
     with ended_at_once():
-        import_module("torch")  # first: it says what it lacks, where others end the program by a signal
         module = script(SCRIPTS[name][0])
     return module.main(argv)
 
