@@ -45,6 +45,7 @@ from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, leave_genres_out
 from crnn.training.evaluation import evaluate
+from crnn.training.metrics import at_an_end
 from crnn.training.options import FOLDS, config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.training.publish import prepare, push
@@ -490,6 +491,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
     if answers_nothing(figures):
         print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
+    if notice := at_an_end(figures["temperature"]):
+        print(f"train.py: {notice}", file=sys.stderr)
     if was_tested:
         print(
             "The test figures of the earlier borders are gone from card and record: "

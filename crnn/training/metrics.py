@@ -65,21 +65,32 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 def _surprises(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log p(true genre) of each clip (clips,)."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.maximum(true, np.finfo(np.float32).tiny))
+    return _surprise(probabilities[np.arange(len(labels)), labels])
+
+
+def _surprise(probabilities: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def fit_calibration(logits: Sequence[Tensor], labels: np.ndarray, evidence: float = 0.0) -> Calibration:
-    """The temperature with the lowest negative log-likelihood of clips, and the border of "unsure" with it.
+    """The temperature with the lowest negative log-likelihood of clips and one more, and the border of "unsure" then.
 
-    Temperature scaling: Guo et al. 2017, arXiv:1706.04599. `logits` are those of each clip's windows.
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599. `logits` are those of each clip's windows. Clips that are
+    all right, however few, would have the temperature vanish: against that Platt (1999) counts clips that were not
+    seen. Here it is one, right as often as the model's own softmax says: a conjugate prior (Diaconis and Ylvisaker
+    1979). So n clips make no surer than n + 1 can.
     """
     return _calibration(_at_temperatures(logits, labels, evidence), logits, labels, evidence)
 
 
 def _at_temperatures(logits: Sequence[Tensor], labels: np.ndarray, evidence: float) -> np.ndarray:
-    """The surprise of each clip at each of the temperatures (temperatures, clips)."""
-    return np.stack([_surprises(mean_probabilities(logits, t, evidence), labels) for t in TEMPERATURES])
+    """The surprise of each clip at each temperature, and that which the softmax expects (2, temperatures, clips)."""
+    own, rows = mean_probabilities(logits, evidence=evidence), []
+    for temperature in TEMPERATURES:
+        probabilities = mean_probabilities(logits, temperature, evidence)
+        expected = (own * _surprise(probabilities)).sum(axis=1)
+        rows.append((_surprises(probabilities, labels), expected))
+    return np.stack(rows, axis=1)
 
 
 def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.ndarray, evidence: float) -> Calibration:
@@ -90,7 +101,18 @@ def _calibration(surprises: np.ndarray, logits: Sequence[Tensor], labels: np.nda
 
 
 def _temperature(surprises: np.ndarray) -> float:
-    return float(TEMPERATURES[int(surprises.mean(axis=1).argmin())])
+    seen, expected = surprises
+    return float(TEMPERATURES[int((seen.sum(axis=1) + expected.mean(axis=1)).argmin())])
+
+
+def at_an_end(temperature: float) -> str:
+    """What to know of a fitted temperature beyond which none was tried; "" of any other."""
+    if temperature not in TEMPERATURES[[0, -1]]:
+        return ""
+    end, way = ("lowest", "less sure") if temperature < 1 else ("highest", "surer")
+    return (
+        f"The temperature {temperature:g} is the {end} that is tried: the model may still be {way} than it should be."
+    )
 
 
 def fit_among_strangers(
@@ -232,7 +254,7 @@ def cross_fitted_metrics(
     answered = np.empty(len(labels), bool)
     parts = KFold(min(CROSS_FITS, len(labels)), shuffle=True, random_state=0)
     for others, part in parts.split(labels):
-        calibration = _calibration(surprises[:, others], [logits[i] for i in others], labels[others], evidence)
+        calibration = _calibration(surprises[..., others], [logits[i] for i in others], labels[others], evidence)
         probabilities[part] = mean_probabilities([logits[i] for i in part], calibration.temperature, evidence)
         answered[part] = is_answered([logits[i] for i in part], calibration)
     return metrics(probabilities, labels, genres, answered)

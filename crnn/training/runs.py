@@ -25,7 +25,7 @@ from crnn.sources import Origin
 from crnn.training.card import model_card
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
-from crnn.training.metrics import cross_fitted_metrics, fit_calibration
+from crnn.training.metrics import at_an_end, cross_fitted_metrics, fit_calibration
 from crnn.training.processes import any_of_them, processes
 from crnn.training.recipes import NETWORK, Recipe
 
@@ -65,6 +65,8 @@ def train_and_measure(
         write_curves(out, history)
         write_figures(out, "valid", record["valid"])
         print_figures("valid", record["valid"])
+        if notice := at_an_end(calibration.temperature):
+            print(f"train.py: {notice}", file=sys.stderr)
     if refit:
         print("The same on training and validation clips:")
         model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))

@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from crnn.training.metrics import (
+    TEMPERATURES,
+    at_an_end,
     chance_calibration_error,
     cross_fitted_metrics,
     expected_calibration_error,
+    fit_among_strangers,
     fit_calibration,
     mean_probabilities,
     metrics,
+    negative_log_likelihood,
     reliability,
     unsure_threshold,
 )
@@ -102,6 +106,38 @@ def test_the_fitted_temperature_undoes_sharpness(sharpness: float) -> None:
     assert calibration.unsure_below == unsure_threshold(
         probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     )
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("n", [4, 40])
+def test_clips_that_are_all_right_make_no_surer_than_so_many_can(n: int, margin: float) -> None:
+    """As if one more were right as often as the model's own softmax says."""
+    logits, labels = [torch.tensor([[margin, 0.0]])] * n, np.zeros(n, int)
+    own = mean_probabilities(logits)[0, 0]
+    calibrations = (fit_calibration(logits, labels), fit_among_strangers(logits, labels, logits, 0.2, 0.1))
+    for temperature in {calibration.temperature for calibration in calibrations}:
+        assert TEMPERATURES[0] < temperature < 1
+        assert 1 - mean_probabilities(logits, temperature)[0, 0] == pytest.approx((1 - own) / (n + 1), rel=0.1)
+    fitting = n - n // min(n, 10)  # the others of a part
+    nll = cross_fitted_metrics(logits, labels, ("a", "b"))["nll"]
+    assert 1 - math.exp(-nll) == pytest.approx((1 - own) / (fitting + 1), rel=0.1)
+
+
+@pytest.mark.parametrize("n", [200, 640])
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
+def test_hundreds_of_clips_speak_for_themselves(n: int, sharpness: float) -> None:
+    """With errors among them, the temperature of the highest likelihood is no more than a step away."""
+    logits, labels = logits_of(n, sharpness)
+    at_each = (mean_probabilities(logits, temperature) for temperature in TEMPERATURES)
+    likeliest = np.argmin([negative_log_likelihood(probabilities, labels) for probabilities in at_each])
+    fitted = int(np.abs(TEMPERATURES - fit_calibration(logits, labels).temperature).argmin())
+    assert abs(fitted - likeliest) <= 1
+
+
+def test_a_temperature_at_an_end_is_told() -> None:
+    assert "0.1 is the lowest that is tried: the model may still be less sure" in at_an_end(TEMPERATURES[0])
+    assert "10 is the highest that is tried: the model may still be surer" in at_an_end(TEMPERATURES[-1])
+    assert at_an_end(1.0) == at_an_end(TEMPERATURES[1]) == ""
 
 
 def test_cross_fitted_figures_are_those_of_calibrated_probabilities() -> None:
