@@ -18,7 +18,7 @@ def random_split(
     """About 70 % of each genre's tracks for training, 15 % for validation, 15 % for testing (none of less than 7).
 
     With the group of each track, such as its artist, groups stay whole; `by_artist` puts validation before testing, as
-    artists may be few.
+    artists may be few. The only group of a genre is for training.
     """
     by_genre: dict[str, dict[str, list[str]]] = {}
     named = ((groups[track] if groups else track, track) for track in tracks)
@@ -26,7 +26,8 @@ def random_split(
         by_genre.setdefault(genre_of(track), {}).setdefault(group, []).append(track)
     parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     order = ("valid", "test") if by_artist else ("test", "valid")
-    part_of: dict[str, str] = {}  # group: part, in all genres
+    only = (group for by_group in by_genre.values() if len(by_group) == 1 for group in by_group)
+    part_of = dict.fromkeys(only, "train")  # group: part, in all genres
     for by_group in by_genre.values():
         sizes = [len(members) for members in by_group.values()]
         room = {"test": int(test_share * sum(sizes)), "valid": max(round(VALID_SHARE * sum(sizes)), min(sizes))}

@@ -105,6 +105,17 @@ def test_random_split_stays_what_it_was() -> None:
     assert parts["valid"] == ["b/0.wav", "a/4.wav"]
 
 
+@pytest.mark.parametrize("artists", [None, ["A", "B", "C", "D", "D"]])
+def test_the_only_clip_of_a_genre_or_its_only_artist_is_for_training(artists: list[str] | None) -> None:
+    """In a split by folders; the artist may have clips of other genres, of which there are more."""
+    train = ["train/ska/1.mp3", "train/ska/2.mp3", "train/ska/3.mp3", "train/ska/4.mp3", "train/polka/5.mp3"]
+    test = ["test/ska/6.mp3", "test/polka/7.mp3"]
+    dataset = make_dataset(features_of(*train, *test), artists=artists and [*artists, "E", "F"])
+    dataset.without("valid").clips("train")
+    assert dataset.counts("train")["polka"] == 1
+    assert dataset.counts("valid") == {"ska": 1}
+
+
 def test_a_split_by_artist_keeps_artists_whole() -> None:
     tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(100)]
     artists = [f"{track[0]} {int(track[2:-4]) // 3}" for track in tracks]
