@@ -43,10 +43,10 @@ from crnn.sources import HUB_ADDRESS, load_checkpoint
 from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
 from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table
-from crnn.training.crossval import cross_validate, leave_genres_out
+from crnn.training.crossval import cross_validate, folds_of, folds_without_a_genre, leave_genres_out
 from crnn.training.evaluation import evaluate
 from crnn.training.metrics import at_an_end
-from crnn.training.options import FOLDS, config_of, parse_args, recipe_of, without_device
+from crnn.training.options import config_of, parse_args, recipe_of, without_device
 from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
 from crnn.training.publish import prepare, push
 from crnn.training.recipes import Base, Recipe
@@ -421,7 +421,12 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     clips = dataset.clips("train+valid")
     if missing := sorted(set(dataset.genres) - {dataset.genres[label] for label in clips.labels}):
         raise DatasetError(f"The training and validation parts have no clip of {', '.join(missing)}; split otherwise.")
-    groups = None if groups_of(args) == "genre" else together(args, clips)
+    if groups_of(args) == "genre":
+        groups, folds = None, folds_without_a_genre(clips, dataset.genres)
+    else:
+        groups = together(args, clips)
+        kind = "artist" if groups_of(args) == "artist" else "song" if groups else "clip"
+        folds = folds_of(clips.labels, dataset.genres, groups, kind, args.folds, recipe.training.seed)
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
@@ -429,10 +434,10 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     with claimed(out):
         try:
             if groups_of(args) == "genre":
-                figures = leave_genres_out(clips, dataset.genres, recipe, out, jobs, report_fold)
+                figures = leave_genres_out(clips, dataset.genres, folds, recipe, out, jobs, report_fold)
             else:
-                folds = (groups, recipe, args.folds or FOLDS)
-                figures = {"valid": cross_validate(clips, dataset.genres, *folds, out, jobs, report_fold)}
+                work = (groups, folds, recipe, out, jobs, report_fold)
+                figures = {"valid": cross_validate(clips, dataset.genres, *work)}
         except KeyboardInterrupt:
             raise KeyboardInterrupt("stopped; the same command goes on.") from None
         record = {**figures, "groups": groups_of(args), **provenance(command, recipe)}

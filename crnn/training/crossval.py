@@ -32,28 +32,7 @@ from crnn.training.state import MACHINE, TrainingError, differences
 SETTINGS_FILE = "settings.json"
 OF_GENRES = "genres"  # what the settings call folds that have a genre each
 FORMAT = 2  # of the files of folds
-
-
-def fold_indices(
-    labels: np.ndarray, groups: Sequence[str] | None, n_folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The clips to train on and those held out, for each fold; genres are spread evenly, groups kept together.
-
-    Raises TrainingError if there are too few clips, or groups, of a genre for so many folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
-
-    names = np.arange(len(labels)) if groups is None else np.array(groups)
-    fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
-    if not 2 <= n_folds <= fewest:
-        kind = "clips" if groups is None else "groups"
-        raise TrainingError(f"The number of folds must be 2 to {fewest}, the {kind} of the smallest genre.")
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    folds = list(splitter.split(labels, labels, names))
-    for number, (train, held_out) in enumerate(folds, start=1):
-        if len(held_out) < 2 or len(np.unique(labels[train])) < len(np.unique(labels)):
-            raise TrainingError(f"Fold {number} would lack a genre to learn, or clips to ask: take fewer --folds.")
-    return folds
+FOLDS = 5  # if no number is asked for
 
 
 class Fold(NamedTuple):
@@ -62,6 +41,46 @@ class Fold(NamedTuple):
     genres: tuple[str, ...]  # that it learns
     train: np.ndarray  # indices of clips
     held_out: np.ndarray  # likewise
+
+
+def folds_of(
+    labels: np.ndarray, genres: tuple[str, ...], groups: Sequence[str] | None, kind: str, n_folds: int | None, seed: int
+) -> list[Fold]:
+    """Folds over which genres are spread evenly and groups, which are called a `kind`, kept together.
+
+    Raises TrainingError if there are too few clips, or groups, of a genre for so many folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
+
+    names = np.arange(len(labels)) if groups is None else np.array(groups)
+    counts = {genre: len(np.unique(names[labels == label])) for label, genre in enumerate(genres)}
+    genre, fewest = min(counts.items(), key=lambda item: item[1])
+    if fewest < 2:
+        raise TrainingError(f"{genre!r} has a single {kind}, and a cross-validation takes two of each genre or more.")
+    if not 2 <= (n_folds or FOLDS) <= fewest:
+        possible = "2 only" if fewest == 2 else f"2 to {fewest}"
+        default = "" if n_folds else f" ({FOLDS} is the default)"
+        raise TrainingError(f"{genre!r} has {fewest} {kind}s, so that --folds can be {possible}{default}.")
+    splitter = StratifiedGroupKFold(n_folds or FOLDS, shuffle=True, random_state=seed)
+    folds = [Fold(genres, *parts) for parts in splitter.split(labels, labels, names)]
+    for number, fold in enumerate(folds, start=1):
+        if len(fold.held_out) < 2 or len(np.unique(labels[fold.train])) < len(genres):
+            way = "take fewer --folds" if len(folds) > 2 else f"take more {kind}s"
+            raise TrainingError(f"Fold {number} would lack a genre to learn, or clips to ask: {way}.")
+    return folds
+
+
+def folds_without_a_genre(clips: Clips, genres: tuple[str, ...]) -> list[Fold]:
+    """A fold for each genre, whose model has not heard of it. Raises TrainingError if it would know a single one."""
+    if len(genres) < 3:
+        raise TrainingError("To leave out a genre takes three genres or more.")
+    songs, folds = copies_of(clips.features), []
+    for label in range(len(genres)):
+        is_held = clips.labels == label
+        is_heard = ~is_held & ~np.isin(songs, songs[is_held])  # nor is a copy that is in another genre
+        others = (*genres[:label], *genres[label + 1 :])
+        folds.append(Fold(others, np.flatnonzero(is_heard), np.flatnonzero(is_held)))
+    return folds
 
 
 class Answers(NamedTuple):
@@ -77,23 +96,23 @@ def cross_validate(
     clips: Clips,
     genres: tuple[str, ...],
     groups: Sequence[str] | None,
+    folds: Sequence[Fold],
     recipe: Recipe,
-    n_folds: int,
     folder: Path,
     jobs: int,
     report: Callable[[int, Epoch], None],
 ) -> dict:
-    """Train and measure `n_folds` models, `jobs` at a time in processes of their own; what `folder` has is not redone.
+    """Train and measure a model for each of the folds that `folds_of` made of these clips, genres and groups.
 
-    A fold that was stopped goes on after its last epoch.
+    They work `jobs` at a time in processes of their own; what `folder` has is not redone. A fold that was stopped goes
+    on after its last epoch.
 
     Returns the figures: the keys of `crnn.training.metrics.metrics` for all clips together, "folds" with n, accuracy,
     nll and seconds of each, and "spread", the standard deviation of the folds' accuracies. `report` gets the number of
     a fold and an epoch, in the fold's process. Raises TrainingError if the folder holds folds of other settings or a
     fold fails.
     """
-    folds = [Fold(genres, *parts) for parts in fold_indices(clips.labels, groups, n_folds, recipe.training.seed)]
-    settings = {"recipe": recipe.settings(), "folds": n_folds, "clips": _fingerprint(clips, groups)}
+    settings = {"recipe": recipe.settings(), "folds": len(folds), "clips": _fingerprint(clips, groups)}
     answers = _run(folds, clips, genres, recipe, folder, settings, jobs, report)
     return _summary(clips, genres, folds, answers, recipe.config(genres).evidence)
 
@@ -101,6 +120,7 @@ def cross_validate(
 def leave_genres_out(
     clips: Clips,
     genres: tuple[str, ...],
+    folds: Sequence[Fold],
     recipe: Recipe,
     folder: Path,
     jobs: int,
@@ -108,18 +128,10 @@ def leave_genres_out(
 ) -> dict:
     """Train a model without each genre in turn, and ask it about the clips of that genre, as a stranger would.
 
-    It works like `cross_validate`. Returns under "left_out", for each genre, n, seconds and "taken_for", the share of
-    its clips for which each of the others was the most probable. Raises TrainingError as `cross_validate` does, and if
-    fewer than two genres would be left.
+    The folds are those of `folds_without_a_genre`; it works like `cross_validate`, and raises the same. Returns under
+    "left_out", for each genre, n, seconds and "taken_for", the share of its clips for which each of the others was the
+    most probable.
     """
-    if len(genres) < 3:
-        raise TrainingError("To leave out a genre takes three genres or more.")
-    songs, folds = copies_of(clips.features), []
-    for label in range(len(genres)):
-        is_held = clips.labels == label
-        is_heard = ~is_held & ~np.isin(songs, songs[is_held])  # nor is a copy that is in another genre
-        others = (*genres[:label], *genres[label + 1 :])
-        folds.append(Fold(others, np.flatnonzero(is_heard), np.flatnonzero(is_held)))
     settings = {"recipe": recipe.settings(), "folds": OF_GENRES, "clips": _fingerprint(clips, None)}
     rows, evidence = {}, recipe.config(genres).evidence
     for genre, of_fold in zip(genres, _run(folds, clips, genres, recipe, folder, settings, jobs, report), strict=True):

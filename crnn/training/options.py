@@ -17,13 +17,13 @@ from crnn.network.fronts import FRONTS, front_of
 from crnn.network.layers import POOLING, RECURRENT
 from crnn.network.model import CRNN
 from crnn.network.published import PublishedStem
+from crnn.training.crossval import FOLDS
 from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
 from crnn.training.values import describe, device, front, network_field, strength
 
-FOLDS = 5
 COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
 

@@ -17,7 +17,7 @@ import torch
 from crnn.data.heard import n_heard
 from crnn.features import N_MELS, Features
 from crnn.training import crossval
-from crnn.training.crossval import fold_indices, read_answers
+from crnn.training.crossval import folds_of, read_answers
 from crnn.training.state import TrainingError
 from train import claimed, main
 
@@ -54,9 +54,9 @@ def options(data: list[str], out: Path) -> list[str]:
 
 def test_folds_are_balanced_and_hold_every_clip_out_once() -> None:
     labels = np.repeat([0, 1, 2], 20)
-    folds = fold_indices(labels, None, 4, seed=0)
-    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(60))
-    for train, held_out in folds:
+    folds = folds_of(labels, ("a", "b", "c"), None, "clip", 4, seed=0)
+    assert sorted(np.concatenate([fold.held_out for fold in folds])) == list(range(60))
+    for _, train, held_out in folds:
         assert not set(train) & set(held_out)
         assert np.bincount(labels[held_out]).tolist() == [5, 5, 5]
 
@@ -64,24 +64,33 @@ def test_folds_are_balanced_and_hold_every_clip_out_once() -> None:
 def test_no_artist_is_on_both_sides() -> None:
     labels = np.repeat([0, 1], 30)
     artists = [f"artist {index // 4}" for index in range(60)]
-    for train, held_out in fold_indices(labels, artists, 3, seed=1):
+    for _, train, held_out in folds_of(labels, ("a", "b"), artists, "artist", 3, seed=1):
         assert not {artists[i] for i in train} & {artists[i] for i in held_out}
         assert np.bincount(labels[held_out]).min() > 0
 
 
 def test_folds_that_nothing_can_be_learned_from_are_refused() -> None:
     labels, artists = np.repeat([0, 1], 4), ["a", "b", "b", "a", "c", "c", "a", "c"]  # a and c come into one fold
-    with pytest.raises(TrainingError, match="would lack a genre to learn"):
-        fold_indices(labels, artists, 2, seed=0)
-    with pytest.raises(TrainingError, match="or clips to ask"):
-        fold_indices(np.zeros(2, int), None, 2, seed=0)
+    with pytest.raises(TrainingError, match=r"would lack a genre to learn, .*: take more artists"):
+        folds_of(labels, ("jazz", "polka"), artists, "artist", 2, seed=0)
+    with pytest.raises(TrainingError, match="or clips to ask: take more clips"):
+        folds_of(np.zeros(2, int), ("jazz",), None, "clip", 2, seed=0)
 
 
-@pytest.mark.parametrize("n_folds", [1, 3])
-def test_more_folds_than_groups_are_refused(n_folds: int) -> None:
-    labels, artists = np.repeat([0, 1], 4), ["a", "a", "b", "b", "c", "d", "e", "f"]
-    with pytest.raises(TrainingError, match="2 to 2, the groups"):
-        fold_indices(labels, artists, n_folds, seed=0)
+@pytest.mark.parametrize(
+    ("artists", "n_folds", "message"),
+    [
+        ("aabbcdef", 1, "'jazz' has 2 artists, so that --folds can be 2 only."),
+        ("aabbcdef", 3, "'jazz' has 2 artists, so that --folds can be 2 only."),
+        ("aabbcdef", None, "'jazz' has 2 artists, so that --folds can be 2 only (5 is the default)."),
+        ("abcdefgg", 4, "'polka' has 3 artists, so that --folds can be 2 to 3."),
+        ("abcdeeee", 2, "'polka' has a single artist, and a cross-validation takes two of each genre or more."),
+    ],
+)
+def test_more_folds_than_groups_are_refused(artists: str, n_folds: int | None, message: str) -> None:
+    with pytest.raises(TrainingError) as refusal:
+        folds_of(np.repeat([0, 1], 4), ("jazz", "polka"), list(artists), "artist", n_folds, seed=0)
+    assert str(refusal.value) == message
 
 
 def test_the_command_measures_and_goes_on_where_it_was_stopped(
@@ -237,7 +246,8 @@ def test_cores_that_no_fold_asks_for_are_given_to_those_there_are(
     [
         (["--artists", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["--artists", __file__], "lacks the columns track_id and artist; its first line has"),
-        (["--folds", "9"], "The number of folds must be 2 to 4, the groups"),
+        (["--groups", "genre"], "With --groups genre each genre is a fold"),
+        (["--folds", "9"], "artists, so that --folds can be 2 to 4."),
     ],
 )
 def test_faults_are_one_sentence(
@@ -245,6 +255,16 @@ def test_faults_are_one_sentence(
 ) -> None:
     assert main([*options(data, tmp_path / "out"), *change]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_genres_are_too_few_to_leave_one_out(
+    data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = ["--config", "scratch", "--out", str(tmp_path / "out")]
+    assert main(["cross-validate", *data, "--groups", "genre", *out]) == 2
+    assert "takes three genres or more" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_groups_need_artists(data: list[str], capsys: pytest.CaptureFixture) -> None:
