@@ -55,6 +55,7 @@ from crnn.training.runs import (
     clips_by_part,
     heard_before,
     is_calibrated_by,
+    n_calibrating,
     print_confusion,
     print_figures,
     provenance,
@@ -496,6 +497,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
     if answers_nothing(figures):
         print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
+    if others := "; ".join(figures.get("other_recipe", [])):
+        print(f"train.py: The models of these cross-validations were made otherwise: {others}.", file=sys.stderr)
     if notice := at_an_end(figures["temperature"]):
         print(f"train.py: {notice}", file=sys.stderr)
     if was_tested:
@@ -548,7 +551,12 @@ def measured(args: argparse.Namespace) -> dict:
     if cross_fits := is_calibrated_by(model, origin, dataset, args.split):
         notice = f"These clips calibrated {origin.name}: here others of them calibrate each, as in its training."
         print(f"train.py: {notice}", file=sys.stderr)
-    figures = evaluate(model, dataset.clips(args.split, model.config.genres), cross_fits)
+    clips = dataset.clips(args.split, model.config.genres)
+    if n_clips := n_calibrating(origin, clips):
+        past = f"{n_clips} of these {len(clips)} clips calibrated {origin.name} in cross-validation"
+        notice = f"{past}, so that what is said of its calibration here flatters it a little."
+        print(f"train.py: {notice}", file=sys.stderr)
+    figures = evaluate(model, clips, cross_fits)
     print(origin.name)
     print_figures(args.split, figures)
     print_confusion(figures)

@@ -197,16 +197,17 @@ def _calibration(record: dict) -> str:
         f'\n- Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
         f"\n  cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
     )
+    others = "; ".join(fitted.get("other_recipe", []))
+    models = f"\n  Their models were made otherwise than this one: {as_text(others)}." if others else ""
     if answers_nothing(fitted):
         right = 1 - fitted["risk"]
-        return (
-            f"{come_from}\n  genre it knows, no border keeps {right:.0%} of its answers right, so that it gives none."
+        said = f"no border keeps {right:.0%} of its answers right, so that it gives none."
+    else:
+        said = (
+            f"{answered_right(fitted):.0%} of its answers are right. It answered {known['answered']:.0%} of"
+            f"\n  the clips of genres it knew and {strange:.0%} of those of a genre left out."
         )
-    right = answered_right(fitted)
-    return (
-        f"{come_from}\n  genre it knows, {right:.0%} of its answers are right. It answered {known['answered']:.0%} of"
-        f"\n  the clips of genres it knew and {strange:.0%} of those of a genre left out."
-    )
+    return f"{come_from}\n  genre it knows, {said}{models}"
 
 
 def _fine_tuning(record: dict) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
 from crnn.training.state import TrainingError
 
+MODEL = "model"  # the folder in a run's folder that holds what came of it
 HEAD = ("run", "part", "clips", "accuracy", "macro-F1", "nll", "ece", "parameters", "minutes")
 # Of metrics.json, what a result may come from beside its recipe.
 SETTINGS = ("protocol", "genres", "clips", "heard", "groups", "processes", "versions")
@@ -31,9 +32,15 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what `train.py` wrote into a folder. Raises TrainingError if that is not there or is damaged."""
+    """Read what `train.py` wrote into a folder. Raises TrainingError if that is not there or is damaged.
+
+    Of a run whose model was calibrated since, that is the model's record: the run's has test figures of what it was.
+    """
     try:
         record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        if (file := folder / MODEL / METRICS_FILE).is_file():
+            of_model = json.loads(file.read_text(encoding="utf-8"))
+            record = of_model if is_calibrated_since(of_model, record) else record
         history = []
         if (folder / HISTORY_FILE).is_file():
             with (folder / HISTORY_FILE).open(newline="", encoding="utf-8") as file:
@@ -49,6 +56,16 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TrainingError(f"The {METRICS_FILE} or {HISTORY_FILE} of {folder} is not that of a run.") from error
     return run
+
+
+def is_calibrated_since(of_model: dict, of_run: dict) -> bool:
+    """Whether a model has another calibration, and perhaps no test figures for that, than the run that it came from."""
+    if of_model.get("calibration") == of_run.get("calibration"):
+        return False
+    ours, theirs = ({**record, "calibration": None} for record in (of_model, of_run))
+    if "test" not in ours:
+        theirs.pop("test", None)
+    return ours == theirs
 
 
 def histories(runs: Sequence[Run]) -> dict[str, tuple[dict[str, float], ...]]:

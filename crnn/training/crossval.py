@@ -10,7 +10,7 @@ from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event, RLock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ SETTINGS_FILE = "settings.json"
 OF_GENRES = "genres"  # what the settings call folds that have a genre each
 FORMAT = 2  # of the files of folds
 FOLDS = 5  # if no number is asked for
+T = TypeVar("T")
 
 
 class Fold(NamedTuple):
@@ -170,13 +171,22 @@ def front_of_folds(folder: Path) -> str | None:
     return recipe.get("front") if isinstance(recipe, dict) else None
 
 
+def recipe_of_folds(folder: Path) -> dict:
+    """The recipe of a finished cross-validation as a run's record has it; empty if an earlier version ran it."""
+    return _recorded(folder, "recipe", {})
+
+
 def held_out_in(folder: Path) -> str:
     """The record of the clips of a finished cross-validation, by `crnn.data.heard`; "" if an earlier version ran it."""
+    return _recorded(folder, "held_out", "")
+
+
+def _recorded(folder: Path, name: str, default: T) -> T:
     try:
-        record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))["held_out"]
+        value = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))[name]
     except (ValueError, LookupError, TypeError):
-        return ""
-    return record if isinstance(record, str) else ""
+        return default
+    return value if isinstance(value, type(default)) else default
 
 
 def _run(

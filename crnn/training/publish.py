@@ -24,6 +24,7 @@ from crnn.checkpoint import (
 )
 from crnn.sources import HUB_ADDRESS, HUB_ID, HUB_TIMEOUT_SECONDS, trouble
 from crnn.training.card import hub_card
+from crnn.training.compare import is_calibrated_since
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
 FORMER = re.compile(r"reliability-|confusion-test\.")  # figures that a calibration ends
@@ -79,12 +80,10 @@ def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
         return []
     try:
         ours, theirs = json.loads(metrics), json.loads(around)
-        is_calibrated = ours.pop("calibration", None) != theirs.pop("calibration", None)
+        is_calibrated = is_calibrated_since(ours, theirs)
     except (ValueError, AttributeError):
         return []
-    if is_calibrated:
-        theirs.pop("test", None)
-    if ours != theirs:
+    if not is_calibrated and ours != theirs:
         return []
     return [path for path in folder.parent.iterdir() if not (is_calibrated and FORMER.match(path.name))]
 

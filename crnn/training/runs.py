@@ -19,6 +19,7 @@ from tqdm import tqdm
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset
+from crnn.data.heard import n_heard
 from crnn.files import write_json
 from crnn.network.model import CRNN
 from crnn.sources import Origin
@@ -96,16 +97,27 @@ def heard_before(recipe: Recipe, dataset: Dataset, parts: Sequence[str] = ("vali
 
 def is_calibrated_by(model: CRNN, origin: Origin, dataset: Dataset, split: str) -> bool:
     """Whether its training took a model's temperature and border from this part, which it has not learned from."""
-    if split != "valid" or not origin.folder:
+    record = _record(origin)
+    if split != "valid" or "calibration" in record:  # that of a cross-validation
         return False
-    try:
-        record = json.loads(optional_text(origin.folder, METRICS_FILE))
-        if "calibration" in record:  # that of a cross-validation
-            return False
-        is_same = (record["protocol"], record["clips"]) == (dataset.protocol, clips_by_part(dataset))
-    except (LookupError, TypeError, ValueError, RecursionError):  # others than train.py may have written it
-        return False
+    is_same = (record.get("protocol"), record.get("clips")) == (dataset.protocol, clips_by_part(dataset))
     return is_same and dataset.is_heard_by(model, "train") and not dataset.is_heard_by(model, "valid")
+
+
+def n_calibrating(origin: Origin, clips: Clips) -> int:
+    """How many of these clips a cross-validation held out whose answers calibrated a model."""
+    record = _record(origin)
+    held_out = record["calibration"].get("held_out") if isinstance(record.get("calibration"), dict) else None
+    return n_heard(held_out, clips.features) if isinstance(held_out, str) else 0
+
+
+def _record(origin: Origin) -> dict:
+    """The metrics.json of a model; empty if it has none, or one that others than train.py wrote."""
+    try:
+        record = json.loads(optional_text(origin.folder, METRICS_FILE)) if origin.folder else {}
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def fit_recipe(

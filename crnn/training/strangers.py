@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.checkpoint import CARD_FILE, METRICS_FILE, optional_text, read, save
-from crnn.data.heard import n_in_both
+from crnn.checkpoint import CARD_FILE, METRICS_FILE, brief, optional_text, read, save
+from crnn.data.heard import joined, n_in_both
 from crnn.files import as_json, whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
-from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers
+from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers, recipe_of_folds
 from crnn.training.evaluation import calibrated
 from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
-from crnn.training.state import TrainingError
+from crnn.training.state import MACHINE, TrainingError, differences
 
 
 def calibrate(
@@ -46,12 +46,15 @@ def calibrate(
                 f"{path} is of models with the front {front}, whose energies are others than those of "
                 f"{model.config.front}: cross-validate the recipe of this model."
             )
+    others = other_recipes(record, validations)
     own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
     try:
         is_edited = own_card not in ("", model_card(model, record))
     except (LookupError, TypeError, ValueError, AttributeError):  # said below
         is_edited = False
     figures = fit_borders(model, answers, share, risk) | {"command": command}
+    figures["held_out"] = joined(map(held_out_in, validations))
+    figures |= {"other_recipe": others} if others else {}
     try:
         record["calibration"] = figures
         was_tested = record.pop("test", None) is not None  # with the earlier borders
@@ -66,6 +69,19 @@ def calibrate(
             former_card.write_text(own_card, encoding="utf-8")
         save(model, folder, card)
     return figures, former_card if is_edited else None, was_tested
+
+
+def other_recipes(record: dict, validations: Sequence[Path]) -> list[str]:
+    """What was other about the models of cross-validations than about that of a record, if all say so.
+
+    Models of fewer members or epochs may well stand for it, but one should know.
+    """
+    recipes = [recipe for path in validations if (recipe := recipe_of_folds(path))]
+    own = record.get("recipe") if isinstance(record, dict) else None
+    if not isinstance(own, dict):
+        return []
+    told = (text for recipe in recipes for name, text in differences(recipe, own) if name not in MACHINE)
+    return list(dict.fromkeys(brief(text, 100) for text in told))
 
 
 def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Sequence[Answers]]) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import read, save
+from crnn.data.heard import joined
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.sources import load_checkpoint
@@ -195,6 +196,22 @@ def test_cross_validations_of_another_front_are_refused(
     assert "models with the front musicnn" in capsys.readouterr().err
 
 
+def test_cross_validations_of_another_recipe_are_told(
+    folder: Path, validations: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    recipe = json.loads((folder / "metrics.json").read_text())["recipe"]
+    others = recipe | {"members": 1, "training": recipe["training"] | {"epochs": 2, "device": "mps"}}
+    for path, noted in zip(validations, (recipe, others), strict=True):
+        (Path(path) / "metrics.json").write_text(json.dumps({"recipe": noted}))
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    told = "were made otherwise: members 1 there, 3 here; epochs 2 there, 150 here."
+    assert told in capsys.readouterr().err
+    assert "otherwise than this one: members 1 there, 3 here; epochs" in (folder / "README.md").read_text()
+    (Path(validations[1]) / "metrics.json").write_text(json.dumps({"recipe": recipe}))
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert "otherwise" not in capsys.readouterr().err + (folder / "README.md").read_text()
+
+
 def test_a_card_that_was_edited_is_kept_beside_the_new_one(
     folder: Path, validations: list[str], capsys: pytest.CaptureFixture
 ) -> None:
@@ -239,6 +256,8 @@ def test_no_clip_is_counted_twice(
     (apart / "metrics.json").write_text(json.dumps({"held_out": "AgICAgI="}))
     assert main([*calibrate, str(apart)]) == 0
     assert "of 300 clips of the genres it knows" in capsys.readouterr().out
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["calibration"]["held_out"] == joined(["AAAAAAA=", "AgICAgI="])
 
 
 @pytest.mark.parametrize("missing", ["known/fold-1.npz", "unknown/fold-4.npz", "unknown/fold-10.npz"])
