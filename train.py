@@ -40,7 +40,18 @@ from crnn.machine import n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
 from crnn.sources import HUB_ADDRESS, load_checkpoint
-from crnn.terminal import INTERRUPTED, PROGRAM, forget_windows, leave, leave_broken_pipe, open_streams, printable, valid
+from crnn.terminal import (
+    INTERRUPTED,
+    PROGRAM,
+    aligned,
+    cells,
+    forget_windows,
+    leave,
+    leave_broken_pipe,
+    open_streams,
+    printable,
+    valid,
+)
 from crnn.training.card import answered_of_left_out, answers_nothing
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.crossval import cross_validate, folds_of, folds_without_a_genre, leave_genres_out
@@ -471,10 +482,10 @@ def print_folds(figures: dict) -> None:
 
 def print_left_out(figures: dict[str, dict]) -> None:
     """What models take the clips of a genre for that they have never heard."""
-    width = max(map(len, figures))
+    width = max(map(cells, figures))
     for genre, row in figures.items():
         taken_for = ", ".join(f"{name} {share:.0%}" for name, share in row["taken_for"].items())
-        print(f"{genre:{width}}  {row['n']} clips, taken for {taken_for}")
+        print(f"{aligned(genre, width)}  {row['n']} clips, taken for {taken_for}")
 
 
 def run_calibrate(args: argparse.Namespace, command: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from threading import enumerate as threads
 from typing import TextIO
-from unicodedata import category
+from unicodedata import category, east_asian_width
 
 PROGRAM = "genre-crnn"
 # What shells report for SIGHUP, SIGINT, SIGPIPE and SIGTERM.
@@ -46,6 +46,26 @@ def printable(text: object) -> str:
 
 def _is_control(sign: str) -> bool:
     return category(sign) in UNPRINTABLE or sign in TURNING
+
+
+def cells(text: str) -> int:
+    """How wide a terminal shows it: signs of East Asian scripts are two wide, accents and joiners lie on others."""
+    return sum(
+        0 if category(sign) in ("Mn", "Me", "Cf") else 2 if east_asian_width(sign) in "WF" else 1 for sign in text
+    )
+
+
+def aligned(text: str, width: int, is_right: bool = False) -> str:
+    """It with blanks up to a width in a terminal, before it if it is to end at the right."""
+    blanks = " " * (width - cells(text))
+    return blanks + text if is_right else text + blanks
+
+
+def fitting(text: str, most: int) -> str:
+    """As much of it as is no wider in a terminal."""
+    if cells(text) <= most:
+        return text
+    return f"{next(text[:end] for end in range(len(text), -1, -1) if cells(text[:end]) < most)}…"
 
 
 def valid(text: str) -> str:

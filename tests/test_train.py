@@ -27,12 +27,14 @@ import train
 from crnn.checkpoint import save
 from crnn.data import download
 from crnn.data.gtzan import FAULT_FILTERED
+from crnn.data.heard import record_of
 from crnn.data.names import genre_of
 from crnn.features import N_MELS, SAMPLE_RATE, Features
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED
 from crnn.sources import load_checkpoint
+from crnn.terminal import cells
 from crnn.training import runs
 from crnn.training.card import PARTS, as_text
 from crnn.training.fit import Epoch
@@ -206,6 +208,37 @@ def test_only_what_calibrated_a_model_is_calibrated_anew(
         (model / "metrics.json").write_text(json.dumps(record | changes))
         assert main(["evaluate", "--model", str(model), "--data", str(data), "--split", "valid"]) == 0
         assert "These clips calibrated" not in capsys.readouterr().err
+
+
+def test_what_calibrated_a_model_in_cross_validation_is_told(
+    run: tuple[Path, subprocess.CompletedProcess], music: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = tmp_path / "validated"
+    shutil.copytree(run[0] / "validated", model)
+    dataset = train.load_dataset(train.parse_args(["evaluate", "--data", str(music)]))
+    clips = dataset.clips("valid").features
+    record = json.loads((model / "metrics.json").read_text())
+    for calibration, n_clips in (({"held_out": record_of(clips.select([0]))}, 1), ({}, 0), ("", 0)):
+        (model / "metrics.json").write_text(json.dumps(record | {"calibration": calibration}))
+        assert main(["evaluate", "--model", str(model), "--data", str(music), "--split", "valid"]) == 0
+        told = f"1 of these {len(clips)} clips calibrated {model}" in capsys.readouterr().err
+        assert told == bool(n_clips)
+
+
+@pytest.mark.parametrize(("columns", "n_genres"), [("80", 2), ("80", 10), ("120", 30)])
+def test_a_table_of_confusion_fits_into_a_terminal(
+    columns: str, n_genres: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its columns stand below each other, whatever the genres are called."""
+    monkeypatch.setenv("COLUMNS", columns)
+    genres = ["演歌", "한국 트로트", "e\u0301lectro", "très_long_nom_de_genre_musical_régional", *map(str, range(30))]
+    genres = genres[:n_genres]
+    runs.print_confusion({"genres": genres, "confusion": np.full((n_genres, n_genres), 20).tolist()})
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert len({cells(line) for line in (head, *rows)}) == 1
+    assert cells(head) <= int(columns)
+    assert ("演歌" in head) == (n_genres == 2)
+    assert all(genre[:20] in row for genre, row in zip(genres, rows, strict=True))
 
 
 @pytest.mark.usefixtures("at_the_desk")

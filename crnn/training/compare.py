@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
+from crnn.terminal import aligned, cells
 from crnn.training.state import TrainingError
 
 MODEL = "model"  # the folder in a run's folder that holds what came of it
@@ -119,11 +120,11 @@ def _flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _aligned(rows: Sequence[Sequence[str]], right_from: int | None = None) -> list[str]:
     """Lines of columns two blanks apart; those from `right_from` on end at the same place instead of starting there."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     right_from = len(widths) if right_from is None else right_from
     return [
         "  ".join(
-            cell.rjust(width) if place >= right_from else cell.ljust(width)
+            aligned(cell, width, is_right=place >= right_from)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

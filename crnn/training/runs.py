@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from shutil import get_terminal_size
 
 from tqdm import tqdm
 
@@ -23,6 +24,7 @@ from crnn.data.heard import n_heard
 from crnn.files import write_json
 from crnn.network.model import CRNN
 from crnn.sources import Origin
+from crnn.terminal import aligned, cells, fitting
 from crnn.training.card import model_card
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
@@ -31,6 +33,8 @@ from crnn.training.processes import any_of_them, processes
 from crnn.training.recipes import NETWORK, Recipe
 
 UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
+MOST_CELLS = 24  # of a terminal's line, for the name of a genre
+USUAL_TERMINAL = (120, 24)  # where there is none
 PACKAGES = ("torch", "torchaudio", "numpy", "scikit-learn", "av")
 
 
@@ -288,8 +292,17 @@ def print_figures(part: str, figures: dict) -> None:
 
 
 def print_confusion(figures: dict) -> None:
-    """The confusion matrix as a table: a row is a true genre, a column an answer."""
-    width = max(5, *(len(genre) for genre in figures["genres"])) + 1
-    print("confusion".ljust(width) + "".join(genre.rjust(width) for genre in figures["genres"]))
-    for genre, row in zip(figures["genres"], figures["confusion"], strict=True):
-        print(genre.ljust(width) + "".join(str(count).rjust(width) for count in row))
+    """The confusion matrix as a table: a row is a true genre, a column an answer.
+
+    Columns have the numbers of rows where names would not fit into the terminal.
+    """
+    rows = [fitting(genre, MOST_CELLS) for genre in figures["genres"]]
+    heads, first = rows, "confusion"
+    width = max(5, *map(cells, heads)) + 1
+    if width * (1 + len(heads)) > get_terminal_size(USUAL_TERMINAL).columns:
+        heads = [str(number) for number in range(1, len(heads) + 1)]
+        rows = [f"{number:>2} {genre}" for number, genre in zip(heads, rows, strict=True)]
+        width = max(len(str(count)) for row in (heads, *figures["confusion"]) for count in row) + 1
+    margin = max(map(cells, (first, *rows)))
+    for name, row in zip((first, *rows), (heads, *figures["confusion"]), strict=True):
+        print(aligned(name, margin) + "".join(aligned(str(cell), width, is_right=True) for cell in row))

@@ -11,6 +11,7 @@ import pytest
 from crnn import plots
 from crnn.plots import style
 from crnn.sources import BUNDLED
+from crnn.terminal import cells
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.state import TrainingError
 from train import main
@@ -48,6 +49,25 @@ def test_table_has_a_row_for_each_part_of_each_run(folders: list[Path]) -> None:
         [str(folders[1]), "test", "290", *figures],
     ]
     assert len({len(line) for line in [head, *rows]}) == 1
+
+
+def test_a_run_whose_model_was_calibrated_since_has_no_test_figures(folders: list[Path]) -> None:
+    """Those of the run are of the model that it was."""
+    record = json.loads((folders[1] / "metrics.json").read_text())
+    (folders[1] / "model").mkdir()
+    for of_model, n_rows in (
+        (record, 2),
+        ({**record, "parameters": 1, "calibration": {}}, 2),  # of another run
+        ({name: value for name, value in record.items() if name != "test"} | {"calibration": {}}, 1),
+    ):
+        (folders[1] / "model" / "metrics.json").write_text(json.dumps(of_model))
+        assert len(table([read_run(folders[1])])) == 1 + n_rows
+
+
+def test_wide_names_do_not_move_columns(folders: list[Path]) -> None:
+    wide = folders[0].rename(folders[0].with_name("演歌 e\u0301"))
+    lines = table([read_run(wide), read_run(folders[1])])
+    assert len({cells(line) for line in lines}) == 1
 
 
 def test_only_what_differs_is_told(folders: list[Path]) -> None:
