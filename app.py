@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -468,15 +468,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     keep_memory_together()
     please_zerogpu()
+    status = INTERRUPTED  # until it has served
     try:
         with ended_like_ctrl_c():  # who stops a container or closes a terminal wants uploads to go, too
             serve(args)
+            status = 0
     except (CheckpointError, OSError) as error:
-        print(f"app.py: {error}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may have gone
+            print(f"app.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+    return status
 
 
 if __name__ == "__main__":

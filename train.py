@@ -564,7 +564,7 @@ def measured(args: argparse.Namespace) -> dict:
         print(f"train.py: {notice}", file=sys.stderr)
     clips = dataset.clips(args.split, model.config.genres)
     if n_clips := n_calibrating(origin, clips):
-        past = f"{n_clips} of these {len(clips)} clips calibrated {origin.name} in cross-validation"
+        past = f"At least {n_clips} of these {len(clips)} clips calibrated {origin.name} in cross-validation"
         notice = f"{past}, so that what is said of its calibration here flatters it a little."
         print(f"train.py: {notice}", file=sys.stderr)
     figures = evaluate(model, clips, cross_fits)

@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        check_folder()
         if argv and argv[0] in SCRIPTS:
             return run_script(argv[0], argv[1:])
         return run_command(argv)
@@ -56,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(error, ImportError):
                 raise
             return explain(error)
-        complain("There is not enough memory for PyTorch (ulimit -v).")
+        what = f": {error}" if isinstance(error, MemoryError) and str(error) else " for PyTorch (ulimit -v)"
+        complain(f"There is not enough memory{what}.")
     except ValueError as error:
         if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise
@@ -86,6 +86,7 @@ def run_command(argv: Sequence[str]) -> int:
     given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
+    check_folder()
     let_threads_rest()
     with ended_at_once():
         for needed in command.NEEDS:
@@ -111,6 +112,7 @@ def others() -> str:
 
 def run_script(name: str, argv: list[str]) -> int:
     """Run one of the programs that stand beside the package."""
+    check_folder()
     sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
     with ended_at_once():
         module = script(SCRIPTS[name][0])

@@ -1006,7 +1006,6 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
 # More about the sound
 
 
-@pytest.mark.usefixtures("compiled")
 def juts_out(tab, picture):
     """The texts of an SVG that are cut off at its edges."""
     return tab.evaluate(
@@ -1026,6 +1025,7 @@ def juts_out(tab, picture):
     )
 
 
+@pytest.mark.usefixtures("compiled")
 def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch, tmp_path):
     decoded = []
     monkeypatch.setattr(page, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how))

@@ -160,7 +160,8 @@ def test_the_library_writes_the_same_files(tmp_path: Path) -> None:
     model.save_pretrained(given)  # as `push_to_hub` does
     for name in (CONFIG_FILE, WEIGHTS_FILE, NOTICE_FILE):
         assert (given / name).read_bytes() == (expected / name).read_bytes()
-    assert (given / WEIGHTS_FILE).stat().st_mode & 0o777 == 0o644
+    if os.name == "posix":
+        assert (given / WEIGHTS_FILE).stat().st_mode & 0o777 == 0o644
     assert load_checkpoint(given)[0].config == model.config
 
 

@@ -331,7 +331,7 @@ def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
     assert answer["duration_seconds"] == 6
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.01, "0.1"), (0.5, "0.6"), (0.8, "0.9")])
+@pytest.mark.parametrize(("seconds", "told"), [(0.01, "0.1"), (0.5, "0.5"), (0.8, "0.8")])
 def test_what_sounds_for_less_than_a_second_is_not_answered(
     classifier: GenreClassifier, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path,
     seconds: float, told: str,
@@ -410,6 +410,7 @@ def test_threads_may_share_a_classifier(classifier: GenreClassifier, tone: Tone)
         assert_close(prediction, one_thread, atol=1e-6)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_forked_processes_may_share_a_classifier(classifier: GenreClassifier, tone: Tone) -> None:
     """PyTorch's threads, which have begun here, are not there: one that waits for them is ended by the alarm."""
     before, waveform = torch.get_num_threads(), tone(30)

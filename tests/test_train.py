@@ -968,7 +968,7 @@ def test_fine_tuning_keeps_the_network_and_tells_where_it_comes_from(
     assert main([*features, "--init", str(base), "--out", str(out), "--epochs", "1", "--no-refit"]) == 0
     printed, notices = capsys.readouterr()
     assert printed.splitlines()[1] == f"It starts from {base} (folder), which knows low."
-    assert not notices
+    assert all("temperature" in line for line in notices.splitlines())  # of so few clips it may be at an end
     (before, _), (model, _) = load_checkpoint(base), load_checkpoint(out / "model")
     assert model.config.genres == ("high", "low")
     assert {name: getattr(model.config, name) for name in NETWORK} == {

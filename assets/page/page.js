@@ -144,7 +144,7 @@
   // A field of songs takes a moment: the keyboard goes to what is there then, if it has gone nowhere meanwhile.
   let lost = null;
   const goOn = () => {
-    if (lost && document.activeElement === document.body) document.querySelector(`${lost} :is(audio, .upload-container)`)?.focus();
+    if (lost && document.activeElement === document.body) document.querySelector(`${lost} :is(audio, .upload-container)`)?.focus({preventScroll: true});
   };
   document.addEventListener('focusin', () => { lost = null; });
   document.addEventListener('click', event => {

@@ -34,9 +34,14 @@ def random_split(
         for group, members in by_group.items():
             fitting = (part for part in order if len(members) <= room[part])
             part = part_of.setdefault(group, next(fitting, "train"))
-            parts[part] += members
             if part in room:
                 room[part] -= len(members)
+    for by_group in by_genre.values():
+        if "train" not in map(part_of.get, by_group):  # nothing would teach this genre
+            part_of[max(by_group, key=lambda group: len(by_group[group]))] = "train"
+    for by_group in by_genre.values():
+        for group, members in by_group.items():
+            parts[part_of[group]] += members
     return parts
 
 

@@ -131,11 +131,11 @@ def listed(by_null: bool) -> list[str]:
 
 def _is_utf_16(given: bytes) -> bool:
     """Whether a list is, by its mark, or as signs of paths stand alone between NUL signs; folders A, B, C may."""
-    if given.startswith((BOM_UTF16_LE, BOM_UTF16_BE, b"\0")):
+    if given.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return True
     *ended, _ = parts = given.split(b"\0")
     are_signs = len(ended) > 1 and all(len(part) < 2 for part in parts)
-    return b"\n" in ended or (are_signs and not {b".", b"/", b"\\"}.isdisjoint(parts))
+    return b"\n" in ended or (are_signs and (b"." in parts[1:-3] or not {b"/", b"\\"}.isdisjoint(parts)))
 
 
 class Report:

@@ -127,9 +127,11 @@ def _rewrite(
             _compare(path, copy, tags, places)
             if _moment(path.stat()) != _moment(state):
                 raise TagError("another program has changed it just now, so it stays as it is")
-            _take_over(copy, path, state, keep_times)
             if only_try:
+                with _copy_of(path, only_try=False, n_bytes=0) as beside:
+                    _take_over(beside, path, state, keep_times)
                 return genre
+            _take_over(copy, path, state, keep_times)
             if note:
                 note(genre, places)
             copy.replace(path)
@@ -163,7 +165,7 @@ def _take_away_copies(folder: Path) -> None:
 
 
 @contextmanager
-def _copy_of(path: Path, only_try: bool) -> Iterator[Path]:
+def _copy_of(path: Path, only_try: bool, n_bytes: int | None = None) -> Iterator[Path]:
     """A copy of a file beside it, or in the temporary folder, which is gone at the end unless it has taken its place.
 
     Raises TagError if there is no temporary folder.
@@ -176,7 +178,8 @@ def _copy_of(path: Path, only_try: bool) -> Iterator[Path]:
         raise
     try:
         with open(handle, "wb") as copy, path.open("rb") as file:  # noqa: PTH123 - a handle
-            shutil.copyfileobj(file, copy, COPIED_BYTES)
+            if n_bytes is None:
+                shutil.copyfileobj(file, copy, COPIED_BYTES)
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -254,9 +257,12 @@ def _reason(path: Path, error: Exception, only_try: bool) -> str:
         return _untried(fault)
     if fault:
         return f"it cannot be read or written ({fault.strerror or fault})"
+    name = type(error).__name__
+    if isinstance(error, MemoryError | ImportError):
+        return f"it cannot be read or written ({error or name})"
     try:
         with open_audio(path):
-            return "its tags are damaged, or of a kind that is not known here, so that it stays as it is"
+            return f"its tags are damaged, or of a kind that is not known here ({name}), so that it stays as it is"
     except AudioError as refused:
         return str(refused)
 

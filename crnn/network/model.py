@@ -141,7 +141,7 @@ class CRNN(
     def _save_pretrained(self, save_directory: Path) -> None:
         """What the library's `save_pretrained` and `push_to_hub` write beside a card: what can be loaded again.
 
-        The configuration is that of now, which the library has from the beginning.
+        The configuration is the model's of now, whatever the library has from the beginning or is given.
         """
         kind = front_of(self.config.front)
         stored = deepcopy(self).to(kind.stored_in, memory_format=torch.contiguous_format)

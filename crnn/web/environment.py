@@ -7,13 +7,14 @@ import httpx
 
 from crnn.terminal import forget_windows
 
-NUMBERS = {  # the largest that each may be
-    "GRADIO_SERVER_PORT": 65_535,
-    "GRADIO_NUM_PORTS": 65_535,
-    "HF_HUB_DOWNLOAD_TIMEOUT": 86_400,
-    "HF_HUB_ETAG_TIMEOUT": 86_400,
-    "OMP_NUM_THREADS": 1_024,
+NUMBERS = {  # what each may be; of the Hub's, 0 is its own
+    "GRADIO_SERVER_PORT": range(1, 65_536),
+    "GRADIO_NUM_PORTS": range(1, 65_536),
+    "HF_HUB_DOWNLOAD_TIMEOUT": range(86_401),
+    "HF_HUB_ETAG_TIMEOUT": range(86_401),
+    "OMP_NUM_THREADS": range(1, 1_025),
 }
+LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
 ROOT_PATH = "GRADIO_ROOT_PATH"
 FOREIGN = (  # numbers of what this page does not use, or, as these processes of Gradio's pass by the Gate, must not
     "GRADIO_ANALYTICS_CACHE_FREQUENCY",
@@ -31,10 +32,14 @@ BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, 
 
 def fault() -> str | None:
     """What is wrong with the environment, in a sentence; what can be mended is, here and for what is started here."""
-    for name, most in NUMBERS.items():
-        number = os.environ.get(name, "1").strip()
-        if not (number.isdecimal() and 1 <= int(number[:10]) <= most):
-            return f"{name} must be a number from 1 to {most}, not {number!r}."
+    for name, values in NUMBERS.items():
+        given = os.environ.get(name, "1").strip()
+        if not given and name in LISTS:
+            del os.environ[name]
+            continue
+        numbers = given.split(",") if name in LISTS else [given]
+        if not all(number.strip().isdecimal() and int(number.strip()[:10]) in values for number in numbers):
+            return f"{name} must be a number from {values[0]} to {values[-1]}, not {given!r}."
     for name in FOREIGN:
         os.environ.pop(name, None)
     if re.match(r"(?!/|https?://).", os.environ.get(ROOT_PATH, "")):

@@ -116,6 +116,15 @@ def test_the_only_clip_of_a_genre_or_its_only_artist_is_for_training(artists: li
     assert dataset.counts("valid") == {"ska": 1}
 
 
+def test_artists_of_two_genres_leave_none_without_clips_to_train_on() -> None:
+    """Both artists of the small genre may be drawn for other parts with their clips of the large one."""
+    tracks = [f"{name}.mp3" for name in ("polka/1", "polka/2", *(f"ska/{number}" for number in range(14)))]
+    for draw in range(300):
+        artists = [f"{draw} {name}" for name in ("A", "B", "A", "B", *range(12))]
+        parts = random_split(tracks, dict(zip(tracks, artists, strict=True)), by_artist=True)
+        assert {*map(genre_of, parts["train"])} == {"polka", "ska"}
+
+
 def test_a_split_by_artist_keeps_artists_whole() -> None:
     tracks = [f"{genre}/{number}.wav" for genre in "ab" for number in range(100)]
     artists = [f"{track[0]} {int(track[2:-4]) // 3}" for track in tracks]

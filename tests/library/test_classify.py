@@ -23,7 +23,7 @@ from crnn.__main__ import main
 from crnn.audio import SAMPLE_RATE, AudioError, Passages
 from crnn.checkpoint import save
 from crnn.inference import GenreClassifier, Recording
-from crnn.library import classify, cluster, job
+from crnn.library import choosing, classify, cluster, job
 from crnn.library.rows import read_rows
 from crnn.network.model import CRNN
 from crnn.sources import Origin
@@ -212,6 +212,13 @@ def test_a_list_that_is_not_as_it_is_said_to_be_is_refused(
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
     assert main([*command, *options]) == 2
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("paths", [["", "a.wav"], [".", "a"], ["A", "B", "C"]])
+def test_a_list_of_short_names_is_no_utf_16(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "".join(f"{path}\0" for path in paths).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(given)))
+    assert choosing.listed(by_null=True) == [path for path in paths if path]
 
 
 @pytest.mark.parametrize("address", ["", "MUSIC/", "song.mp3", "s3://bucket/music", "a/b:1"])
