@@ -2,14 +2,15 @@
 
 import json
 import multiprocessing
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from hashlib import sha256
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Event, RLock
+from threading import RLock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -222,35 +223,35 @@ def _run(
 def _side_by_side(start: Callable[[int], BaseProcess], numbers: Sequence[int], jobs: int) -> None:
     """Start the processes of the folds of these numbers, `jobs` at a time.
 
-    Raises TrainingError as soon as one fails; then, or if this one is stopped, none goes on or begins.
+    Raises TrainingError as soon as one fails; then, or if this one is stopped, none goes on or begins. All is done in
+    one thread: of two that ask how a process ended, `multiprocessing` tells one.
     """
-    running: list[BaseProcess] = []
-    is_stopped = Event()
-
-    def run(number: int) -> None:
-        if is_stopped.is_set():
-            return
-        process = start(number)
-        running.append(process)
-        if is_stopped.is_set():  # while it started
+    to_do, running = list(numbers), dict[int, BaseProcess]()
+    try:
+        while to_do or running:
+            while to_do and len(running) < jobs:
+                number = to_do.pop(0)
+                running[number] = start(number)
+            wait([process.sentinel for process in running.values()])
+            for number, process in list(running.items()):
+                if process.is_alive():
+                    continue
+                del running[number]
+                if process.exitcode:
+                    raise TrainingError(
+                        f"Fold {number + 1} {_ending(process.exitcode)} The same command goes on from here."
+                    )
+    finally:
+        for process in running.values():
             process.terminate()
-        process.join()
-        if process.exitcode:
-            is_stopped.set()  # before this thread takes the next one
-            raise TrainingError(
-                f"Fold {number + 1} failed; its reason stands above. The same command goes on from here."
-            )
 
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for done in as_completed([pool.submit(run, number) for number in numbers]):
-                done.result()
-        except BaseException:
-            is_stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
-            raise
+
+def _ending(code: int) -> str:
+    """How a process that failed with this code ended."""
+    if code > 0:
+        return "failed; its reason stands above."
+    memory = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+    return f"was ended by signal {-code}{memory}."
 
 
 def _run_fold(

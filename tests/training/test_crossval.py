@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
 from crnn.data.heard import n_heard
+from crnn.data.workers import started
 from crnn.features import N_MELS, Features
 from crnn.training import crossval
-from crnn.training.crossval import folds_of, read_answers
+from crnn.training.crossval import _side_by_side, folds_of, read_answers
 from crnn.training.state import TrainingError
 from train import claimed, main
 
@@ -184,34 +186,21 @@ def test_no_two_work_in_one_folder(data: list[str], tmp_path: Path, capsys: pyte
 
 
 class Began:
-    """Processes of folds that do nothing: those of some numbers fail at once, the others go on until they are ended."""
+    """Processes of folds that learn nothing: those of some numbers fail at once, the others go on until ended."""
 
     def __init__(self, *failing: int) -> None:
         self.failing = failing
         self.numbers: list[int] = []
         self.threads: set[int] = set()
+        self.processes: list[BaseProcess] = []
 
-    def __call__(self, _: Callable[..., None], arguments: tuple, **__: Sequence[str]) -> "Process":
+    def __call__(self, _: Callable[..., None], arguments: tuple, **__: Sequence[str]) -> BaseProcess:
         number, *_, threads, _ = arguments
         self.numbers.append(number)
         self.threads.add(threads)
-        return Process(number in self.failing)
-
-
-class Process:
-    """One of them."""
-
-    def __init__(self, fails: bool) -> None:
-        self.exitcode = 1 if fails else None
-        self.ended = Event()
-
-    def join(self) -> None:
-        if not self.exitcode:
-            self.ended.wait(20)
-            self.exitcode = -signal.SIGTERM if self.ended.is_set() else 0
-
-    def terminate(self) -> None:
-        self.ended.set()
+        process = started(sys.exit, [1]) if number in self.failing else started(time.sleep, [60])
+        self.processes.append(process)
+        return process
 
 
 def test_after_a_fold_that_fails_none_begins_or_goes_on(
@@ -223,6 +212,18 @@ def test_after_a_fold_that_fails_none_begins_or_goes_on(
     assert main([*options(data[:2], tmp_path / "out"), "--groups", "none", "--folds", "5", "--jobs", "2"]) == 2
     assert "Fold 2 failed" in capsys.readouterr().err
     assert began.numbers == [0, 1]
+    for process in began.processes:
+        process.join(20)
+    assert [process.exitcode for process in began.processes] == [-signal.SIGTERM, 1]
+
+
+def test_folds_that_end_at_once_are_not_taken_for_failed() -> None:
+    _side_by_side(lambda _: started(time.sleep, [0.01]), range(40), 4)
+
+
+def test_a_fold_that_the_system_ends_gives_no_reason_of_its_own() -> None:
+    with pytest.raises(TrainingError, match=r"^Fold 3 was ended by signal 9, perhaps for want of memory\."):
+        _side_by_side(lambda _: started(signal.raise_signal, [signal.SIGKILL]), [2], 1)
 
 
 @pytest.mark.parametrize(("n_done", "threads"), [(0, 3), (1, 4)])
