@@ -128,7 +128,7 @@ def _rewrite(
             if _moment(path.stat()) != _moment(state):
                 raise TagError("another program has changed it just now, so it stays as it is")
             if only_try:
-                with _copy_of(path, only_try=False, n_bytes=0) as beside:
+                with _copy_of(path, only_try=False, is_empty=True) as beside:
                     _take_over(beside, path, state, keep_times)
                 return genre
             _take_over(copy, path, state, keep_times)
@@ -165,8 +165,10 @@ def _take_away_copies(folder: Path) -> None:
 
 
 @contextmanager
-def _copy_of(path: Path, only_try: bool, n_bytes: int | None = None) -> Iterator[Path]:
+def _copy_of(path: Path, only_try: bool, is_empty: bool = False) -> Iterator[Path]:
     """A copy of a file beside it, or in the temporary folder, which is gone at the end unless it has taken its place.
+
+    One that `is_empty` has its name alone, to try what may be done beside it.
 
     Raises TagError if there is no temporary folder.
     """
@@ -178,7 +180,7 @@ def _copy_of(path: Path, only_try: bool, n_bytes: int | None = None) -> Iterator
         raise
     try:
         with open(handle, "wb") as copy, path.open("rb") as file:  # noqa: PTH123 - a handle
-            if n_bytes is None:
+            if not is_empty:
                 shutil.copyfileobj(file, copy, COPIED_BYTES)
         yield Path(name)
     finally:

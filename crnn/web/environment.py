@@ -37,8 +37,8 @@ def fault() -> str | None:
         if not given and name in LISTS:
             del os.environ[name]
             continue
-        numbers = given.split(",") if name in LISTS else [given]
-        if not all(number.strip().isdecimal() and int(number.strip()[:10]) in values for number in numbers):
+        numbers = map(str.strip, given.split(",")) if name in LISTS else [given]
+        if not all(number.isdecimal() and int(number[:10]) in values for number in numbers):
             return f"{name} must be a number from {values[0]} to {values[-1]}, not {given!r}."
     for name in FOREIGN:
         os.environ.pop(name, None)
