@@ -28,7 +28,7 @@ from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
 from crnn.network.fronts import front_of
-from crnn.network.layers import clear, energy, mean_logits
+from crnn.network.layers import clear, energy
 from crnn.network.licences import notice_of
 from crnn.network.model import CONTEXT_SECONDS
 
@@ -156,10 +156,9 @@ class Graph(nn.Module):
         torch._check(n_windows >= 1)
         starts = (torch.arange(n_windows) * hop_steps).clamp(max=last)
         rows = starts[:, None] + torch.arange(size // step)
-        of_classifiers, *_ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
-        logits = mean_logits(of_classifiers)
+        logits, *_ = self.model.outputs([steps[rows] for steps in self.song_steps(song)])
         stem = self.model.stem.alone(song[None, :, :size])  # all that a short song is
-        logits = torch.cat([logits, mean_logits(self.model.logits_of(stem))])
+        logits = torch.cat([logits, self.model.answer_of(stem)])
         shares = (logits / config.temperature).softmax(dim=-1)
         is_long = kept.sum().expand_as(starts) > size
         counts = torch.cat([is_long, ~is_long[:1]]).float()

@@ -50,6 +50,7 @@ class CRNNConfig:
     summary: bool = False  # whether the classifier reads mean and maximum of the front's steps beside the pooled ones
     summary_channels: bool = False  # of all channels of published fronts instead, for a classifier of its own
     summary_components: int = 192  # principal components of these channels that it reads
+    linear: bool = False  # whether a linear classifier of these components answers beside the members, as much as all
     block_dropout: float = 0.1  # of whole channels, after each convolutional block or bottleneck
     dropout: float = 0.4  # before the classifier
     window_frames: int = n_frames_of(10.0)  # the length that it was trained on

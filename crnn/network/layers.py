@@ -130,13 +130,17 @@ def moments(steps: Tensor) -> Tensor:
     return torch.cat([steps.mean(dim=1), steps.amax(dim=1)], dim=-1)
 
 
-def mean_logits(of_members: Tensor) -> Tensor:
+def mean_logits(of_members: Tensor, beside: Tensor | None = None) -> Tensor:
     """Logits (members, batch, n_genres) to those of the mean of their probabilities, (batch, n_genres).
 
-    Their `energy` is that of the mean of the members' logits, so that those of a single member stay as they are.
+    The probabilities of what is `beside` them, logits (batch, n_genres), count as much as all theirs. The `energy` is
+    that of the mean of the members' logits, so that those of a single member stay as they are.
     """
     of_members = of_members.float()
-    return of_members.log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members)) + energy(of_members.mean(0))[:, None]
+    mean = of_members.log_softmax(dim=-1).logsumexp(dim=0) - log(len(of_members))
+    if beside is not None:
+        mean = torch.stack([mean, beside.float().log_softmax(dim=-1)]).logsumexp(dim=0) - log(2)
+    return mean + energy(of_members.mean(0))[:, None]
 
 
 def window_weights(energies: Tensor, evidence: float) -> Tensor:

@@ -21,6 +21,7 @@ from crnn.network.fronts import front_of
 from crnn.network.genres import known_as
 from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
 from crnn.network.licences import NOTICE_FILE, notice_before
+from crnn.network.linear import LinearClassifier
 
 FITTED_AT_ONCE = 16  # clips
 CONTEXT_SECONDS = 1.5  # that convolutions hear on both sides of a piece of a song
@@ -121,6 +122,9 @@ class CRNN(
         self.components = None  # of what a window holds in all channels of the stem, for the summaries of all members
         if config.summary and config.summary_channels and self.stem.groups:
             self.components = Components(2 * sum(map(sum, self.stem.groups)), config.summary_components)
+        self.linear = None  # reads the same
+        if self.components and config.linear:
+            self.linear = LinearClassifier(config.summary_components, len(config.genres))
         self.members = nn.ModuleList(
             Member(config, kind.front(config, self.stem.out_features), has_two_heads=self.components is not None)
             for _ in range(config.members)
@@ -182,7 +186,7 @@ class CRNN(
         there = [base.config.genres.index(genre) for genre in shared.values()]
         weights = base.state_dict()
         for name, value in self.state_dict().items():
-            if "classifier.linear." in name:
+            if "classifier.linear." in name or name.startswith("linear."):
                 value[here] = weights[name][there]
                 weights[name] = value
         self.load_state_dict(weights)
@@ -208,7 +212,7 @@ class CRNN(
 
         Raises ValueError for any other shape.
         """
-        return mean_logits(self.member_logits(log_mel))
+        return self.answer_of(self.stem_of(log_mel))
 
     def member_logits(self, log_mel: Tensor) -> Tensor:
         """Log-mel as in `forward` to the logits of each classifier of each member, (classifiers, batch, n_genres)."""
@@ -226,6 +230,10 @@ class CRNN(
 
     def logits_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
         """What the stem gives of windows to the logits as `member_logits` gives them."""
+        return self._classified(self.steps_and_channels(stem))[0]
+
+    def answer_of(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """What the stem gives of windows to logits (batch, n_genres), as `forward` gives them."""
         return self.outputs(self.steps_and_channels(stem))[0]
 
     def logits_of_each(self, stems: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor:
@@ -291,7 +299,7 @@ class CRNN(
             with torch.autocast(per_member[0].device.type, enabled=False):
                 logits, vectors, kinds = self.outputs(per_member)
             embeddings = torch.cat(vectors, dim=-1).float()
-            for number, *of_window in zip(numbers, mean_logits(logits), embeddings, kinds, strict=True):
+            for number, *of_window in zip(numbers, logits, embeddings, kinds, strict=True):
                 heard[number] = of_window
         of_song = iter(heard)
         return [Windows(*map(torch.stack, zip(*(next(of_song) for _ in plan.starts), strict=True))) for plan in plans]
@@ -379,11 +387,16 @@ class CRNN(
         return self.components(moments(channels))
 
     def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
-        """What `steps_and_channels` gives of windows to logits as of `member_logits`, each member's `embed`, and kinds.
+        """What `steps_and_channels` gives of windows to logits as of `forward`, each member's `embed`, and kinds.
 
         Kinds are what the stem's `kind_scores` gives, (batch, 0) where it gives nothing. What sounds like a genre that
         is not the model's has less energy, which changes no probability.
         """
+        logits, of_channels, vectors, kinds = self._classified(per_member)
+        return mean_logits(logits, self.linear(of_channels) if self.linear else None), vectors, kinds
+
+    def _classified(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor]:
+        """The same to logits as of `member_logits`, what `of_channels` gives, each member's `embed`, and kinds."""
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self._of_channels(channels) if self.components else None
         vectors = [
@@ -394,8 +407,8 @@ class CRNN(
         logits = torch.stack(heads)
         scores = self.stem.kind_scores(channels.mean(dim=1)) if self.components else None
         if scores is None:
-            return logits, vectors, logits.new_zeros(logits.shape[1], 0)
-        return logits - STRANGENESS * self.strangeness(scores)[:, None], vectors, scores
+            return logits, of_channels, vectors, logits.new_zeros(logits.shape[1], 0)
+        return logits - STRANGENESS * self.strangeness(scores)[:, None], of_channels, vectors, scores
 
 
 class Windows(NamedTuple):

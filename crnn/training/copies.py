@@ -1,7 +1,8 @@
 """What published nets give of clips and of augmented ones, computed once: as long as they rest it stays the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -65,6 +66,18 @@ class StemCopies:
                 for net in self.copies
             ]
         )
+
+    def spread(self) -> Iterator[tuple[Tensor | tuple[Tensor, ...], float]]:
+        """What the stem gives of windows of all clips and of each copy, at their beginning, middle and end.
+
+        Beside them, how much they count for changed ones to be as many as `draw` gives.
+        """
+        last = self.n_steps - self.window_steps
+        n_copies = len(self.copies[0]) - 1
+        for copy, start in product(range(1 + n_copies), (0, last // 2, last)):
+            count = self.changed_share / n_copies if copy else 1 - self.changed_share
+            windows = [net[copy, :, :, start : start + self.window_steps].float() for net in self.copies]
+            yield as_given(windows), count
 
     def draw(self, index: Tensor, targets: Tensor) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
         """What the stem gives of a window of each of the clips at `index` (batch,), or of some copy, and targets.

@@ -145,7 +145,14 @@ RECIPES = {
             mixup=0.4,
             probability=0.5,
         ),
-        network={"summary": True, "summary_channels": True, "block_dropout": 0.2, "dropout": 0.5, "evidence": 2.0},
+        network={
+            "summary": True,
+            "summary_channels": True,
+            "linear": True,
+            "block_dropout": 0.2,
+            "dropout": 0.5,
+            "evidence": 2.0,
+        },
     ),
     "scratch": Recipe(
         front="small",

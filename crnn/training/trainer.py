@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from crnn.data.clips import Clips
 from crnn.features import Features, windows
-from crnn.network.layers import mean_logits
-from crnn.network.model import CRNN
+from crnn.network.front import middles
+from crnn.network.model import CRNN, FITTED_AT_ONCE
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.metrics import mean_probabilities
@@ -142,13 +142,13 @@ class Trainer:
         self.n_outliers = round(config.outlier_share * min(config.batch_size, self.n_clips))
         outliers = _outliers() if self.n_outliers else ()
         self.clips = ClipStore(_with(outliers, clips.features), self.device)  # the clips, then the outliers
+        genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
+        any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
+        self.targets = torch.cat([genres, any_genre]).to(self.device)
         self.hears_copies = bool(config.copies and config.thaw and model.stem.groups)
         self.copies: StemCopies | None = None
-        if not (is_begun or model.has_base):  # else its layers know their input as it is
-            (model.stem if self.hears_copies else model).fit(clips.log_mels())
-            if self.hears_copies:
-                self.copies = self.heard_copies()
-                model.fit_layers(self.copies.middles(self.n_clips))
+        if not is_begun:
+            self.fit(clips)
         self.published = model.published_parameters()
         self.rests = False  # whether these stay as they are in this epoch
         self.average = MovingAverage(self.model, config.ema_decay)
@@ -162,12 +162,35 @@ class Trainer:
         else:  # too few to rise and fall in
             self.scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         self.lr = config.lr  # of the last step
-        genres = F.one_hot(torch.from_numpy(clips.labels), len(model.config.genres)).float()
-        any_genre = torch.full((len(outliers), genres.shape[1]), 1 / genres.shape[1])
-        self.targets = torch.cat([genres, any_genre]).to(self.device)
         own = np.array_split(np.arange(len(valid or ())), self.n_processes)[self.rank]
         self.valid = ClipStore(valid.select(own).features, self.device) if valid else None
         self.valid_heard: dict[int, Tensor | tuple[Tensor, ...]] = {}  # what the resting stem gives of some clips
+
+    def fit(self, clips: Clips) -> None:
+        """Take what the model has to know of the clips before it learns; with a base, its linear classifier alone."""
+        is_new = not self.model.has_base  # else its other layers know their input as it is
+        if is_new:
+            (self.model.stem if self.hears_copies else self.model).fit(clips.log_mels())
+        if self.hears_copies:
+            self.copies = self.heard_copies()
+            if is_new:
+                self.model.fit_layers(self.copies.middles(self.n_clips))
+        if self.model.linear:
+            self.fit_linear()
+
+    @torch.no_grad()
+    def fit_linear(self) -> None:
+        """Fit the linear classifier to windows of clips and outliers, and of their copies if they are heard."""
+        model = self.model.eval()
+        if self.copies:
+            rows, counts = zip(*((model.of_channels(stem), count) for stem, count in self.copies.spread()), strict=True)
+        else:
+            parts = middles([self.clips.log_mel(index) for index in range(len(self.clips))]).split(FITTED_AT_ONCE)
+            rows, counts = [torch.cat([model.of_channels(model.stem_of(part)) for part in parts])], [1.0]
+        of_each = torch.ones(len(self.clips), device=self.device)
+        of_each[self.n_clips :] = self.config.outlier_share * self.n_clips / max(1, len(self.clips) - self.n_clips)
+        counts = torch.tensor(counts, device=self.device)[:, None] * of_each
+        model.linear.fit(torch.cat(rows), self.targets.repeat(len(rows), 1), counts.flatten())
 
     def state_dict(self) -> dict:
         """All that the next epoch depends on, beside what this was made from; every process has to ask."""
@@ -280,7 +303,7 @@ class Trainer:
                 stem = self.valid_heard[start] if start in self.valid_heard else model.stem_of(torch.cat(clips))
                 if self.copies:
                     self.valid_heard[start] = stem
-                logits = mean_logits(model.logits_of(stem)).cpu()
+                logits = model.answer_of(stem).cpu()
             rows += list(mean_probabilities(logits.split(list(map(len, clips))), evidence=model.config.evidence))
         return np.stack(gather_object(rows))
 

@@ -14,6 +14,7 @@ from crnn import plots
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, own_parts
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
+from crnn.network.model import CRNN
 from crnn.sources import HUB_ADDRESS, Origin
 from crnn.web.page import figure, say
 
@@ -32,7 +33,7 @@ def facts(classifier: GenreClassifier) -> str:
         (say("Genres"), escape(", ".join(config.genres))),
         (say("Trained on"), escape(config.trained_on or "–")),
         (say("Parameters"), f"{sum(parameter.numel() for parameter in model.parameters()):,}".replace(",", "\u202f")),
-        (say("Networks whose probabilities are averaged"), str(config.members)),
+        (say("Networks whose probabilities are averaged"), _voices(model)),
         (say("Listens to windows of"), f"{config.window_frames / FRAMES_PER_SECOND:.0f} s"),
         (say("Says unsure below"), f"{config.unsure_below:.0%}"),
         *_measurements(origin),
@@ -43,6 +44,11 @@ def facts(classifier: GenreClassifier) -> str:
         rows.append((say("On the Hub"), link))
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
     return f'<table class="facts">{cells}</table>'
+
+
+def _voices(model: CRNN) -> str:
+    n = len(model.members)
+    return say("{n}, and a linear classifier that counts as much as all of them", n=n) if model.linear else str(n)
 
 
 def _measurements(origin: Origin) -> list[tuple[str, str]]:

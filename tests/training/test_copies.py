@@ -12,7 +12,9 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from crnn.network.config import CRNNConfig
+from crnn.network.front import middles
 from crnn.network.model import CRNN
+from crnn.training import trainer as trainer_module
 from crnn.training.augment import Augmentation, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.fit import fit
@@ -20,6 +22,7 @@ from crnn.training.trainer import Trainer
 from tests.training.test_fit import CONFIG, NO_AUGMENTATION, make_clips, training
 
 TWO_NETS = replace(CONFIG, front="choi+won", bottleneck=3, summary=True, summary_channels=True, summary_components=4)
+LINEAR = replace(TWO_NETS, linear=True)
 
 
 def loud_steps(log_mel: Tensor) -> Tensor:
@@ -118,11 +121,11 @@ def test_a_training_that_goes_on_hears_copies_only_if_it_uses_them(
     for stop_after in (epochs, None):
         heard.clear()
         torch.manual_seed(0)
-        arguments = (CRNN(TWO_NETS), make_clips(8), config, Augmentation(), make_clips(4, 1))
+        arguments = (CRNN(LINEAR), make_clips(8), config, Augmentation(), make_clips(4, 1))
         histories.append(fit(*arguments, progress=False, state=tmp_path / "state.pt", stop_after=stop_after)[1])
     assert len(heard) == copies_heard
     torch.manual_seed(0)
-    _, at_once = fit(CRNN(TWO_NETS), make_clips(8), config, Augmentation(), make_clips(4, 1), progress=False)
+    _, at_once = fit(CRNN(LINEAR), make_clips(8), config, Augmentation(), make_clips(4, 1), progress=False)
     assert [row.train_loss for row in histories[1]] == [row.train_loss for row in at_once]
 
 
@@ -154,3 +157,55 @@ def test_each_member_draws_copies_of_its_own() -> None:
         of_member = model.logits_of(given)[2 * number : 2 * number + 2]
         losses += [cross_entropy(logits, targets, label_smoothing=config.label_smoothing) for logits in of_member]
     torch.testing.assert_close(loss, torch.stack(losses).mean())
+
+
+def test_windows_are_spread_over_clips_and_copies_which_count_as_they_are_drawn() -> None:
+    store = ClipStore(make_clips(3).features)
+    copies = copies_of(store, replace(NO_AUGMENTATION, probability=0.4, gain_db=6.0), n=2)
+    windows, counts = zip(*copies.spread(), strict=True)
+    assert counts == pytest.approx([0.6] * 3 + [0.2] * 6)
+    for number, window in enumerate(windows):
+        start = (0, 0, 1)[number % 3]  # of 3 steps
+        assert torch.equal(window, copies.copies[0][number // 3, :, :, start : start + 2].float())
+
+
+@pytest.mark.parametrize("n_copies", [0, 2])
+def test_the_linear_classifier_is_fitted_before_the_training_and_rests(n_copies: int) -> None:
+    torch.manual_seed(0)
+    clips = make_clips(8)
+    trainer = Trainer(CRNN(LINEAR), clips, training(thaw=0.5, epochs=2, copies=n_copies), NO_AUGMENTATION)
+    fitted = trainer.model.linear.weight.clone()
+    with torch.inference_mode():
+        rows = trainer.model.of_channels(trainer.model.eval().stem_of(middles(clips.log_mels())))
+    assert (trainer.model.linear(rows).argmax(1).numpy() == clips.labels).all()
+    with tqdm(disable=True) as bar:
+        for _ in range(2):
+            trainer.epoch(bar)
+    assert torch.equal(trainer.model.linear.weight, fitted)
+    torch.testing.assert_close(trainer.average.module.linear.weight, fitted)
+
+
+def test_a_linear_classifier_learns_anew_what_a_base_did_not_know() -> None:
+    torch.manual_seed(0)
+    base = Trainer(CRNN(LINEAR), make_clips(8), training(thaw=1.0, copies=1), NO_AUGMENTATION).model
+    model = CRNN(replace(LINEAR, genres=("polka", "ska")))
+    model.load_base(base)
+    trainer = Trainer(model, make_clips(8), training(thaw=1.0, copies=1), NO_AUGMENTATION)
+    assert trainer.model.linear.weight.abs().sum() > 0
+    assert torch.equal(trainer.model.components.weight, base.components.weight)
+
+
+def test_the_linear_classifier_is_not_sure_of_outliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken for all genres, as much as there are of them in a batch, however many there are."""
+    torch.manual_seed(0)
+    clips = make_clips(8)
+    outliers = tuple(make_clips(4, seed=3, difference_db=30.0).log_mels())
+    monkeypatch.setattr(trainer_module, "_outliers", lambda: outliers)
+    heard = []
+    for share in (0.0, 0.5):
+        config = training(thaw=1.0, copies=1, outlier_share=share)
+        model = Trainer(CRNN(LINEAR), clips, config, NO_AUGMENTATION).model.eval()
+        with torch.inference_mode():
+            rows = model.of_channels(model.stem_of(middles(outliers)))
+        heard.append(model.linear(rows).softmax(-1).max(-1).values.mean().item())
+    assert heard[1] < heard[0] - 0.02
