@@ -134,9 +134,9 @@ class Graph(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 where it is silent.
+        """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 without music.
 
-        Beside them the `energy` (), of which nothing can be said there.
+        That is where nothing sounds but a steady tone. Beside them the `energy` (), of which nothing can be said there.
         """
         config = self.model.config
         log_mel = stand_on_level(to_db(self.mel_power(self.high_pass(waveform))))
@@ -219,9 +219,9 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "notice": notice_of(front_of(config.front).sources),  # which the licences of published nets ask for
         "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, of which "
         f"{MIN_SECONDS:g} s at least sounds",
-        "output": "probabilities, float32 (genres,), all 0 where the recording is silent, and energy, float32 (); a "
-        "genre whose probability is the largest and at least unsure_below is the answer, where the energy is at least "
-        "strange_below",
+        "output": "probabilities, float32 (genres,), all 0 where nothing sounds but a steady tone, and energy, float32 "
+        "(); a genre whose probability is the largest and at least unsure_below is the answer, where the energy is at "
+        "least strange_below",
     }
 
 

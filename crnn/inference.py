@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
 from crnn.checkpoint import CheckpointError, digest
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
 from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
 from crnn.network.devices import best_precision, checked
 from crnn.network.layers import energy, window_weights
@@ -41,7 +41,8 @@ class Prediction:
     """What a model heard in a song.
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
-    silence ends that much later. Where all is silent, there is nothing to recognise. Times count what can be decoded,
+    silence ends that much later. So are tones that stay as they are, such as hum. Where nothing else sounds, there is
+    nothing to recognise. Times count what can be decoded,
     and the silence of a film before its sound begins: of a file whose clock leaps, in a hole of a stream, they are
     earlier than those of a player behind it.
 
@@ -61,7 +62,7 @@ class Prediction:
     ends_seconds: np.ndarray  # float64 (n_windows,): where it ends
     # These three are of the whole song or, of passages, of what was heard, one behind the other.
     log_mel: np.ndarray  # float32 (128, frames) dB, 24.1 frames a second
-    sounds: np.ndarray  # bool (frames,): what is no silence, and so was heard
+    sounds: np.ndarray  # bool (frames,): what is no silence and no steady tone, and so was heard
     peaks: np.ndarray  # float32 (n_peaks,): the largest absolute sample of any channel in each PEAK_SAMPLES
     duration_seconds: float  # of the song
     embedding: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (features,)
@@ -74,13 +75,19 @@ class Prediction:
     def summary(self, most: int = 3) -> str:
         """The answer in one line: the genre, its probability and the runners-up, `most` of them in all."""
         if self.verdict == NO_MUSIC:
-            return f"no music: {'what is heard' if self.notices else 'the recording'} is silent"
+            sound = "silent" if self.is_silent else "nothing but a steady tone"
+            return f"no music: {'what is heard' if self.notices else 'the recording'} is {sound}"
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
             why = ", like nothing it knows" if self.is_strange else ""
             why += f" but like {self.sounds_like}" if self.sounds_like else ""
             return f"unsure{why}: {', '.join([first, *runners_up])}"
         return f"{first}, then {', '.join(runners_up)}" if runners_up else first
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing sounds at all, not even a tone that stays as it is."""
+        return bool((self.log_mel <= FLOOR_DB).all())
 
     @property
     def is_strange(self) -> bool:

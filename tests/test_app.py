@@ -83,9 +83,10 @@ def write_wav(path, waveform, sample_rate=SAMPLE_RATE):
 
 
 def tone(hz, seconds, sample_rate=SAMPLE_RATE):
-    """A tone at PLAYED_DB, shape (samples,)."""
+    """A tone at PLAYED_DB, shape (samples,); every other two seconds a semitone higher, as no music stays as it is."""
     amplitude = np.sqrt(2) * 10 ** (PLAYED_DB / 20)
-    return amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate)
+    is_high = np.arange(round(seconds * sample_rate)) // (2 * sample_rate) % 2
+    return amplitude * np.sin(2 * np.pi * np.cumsum(hz * 2 ** (is_high / 12)) / sample_rate)
 
 
 def rms_db(waveform):
@@ -143,7 +144,7 @@ def client(url):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A Chromium whose microphone plays a steady tone, which cleaning for speech would remove as noise."""
+    """A Chromium whose microphone plays long tones, which cleaning for speech would remove as noise."""
     names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:

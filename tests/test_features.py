@@ -28,6 +28,7 @@ from crnn.features import (
     repeat_to,
     sounding_frames,
     stand_on_level,
+    steady_frames,
     windows,
     without_silence,
 )
@@ -189,6 +190,50 @@ def test_less_than_half_a_second_of_silence_at_an_end_stays(seconds: float, is_l
     for waveform in (np.concatenate([silence, song], axis=1), np.concatenate([song, silence], axis=1)):
         expected = (4 + seconds * (not is_left_out)) * FRAMES_PER_SECOND
         assert sounding_frames(log_mel_of(waveform)).sum() == pytest.approx(expected, abs=3)
+
+
+def hum(seconds: float, overtone_db: float = -10.0) -> np.ndarray:
+    """What the mains make in two channels, (2, samples), over a hiss of -70 dB."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tones = sum(10 ** (overtone_db * n / 20) * np.sin(2 * np.pi * 50 * (n + 1) * time) for n in range(6))
+    return np.float32([0.1 * tones] * 2) + 3e-5 * np.random.default_rng(0).standard_normal((2, len(time)))
+
+
+@pytest.mark.parametrize("seconds", [3, 3.3, 5, 7.7, 30])
+def test_a_tone_that_stays_as_it_is_is_no_music(seconds: float) -> None:
+    for waveform in (hum(seconds), hum(seconds)[:1], hum(seconds, overtone_db=-3), np.sign(hum(seconds))):
+        assert not sounding_frames(log_mel_of(waveform)).any()
+
+
+def test_nor_is_it_before_music_or_behind_it() -> None:
+    log_mel = log_mel_of(np.concatenate([hum(8), music(6), hum(10)], axis=1))
+    times = torch.arange(log_mel.shape[1]) / FRAMES_PER_SECOND
+    sounds = sounding_frames(log_mel)
+    assert sounds[(times > 8.1) & (times < 13.9)].all()
+    assert sounds.sum() <= (6 + 2 * 3 / 8 + 0.2) * FRAMES_PER_SECOND  # looked at in eighths of three seconds
+
+
+def test_nor_is_a_click_in_it() -> None:
+    waveform = hum(9)
+    waveform[:, 4 * SAMPLE_RATE :][:, :500] += 0.5
+    assert not sounding_frames(log_mel_of(waveform)).any()
+
+
+def test_what_moves_is_no_steady_tone() -> None:
+    """Notes, noise, speech-like pulses, music over hum, silence, and tones that are short."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((2, 8 * SAMPLE_RATE))
+    notes = hum(8) * np.repeat([1, 0.4, 1, 0.5], 2 * SAMPLE_RATE)
+    for waveform in (
+        music(8),
+        noise,
+        noise + 0.1 * hum(8),
+        notes,
+        music(8) + 0.2 * hum(8),
+        hum(2.5),
+        hum(1),
+        0 * hum(4),
+    ):
+        assert not steady_frames(log_mel_of(waveform)).any()
 
 
 def test_silence_is_floor() -> None:

@@ -331,6 +331,18 @@ def test_silence_is_no_music(classifier: GenreClassifier, sound: str) -> None:
     assert answer["duration_seconds"] == 6
 
 
+def test_a_steady_tone_is_no_music(classifier: GenreClassifier, tone: Tone) -> None:
+    hum = 0.2 * np.sin(2 * np.pi * 120 * np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+    prediction = classifier.predict_waveform(hum)
+    assert prediction.verdict == NO_MUSIC
+    assert prediction.summary() == "no music: the recording is nothing but a steady tone"
+    music = tone(12.0)
+    behind = classifier.predict_waveform(np.concatenate([hum, music]))
+    assert behind.starts_seconds[0] == pytest.approx(8, abs=1)
+    alone = classifier.predict_waveform(music)
+    assert behind.probabilities == pytest.approx(alone.probabilities, abs=0.05)
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(0.01, "0.1"), (0.5, "0.5"), (0.8, "0.8")])
 def test_what_sounds_for_less_than_a_second_is_not_answered(
     classifier: GenreClassifier, tone: Tone, write_wav: Callable[[Path, np.ndarray], Path], tmp_path: Path,
@@ -590,7 +602,7 @@ def silence() -> np.ndarray:
 @pytest.mark.parametrize("model", ["crnn-transfer", "crnn-scratch"])
 def test_the_bundled_models_find_no_genre_where_there_is_no_music(model: str, sound: Callable[[], np.ndarray]) -> None:
     prediction = GenreClassifier.from_pretrained(model).predict_waveform(sound())
-    assert prediction.verdict == (NO_MUSIC if sound is silence else UNSURE)
+    assert prediction.verdict == (NO_MUSIC if sound in (silence, pure_tone) else UNSURE)
 
 
 def test_a_model_without_numbers_is_reported(tiny_model: CRNN, tone: Tone) -> None:

@@ -153,7 +153,9 @@ def test_the_answer_is_the_mean_of_the_windows(
     random = generator(seed)
     hz = random.uniform(100, 4_000)
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    prediction = classifier.predict_waveform(0.3 * np.sin(2 * np.pi * hz * time) * (time % 1 < random.uniform(0.2, 1)))
+    prediction = classifier.predict_waveform(
+        0.3 * np.sin(2 * np.pi * hz * time) * (time % 1 < random.uniform(0.2, 0.9))
+    )
     assert prediction.verdict != NO_MUSIC
     np.testing.assert_allclose(prediction.timeline.sum(axis=1), 1, atol=1e-5)
     shares = [*prediction.probabilities.values()]

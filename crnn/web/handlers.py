@@ -355,11 +355,12 @@ class Page:
     def classify(self, song: str) -> dict:
         """Recognise the genre of a song.
 
-        The answer has `genre` (the most probable one, "unsure", or "no music" for silence), `probabilities` (of each
-        genre, the highest first), `timeline` (the probabilities in windows of the song, each with its `start_seconds`
-        and `end_seconds`), `is_strange` (whether it is unsure as the song is like nothing the model knows) and
-        `sounds_like` (the kind of music that such a song sounds like, if that can be told), `duration_seconds`,
-        `heard_seconds` (null, as all of it is heard) and `notices`, sentences on what is wrong with the file.
+        The answer has `genre` (the most probable one, "unsure", or "no music" for silence and steady tones),
+        `probabilities` (of each genre, the highest first), `timeline` (the probabilities in windows of the song, each
+        with its `start_seconds` and `end_seconds`), `is_strange` (whether it is unsure as the song is like nothing the
+        model knows) and `sounds_like` (the kind of music that such a song sounds like, if that can be told),
+        `duration_seconds`, `heard_seconds` (null, as all of it is heard) and `notices`, sentences on what is wrong with
+        the file.
 
         Args:
             song: a sound file, or a video with sound, of at least one second.

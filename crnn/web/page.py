@@ -123,7 +123,13 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
     """What the verdict means, for a person who does not know the word calibration."""
     if prediction.verdict == NO_MUSIC:
         if prediction.notices:  # which say what that is
-            return hint("What is heard of the recording is silent.")
+            return hint(
+                "What is heard of the recording is silent."
+                if prediction.is_silent
+                else "What is heard of the recording is nothing but a steady tone, such as hum."
+            )
+        if not prediction.is_silent:
+            return hint("The recording is nothing but a steady tone, such as hum.")
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     like = ""
@@ -233,7 +239,8 @@ def inside_figures(
     passage = _sounding(path, start_seconds, prediction.sounds[window[0] : window[-1] + 1], opener)
     if not has_no_gap[strongest]:
         yield hint(
-            "A silence in this part, which the model does not hear, is left out here: times after it are too early."
+            "A silence or steady tone in this part, which the model does not hear, is left out here: times after it "
+            "are too early."
         )
     if len(window) < n_frames:
         seconds = round(n_frames / FRAMES_PER_SECOND)

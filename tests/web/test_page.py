@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.audio import MAX_SECONDS, SAMPLE_RATE, AudioError, Notice, load_audio, open_audio
-from crnn.features import FRAMES_PER_SECOND, HOP_LENGTH
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, HOP_LENGTH
 from crnn.inference import NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.insight.analysis import Waveform
 from crnn.insight.explain import Explanation
@@ -73,11 +73,17 @@ def prediction_of(shares: dict[str, float], verdict: str | None = None, duration
         timeline=np.float32([[shares[genre] for genre in sorted(shares)]] if shares else np.empty((0, 3))),
         starts_seconds=np.zeros(min(len(shares), 1)),
         ends_seconds=np.full(min(len(shares), 1), 10.0),
-        log_mel=np.zeros((128, 724), np.float32),
+        log_mel=np.full((128, 724), 0.0 if shares else FLOOR_DB, np.float32),
         sounds=np.full(724, bool(shares)),
         peaks=np.ones(1_448, np.float32),
         duration_seconds=duration,
     )
+
+
+def pulses(n_samples: int) -> np.ndarray:
+    """A tone (samples,) that swells and fades some times a second: one that stays as it is would be no music."""
+    n = np.arange(n_samples)
+    return np.sin(n / 8) * (0.6 + 0.4 * np.sin(n / 1_000))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,21 @@ def test_of_a_song_that_is_not_all_heard_only_that_is_called_silent() -> None:
     said = words(page.answer(replace(prediction_of({}), notices=(notice,)), 0.45))
     assert "What is heard of the recording is silent.Only what lies before 30:00 is heard" in said
     assert "record it louder" not in said
+
+
+@pytest.mark.parametrize(
+    ("notices", "expected"),
+    [
+        ((), "The recording is nothing but a steady tone, such as hum."),
+        ((Notice("Cut."),), "What is heard of the recording is nothing but a steady tone, such as hum."),
+    ],
+)
+def test_a_steady_tone_is_not_called_silent(notices: tuple[Notice, ...], expected: str) -> None:
+    hum = replace(prediction_of({}), log_mel=np.full((128, 100), -5.0, np.float32), notices=notices)
+    said = words(page.answer(hum, 0.45))
+    assert "No music here" in said
+    assert expected in said
+    assert "silent" not in said
 
 
 @pytest.mark.parametrize(
@@ -305,7 +326,7 @@ def test_no_genre_becomes_markup_in_a_picture(
     tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, write_wav: WriteWav, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(plots, "STEPS", plots.STEPS[-1:])  # the answer, where the names are
-    song = write_wav(tmp_path / "song.wav", 0.5 * np.sin(np.arange(3 * SAMPLE_RATE) / 8))
+    song = write_wav(tmp_path / "song.wav", 0.5 * pulses(3 * SAMPLE_RATE))
 
     def picture(first: str) -> Shape:
         model = CRNN(replace(tiny_model.config, genres=(first, "b", "c"))).eval()
@@ -376,7 +397,7 @@ def test_every_audio_feature_has_its_figure(write_wav: WriteWav, tmp_path: Path)
 def test_every_step_of_the_inside_has_its_figure(
     tiny_model: CRNN, sound: str, write_wav: WriteWav, tmp_path: Path
 ) -> None:
-    waveform = 0.5 * np.sin(np.arange((1 if sound == "short" else 9) * SAMPLE_RATE) / 8)
+    waveform = 0.5 * pulses((1 if sound == "short" else 9) * SAMPLE_RATE)
     if sound == "with silences":
         waveform[: 3 * SAMPLE_RATE] = waveform[5 * SAMPLE_RATE : 8 * SAMPLE_RATE] = 0
     song = write_wav(tmp_path / "song.wav", waveform)
@@ -424,7 +445,7 @@ def test_the_inside_is_that_of_the_strongest_window_and_drawn_step_by_step(
 def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tone = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 8)
+    tone = 0.3 * pulses(SAMPLE_RATE)
     waveform = np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone])
     song = str(tmp_path / "song.wav")
     soundfile.write(song, np.stack(6 * [waveform], axis=1), SAMPLE_RATE)
@@ -434,7 +455,7 @@ def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     monkeypatch.setattr(page, "trace", lambda *of: ways.append(of))
     monkeypatch.setattr(plots, "STEPS", ())
     [told] = page.inside_figures(tiny_model, song, prediction, prediction.log_mel)
-    assert "A silence in this part" in words(told)
+    assert "A silence or steady tone in this part" in words(told)
     _, log_mel, passage, _ = ways[0]
     n_frames = tiny_model.config.window_frames
     assert log_mel.shape[1] == pytest.approx(n_frames, abs=1)
@@ -445,7 +466,7 @@ def test_of_a_window_about_a_silence_the_sound_alone_is_read(
 def test_a_window_that_speaks_more_for_another_genre_than_the_answer_is_not_the_strongest(
     tiny_model: CRNN, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(np.arange(5 * SAMPLE_RATE) / 8))
+    song = write_wav(tmp_path / "song.wav", 0.3 * pulses(5 * SAMPLE_RATE))
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
     answer = prediction.genres.index(next(iter(prediction.probabilities)))
     timeline = np.full_like(prediction.timeline, 0.2)
@@ -461,7 +482,7 @@ def test_the_last_window_is_as_long_as_the_others_and_nothing_of_it_is_repeated(
     tiny_model: CRNN, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_frames = tiny_model.config.window_frames
-    song = write_wav(tmp_path / "song.wav", 0.3 * np.sin(np.arange(round(1.5 * n_frames) * HOP_LENGTH) / 8))
+    song = write_wav(tmp_path / "song.wav", 0.3 * pulses(round(1.5 * n_frames) * HOP_LENGTH))
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
     assert prediction.log_mel.shape[1] - round(prediction.starts_seconds[-1] * FRAMES_PER_SECOND) < n_frames
     timeline = np.full_like(prediction.timeline, 0.2)
@@ -493,7 +514,7 @@ def test_figures_keep_their_order() -> None:
 def test_a_window_about_no_silence_comes_first_however_strong_others_are(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tone = 0.3 * np.sin(np.arange(4 * SAMPLE_RATE) / 8)
+    tone = 0.3 * pulses(4 * SAMPLE_RATE)
     song = str(tmp_path / "song.wav")
     soundfile.write(song, np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone]), SAMPLE_RATE)
     prediction = GenreClassifier(tiny_model, Origin("tiny")).predict(song)
