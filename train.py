@@ -22,7 +22,7 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from crnn.checkpoint import METRICS_FILE, CheckpointError, brief, check_loadable
+from crnn.checkpoint import METRICS_FILE, UNFIT, CheckpointError, brief, check_loadable
 from crnn.data import stored
 from crnn.data.artists import read_artists
 from crnn.data.clips import Clips
@@ -337,7 +337,7 @@ def read_command(run: Path) -> tuple[list[str], Path]:
     try:
         noted = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
         return (noted, Path()) if isinstance(noted, list) else (noted["arguments"], Path(noted["folder"]))
-    except (OSError, ValueError) as error:
+    except (OSError, *UNFIT) as error:
         raise TrainingError(f"{run} holds no unfinished training.") from error
 
 

@@ -1,5 +1,6 @@
 """A checkpoint: the folder of a model, how it is read, checked and written."""
 
+import csv
 import json
 import math
 from dataclasses import fields
@@ -34,6 +35,8 @@ MOST_BYTES = {
     METRICS_FILE: 1_000_000,
     HISTORY_FILE: 1_000_000,
 }
+# What a record raises that others than `train.py` wrote, or that is damaged.
+UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, csv.Error)
 MOST_HEADER_BYTES = 1_000_000  # of the weights: its list of tensors, which takes long to read if it is long
 
 

@@ -691,6 +691,16 @@ def test_options_may_be_given_again_but_not_changed(
     assert "holds no unfinished training." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", [400_000 * "[", "{}", "3"])
+def test_what_notes_no_command_is_no_unfinished_training(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "command.json").write_text(text)
+    assert main(["--resume", str(tmp_path)]) == 2
+    assert "holds no unfinished training." in capsys.readouterr().err
+
+
 def test_a_training_goes_on_on_another_device(stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """It was begun with `--device` of a GPU, which is not here."""
     path = stopped / "unfinished" / "train.pt"

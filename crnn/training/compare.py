@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, UNFIT
 from crnn.terminal import aligned, cells
 from crnn.training.state import TrainingError
 
@@ -54,7 +54,7 @@ def read_run(folder: Path) -> Run:
         list(_rows(run))
     except FileNotFoundError as error:
         raise TrainingError(f"{folder} holds no finished run: it has no {METRICS_FILE}.") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, *UNFIT) as error:
         raise TrainingError(f"The {METRICS_FILE} or {HISTORY_FILE} of {folder} is not that of a run.") from error
     return run
 

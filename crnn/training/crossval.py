@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crnn.checkpoint import METRICS_FILE
+from crnn.checkpoint import METRICS_FILE, UNFIT
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of
 from crnn.data.workers import started
@@ -160,7 +160,7 @@ def read_answers(folder: Path) -> list[Answers]:
         if folds != [_path(folder, number) for number in range(n_folds)]:
             raise ValueError
         return answers
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, *UNFIT) as error:
         raise TrainingError(
             f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
         ) from error
@@ -185,7 +185,7 @@ def held_out_in(folder: Path) -> str:
 def _recorded(folder: Path, name: str, default: T) -> T:
     try:
         value = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))[name]
-    except (ValueError, LookupError, TypeError):
+    except UNFIT:
         return default
     return value if isinstance(value, type(default)) else default
 
@@ -355,7 +355,7 @@ def _claim(folder: Path, settings: dict) -> None:
         raise TrainingError(f"{folder} is not empty and holds no cross-validation; give another --out.")
     try:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    except ValueError:
+    except UNFIT:
         before = None
     if any(name not in MACHINE for name, _ in differences(before, settings)):
         raise TrainingError(f"{folder} holds folds of other clips or settings; give another --out.")

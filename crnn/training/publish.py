@@ -15,6 +15,7 @@ from crnn.checkpoint import (
     HISTORY_FILE,
     METRICS_FILE,
     NOTICE_FILE,
+    UNFIT,
     WEIGHTS_FILE,
     CheckpointError,
     brief,
@@ -81,7 +82,7 @@ def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:
     try:
         ours, theirs = json.loads(metrics), json.loads(around)
         is_calibrated = is_calibrated_since(ours, theirs)
-    except (ValueError, AttributeError):
+    except UNFIT:
         return []
     if not is_calibrated and ours != theirs:
         return []

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from crnn.checkpoint import CheckpointError, digest, read, save
+from crnn.checkpoint import UNFIT, CheckpointError, digest, read, save
 from crnn.data.heard import record_of
 from crnn.data.weights import find_weights
 from crnn.features import DatasetError, Features
@@ -68,7 +68,7 @@ class Base:
         try:
             name, revision = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
             return cls(read(folder, name), name, revision)
-        except (OSError, ValueError) as error:
+        except (OSError, *UNFIT) as error:
             raise CheckpointError(f"{folder} is damaged; train anew, into another folder.") from error
 
 

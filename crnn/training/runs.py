@@ -17,7 +17,7 @@ from shutil import get_terminal_size
 
 from tqdm import tqdm
 
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, save
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, UNFIT, optional_text, save
 from crnn.data.clips import Clips
 from crnn.data.gtzan import Dataset
 from crnn.data.heard import n_heard
@@ -119,7 +119,7 @@ def _record(origin: Origin) -> dict:
     """The metrics.json of a model; empty if it has none, or one that others than train.py wrote."""
     try:
         record = json.loads(optional_text(origin.folder, METRICS_FILE)) if origin.folder else {}
-    except (ValueError, RecursionError):
+    except UNFIT:
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.checkpoint import CARD_FILE, METRICS_FILE, brief, optional_text, read, save
+from crnn.checkpoint import CARD_FILE, METRICS_FILE, UNFIT, brief, optional_text, read, save
 from crnn.data.heard import joined, n_in_both
 from crnn.files import as_json, whole_file
 from crnn.network.model import CRNN
@@ -35,8 +35,10 @@ def calibrate(
     model = read(folder, str(folder))  # and no bundled model of that name
     try:
         record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise TrainingError(f"{folder} has no {METRICS_FILE}, so that it does not say how it was made.") from error
+    except UNFIT as error:
+        raise TrainingError(f"The {METRICS_FILE} of {folder} is damaged: train anew.") from error
     of_each = {path: read_answers(path) for path in validations}
     answers = list(chain.from_iterable(of_each.values()))
     check_counted_once(validations, of_each)
@@ -50,7 +52,7 @@ def calibrate(
     own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
     try:
         is_edited = own_card not in ("", model_card(model, record))
-    except (LookupError, TypeError, ValueError, AttributeError):  # said below
+    except UNFIT:  # said below
         is_edited = False
     figures = fit_borders(model, answers, share, risk) | {"command": command}
     figures["held_out"] = joined(map(held_out_in, validations))
@@ -59,7 +61,7 @@ def calibrate(
         record["calibration"] = figures
         was_tested = record.pop("test", None) is not None  # with the earlier borders
         card = model_card(model, record)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except UNFIT as error:
         raise TrainingError(f"The {METRICS_FILE} of {folder} is not what train.py writes: train anew.") from error
     with whole_file(folder / METRICS_FILE) as file:
         file.write(as_json(record))

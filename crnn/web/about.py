@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crnn import plots
-from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, optional_text, own_parts
+from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, UNFIT, optional_text, own_parts
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
@@ -20,7 +20,6 @@ from crnn.web.page import figure, say
 
 MARKUP = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])|```(?=mermaid)")  # what begins a picture, HTML or a diagram
 MOST_GENRES, MOST_BINS, MOST_EPOCHS = 30, 100, 2_000  # that can be drawn
-UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, csv.Error)  # of a record
 MOST = 1_000_000  # of clips in a cell or a bin, of epochs, of a loss
 
 

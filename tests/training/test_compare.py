@@ -125,6 +125,15 @@ def test_what_is_no_run_is_a_sentence(tmp_path: Path, text: str) -> None:
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("metrics.json", 400_000 * "["), ("history.csv", f"epoch\n{200_000 * '1'}\n")]
+)
+def test_a_damaged_record_is_a_sentence(folders: list[Path], name: str, text: str) -> None:
+    (folders[0] / name).write_text(text)
+    with pytest.raises(TrainingError, match="is not that of a run"):
+        read_run(folders[0])
+
+
 def test_the_command_prints_and_draws(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     picture = tmp_path / "new" / "comparison.png"
     assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0

@@ -297,6 +297,16 @@ def test_a_full_disk_leaves_the_model_as_it_was(
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("file", ["crnn-scratch/metrics.json", "known/settings.json", "unknown/metrics.json"])
+def test_a_damaged_record_is_no_traceback(
+    file: str, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / file).write_text(400_000 * "[")
+    status = main(["calibrate", "--model", str(folder), *validations])
+    assert status == (0 if file == "unknown/metrics.json" else 2)
+    assert capsys.readouterr().err.count("\n") == (status == 2)
+
+
 @pytest.mark.parametrize("record", ["[]", "{}"])
 def test_a_record_of_something_else_is_a_sentence(
     record: str, folder: Path, validations: list[str], capsys: pytest.CaptureFixture
