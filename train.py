@@ -126,7 +126,7 @@ def why_it_ends(error: MemoryError | RuntimeError) -> str:
 def complain(message: object) -> None:
     """Tell the person why it ends; what all processes found out is said once."""
     if is_first():
-        print(f"train.py: {message}", file=sys.stderr)
+        print(printable(f"train.py: {message}"), file=sys.stderr)
 
 
 def command_of(argv: Sequence[str]) -> str:

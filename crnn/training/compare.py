@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, UNFIT
-from crnn.terminal import aligned, cells
+from crnn.terminal import aligned, cells, printable
 from crnn.training.state import TrainingError
 
 MODEL = "model"  # the folder in a run's folder that holds what came of it
@@ -120,6 +120,7 @@ def _flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _aligned(rows: Sequence[Sequence[str]], right_from: int | None = None) -> list[str]:
     """Lines of columns two blanks apart; those from `right_from` on end at the same place instead of starting there."""
+    rows = [[printable(cell) for cell in row] for row in rows]  # others may have written them
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     right_from = len(widths) if right_from is None else right_from
     return [

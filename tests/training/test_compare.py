@@ -134,6 +134,17 @@ def test_a_damaged_record_is_a_sentence(folders: list[Path], name: str, text: st
         read_run(folders[0])
 
 
+def test_control_signs_of_a_record_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    red = {"protocol": "x\x1b[31mRED", "recipe": {"\x1b]0;title\x07": "one\ntwo"}}
+    folders = [write(tmp_path / "one", **red), write(tmp_path / "other")]
+    assert main(["compare", *map(str, folders), "--out", str(tmp_path / "comparison.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    lines = [line for line in printed.splitlines() if "RED" in line or "title" in line]
+    assert len(lines) == 2
+    assert len({line.index("–") for line in lines}) == 1
+
+
 def test_the_command_prints_and_draws(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     picture = tmp_path / "new" / "comparison.png"
     assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0
