@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -49,21 +50,36 @@ class UnfitError(CheckpointError):
 
 
 def optional_text(folder: Path, file: str) -> str:
-    """The text of a file of MOST_BYTES beside a model; "" if there is none, or it is unreadable or too large.
-
-    So it is if it is a link to a file elsewhere than in that folder or, as in the cache of the Hub's client, in the one
-    of a repository's files: others than the model's author may read the text.
-    """
+    """The text of a file beside a model; "" if there is none, or `content_beside` refuses it."""
     try:
-        path = (folder / file).resolve()
-        is_here = path.is_relative_to(folder.resolve()) or path.parent == (folder.parent.parent / "blobs").resolve()
-        if not (is_here and path.is_file()):
-            return ""
-        with path.open("rb") as opened:
-            content = opened.read(MOST_BYTES[file] + 1)
-    except (OSError, RuntimeError):  # the latter of a link to itself
+        return (content_beside(folder, file) or b"").decode("utf-8", "replace")
+    except CheckpointError:
         return ""
-    return content.decode("utf-8", "replace") if len(content) <= MOST_BYTES[file] else ""
+
+
+def content_beside(folder: Path, file: str, most_bytes: int | None = None) -> bytes | None:
+    """What is in a file of at most MOST_BYTES, or `most_bytes`, beside a model; None if there is none.
+
+    Raises CheckpointError if it is too large, unreadable, no regular file, or a link to a file elsewhere than in that
+    folder or, as in the cache of the Hub's client, in the one of a repository's files: others than the model's author
+    may read what is in it.
+    """
+    place, most_bytes = folder / file, most_bytes or MOST_BYTES[file]
+    if not os.path.lexists(place):
+        return None
+    try:
+        path = place.resolve()
+        if not (path.is_relative_to(folder.resolve()) or path.parent == (folder.parent.parent / "blobs").resolve()):
+            raise CheckpointError(f"{place} is a link to a file elsewhere: put the file itself there, or nothing.")
+        if not path.is_file():
+            raise CheckpointError(f"{place} is no regular file: take it away.")
+        with path.open("rb") as opened:
+            content = opened.read(most_bytes + 1)
+    except (OSError, RuntimeError) as error:  # the latter of a link to itself
+        raise CheckpointError(f"{place} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    if len(content) > most_bytes:
+        raise CheckpointError(f"{place} is larger than {most_bytes / 1e6:g} MB: make it smaller.")
+    return content
 
 
 def brief(text: str, most: int = 200) -> str:
@@ -213,15 +229,20 @@ def check_loadable(model: CRNN) -> None:
 
 
 def notice_beside(model: CRNN, folder: Path) -> str:
-    """What the licences of published nets ask for, before what else the NOTICE of a folder says; "" for nothing."""
-    return notice_before(front_of(model.config.front).sources, optional_text(folder, NOTICE_FILE))
+    """What the licences of published nets ask for, before what else the NOTICE of a folder says; "" for nothing.
+
+    Raises CheckpointError if that cannot be read as a whole.
+    """
+    before = (content_beside(folder, NOTICE_FILE) or b"").decode("utf-8", "replace")
+    return notice_before(front_of(model.config.front).sources, before)
 
 
 def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`, and NOTICE if there is one.
 
     Licences of published nets ask for that notice; what somebody has added to it stays. Each file takes its place when
-    all are written, so that a full disk leaves a model that is there as it was. Raises OSError or SafetensorError.
+    all are written, so that a full disk leaves a model that is there as it was. Raises OSError or SafetensorError, and
+    CheckpointError if what the NOTICE says cannot be kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:

@@ -15,10 +15,12 @@ from crnn.checkpoint import (
     HISTORY_FILE,
     METRICS_FILE,
     NOTICE_FILE,
+    OPTIONAL_FILES,
     UNFIT,
     WEIGHTS_FILE,
     CheckpointError,
     brief,
+    content_beside,
     notice_beside,
     optional_text,
     read,
@@ -28,6 +30,7 @@ from crnn.training.card import hub_card
 from crnn.training.compare import is_calibrated_since
 
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
+MOST_FIGURE_BYTES = 10_000_000
 FORMER = re.compile(r"reliability-|confusion-test\.")  # figures that a calibration ends
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
@@ -51,12 +54,14 @@ def prepare(folder: Path, repo: str) -> Upload:
 
     The figures are those in the folder or, if its run measured this very model, of the run around it. With a model of
     published nets goes the notice that their licences ask for, also from a folder that has none. Raises CheckpointError
-    if the name is none, or if the folder has no model that this program can load, or no card.
+    if the name is none, if the folder has no model that this program can load, or no card, or if what is to go there
+    cannot be read, is too large or lies elsewhere, behind a link.
     """
     check_name(repo)
     folder = folder.resolve()  # of ".", too, the run is around it
     model = read(folder, str(folder))
-    card, metrics = optional_text(folder, CARD_FILE), optional_text(folder, METRICS_FILE)
+    records = {name: content_beside(folder, name) for name in OPTIONAL_FILES}
+    card, metrics = ((records[name] or b"").decode("utf-8", "replace") for name in (CARD_FILE, METRICS_FILE))
     if not card:
         raise CheckpointError(f"{folder} has no model card {CARD_FILE} to publish: `train.py` writes one.")
     try:
@@ -65,13 +70,17 @@ def prepare(folder: Path, repo: str) -> Upload:
         raise CheckpointError(
             f"The {CARD_FILE} or {METRICS_FILE} of {folder} cannot be understood: {brief(str(error))}."
         ) from error
-    figures = {path.name: path for path in (*figures_of_run(folder, metrics), *folder.iterdir())}
-    figures = {name: path for name, path in figures.items() if FIGURE.fullmatch(name)}
-    names = [name for name in (CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE) if (folder / name).is_file()]
-    paths = {name: folder / name for name in names} | dict(sorted(figures.items()))
-    texts = {CARD_FILE: card, NOTICE_FILE: notice_beside(model, folder)}
-    texts = {name: text.encode() for name, text in texts.items() if text}
-    return Upload(repo, texts | {name: path.read_bytes() for name, path in paths.items()})
+    files = {
+        CARD_FILE: card.encode(),
+        NOTICE_FILE: notice_beside(model, folder).encode() or None,
+        # Wherever these lie, they have shown to be a model and nothing else.
+        **{name: (folder / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)},
+        **{name: records[name] for name in (METRICS_FILE, HISTORY_FILE)},
+    }
+    paths = (path for path in (*figures_of_run(folder, metrics), *folder.iterdir()) if FIGURE.fullmatch(path.name))
+    figures = {path.name: path.parent for path in paths if path.is_file()}
+    files |= {name: content_beside(figures[name], name, MOST_FIGURE_BYTES) for name in sorted(figures)}
+    return Upload(repo, {name: content for name, content in files.items() if content is not None})
 
 
 def figures_of_run(folder: Path, metrics: str | None) -> list[Path]:

@@ -1,6 +1,8 @@
 """Publishing: the real client against a Hub of our own, from which the model then answers."""
 
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,6 +264,42 @@ def test_a_model_of_published_nets_goes_with_their_notice(
     (tmp_path / "of others" / NOTICE_FILE).write_text("My own.\n", "utf-8")
     assert prepare(tmp_path / "of others", REPO).files[NOTICE_FILE].decode() == f"{notice}\nMy own.\n"
     assert NOTICE_FILE not in prepare(folder, REPO).files
+
+
+@pytest.mark.parametrize("name", ["curves.png", HISTORY_FILE, METRICS_FILE, CARD_FILE, NOTICE_FILE])
+def test_what_a_link_leads_to_elsewhere_is_not_published(
+    hub: HubServer, folder: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "secret").write_text("a token")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "secret")
+    assert refusal(capsys, folder, "--dry-run").startswith(f"{folder / name} is a link to a file elsewhere")
+    assert refusal(capsys, folder).startswith(f"{folder / name} is a link to a file elsewhere")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("name", ["curves.png", HISTORY_FILE, METRICS_FILE, CARD_FILE])
+def test_what_is_too_large_to_be_published_is_said_to_be(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "MOST_FIGURE_BYTES", 1_000)
+    (folder / name).write_bytes(b"#" * 1_000_001)
+    assert refusal(capsys, folder, "--dry-run").startswith(f"{folder / name} is larger than ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes in folders")
+def test_only_regular_files_are_figures(folder: Path) -> None:
+    os.mkfifo(folder.parent / "confusion-pipe.png")
+    os.mkfifo(folder / "confusion-valid.png")
+    (folder / "confusion-folder.png").mkdir()
+    figures = {name for name in prepare(folder, REPO).files if name.endswith(".png")}
+    assert figures == {"curves.png", "confusion-valid.png"}
+
+
+def test_a_card_that_was_kept_aside_stays_at_home(folder: Path) -> None:
+    for name in (f"{CARD_FILE}.bak", f"{CARD_FILE}.bak2"):
+        (folder / name).write_text("For myself.")
+    assert not any(".bak" in name for name in prepare(folder, REPO).files)
 
 
 def test_figures_of_another_model_stay_at_home(hub: HubServer, folder: Path, record: dict) -> None:

@@ -228,6 +228,21 @@ def test_a_card_that_was_edited_is_kept_beside_the_new_one(
     assert "My own words" not in (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("content", [b"x" * 300_000, None])
+def test_a_notice_that_cannot_be_kept_is_not_written_over(
+    content: bytes | None, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if content:
+        (folder / "NOTICE").write_bytes(content)
+    else:
+        (tmp_path / "elsewhere").write_text("Of somebody else.")
+        (folder / "NOTICE").symlink_to(tmp_path / "elsewhere")
+    before = contents(folder)
+    assert main(["calibrate", "--model", str(folder), *validations]) == 2
+    assert str(folder / "NOTICE") in capsys.readouterr().err
+    assert contents(folder) == before
+
+
 def test_no_clip_is_counted_twice(
     folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
