@@ -237,6 +237,11 @@ def notice_beside(model: CRNN, folder: Path) -> str:
     return notice_before(front_of(model.config.front).sources, before)
 
 
+def card_bytes(card: str) -> bytes:
+    """A model card as `save` writes it; paths in it need not be text."""
+    return card.encode("utf-8", "backslashreplace")
+
+
 def save(model: CRNN, folder: Path, card: str) -> None:
     """Write config.json, model.safetensors and the model card README.md into `folder`, and NOTICE if there is one.
 
@@ -247,7 +252,7 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         whole = Path(name)
-        (whole / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")  # paths need not be text
+        (whole / CARD_FILE).write_bytes(card_bytes(card))
         model.save_pretrained(whole)
         files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
         if (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):

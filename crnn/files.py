@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +59,15 @@ def _give_rights(file: int, earlier: os.stat_result) -> None:
             os.fchown(file, owner, group)
     with suppress(OSError):  # a file system without rights
         os.fchmod(file, stat.S_IMODE(earlier.st_mode))
+
+
+def set_aside(path: Path) -> Path:
+    """Give what is there, a link itself, the first free name with .bak, .bak2, ... behind; returns that.
+
+    Raises OSError.
+    """
+    names = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
+    return path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def as_json(value: object) -> bytes:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.checkpoint import CARD_FILE, METRICS_FILE, UNFIT, brief, optional_text, read, save
+from crnn.checkpoint import CARD_FILE, METRICS_FILE, UNFIT, brief, card_bytes, read, save
 from crnn.data.heard import joined, n_in_both
-from crnn.files import as_json, whole_file
+from crnn.files import as_json, set_aside, whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers, recipe_of_folds
@@ -27,10 +27,11 @@ def calibrate(
     Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
     most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
 
-    Returns what the model's record now says under "calibration", where the former card is if somebody had changed it,
-    and whether the record had figures of test clips, which held for the earlier borders and are gone. Raises
-    TrainingError where the cross-validations are not of this model's genres or front, lack known or unknown clips or
-    would count some twice, or the model's folder was not made by `train.py`, and OSError if it cannot be written.
+    Returns what the model's record now says under "calibration", where the former card is if it was any other than
+    `train.py` writes, and whether the record had figures of test clips, which held for the earlier borders and are
+    gone. Raises TrainingError where the cross-validations are not of this model's genres or front, lack known or
+    unknown clips or would count some twice, or the model's folder was not made by `train.py`, CheckpointError if it has
+    no model or its NOTICE cannot be kept, and OSError if it cannot be written.
     """
     model = read(folder, str(folder))  # and no bundled model of that name
     try:
@@ -49,11 +50,7 @@ def calibrate(
                 f"{model.config.front}: cross-validate the recipe of this model."
             )
     others = other_recipes(record, validations)
-    own_card, former_card = optional_text(folder, CARD_FILE), folder / f"{CARD_FILE}.bak"
-    try:
-        is_edited = own_card not in ("", model_card(model, record))
-    except UNFIT:  # said below
-        is_edited = False
+    is_edited = has_another_card(folder, model, record)
     figures = fit_borders(model, answers, share, risk) | {"command": command}
     figures["held_out"] = joined(map(held_out_in, validations))
     figures |= {"other_recipe": others} if others else {}
@@ -67,10 +64,25 @@ def calibrate(
         file.write(as_json(record))
         file.flush()
         os.fsync(file.fileno())  # a full disk is to be known before the model changes
-        if is_edited:
-            former_card.write_text(own_card, encoding="utf-8")
-        save(model, folder, card)
-    return figures, former_card if is_edited else None, was_tested
+        former_card = set_aside(folder / CARD_FILE) if is_edited else None
+        try:
+            save(model, folder, card)
+        except BaseException:
+            if former_card:
+                former_card.replace(folder / CARD_FILE)
+            raise
+    return figures, former_card, was_tested
+
+
+def has_another_card(folder: Path, model: CRNN, record: dict) -> bool:
+    """Whether a model's folder has a card, and not the very file that `train.py` writes for this model and record."""
+    path = folder / CARD_FILE
+    if path.is_symlink() or not path.is_file():
+        return os.path.lexists(path)
+    try:
+        return path.read_bytes() not in (b"", card_bytes(model_card(model, record)))
+    except (OSError, *UNFIT):
+        return True
 
 
 def other_recipes(record: dict, validations: Sequence[Path]) -> list[str]:

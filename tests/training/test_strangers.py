@@ -228,6 +228,46 @@ def test_a_card_that_was_edited_is_kept_beside_the_new_one(
     assert "My own words" not in (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("content", [b"x" * 300_000, b"caf\xe9\n"])
+def test_whatever_card_was_there_is_kept_as_it_was_and_nothing_that_was_kept_before_is_lost(
+    content: bytes, folder: Path, validations: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "README.md.bak").write_text("Of somebody.")
+    for name in ("README.md.bak2", "README.md.bak3"):
+        (folder / "README.md").write_bytes(content)
+        assert main(["calibrate", "--model", str(folder), *validations]) == 0
+        assert f"stands in {folder / name}" in capsys.readouterr().out
+        assert (folder / name).read_bytes() == content
+    assert (folder / "README.md.bak").read_text() == "Of somebody."
+
+
+def test_a_card_that_is_a_link_is_kept_as_one(folder: Path, validations: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text("My own words.")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "mine.md")
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert (folder / "README.md.bak").readlink() == tmp_path / "mine.md"
+    assert (tmp_path / "mine.md").read_text() == "My own words."
+    assert "calibrat" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_card_is_where_it_was_if_the_model_cannot_be_written(
+    error: BaseException,
+    folder: Path,
+    validations: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    (folder / "README.md").write_text("My own words.")
+    before = contents(folder)
+    monkeypatch.setattr(CRNN, "save_pretrained", stop)
+    assert main(["calibrate", "--model", str(folder), *validations]) != 0
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("content", [b"x" * 300_000, None])
 def test_a_notice_that_cannot_be_kept_is_not_written_over(
     content: bytes | None, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
