@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ssl import SSLCertVerificationError
 
 from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils import logging
 
 OFFLINE = "HF_HUB_OFFLINE is set, so that nothing is asked"
 UNTRUSTED = (
@@ -12,10 +13,14 @@ UNTRUSTED = (
 )
 PROXY = "{host} is not reached through the proxy that the environment names"
 UNFIT = "A proxy that the environment names, as in ALL_PROXY or NO_PROXY, cannot be used"
+LOGIN = "The login on the Hub, from HF_TOKEN or `hf auth login`, cannot be used: its token is not ASCII"
 SILENT = "{host} does not answer"
+BROKEN_OFF = "{host} answered, but the download broke off"
+
+logging.set_verbosity_error()  # what the client warns of is told in a sentence
 
 
-def why_unreached(error: BaseException, host: str) -> str:
+def why_unreached(error: BaseException, host: str, else_why: str = SILENT) -> str:
     """The beginning of a sentence about a request that failed; `host` is what it calls the server."""
     for cause in causes(error):
         if isinstance(cause, OfflineModeIsEnabled):
@@ -26,7 +31,14 @@ def why_unreached(error: BaseException, host: str) -> str:
             return UNFIT
         if type(cause).__name__ == "ProxyError":  # of whichever HTTP library the Hub's client has
             return PROXY.format(host=host)
-    return SILENT.format(host=host)
+        if is_of_login(cause):
+            return LOGIN
+    return else_why.format(host=host)
+
+
+def is_of_login(error: BaseException) -> bool:
+    """Whether a request was not sent, as its token cannot stand in a header: all else there is the client's."""
+    return isinstance(error, UnicodeEncodeError)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

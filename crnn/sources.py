@@ -44,7 +44,7 @@ from crnn.checkpoint import (
     read_config,
 )
 from crnn.files import has_room
-from crnn.hub import SILENT, why_unreached
+from crnn.hub import BROKEN_OFF, SILENT, why_unreached
 from crnn.network.model import CRNN
 
 BUNDLED = ASSETS / "models"
@@ -173,6 +173,7 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
     A full commit hash that is in the cache needs no network. With `public`, the Hub is always asked, and without a
     token: what it does not show to everybody is not there. Raises CheckpointError.
     """
+    commit = None
     wanted = f"{repo}@{revision}" if revision else repo
     token = False if public else None  # None is this machine's own, if it has one
     try:
@@ -200,17 +201,19 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
             f"{wanted} on the Hub is no model of this program: it lacks {CONFIG_FILE} or {WEIGHTS_FILE}."
         ) from error
     except Exception as error:  # the client, its HTTP library and its downloader each have errors of their own
+        why = trouble(error, "The cache" if public else None, BROKEN_OFF if commit else SILENT)
         if public:
-            raise CheckpointError(
-                f"{trouble(error, 'The cache')}: try again later, or take a bundled model."
-            ) from error
+            raise CheckpointError(f"{why}: try again later, or take a bundled model.") from error
         folder = cached(repo, revision)
         if folder is None:
-            raise CheckpointError(f"{trouble(error)}, and {wanted} has not been downloaded before.") from error
-        return folder, hub_origin(folder, repo, f"{trouble(error)}; this is the copy of {wanted} kept here.")
+            else_there = (
+                "is not here as a whole yet: the same command goes on" if commit else "has not been downloaded before"
+            )
+            raise CheckpointError(f"{why}, and {wanted} {else_there}.") from error
+        return folder, hub_origin(folder, repo, f"{why}; this is the copy of {wanted} kept here.")
 
 
-def trouble(error: Exception, place: str | None = None) -> str:
+def trouble(error: Exception, place: str | None = None, else_why: str = SILENT) -> str:
     """Why a download failed, as the first half of a sentence.
 
     `place` stands for a path that nobody should see, nor anything else of this machine.
@@ -219,7 +222,7 @@ def trouble(error: Exception, place: str | None = None) -> str:
         return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
     if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
         return f"{place or error.filename or 'The cache'} cannot be written ({error.strerror})"
-    return SILENT.format(host="The Hub") if place else why_unreached(error, "The Hub")
+    return else_why.format(host="The Hub") if place else why_unreached(error, "The Hub", else_why)
 
 
 def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:

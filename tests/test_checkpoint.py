@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import pickle
 import ssl
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import HubServer
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from safetensors.torch import load_file, save_file
 
 from crnn import checkpoint, files, sources
@@ -675,6 +676,34 @@ def test_an_incomplete_commit_in_the_cache_is_completed(hub: HubServer, folder: 
     for path in Path(constants.HF_HUB_CACHE).rglob(CONFIG_FILE):
         path.unlink()
     assert_same(load_checkpoint(f"{REPO}@{commit}")[0], tiny_model)
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_public])
+def test_a_download_that_breaks_off_is_no_silent_hub(
+    hub: HubServer, folder: Path, load: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    hub.push(REPO, folder)
+    hub.cuts, hub.knows_ranges = [100] + 20 * [0], False
+    ending = ": try again later, or take a bundled model."
+    if load is load_checkpoint:
+        ending = f", and {REPO} is not here as a whole yet: the same command goes on."
+    assert refusal(REPO, load) == f"The Hub answered, but the download broke off{ending}"
+    assert not caplog.records
+
+
+def test_a_token_that_cannot_be_sent_is_no_silent_hub(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push(REPO, folder)
+    load_checkpoint(REPO)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_sóme")
+    login = "The login on the Hub, from HF_TOKEN or `hf auth login`, cannot be used"
+    assert refusal("someone/unknown").startswith(login)
+    assert load_checkpoint(REPO)[1].notice.startswith(login)
+    assert load_public(REPO)[1].notice is None  # as it sends none
 
 
 def test_nothing_cached_and_the_hub_down(hub: HubServer) -> None:

@@ -25,6 +25,7 @@ from crnn.checkpoint import (
     optional_text,
     read,
 )
+from crnn.hub import causes, is_of_login
 from crnn.sources import HUB_ADDRESS, HUB_ID, HUB_TIMEOUT_SECONDS, trouble
 from crnn.training.card import hub_card
 from crnn.training.compare import is_calibrated_since
@@ -149,7 +150,7 @@ def make_repo(api: HfApi, repo: str, private: bool, revision: str | None) -> Non
 def refusal(error: Exception, repo: str) -> str:
     """Why the Hub did not take a model, in one sentence."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+    if (status == 401 and not isinstance(error, RepositoryNotFoundError)) or any(map(is_of_login, causes(error))):
         return f"The Hub does not accept this login: {LOG_IN}."
     if status in (401, 403, 404):
         return f"You may not write to {repo} on the Hub: give a name of your own, or a token that may write there."

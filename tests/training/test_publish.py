@@ -369,8 +369,10 @@ def test_a_missing_or_a_false_login(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_old")
     assert refusal(capsys, folder).startswith("The Hub does not accept this login: log in with `hf auth login`")
-    monkeypatch.delenv("HF_TOKEN")
     hub.requests.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_sóme")
+    assert refusal(capsys, folder).startswith("The Hub does not accept this login: log in with `hf auth login`")
+    monkeypatch.delenv("HF_TOKEN")
     assert refusal(capsys, folder).startswith("Publishing needs a login on the Hub: log in with `hf auth login`")
     assert not hub.requests
 
