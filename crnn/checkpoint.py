@@ -46,7 +46,7 @@ class CheckpointError(ValueError):
 
 
 class UnfitError(CheckpointError):
-    """Of a file that is whole, but no model of this program."""
+    """Of a file that can be read, but is damaged or no model of this program."""
 
 
 def optional_text(folder: Path, file: str) -> str:
@@ -171,7 +171,8 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
         but = f", but {Path(name) / 'model'} has: it may be what you mean" if is_run else ""
         raise CheckpointError(f"{name} is not a model folder: it has no {CONFIG_FILE}{but}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"The {CONFIG_FILE} of {name} is damaged: download or train it again.") from error
+        kind = CheckpointError if isinstance(error, OSError) else UnfitError
+        raise kind(f"The {CONFIG_FILE} of {name} is damaged: download or train it again.") from error
     if not isinstance(values, dict) or not {"genres", "features", "version"} <= set(values):
         raise CheckpointError(f"{name} is no model of this program: its {CONFIG_FILE} describes something else.")
     version = values["version"]

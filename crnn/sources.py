@@ -87,8 +87,7 @@ def load_checkpoint(source: str | PathLike | None = None, fallback: bool = False
     """
     name = str(source or os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL)
     try:
-        folder, origin = locate(name)
-        return read(folder, name), origin
+        return load(name)
     except CheckpointError as error:
         if not fallback or name == DEFAULT_MODEL:
             raise
@@ -117,11 +116,21 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
             f"There is no model {brief(repr(name[:MOST_NAME]), 60)}: give a public model of the Hub, user/name or "
             f"user/name@revision, or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
         )
-    folder, origin = download(hub_id["repo"], hub_id["revision"], public=True)
+    return load_from_hub(hub_id["repo"], hub_id["revision"], hub_id["repo"], public=True)
+
+
+def load_from_hub(repo: str, revision: str | None, name: str, public: bool = False) -> tuple[CRNN, Origin]:
+    """Load a model as `download` finds it; of one that is damaged in the cache, anew. Raises CheckpointError."""
     try:
-        return read(folder, hub_id["repo"]), origin
+        folder, origin = download(repo, revision, public)
+        return read(folder, name), origin
     except UnfitError:
-        forget(folder)
+        folder, origin = download(repo, revision, public, anew=True)
+    try:
+        return read(folder, name), origin
+    except UnfitError:
+        if public:
+            forget(folder)
         raise
 
 
@@ -131,18 +140,17 @@ def forget(folder: Path) -> None:
         scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(folder.name).execute()
 
 
-def locate(name: str) -> tuple[Path, Origin]:
-    """The folder of the model that `name` stands for, downloaded if need be. Raises CheckpointError."""
+def load(name: str) -> tuple[CRNN, Origin]:
+    """The model that `name` stands for, downloaded if need be. Raises CheckpointError."""
     if name in bundled_names():
-        return BUNDLED / name, bundled_origin(name)
-    try:
-        if Path(name).is_dir():
-            return Path(name), Origin(f"{name} (folder)", folder=Path(name), card=optional_text(Path(name), CARD_FILE))
-    except OSError:  # a name too long for a path, or behind a closed door
-        pass
+        return read(BUNDLED / name, name), bundled_origin(name)
+    folder = Path(name)
+    with suppress(OSError):  # a name too long for a path, or behind a closed door
+        if folder.is_dir():
+            return read(folder, name), Origin(f"{name} (folder)", folder=folder, card=optional_text(folder, CARD_FILE))
     hub_id = HUB_ID.fullmatch(name)
     if hub_id:
-        return download(hub_id["repo"], hub_id["revision"])
+        return load_from_hub(hub_id["repo"], hub_id["revision"], name)
     raise CheckpointError(
         f"There is no model {name!r}: give a folder, a Hub id such as user/name or user/name@revision, "
         f"or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
@@ -167,23 +175,25 @@ def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:
     )
 
 
-def download(repo: str, revision: str | None, public: bool = False) -> tuple[Path, Origin]:
+def download(repo: str, revision: str | None, public: bool = False, anew: bool = False) -> tuple[Path, Origin]:
     """The folder of a Hub model, from the network or, where the Hub does not answer, from its cache.
 
     A full commit hash that is in the cache needs no network. With `public`, the Hub is always asked, and without a
-    token: what it does not show to everybody is not there. Raises CheckpointError.
+    token: what it does not show to everybody is not there. `anew` takes nothing from the cache, which keeps what it
+    has until another has come. Raises CheckpointError.
     """
     commit = None
     wanted = f"{repo}@{revision}" if revision else repo
     token = False if public else None  # None is this machine's own, if it has one
     try:
-        folder = cached(repo, revision) if not public and revision and COMMIT.fullmatch(revision) else None
+        is_fixed = revision and COMMIT.fullmatch(revision)
+        folder = cached(repo, revision) if is_fixed and not (public or anew) else None
         if folder is None:
             commit = ask_commit(repo, revision, token)
             if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE] + KEPT_FOR_SONGS):
                 full = OSError(errno.ENOSPC, "a gigabyte beside the songs' stays free", constants.HF_HUB_CACHE)
                 raise CheckpointError("There is no room for another model here just now: take a bundled one.") from full
-            folder = fetch(repo, commit if public else revision, commit, token)
+            folder = fetch(repo, commit if public else revision, commit, token, anew)
         return folder, hub_origin(folder, repo)
     except CheckpointError:
         raise
@@ -204,6 +214,10 @@ def download(repo: str, revision: str | None, public: bool = False) -> tuple[Pat
         why = trouble(error, "The cache" if public else None, BROKEN_OFF if commit else SILENT)
         if public:
             raise CheckpointError(f"{why}: try again later, or take a bundled model.") from error
+        if anew:
+            raise CheckpointError(
+                f"{why}, and the copy of {wanted} kept here is damaged: the same command later downloads it again."
+            ) from error
         folder = cached(repo, revision)
         if folder is None:
             else_there = (
@@ -247,23 +261,23 @@ def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> st
     return commit
 
 
-def fetch(repo: str, revision: str | None, commit: str, token: bool | None = None) -> Path:
-    """The folder of the cache that holds the files of a Hub model, downloaded where they are missing.
+def fetch(repo: str, revision: str | None, commit: str, token: bool | None = None, anew: bool = False) -> Path:
+    """The folder of the cache that holds the files of a Hub model, downloaded where they are missing, or all `anew`.
 
     Only at the end is the configuration asked for by its revision: with it the cache learns which commit the revision
     is, so that it only ever points at complete models. Raises what the client does, and CheckpointError if a file is
     too large or the configuration is that of something else: then no weights are fetched.
     """
-    config = fetch_file(repo, CONFIG_FILE, commit, token)
+    config = fetch_file(repo, CONFIG_FILE, commit, token, anew)
     read_config(Path(config).parent, repo)
-    fetch_file(repo, WEIGHTS_FILE, commit, token)
+    fetch_file(repo, WEIGHTS_FILE, commit, token, anew)
     if revision != commit:
         config = hf_hub_download(repo, CONFIG_FILE, revision=revision, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
     commit = Path(config).parent.name  # another one only if the revision moved meanwhile
     folder = Path(fetch_file(repo, WEIGHTS_FILE, commit, token)).parent
     for file in OPTIONAL_FILES:
         try:
-            fetch_file(repo, file, commit, token)
+            fetch_file(repo, file, commit, token, anew)
         except (RemoteEntryNotFoundError, CheckpointError):  # there is none, or it is too large
             continue
         except Exception:  # the Hub is in trouble, and the model is complete
@@ -271,14 +285,15 @@ def fetch(repo: str, revision: str | None, commit: str, token: bool | None = Non
     return folder
 
 
-def fetch_file(repo: str, file: str, commit: str, token: bool | None) -> str:
-    """The path in the cache of one file of a commit, downloaded if it is missing and not too large."""
+def fetch_file(repo: str, file: str, commit: str, token: bool | None, anew: bool = False) -> str:
+    """The path in the cache of one file of a commit, downloaded if it is missing, or `anew`, and not too large."""
     path = try_to_load_from_cache(repo, file, revision=commit)
-    if isinstance(path, str):
+    if isinstance(path, str) and not anew:
         return path
     url = hf_hub_url(repo, file, revision=commit)
     check_size(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).size, file, repo)
-    return hf_hub_download(repo, file, revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS, token=token)
+    options = {"etag_timeout": HUB_TIMEOUT_SECONDS, "token": token, "force_download": anew}
+    return hf_hub_download(repo, file, revision=commit, **options)
 
 
 def cached(repo: str, revision: str | None) -> Path | None:

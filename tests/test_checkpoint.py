@@ -679,6 +679,47 @@ def test_an_incomplete_commit_in_the_cache_is_completed(hub: HubServer, folder: 
 
 
 @pytest.mark.parametrize("load", [load_checkpoint, load_public])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
+def test_what_was_damaged_in_the_cache_is_downloaded_again(
+    hub: HubServer, folder: Path, tiny_model: CRNN, name: str, load: Callable
+) -> None:
+    """Also where an earlier commit has the same file."""
+    hub.push(REPO, folder)
+    load(REPO)
+    (folder / CARD_FILE).write_text("# Another card\n")
+    commit = hub.push(REPO, folder)
+    (path,) = load(REPO)[1].folder.glob(name)
+    path.resolve().write_bytes(path.read_bytes()[:100])
+    for source in (f"{REPO}@{commit}", REPO):
+        model, origin = load(source)
+        assert_same(model, tiny_model)
+        assert (origin.revision, origin.notice) == (commit, None)
+
+
+def test_what_was_damaged_in_the_cache_is_said_while_the_hub_is_silent(hub: HubServer, folder: Path) -> None:
+    commit = hub.push(REPO, folder)
+    path = load_checkpoint(REPO)[1].folder / WEIGHTS_FILE
+    truncate(path.parent)
+    damaged = path.read_bytes()
+    hub.stop()
+    for source in (REPO, f"{REPO}@{commit}"):
+        assert refusal(source) == (
+            f"The Hub does not answer, and the copy of {source} kept here is damaged: the same command later downloads "
+            "it again."
+        )
+    assert path.read_bytes() == damaged
+
+
+def test_what_is_damaged_on_the_hub_is_downloaded_once_more_at_most(hub: HubServer, folder: Path) -> None:
+    truncate(folder)
+    hub.push(REPO, folder)
+    for n_most in (2, 1):
+        hub.requests.clear()
+        assert f"The {WEIGHTS_FILE} of {REPO} is damaged" in refusal(REPO)
+        assert sum(request.startswith("GET") and WEIGHTS_FILE in request for request in hub.requests) == n_most
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, load_public])
 def test_a_download_that_breaks_off_is_no_silent_hub(
     hub: HubServer, folder: Path, load: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
