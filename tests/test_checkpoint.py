@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
@@ -36,7 +37,7 @@ from crnn.checkpoint import (
     save,
 )
 from crnn.inference import GenreClassifier
-from crnn.network.config import CRNNConfig
+from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, CRNNConfig
 from crnn.network.fronts import front_of
 from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
@@ -362,6 +363,10 @@ def test_a_damaged_or_foreign_configuration_is_refused(folder: Path, content: by
         ({"temperature": "1.0"}, "temperature is unknown or has no fitting value"),
         ({"temperature": True}, "temperature is unknown or has no fitting value"),
         ({"unsure_below": "0.3"}, "unsure_below is unknown or has no fitting value"),
+        ({"unsure_below": -5.0}, "unsure_below is a probability, from 0 to 1, not -5"),
+        ({"unsure_below": 1e308}, "unsure_below is a probability, from 0 to 1, not 1e+308"),
+        ({"strange_below": -1e308}, "strange_below is an energy from -1000 to 1000, not -1e+308"),
+        ({"strange_below": 1e308}, "strange_below is an energy from -1000 to 1000, not 1e+308"),
         ({"genres": None}, "describes something else"),
         ({"genres": ["rock"]}, "at least two different genres"),
         ({"genres": ["rock", "rock", "jazz"]}, "at least two different genres"),
@@ -387,6 +392,11 @@ def test_a_contradictory_configuration_is_refused(folder: Path, values: dict, wo
     message = refusal(folder)
     assert words in message
     assert str(folder) in message
+
+
+def test_borders_that_calibration_writes_where_nothing_is_sure_are_read(folder: Path) -> None:
+    edit(folder, unsure_below=NOTHING_SURE, strange_below=NOTHING_STRANGE)
+    assert load_checkpoint(folder)[0].config.unsure_below == float(np.nextafter(np.float32(1), np.float32(2)))
 
 
 @pytest.mark.parametrize(

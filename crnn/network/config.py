@@ -9,6 +9,7 @@ from crnn.network.layers import POOLING, RECURRENT
 CONFIG_VERSION = 2
 UNSURE, NO_MUSIC = VERDICTS = ("unsure", "no music")  # answers that are no genre
 NOTHING_STRANGE = -1_000.0  # an energy that no song is below
+NOTHING_SURE = 1.0 + 2.0**-23  # a border that no probability reaches: the next number of 32 bits
 
 # What a configuration may ask for: a stranger's may not take the memory and the time of everybody else.
 MOST = {
@@ -79,6 +80,12 @@ class CRNNConfig:
             raise ValueError(f"evidence must be from 0 to {MOST_EVIDENCE:g}, not {self.evidence}")
         if not 0.001 <= self.temperature <= 1_000:
             raise ValueError(f"the temperature must be positive, from 0.001 to 1000, not {self.temperature}")
+        if not 0 <= self.unsure_below <= NOTHING_SURE:
+            raise ValueError(f"unsure_below is a probability, from 0 to 1, not {self.unsure_below}")
+        if not abs(self.strange_below) <= -NOTHING_STRANGE:
+            raise ValueError(
+                f"strange_below is an energy from {NOTHING_STRANGE:g} to {-NOTHING_STRANGE:g}, not {self.strange_below}"
+            )
         self._check_cost()
 
     def _check_sizes(self) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crnn.network.config import NOTHING_STRANGE, CRNNConfig
+from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, CRNNConfig
 from crnn.network.layers import clear, energy
 
-NOTHING_SURE = float(np.nextafter(np.float32(1), np.float32(2)))  # a border that no probability reaches
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
 BORDERS = 200  # of probabilities that are tried
