@@ -137,6 +137,7 @@ class Graph(nn.Module):
         """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 without music.
 
         That is where nothing sounds but a steady tone. Beside them the `energy` (), of which nothing can be said there.
+        Where a sample is not finite, all is NaN.
         """
         config = self.model.config
         log_mel = stand_on_level(to_db(self.mel_power(self.high_pass(waveform))))
@@ -165,7 +166,8 @@ class Graph(nn.Module):
         energies = energy(logits)
         # As `window_weights` of those that count.
         weights = (config.evidence * clear(energies) + counts.log()).softmax(dim=0)
-        return weights @ shares * sounds.any(), counts @ energies / counts.sum()
+        unless_finite = (0 * waveform).sum()  # 0 or NaN, which else would be silence
+        return weights @ shares * sounds.any() + unless_finite, counts @ energies / counts.sum() + unless_finite
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:
         """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
@@ -217,7 +219,7 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "model": classifier.name,
         "trained_on": config.trained_on,
         "notice": notice_of(front_of(config.front).sources),  # which the licences of published nets ask for
-        "input": f"waveform, float32 (channels, samples) at {SAMPLE_RATE} Hz, full scale 1, of which "
+        "input": f"waveform, float32 (channels, samples), all finite, at {SAMPLE_RATE} Hz, full scale 1, of which "
         f"{MIN_SECONDS:g} s at least sounds",
         "output": "probabilities, float32 (genres,), all 0 where nothing sounds but a steady tone, and energy, float32 "
         "(); a genre whose probability is the largest and at least unsure_below is the answer, where the energy is at "

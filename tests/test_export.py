@@ -131,6 +131,24 @@ def test_the_program_gives_the_same_probabilities_and_facts(
     assert json.loads(json.loads(extra[FACTS_FILE])["genres"]) == list(classifier.genres)
 
 
+@pytest.mark.parametrize("sample", [np.nan, np.inf])
+def test_what_is_not_finite_is_no_silence(
+    classifier: GenreClassifier, files: tuple[Path, Path], tone: Tone, sample: float
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the packages of the extra `onnx` are not installed")
+    session = runtime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
+    program = torch.export.load(files[1]).module()
+    waveform = tone(2.0)[None].astype(np.float32)
+    waveform[0, SAMPLE_RATE] = sample
+    for probabilities, energy in (
+        session.run(None, {"waveform": waveform}),
+        program(torch.from_numpy(waveform)),
+    ):
+        assert np.isnan(probabilities).all()
+        assert np.isnan(energy)
+    assert "finite" in facts(classifier)["input"]
+
+
 def test_the_high_pass_is_the_recursive_one() -> None:
     loud = np.random.default_rng(0).standard_normal((2, 3 * SAMPLE_RATE + 77)).astype(np.float32)
     loud[1] += 5 + 3 * np.sin(np.arange(loud.shape[1]) / 2_000)  # 1.75 Hz
