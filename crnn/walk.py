@@ -26,6 +26,11 @@ def is_song(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bo
     return is_sound(name, suffixes) and not is_hidden(Path(name).name)
 
 
+def sought_by(suffixes: Collection[str]) -> str:
+    """What is looked for in folders, for a sentence that there is none."""
+    return "audio files" if suffixes == SUFFIXES else "files with these extensions"
+
+
 class Walk:
     """The songs at some paths: a file, whatever its name, is one; a folder has those in it and below, sorted by path.
 
@@ -36,6 +41,7 @@ class Walk:
 
     Attributes:
         no_songs: how many files have names that are not those of sounds, by suffix.
+        left_out: how many have those of sounds that are not looked for, by suffix.
         passed_over: how many others are no songs, by what they are.
         problems: sentences about folders that cannot be read.
         empty: the folders among `paths` in which there is no song.
@@ -43,6 +49,7 @@ class Walk:
 
     def __init__(self, paths: Iterable[Path], recursive: bool = True, suffixes: Collection[str] = SUFFIXES) -> None:
         self.no_songs: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.passed_over: Counter[str] = Counter()
         self.problems: list[str] = []
         self.empty: list[Path] = []
@@ -101,7 +108,8 @@ class Walk:
         if is_hidden(entry.name):
             self.passed_over["hidden"] += 1
         elif not is_song(entry.name, self._suffixes):
-            self.no_songs[Path(entry.name).suffix.lower() or "without suffix"] += 1
+            others = self.left_out if is_song(entry.name) else self.no_songs
+            others[Path(entry.name).suffix.lower() or "without suffix"] += 1
         elif not _is_file(entry):
             self.passed_over["links that lead nowhere, or devices"] += 1
         else:
@@ -110,14 +118,19 @@ class Walk:
 
     def faults(self) -> list[str]:
         """Sentences about folders that cannot be read or have no song."""
-        return [*self.problems, *(f"{folder}: there are no audio files in this folder." for folder in self.empty)]
+        sought = sought_by(self._suffixes)
+        return [*self.problems, *(f"{folder}: there are no {sought} in this folder." for folder in self.empty)]
 
     def summary(self) -> str:
         """What was passed over, as a part of a sentence; empty if nothing was."""
         parts = []
-        if count := self.no_songs.total():
-            named = ", ".join(f"{suffix} {n}" for suffix, n in self.no_songs.most_common(5))
-            parts.append(f"{count} with names that are not those of sounds ({named})")
+        for files, what in (
+            (self.no_songs, "with names that are not those of sounds"),
+            (self.left_out, "that --extensions leaves out"),
+        ):
+            if files:
+                named = ", ".join(f"{suffix} {n}" for suffix, n in files.most_common(5))
+                parts.append(f"{files.total()} {what} ({named})")
         parts += [f"{count} {what}" for what, count in self.passed_over.items()]
         return ", ".join(parts)
 

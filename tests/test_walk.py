@@ -78,6 +78,17 @@ def test_other_suffixes(music: Path) -> None:
     assert names(Walk([music], suffixes={".jpg"}), music) == ["a/cover.jpg"]
 
 
+def test_sounds_that_are_not_looked_for_are_sounds_all_the_same(music: Path) -> None:
+    walk = Walk([music, music / "album.mp3"], suffixes={".flac", ".txt"})
+    assert names(walk, music) == ["a/1.FLAC"]
+    others = "2 with names that are not those of sounds (.jpg 1, without suffix 1)"
+    left_out = "7 that --extensions leaves out (.mp3 5, .m4b 1, .mka 1)"
+    assert walk.summary().startswith(f"{others}, {left_out}, 2 hidden, ")
+    album = Walk([music / "album.mp3"], suffixes={".flac"})
+    assert list(album) == []
+    assert album.faults() == [f"{music / 'album.mp3'}: there are no files with these extensions in this folder."]
+
+
 def test_a_folder_without_songs_and_one_behind_a_closed_door(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 

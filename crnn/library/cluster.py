@@ -35,7 +35,7 @@ from crnn.library.table import (
     unwritable,
 )
 from crnn.terminal import complain
-from crnn.walk import Walk, is_hidden, is_song
+from crnn.walk import Walk, is_hidden, is_song, sought_by
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -176,7 +176,7 @@ def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = 
         files = list(_found_in_store(address, suffixes, recursive))
         found |= {file.path: file for file in files}
         if not files:
-            problems.append(f"{address}: there are no audio files at this address.")
+            problems.append(f"{address}: there are no {sought_by(suffixes)} at this address.")
     for file in map(File.of, walk):
         if file.size_bytes is None:
             problems.append(f"{file.path}: there is nothing at this path that can be looked at.")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from crnn.__main__ import main
+from crnn.audio import SUFFIXES
 from crnn.checkpoint import save
 from crnn.library import cluster
 from crnn.library.cluster import answered, found_at, make_folder, source_of, write_part
@@ -18,7 +19,6 @@ from crnn.library.table import Columns, TableError, key_of
 from crnn.network.model import CRNN
 
 fsspec = pytest.importorskip("fsspec", reason="object stores need pip install '.[ray]'")
-SUFFIXES = frozenset([".mp3", ".wav"])
 
 
 @pytest.fixture
@@ -68,6 +68,8 @@ def test_where_nothing_is_is_told(store: fsspec.AbstractFileSystem, tmp_path: Pa
         f"{tmp_path}/b.mp3: there is nothing at this path that can be looked at.",
         f"{tmp_path}/empty: there are no audio files in this folder.",
     ]
+    _, problems = found_at(["memory://music"], {".flac"})
+    assert problems == ["memory://music: there are no files with these extensions at this address."]
 
 
 def test_names_with_two_colons_are_names(store: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
