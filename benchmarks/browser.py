@@ -4,9 +4,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-
-from playwright.sync_api import Browser, Page, sync_playwright
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
@@ -15,15 +15,22 @@ import app  # noqa: E402
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import SUFFIXES  # noqa: E402
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 EXAMPLES = {path.stem: path for path in app.EXAMPLES.glob("*") if path.suffix in SUFFIXES}
 
 
 @contextmanager
-def page_and_browser(model: str | None = None, microphone: Path | None = None) -> Iterator[tuple[str, Browser]]:
+def page_and_browser(model: str | None = None, microphone: Path | None = None) -> Iterator[tuple[str, "Browser"]]:
     """The address of the page, served with a model (default: the bundled one), and a browser to open it with.
 
     Its `microphone` hears a WAV file.
     """
+    if not find_spec("playwright"):
+        sys.exit("This needs a package that is not installed: pip install playwright.")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
     arguments = ["--no-sandbox", "--disable-background-networking"]
     if microphone:
         arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -41,13 +48,13 @@ def page_and_browser(model: str | None = None, microphone: Path | None = None) -
     demo.close()
 
 
-def upload(page: Page, song: Path) -> None:
+def upload(page: "Page", song: Path) -> None:
     """Give the page a song and wait until it has said and drawn what it heard."""
     page.set_input_files("#song input[type=file]", song)
     page.wait_for_selector("#view image", state="attached")
 
 
-def go(page: Page, tab: str) -> None:
+def go(page: "Page", tab: str) -> None:
     """Choose one of the page's tabs by its id, on narrow screens from the menu of those that do not fit."""
     button = page.locator(f"#{tab}-tab-button:visible")
     if not button.count():

@@ -2,7 +2,7 @@
 
 Songs of 30 s are cut from the examples. Counted are those behind each worker's first part, so that neither the start of
 Ray nor that of the workers is in it; the share of a core that the workers got says how idle the machine was. It needs
-`pip install 'ray[data]' psutil`.
+`pip install 'ray[data]'`.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import shutil
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-import ray
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
@@ -38,6 +38,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     args = parser.parse_args()
+    if not find_spec("ray") or not find_spec("pyarrow"):
+        sys.exit("This needs packages that are not installed: pip install 'ray[data]'.")
+    import ray  # noqa: PLC0415
+
     cluster.PART_SONGS = (PART_SONGS, PART_SONGS)
     examples = sorted((ROOT / "assets" / "examples").glob("*.mp3"))
     with tempfile.TemporaryDirectory() as folder:

@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +63,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    if not find_spec("onnxscript") or not find_spec("onnxruntime"):
+        sys.exit("This needs packages that are not installed: pip install onnx onnxscript onnxruntime.")
+    import onnxruntime  # noqa: PLC0415
+
     torch.set_num_threads(args.threads)
     classifier = GenreClassifier.from_pretrained(args.model)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,12 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import soundfile
 from browser import EXAMPLES, go, page_and_browser, upload
-from playwright.sync_api import Browser, Page
 
 from crnn.audio import SAMPLE_RATE, load_audio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 FETCHED = """performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
@@ -35,7 +38,7 @@ def timed(step: Callable[[], object]) -> float:
     return 1_000 * (time.perf_counter() - started)
 
 
-def visit(browser: Browser, url: str, song: Path) -> dict[str, float]:
+def visit(browser: "Browser", url: str, song: Path) -> dict[str, float]:
     """One visitor's waits."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -53,7 +56,7 @@ def visit(browser: Browser, url: str, song: Path) -> dict[str, float]:
     return waits
 
 
-def arrive(page: Page, url: str, ready: str = "#song input[type=file]") -> dict[str, float]:
+def arrive(page: "Page", url: str, ready: str = "#song input[type=file]") -> dict[str, float]:
     """The waits of one who opens the page."""
 
     def open_page() -> None:
@@ -64,7 +67,7 @@ def arrive(page: Page, url: str, ready: str = "#song input[type=file]") -> dict[
     return {"first paint": page.evaluate(FIRST_PAINT), **waits, "fetched until then, MB": page.evaluate(FETCHED)}
 
 
-def switch(page: Page, tab: str, condition: str) -> None:
+def switch(page: "Page", tab: str, condition: str) -> None:
     """Choose a tab and wait until what it shows is there."""
     go(page, tab)
     page.wait_for_function(condition, polling="raf")

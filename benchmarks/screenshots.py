@@ -3,17 +3,21 @@
 They go to runs/screenshots; the README's own are renewed in assets/.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from browser import EXAMPLES, ROOT, go, page_and_browser, upload
-from playwright.sync_api import Page
 
 from crnn.audio import SAMPLE_RATE, load_audio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 OUT = ROOT / "runs" / "screenshots"
 WIDTHS, THEMES = (360, 768, 1440), ("light", "dark")
@@ -21,7 +25,7 @@ README = {"page": "6-why-1440-light", "page-phone": "4-unsure-360-dark"}
 SETTLED_MS, RECORDED_MS = 700, 9_000
 
 
-def states(page: Page, silence: Path) -> Iterator[str]:
+def states(page: "Page", silence: Path) -> Iterator[str]:
     """Bring the page from state to state, and say the name of each."""
     yield "1-empty"
     bad = silence.with_name("holiday.mp3")
@@ -60,7 +64,7 @@ def states(page: Page, silence: Path) -> Iterator[str]:
     yield "12-recording"
 
 
-def photograph(open_page: Callable[[int, str], Page], silence: Path) -> None:
+def photograph(open_page: Callable[[int, str], "Page"], silence: Path) -> None:
     """Take all pictures."""
     for width in WIDTHS:
         for theme in THEMES:
@@ -76,6 +80,7 @@ def photograph(open_page: Callable[[int, str], Page], silence: Path) -> None:
 
 def main() -> None:
     """Serve the page, take the pictures, renew those of the README."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         silence, music = Path(folder) / "silence.wav", Path(folder) / "music.wav"
@@ -90,7 +95,7 @@ def take_all(silence: Path, music: Path) -> None:
     """Take the pictures of all widths and themes, with music at the microphone."""
     with page_and_browser(microphone=music) as (url, browser):
 
-        def open_page(width: int, theme: str) -> Page:
+        def open_page(width: int, theme: str) -> "Page":
             page = browser.new_page(viewport={"width": width, "height": 900}, reduced_motion="reduce")
             page.goto(f"{url}?__theme={theme}")
             page.wait_for_selector("#song input[type=file]", state="attached")

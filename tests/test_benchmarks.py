@@ -1,5 +1,7 @@
 """Small benchmarks do what they say with what is odd: silent clips, unknown artists, nothing to do."""
 
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import agreement, load, similar, training
+from crnn.bundle import ROOT
 from crnn.checkpoint import save
 from crnn.features import FLOOR_DB, Features, n_frames_of
 from crnn.inference import GenreClassifier
@@ -16,6 +19,10 @@ from crnn.network.model import CRNN
 from crnn.sources import Origin
 from crnn.training.recipes import RECIPES, Recipe
 
+PROGRAMS = [
+    path for path in (ROOT / "benchmarks").rglob("*.py") if 'if __name__ == "__main__"' in path.read_text("utf-8")
+]
+OPTIONAL = ("atheris", "onnx", "onnxruntime", "onnxscript", "playwright", "playwright.sync_api", "ray")
 SILENT = np.zeros((128, n_frames_of(4.0)), np.uint8)
 
 
@@ -114,3 +121,34 @@ def test_what_a_training_does_in_turn_is_timed_apart(
     rest = ["hearing 1 copies of each clip, once", "an epoch while published nets rest"] if name == "transfer" else []
     assert [head for head in heads if not head.startswith("data")] == [*rest, "an epoch in which all is trained"]
     assert heads[-1].startswith("data and augmentation take ")
+
+
+def run_without_optional_packages(path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str | int | None:
+    """What a benchmark ends with as a program, where packages of its own are not installed."""
+    for name in OPTIONAL:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    return end.value.code
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_each_says_what_it_does(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    assert run_without_optional_packages(path, monkeypatch, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: {path.name}")
+
+
+@pytest.mark.parametrize(
+    ("program", "packages"),
+    [
+        ("cluster", "'ray[data]'"),
+        ("export", "onnx onnxscript onnxruntime"),
+        ("page", "playwright"),
+        ("torture/fuzz", "-r requirements-fuzz.txt"),
+    ],
+)
+def test_what_it_needs_is_said(program: str, packages: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = run_without_optional_packages(ROOT / "benchmarks" / f"{program}.py", monkeypatch)
+    assert said.endswith(f"not installed: pip install {packages}.")

@@ -7,34 +7,45 @@ Whatever is no AudioError, or takes longer than `-timeout` or more memory than `
 into FOLDER.
 """
 
+import argparse
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-
-import atheris
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the project is not installed as a package
-
-with atheris.instrument_imports(include=["crnn"]):
-    from crnn.audio import AudioError, load_audio
-
-from benchmarks.torture.corpus import KINDS, PLAYLISTS, whole  # noqa: E402
 
 FOLDER = ROOT / ".fuzz"
 MOST_BYTES = 65_536
 LIMITS = [f"-max_len={MOST_BYTES}", "-timeout=30", "-rss_limit_mb=1000", "-malloc_limit_mb=1000"]
 
 
-def hear(content: bytes) -> None:
-    """What must not fail."""
-    with suppress(AudioError):
-        load_audio(content)
-
-
 def main() -> None:
     """Write the seeds and go on until something fails or the time is over."""
-    folder, *options = sys.argv[1:] or [str(FOLDER)]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("folder", nargs="?", default=str(FOLDER), help="for seeds and findings (default: %(default)s)")
+    parser.add_argument("--help", action="help", help="show this help message and exit")  # -help=1 is libFuzzer's
+    args, options = parser.parse_known_args()
+    if not find_spec("atheris"):
+        sys.exit("This needs a package that is not installed: pip install -r requirements-fuzz.txt.")
+    fuzz(args.folder, options)
+
+
+def fuzz(folder: str, options: list[str]) -> None:
+    """The same, with libFuzzer's options."""
+    import atheris  # noqa: PLC0415
+
+    with atheris.instrument_imports(include=["crnn"]):  # so that nothing may have imported it before
+        from crnn.audio import AudioError, load_audio  # noqa: PLC0415
+    from benchmarks.torture.corpus import KINDS, PLAYLISTS, whole  # noqa: PLC0415
+
+    def hear(content: bytes) -> None:
+        with suppress(AudioError):
+            load_audio(content)
+
     Path(folder).mkdir(parents=True, exist_ok=True)
     seeds = {kind: whole(kind)[:MOST_BYTES] for kind in KINDS} | {
         name: text.encode() for name, text in PLAYLISTS.items()
