@@ -140,13 +140,13 @@ def test_the_image_gets_what_the_page_needs_and_no_more(tmp_path: Path) -> None:
     *_, rules = (ROOT / ".dockerignore").read_text("utf-8").partition("*\n")
     kept = [rule[1:] for rule in rules.splitlines() if rule.startswith("!")]
     left_out = [rule for rule in rules.splitlines() if not rule.startswith("!")]
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in filter(None, tracked.stdout.split("\0")):
-        is_out = any(fnmatch(name, rule) or name.startswith(f"{rule}/") for rule in left_out)
-        if name.split("/")[0] in kept and not is_out:
+    for path in (path for name in kept for path in (ROOT / name, *(ROOT / name).rglob("*")) if path.is_file()):
+        name = path.relative_to(ROOT)
+        if not any(fnmatch(str(place), rule) for place in (name, *name.parents) for rule in left_out):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+            (tmp_path / name).write_bytes(path.read_bytes())
     assert not (tmp_path / "tests").exists()
+    assert not [*tmp_path.rglob("__pycache__")]
     code = "import app; from crnn import GenreClassifier as G; print(len(app.build_demo(G.from_pretrained()).config))"
     environment = {**os.environ, "ALL_PROXY": "socks5://127.0.0.1:9"}
     process = subprocess.run(

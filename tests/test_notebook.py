@@ -1,6 +1,7 @@
 """The notebook: what is stored of it, and that it runs from its first cell to its last on a few short sounds."""
 
 import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "train_on_gtzan.ipynb"
+with_git = pytest.mark.skipif(not shutil.which("git"), reason="the notebook clones the repository, and there is no git")
 
 
 class ThisPython(AsyncKernelManager):
@@ -147,6 +149,7 @@ def test_a_genre_of_one_clip_stops_it_before_anything_is_decoded(notebook: Noteb
         exec(data.source, given)
 
 
+@with_git
 def test_elsewhere_it_gets_the_code_once(notebook: NotebookNode, tmp_path: Path) -> None:
     repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
     (repository / "crnn").mkdir(parents=True)
@@ -170,6 +173,7 @@ def test_elsewhere_it_gets_the_code_once(notebook: NotebookNode, tmp_path: Path)
     assert "packages" in printed(restarted)  # installed, or found to be there
 
 
+@with_git
 def test_what_fails_on_the_way_to_the_code_is_said_and_tried_again(notebook: NotebookNode, tmp_path: Path) -> None:
     repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
     (elsewhere / "genre-crnn.partial" / ".git").mkdir(parents=True)  # a clone that was killed
