@@ -13,10 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from crnn.machine import let_threads_rest
+from crnn.terminal import INTERRUPTED, called_as, ended_like_ctrl_c, leave, open_streams
 from crnn.web.environment import fault
 
 if sentence := fault():  # before it is read by what is imported now
-    print(f"app.py: {sentence}", file=sys.stderr)
+    print(f"{called_as('app.py')}: {sentence}", file=sys.stderr)
     sys.exit(2)
 else:
     let_threads_rest()
@@ -31,7 +32,6 @@ from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier
 from crnn.sources import bundled_names
-from crnn.terminal import INTERRUPTED, ended_like_ctrl_c, leave, open_streams
 from crnn.web import page
 from crnn.web.cores import keep_memory_together
 from crnn.web.gate import Gate
@@ -441,7 +441,7 @@ def serve(args: argparse.Namespace) -> None:
     with own_folder(), decoding() as opener:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
         if classifier.origin.notice:
-            print(f"app.py: {classifier.origin.notice}", file=sys.stderr)
+            print(f"{called_as('app.py')}: {classifier.origin.notice}", file=sys.stderr)
         demo = build_demo(classifier, choice=not args.fixed)
         demo.launch(**place, inbrowser=args.open, prevent_thread_lock=True, **launch_options())
         demo.block_thread()  # Gradio itself does so in scripts alone
@@ -475,7 +475,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = 0
     except (CheckpointError, OSError) as error:
         with suppress(OSError):  # the terminal may have gone
-            print(f"app.py: {error}", file=sys.stderr)
+            print(f"{called_as('app.py')}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -42,8 +42,8 @@ from crnn.network.genres import known_as
 from crnn.sources import HUB_ADDRESS, load_checkpoint
 from crnn.terminal import (
     INTERRUPTED,
-    PROGRAM,
     aligned,
+    called_as,
     cells,
     forget_windows,
     leave,
@@ -58,7 +58,16 @@ from crnn.training.crossval import cross_validate, folds_of, folds_without_a_gen
 from crnn.training.evaluation import evaluate
 from crnn.training.metrics import at_an_end
 from crnn.training.options import config_of, parse_args, recipe_of, without_device
-from crnn.training.processes import is_first, is_loss_of_another, n_launched, one_after_the_other, processes, silent
+from crnn.training.processes import (
+    SCRIPT,
+    complain,
+    is_first,
+    is_loss_of_another,
+    n_launched,
+    one_after_the_other,
+    processes,
+    silent,
+)
 from crnn.training.publish import prepare, push
 from crnn.training.recipes import Base, Recipe
 from crnn.training.runs import (
@@ -104,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(stop) or "stopped.")
         return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
-        print(f"train.py: {why_it_ends(error)}", file=sys.stderr)
+        print(f"{called_as(SCRIPT)}: {why_it_ends(error)}", file=sys.stderr)  # of whichever process it is
         return 2
     except BrokenPipeError:
         return leave_broken_pipe()
@@ -123,20 +132,14 @@ def why_it_ends(error: MemoryError | RuntimeError) -> str:
     raise error
 
 
-def complain(message: object) -> None:
-    """Tell the person why it ends; what all processes found out is said once."""
-    if is_first():
-        print(printable(f"train.py: {message}"), file=sys.stderr)
-
-
 def command_of(argv: Sequence[str]) -> str:
     """What was typed."""
-    if sys.argv[0] == f"{PROGRAM} train":  # as the installed command calls it
-        program = sys.argv[0].split()
+    if (name := called_as(SCRIPT)) != SCRIPT:
+        program = name.split()
     elif n_launched() > 1:
-        program = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched()), "train.py"]
+        program = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(n_launched()), SCRIPT]
     else:
-        program = ["python", "train.py"]
+        program = ["python", SCRIPT]
     return valid(shlex.join([*program, *argv]))  # names of files need not be text, what is written has to
 
 
@@ -352,7 +355,7 @@ def load_base(args: argparse.Namespace) -> Base | None:
         return Base.load(args.resume / UNFINISHED / BASE)
     model, origin = load_checkpoint(args.init)
     if origin.notice:
-        print(f"train.py: {origin.notice}", file=sys.stderr)
+        complain(origin.notice)
     return Base(model, origin.repo or origin.name, origin.revision)
 
 
@@ -380,7 +383,7 @@ def warn(recipe: Recipe, dataset: Dataset, parts: Sequence[str]) -> None:
             "nothing about other songs."
         )
     for warning in warnings:
-        print(printable(f"train.py: {warning}"), file=sys.stderr)
+        complain(warning)
 
 
 def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -509,9 +512,9 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     if answers_nothing(figures):
         print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
     if others := "; ".join(figures.get("other_recipe", [])):
-        print(f"train.py: The models of these cross-validations were made otherwise: {others}.", file=sys.stderr)
+        complain(f"The models of these cross-validations were made otherwise: {others}.")
     if notice := at_an_end(figures["temperature"]):
-        print(f"train.py: {notice}", file=sys.stderr)
+        complain(notice)
     if was_tested:
         print(
             "The test figures of the earlier borders are gone from card and record: "
@@ -554,19 +557,19 @@ def measured(args: argparse.Namespace) -> dict:
     """The figures of a model on one part of the data, which are printed too."""
     model, origin = load_checkpoint(args.model)
     if origin.notice:
-        print(f"train.py: {origin.notice}", file=sys.stderr)
+        complain(origin.notice)
     dataset = load_dataset(args, model.config.genres)
     if dataset.is_heard_by(model, args.split):
         notice = f"{origin.name} was trained on clips of this part, so these figures say nothing about other songs."
-        print(f"train.py: {notice}", file=sys.stderr)
+        complain(notice)
     if cross_fits := is_calibrated_by(model, origin, dataset, args.split):
         notice = f"These clips calibrated {origin.name}: here others of them calibrate each, as in its training."
-        print(f"train.py: {notice}", file=sys.stderr)
+        complain(notice)
     clips = dataset.clips(args.split, model.config.genres)
     if n_clips := n_calibrating(origin, clips):
         past = f"At least {n_clips} of these {len(clips)} clips calibrated {origin.name} in cross-validation"
         notice = f"{past}, so that what is said of its calibration here flatters it a little."
-        print(f"train.py: {notice}", file=sys.stderr)
+        complain(notice)
     figures = evaluate(model, clips, cross_fits)
     print(origin.name)
     print_figures(args.split, figures)

@@ -21,6 +21,11 @@ UNPRINTABLE = frozenset(["Cc", "Cn", "Co", "Cs", "Zl", "Zp"])
 TURNING = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
+def called_as(script: str) -> str:
+    """By what name a program that stands beside the package goes: that of its file, or the installed command's."""
+    return sys.argv[0] if sys.argv[0].startswith(f"{PROGRAM} ") else script
+
+
 def open_streams() -> None:
     """Standard streams for a program whose starter has closed them, and an output that any name can be written to."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

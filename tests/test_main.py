@@ -311,10 +311,17 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_training_is_called_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In what it says about going on, too."""
     monkeypatch.setattr(sys, "argv", ["/anywhere/bin/genre-crnn"])
-    (tmp_path / "run" / "unfinished").mkdir(parents=True)
-    assert main(["train", "compare", str(tmp_path / "run")]) == 2
-    assert f"; genre-crnn train --resume {tmp_path / 'run'} goes on." in capfd.readouterr().err
+    run, model = tmp_path / "run", tmp_path / "model"
+    (run / "unfinished").mkdir(parents=True)
+    assert main(["train", "compare", str(run)]) == 2
+    unfinished = f"{run} is unfinished; genre-crnn train --resume {run} goes on."
+    save(tiny_model, model, "")
+    (model / checkpoint.METRICS_FILE).write_text('{"recipe": {}}')
+    assert main(["train", "calibrate", "--model", str(model), str(run)]) == 2
+    none = f"{run} holds no finished cross-validation; genre-crnn train cross-validate makes one."
+    said = capfd.readouterr().err.splitlines()
+    assert said == [f"genre-crnn train: {sentence}" for sentence in (unfinished, none)]

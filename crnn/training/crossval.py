@@ -24,9 +24,11 @@ from crnn.data.copies import copies_of
 from crnn.data.workers import started
 from crnn.features import DAMAGE, DatasetError
 from crnn.files import whole_file, write_json
+from crnn.terminal import called_as
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
 from crnn.training.metrics import cross_fitted_metrics, mean_probabilities
+from crnn.training.processes import SCRIPT
 from crnn.training.recipes import Recipe
 from crnn.training.state import MACHINE, TrainingError, differences
 
@@ -162,7 +164,7 @@ def read_answers(folder: Path) -> list[Answers]:
         return answers
     except (OSError, *UNFIT) as error:
         raise TrainingError(
-            f"{folder} holds no finished cross-validation; train.py cross-validate makes one."
+            f"{folder} holds no finished cross-validation; {called_as(SCRIPT)} cross-validate makes one."
         ) from error
 
 
@@ -333,7 +335,9 @@ def _read(path: Path) -> Answers:
     except (OSError, *DAMAGE) as error:
         if isinstance(error, OSError) and error.filename:  # without a name it is of a place outside the file
             raise
-        raise TrainingError(f"{path} is damaged: delete it, and train.py cross-validate makes it anew.") from error
+        raise TrainingError(
+            f"{path} is damaged: delete it, and {called_as(SCRIPT)} cross-validate makes it anew."
+        ) from error
 
 
 def _path(folder: Path, number: int) -> Path:

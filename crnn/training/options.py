@@ -120,7 +120,7 @@ def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
         "recipe held out speaks for: clips of the genres that it knows, and clips of genres that were left out.",
     )
     calibrate.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="a model's folder, as train.py made it"
+        "--model", type=Path, required=True, metavar="DIR", help="a model's folder, as a training made it"
     )
     calibrate.add_argument(
         "validations",

@@ -1,6 +1,7 @@
 """The processes of a training, one for each device: a launcher starts them, Hugging Face Accelerate lets them talk."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
@@ -11,10 +12,12 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
+from crnn.terminal import called_as, printable
 from crnn.training.state import TrainingError
 
 Work = TypeVar("Work")
 
+SCRIPT = "train.py"
 MOST_WAITING = timedelta(days=1)  # of the processes for the one that fetches and decodes the data
 
 
@@ -63,6 +66,12 @@ def n_launched() -> int:
 def is_first() -> bool:
     """Whether this is the process that speaks and writes for all of them."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def complain(message: object) -> None:
+    """Tell the person on standard error; what all processes found out is said once."""
+    if is_first():
+        print(printable(f"{called_as(SCRIPT)}: {message}"), file=sys.stderr)
 
 
 def one_after_the_other(here: PartialState, work: Callable[[], Work], errors: tuple[type[Exception], ...]) -> Work:

@@ -64,7 +64,7 @@ def prepare(folder: Path, repo: str) -> Upload:
     records = {name: content_beside(folder, name) for name in OPTIONAL_FILES}
     card, metrics = ((records[name] or b"").decode("utf-8", "replace") for name in (CARD_FILE, METRICS_FILE))
     if not card:
-        raise CheckpointError(f"{folder} has no model card {CARD_FILE} to publish: `train.py` writes one.")
+        raise CheckpointError(f"{folder} has no model card {CARD_FILE} to publish: a training writes one.")
     try:
         card = hub_card(card, json.loads(metrics) if metrics else {}, repo)
     except Exception as error:  # the readers of YAML and of the card's figures have errors of their own

@@ -24,12 +24,12 @@ from crnn.data.heard import n_heard
 from crnn.files import write_json
 from crnn.network.model import CRNN
 from crnn.sources import Origin
-from crnn.terminal import aligned, cells, fitting
+from crnn.terminal import aligned, called_as, cells, fitting
 from crnn.training.card import model_card
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
 from crnn.training.metrics import at_an_end, cross_fitted_metrics, fit_calibration
-from crnn.training.processes import any_of_them, processes
+from crnn.training.processes import SCRIPT, any_of_them, complain, processes
 from crnn.training.recipes import NETWORK, Recipe
 
 UNFINISHED = "unfinished"  # the folder in a run's folder that holds where it stands, until it is complete
@@ -71,7 +71,7 @@ def train_and_measure(
         write_figures(out, "valid", record["valid"])
         print_figures("valid", record["valid"])
         if notice := at_an_end(calibration.temperature):
-            print(f"train.py: {notice}", file=sys.stderr)
+            complain(notice)
     if refit:
         print("The same on training and validation clips:")
         model, _ = fit_recipe(recipe, dataset, "train+valid", out, logs, stop_after=record.get("chosen_epoch"))
@@ -154,7 +154,7 @@ def fit_recipe(
             on_epoch,
             state=out / UNFINISHED / f"{parts}.pt",
             stop_after=stop_after,
-            notice=lambda text: print(f"train.py: {text}", file=sys.stderr) if here.is_main_process else None,
+            notice=complain,
         )
     past = {"trained_on": recipe.trained_on(dataset.protocol, parts), "heard": recipe.heard(clips.features)}
     model.config = replace(model.config, **past)
@@ -185,14 +185,14 @@ def stopping_after_the_epoch(says_so: bool) -> Iterator[Callable[[], None]]:
 
     It does so in all processes if one of them was asked to stop. The second Ctrl-C does so at once.
     """
-    asked = False
+    asked, said = False, f"\n{called_as(SCRIPT)}: stopping after this epoch; Ctrl-C again stops at once.\n".encode()
 
     def ask(*_: object) -> None:
         nonlocal asked
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if says_so:  # by a call that no signal can come into
-            os.write(2, b"\ntrain.py: stopping after this epoch; Ctrl-C again stops at once.\n")
+            os.write(2, said)
 
     def stop_if_asked() -> None:
         if any_of_them(asked):

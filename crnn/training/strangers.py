@@ -59,7 +59,7 @@ def calibrate(
         was_tested = record.pop("test", None) is not None  # with the earlier borders
         card = model_card(model, record)
     except UNFIT as error:
-        raise TrainingError(f"The {METRICS_FILE} of {folder} is not what train.py writes: train anew.") from error
+        raise TrainingError(f"The {METRICS_FILE} of {folder} is not what a training writes: train anew.") from error
     with whole_file(folder / METRICS_FILE) as file:
         file.write(as_json(record))
         file.flush()

@@ -15,6 +15,7 @@ from starlette._utils import get_route_path
 from starlette.formparsers import MultiPartException
 
 from crnn.files import has_room
+from crnn.terminal import called_as
 from crnn.web.uploads import FOLDER_VARIABLE
 
 Message = MutableMapping[str, Any]
@@ -128,7 +129,8 @@ class Gate:
         if not there_is and time.monotonic() - self._told > TOLD_SECONDS:
             self._told = time.monotonic()
             place = f"the disk of {self.uploads.parent} has to keep a gigabyte free"
-            print(f"app.py: Songs are refused, as {place}: {FOLDER_VARIABLE} may name another folder.", file=sys.stderr)
+            sentence = f"Songs are refused, as {place}: {FOLDER_VARIABLE} may name another folder."
+            print(f"{called_as('app.py')}: {sentence}", file=sys.stderr)
         return there_is
 
 

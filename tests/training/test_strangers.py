@@ -369,7 +369,7 @@ def test_a_record_of_something_else_is_a_sentence(
     (folder / "metrics.json").write_text(record)
     before = contents(folder)
     assert main(["calibrate", "--model", str(folder), *validations]) == 2
-    assert "is not what train.py writes" in capsys.readouterr().err
+    assert "is not what a training writes" in capsys.readouterr().err
     assert contents(folder) == before
 
 

@@ -18,6 +18,7 @@ import pytest
 from gradio import http_server
 
 import app
+from crnn.__main__ import main
 from crnn.bundle import ROOT
 from crnn.terminal import INTERRUPTED
 from crnn.web.environment import FOREIGN, ROOT_PATH, WITHOUT_PROXY, fault
@@ -107,6 +108,14 @@ def test_a_place_that_cannot_be_had_ends_the_start(
         monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
         assert app.main([]) == 2
     assert capsys.readouterr().err.startswith(f"app.py: {sentence.format(port=port)}")
+
+
+@pytest.mark.usefixtures("gradio_looks")
+def test_the_page_is_called_as_it_was(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "a..b")
+    monkeypatch.setattr(sys, "argv", ["/anywhere/bin/genre-crnn"])
+    assert main(["page"]) == 2
+    assert capsys.readouterr().err.startswith("genre-crnn page: The page cannot listen at a..b: ")
 
 
 @pytest.mark.usefixtures("gradio_looks")
