@@ -88,6 +88,7 @@ from crnn.training.strangers import calibrate
 
 DATA = Path("data")
 COMMAND_FILE = "command.json"
+AGAIN = "the same command begins anew"  # where `--resume` finds nothing to go on with
 PLACES = ("data", "features", "artists", "pretrained")  # what may have moved before a training goes on
 BASE = "base"  # the folder in a run's unfinished one that holds the model that `--init` named
 
@@ -268,11 +269,12 @@ def train_in(
         raise
     except (OSError, SafetensorError) as error:
         place, reason = (getattr(error, name, None) for name in ("filename", "strerror"))
+        way = go_on if is_begun(out) else AGAIN
         raise TrainingError(
-            f"{place or out} cannot be read or written ({reason or error}); when that is mended, {go_on}."
+            f"{place or out} cannot be read or written ({reason or error}); when that is mended, {way}."
         ) from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; {go_on}.") from None
+        raise KeyboardInterrupt(f"stopped; {go_on if is_begun(out) else AGAIN}.") from None
 
 
 @contextmanager
@@ -292,16 +294,18 @@ def claimed(out: Path) -> Iterator[None]:
             os.close(folder)
 
 
-def check_folder(out: Path, is_begun: bool, go_on: str) -> None:
-    """See to it that the folder of a new training is empty, and that of one that `is_begun` not finished.
+def check_folder(out: Path, is_resumed: bool, go_on: str) -> None:
+    """See to it that the folder of a new training is empty, and that of one that `is_resumed` not finished.
 
-    `go_on` says how to go on with one. Raises DatasetError and TrainingError.
+    One that ended before its command was noted has left nothing to go on with, and is begun anew. `go_on` says how to
+    go on with another. Raises DatasetError and TrainingError.
     """
-    if is_begun:
+    if is_resumed:
         read_command(out)
-    elif out.exists() and any(out.iterdir()):
-        hint = f"{go_on} with the training there, or " if (out / UNFINISHED).exists() else ""
-        raise DatasetError(f"{out} is not empty; {hint}give another --out.")
+    elif is_begun(out):
+        raise DatasetError(f"{out} is not empty; {go_on} with the training there, or give another --out.")
+    elif out.exists() and any(path.name != UNFINISHED for path in out.iterdir()):
+        raise DatasetError(f"{out} is not empty; give another --out.")
 
 
 def assemble(args: argparse.Namespace) -> tuple[Base | None, Recipe, Dataset]:
@@ -342,6 +346,15 @@ def read_command(run: Path) -> tuple[list[str], Path]:
         return (noted, Path()) if isinstance(noted, list) else (noted["arguments"], Path(noted["folder"]))
     except (OSError, *UNFIT) as error:
         raise TrainingError(f"{run} holds no unfinished training.") from error
+
+
+def is_begun(run: Path) -> bool:
+    """Whether the folder `run` holds an unfinished training, with which `--resume` goes on."""
+    try:
+        read_command(run)
+    except TrainingError:
+        return False
+    return True
 
 
 def load_base(args: argparse.Namespace) -> Base | None:
@@ -529,7 +542,7 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
     """Print the figures of runs and what differs between them, and draw the curves of those that have any."""
     from crnn import plots  # noqa: PLC0415
 
-    if unfinished := next((run for run in args.runs if (run / UNFINISHED).exists()), None):
+    if unfinished := next(filter(is_begun, args.runs), None):
         raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
     runs = [read_run(folder) for folder in args.runs]
     try:

@@ -317,6 +317,7 @@ def test_the_training_is_called_as_it_was(
     monkeypatch.setattr(sys, "argv", ["/anywhere/bin/genre-crnn"])
     run, model = tmp_path / "run", tmp_path / "model"
     (run / "unfinished").mkdir(parents=True)
+    (run / "unfinished" / "command.json").write_text("[]")
     assert main(["train", "compare", str(run)]) == 2
     unfinished = f"{run} is unfinished; genre-crnn train --resume {run} goes on."
     save(tiny_model, model, "")

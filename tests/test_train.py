@@ -816,6 +816,27 @@ def test_a_training_of_which_nothing_is_saved_says_that_it_begins_anew(
     assert "epoch   1" in printed
 
 
+@pytest.mark.parametrize("is_killed", [False, True], ids=["full", "killed"])
+def test_a_training_that_could_not_note_its_command_is_begun_anew(
+    is_killed: bool, features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    out = tmp_path / "out"
+    if is_killed:  # after the model that --init names, before its command
+        (out / "unfinished" / "base").mkdir(parents=True)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "write_json", full)
+            assert main([*features, "--out", str(out)]) == 2
+        assert capsys.readouterr().err.endswith("; when that is mended, the same command begins anew.\n")
+    assert main(["--resume", str(out)]) == 2
+    assert "holds no unfinished training." in capsys.readouterr().err
+    assert main([*features, "--out", str(out)]) == 0
+    assert load_checkpoint(out / "model")
+
+
 def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None:
     network = ["recurrent=lstm", "recurrent_size=6", "pooling=attention", "dropout=0.1", "summary=true"]
     fewer = ["channels=4,8", "mel_pools=8,4", "time_pools=2,2"]

@@ -178,7 +178,9 @@ def test_runs_whose_names_are_no_text_are_drawn(folders: list[Path], tmp_path: P
 def test_the_command_refuses_what_is_unfinished(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (folders[0] / "unfinished").mkdir()
+    (folders[0] / "unfinished").mkdir()  # all that is left of one which ended before its command was noted
+    assert main(["compare", *map(str, folders), "--out", str(tmp_path / "comparison.png")]) == 0
+    (folders[0] / "unfinished" / "command.json").write_text("[]")
     assert main(["compare", *map(str, folders)]) == 2
     assert f"python train.py --resume {folders[0]} goes on" in capsys.readouterr().err
 
