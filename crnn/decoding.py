@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, open_file, open_sound
+from crnn.audio import SAMPLE_RATE, AudioError, Notice, Passages, not_now, open_file, open_sound
 
 STALL_SECONDS = 8.0  # that a worker may take to the next block, each of which lasts about three seconds
 START_SECONDS = 60.0  # and to start, on a machine that is busy
@@ -149,7 +149,7 @@ class DecodedSound:
             is_stopped = isinstance(error, TimeoutError) and not worker.is_working()
             is_killed = signal_number == signal.SIGKILL  # by the system, where memory runs out
             if not worker.is_ready or is_stopped or is_killed:
-                raise self._not_now(SHORTAGE) from error
+                raise not_now(self._name, SHORTAGE) from error
             if isinstance(error, TimeoutError) or signal_number == signal.SIGXCPU:
                 raise AudioError(
                     "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
@@ -173,11 +173,8 @@ class DecodedSound:
                 worker.be_there()
                 file = stack.enter_context(_file_with_number(self._file))
             except OSError as error:
-                raise self._not_now(error.strerror) from error
+                raise not_now(self._name, error.strerror) from error
             yield file
-
-    def _not_now(self, why: str) -> AudioError:
-        return AudioError("{name} cannot be decoded just now ({why}): try again later.", name=self._name, why=why)
 
 
 class _Worker:

@@ -1,6 +1,6 @@
 """Audio in: any sound or video file, or its bytes, as a stream of blocks of its channels at the model's sample rate."""
 
-from crnn.audio.faults import AudioError, Notice
+from crnn.audio.faults import AudioError, Notice, not_now
 from crnn.audio.sound import (
     MAX_SECONDS,
     MIN_SECONDS,
@@ -26,6 +26,7 @@ __all__ = [
     "Passages",
     "Sound",
     "load_audio",
+    "not_now",
     "open_audio",
     "open_file",
     "open_sound",

@@ -13,7 +13,7 @@ from av.container import InputContainer
 
 from crnn.audio import foreign
 from crnn.audio.announced import end_of_sound, read_at, size_of, tags_before, understates
-from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file
+from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file, shortage
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
 # sdp, dash) would make it open the addresses and paths that they name.
@@ -48,6 +48,8 @@ def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
             container = _probed(file, options, _MOST_PROBED_BYTES)
         return container
     except av.FFmpegError as error:
+        if shortage(error):
+            raise
         if error.errno == errno.EINVAL:  # a format outside the whitelist
             fault = Fault(
                 "{name} is of a kind that is not read here: {formats} files work, and so do videos with sound.",

@@ -1,5 +1,8 @@
 """What is wrong with a sound, and what to know about it, in sentences for the person who chose it."""
 
+import errno
+import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +14,7 @@ import av
 from crnn.audio import foreign
 from crnn.audio.announced import read_at
 
+ROOM_BYTES = 2**26  # for which a machine has room unless it is short of memory
 KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"
 
 
@@ -58,9 +62,35 @@ def explained(name: str) -> Iterator[None]:
     except Fault as fault:
         raise AudioError(fault.message, name=name, **fault.values) from fault.__cause__
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        if why := shortage(error):
+            raise not_now(name, why) from error
         raise AudioError(
             "{name} cannot be decoded: it is damaged or incomplete, so fetch or export it again.", name=name
         ) from error
+
+
+def shortage(error: Exception) -> str | None:
+    """What the machine has too little of, in its words, where an error comes of that and not of the file; else None.
+
+    A damaged file that claims to be huge gets no memory either, on a machine that has enough.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE) or (number == errno.ENOMEM and not _has_room()):
+        return os.strerror(number)
+    return None
+
+
+def _has_room() -> bool:
+    try:
+        mmap.mmap(-1, ROOM_BYTES).close()
+    except OSError:
+        return False
+    return True
+
+
+def not_now(name: str, why: str) -> AudioError:
+    """What is to be said of a file that the machine cannot decode just now."""
+    return AudioError("{name} cannot be decoded just now ({why}): try again later.", name=name, why=why)
 
 
 def no_sound_file() -> Fault:

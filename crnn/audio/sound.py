@@ -23,7 +23,17 @@ from crnn.audio.announced import (
     has_more_sound,
     is_cut_ogg,
 )
-from crnn.audio.faults import AudioError, Fault, Notice, by_name, explained, missing_much, no_sound_file
+from crnn.audio.faults import (
+    AudioError,
+    Fault,
+    Notice,
+    by_name,
+    explained,
+    missing_much,
+    no_sound_file,
+    not_now,
+    shortage,
+)
 from crnn.audio.resampling import Kind, join, mend, resample, silence, with_channels
 from crnn.audio.track import MOST_SECONDS, Track
 
@@ -363,6 +373,8 @@ def _open_path(path: Path) -> BinaryIO:
             raise AudioError("{name} is a directory or a device: give the path of one sound file.", name=name)
         return path.open("rb")
     except OSError as error:
+        if why := shortage(error):
+            raise not_now(name, why) from error
         raise AudioError(
             "{name} cannot be opened ({why}): check the path and your right to read it.", name=name, why=error.strerror
         ) from error

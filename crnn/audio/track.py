@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from crnn.audio.announced import SHARE_THAT_MAY_MISS
 from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
-from crnn.audio.faults import Notice
+from crnn.audio.faults import Notice, shortage
 from crnn.audio.resampling import mend_frame
 
 _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
@@ -257,7 +257,9 @@ class Track:
             except av.error.PatchWelcomeError:  # such as another rate in the middle of an ogg
                 self.is_left = True
                 return
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if shortage(error):
+                    raise
                 self.is_cut = True
                 return
             if packet is None:
@@ -271,7 +273,9 @@ class Track:
             self.seconds += float((packet.duration or 0) * packet.time_base)
             try:
                 frames = self._decode(packet)
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if shortage(error):
+                    raise
                 self.n_damaged += 1
                 continue
             whole = [frame for frame in frames if not (takes_any_float and mend_frame(frame))]

@@ -1,5 +1,6 @@
 """What is no sound is called by its name, and nothing that it names is opened."""
 
+import errno
 import io
 import os
 import pickle
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from sounds import add_pictures, mono, picture, refusal, song
 
-from crnn.audio import AudioError, foreign
+from crnn.audio import AudioError, faults, foreign, track
 
 
 def test_no_file(tmp_path):
@@ -40,6 +41,41 @@ def test_special_files_are_refused_without_waiting(tmp_path):
 
 def test_a_path_that_the_system_refuses():
     assert "cannot be opened (File name too long)" in refusal("x" * 5_000)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="open files cannot be limited here")
+def test_a_machine_that_opens_no_more_files_is_no_fault_of_the_song(tmp_path):
+    import resource  # Unix alone has it
+
+    (tmp_path / "song.wav").write_bytes(b"RIFF")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        said = refusal(tmp_path / "song.wav")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert said == f"song.wav cannot be decoded just now ({os.strerror(errno.EMFILE)}): try again later."
+
+
+@pytest.mark.parametrize("at", ["opened", "decoded"])
+@pytest.mark.parametrize("error", [MemoryError(), av.error.MemoryError(errno.ENOMEM, os.strerror(errno.ENOMEM))])
+def test_only_a_machine_short_of_memory_says_to_try_again(tmp_path, monkeypatch, at, error):
+    """Elsewhere it is the file that claims to be huge."""
+
+    def short(*_, **__):
+        raise error
+
+    path = tmp_path / "song.mp3"
+    path.write_bytes(song("mp3"))
+    if at == "opened":
+        monkeypatch.setattr(av, "open", short)
+    else:
+        monkeypatch.setattr(track.Track, "_decode", short)
+    assert "damaged or incomplete" in refusal(path)
+    monkeypatch.setattr(faults, "ROOM_BYTES", 2**62)
+    assert refusal(path) == f"song.mp3 cannot be decoded just now ({os.strerror(errno.ENOMEM)}): try again later."
 
 
 @pytest.mark.parametrize(
