@@ -15,7 +15,7 @@ import torch
 from crnn.audio import AudioError, Passages, open_audio
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier, Prediction, Recording
-from crnn.network.devices import best_device
+from crnn.network.devices import best_device, lacks_memory
 
 QUICK = Passages(4, 4.0)
 PASSAGE_SECONDS = 10.0  # of `--seconds`, as many as there is time for
@@ -204,7 +204,10 @@ def _is_open(answer: Prediction | AudioError, classifier: GenreClassifier, heari
 
 
 def _unforeseen(file: File, error: Exception) -> AudioError:
-    return AudioError("{name} cannot be heard: {why}", name=Path(file.path).name, why=repr(error))
+    name = Path(file.path).name
+    if lacks_memory(error):
+        return AudioError("{name} cannot be heard just now (there is not enough memory): try again later.", name=name)
+    return AudioError("{name} cannot be heard: {why}", name=name, why=repr(error))
 
 
 def side_by_side(

@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,9 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
             seconds.append(library.seconds[number])
             continue
         if classifier is None:
+            from crnn.audio import AudioError  # noqa: PLC0415
             from crnn.inference import GenreClassifier  # noqa: PLC0415
+            from crnn.library.job import File, attempt  # noqa: PLC0415
 
             classifier = GenreClassifier.from_pretrained(args.model)
             if same_model(name := classifier.name) != same_model(library.model):
@@ -162,7 +165,9 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
                     f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
                     f"so {what}."
                 )
-        prediction = classifier.predict(song)
+        prediction = attempt(File(song), partial(classifier.predict, song))
+        if isinstance(prediction, AudioError):
+            raise prediction
         if not len(prediction.embedding):
             raise LibraryError(f"There is no music in {song}.")
         embeddings.append(prediction.embedding)

@@ -54,4 +54,5 @@ def lacks_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     words = ("can't allocate memory", "not enough memory", "out of memory")  # on Linux, on Windows, on a Mac's GPU
+    words += ("could not create a primitive", "std::bad_alloc")  # oneDNN's, and of C++
     return isinstance(error, RuntimeError) and any(part in str(error) for part in words)

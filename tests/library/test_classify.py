@@ -683,6 +683,20 @@ def test_what_no_one_has_thought_of_costs_one_song(
     assert err == f"genre-crnn: {music / 'a.wav'}: a.wav cannot be heard: ZeroDivisionError('by zero')\n"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError((2, 65_536)), RuntimeError("could not create a primitive"), RuntimeError("std::bad_alloc")],
+    ids=["numpy", "onednn", "c++"],
+)
+def test_too_little_memory_for_a_song_is_a_sentence(error: Exception) -> None:
+    def listen(*_: object, **__: object) -> None:
+        raise error
+
+    cpu = SimpleNamespace(predict=listen, device=torch.device("cpu"))
+    (_, answer), *_ = job.hear([job.File(Path("a.wav"))], cpu, job.Hearing(), 1)
+    assert str(answer) == "a.wav cannot be heard just now (there is not enough memory): try again later."
+
+
 def test_a_song_for_which_a_gpu_has_no_room_costs_itself_alone() -> None:
     def answer(recordings: list[str]) -> list[AudioError]:
         if "long.wav" in recordings:
@@ -694,7 +708,7 @@ def test_a_song_for_which_a_gpu_has_no_room_costs_itself_alone() -> None:
     said = {file.path.name: str(answer) for file, answer in job.hear(files, gpu, job.Hearing(), 1)}
     assert said == {
         "a.wav": "heard a.wav",
-        "long.wav": "long.wav cannot be heard: RuntimeError('CUDA out of memory')",
+        "long.wav": "long.wav cannot be heard just now (there is not enough memory): try again later.",
         "b.wav": "heard b.wav",
     }
 

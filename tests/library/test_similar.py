@@ -169,6 +169,10 @@ def test_several_songs_are_one_pattern(vectors: np.ndarray, write_table: Table) 
     assert not {3, 33} & set(found)
 
 
+def out_of_memory(*_: object) -> None:
+    raise RuntimeError("could not create a primitive")
+
+
 def test_a_song_that_the_table_lacks_is_heard_first(
     vectors: np.ndarray,
     write_table: Table,
@@ -194,6 +198,10 @@ def test_a_song_that_the_table_lacks_is_heard_first(
     assert main(["similar", str(silence), "--in", str(table)]) == 2
     assert "no music in" in capfd.readouterr().err
     assert main(["similar", str(tmp_path / "missing.mp3"), "--in", str(table)]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(GenreClassifier, "predict", out_of_memory)
+        assert main(["similar", str(song), "--in", str(table)]) == 1
+    assert "new.wav cannot be heard just now (there is not enough memory)" in capfd.readouterr().err
     table = write_table(".jsonl", rows_of(vectors, "another model"))
     assert main(["similar", str(song), "--in", str(table)]) == 2
     assert "is by another model" in capfd.readouterr().err
