@@ -12,7 +12,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
-from crnn.machine import let_threads_rest
+from crnn.machine import NO_THREADS, lacks_threads, let_threads_rest
 from crnn.terminal import INTERRUPTED, called_as, ended_like_ctrl_c, leave, open_streams
 from crnn.web.environment import fault
 
@@ -476,6 +476,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, OSError) as error:
         with suppress(OSError):  # the terminal may have gone
             print(f"{called_as('app.py')}: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not lacks_threads(error):
+            raise
+        print(f"{called_as('app.py')}: {NO_THREADS}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

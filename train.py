@@ -36,7 +36,7 @@ from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import as_json, lock, whole_file, write_json
-from crnn.machine import n_cores
+from crnn.machine import NO_THREADS, lacks_threads, n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
 from crnn.sources import HUB_ADDRESS, load_checkpoint
@@ -130,6 +130,8 @@ def why_it_ends(error: MemoryError | RuntimeError) -> str:
         return "There is not enough memory for this data: take fewer clips, or a larger machine."
     if is_loss_of_another(error):
         return "Another process of this training has ended; --resume goes on."
+    if lacks_threads(error):
+        return NO_THREADS
     raise error
 
 

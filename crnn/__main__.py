@@ -9,7 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.machine import let_threads_rest
+from crnn.machine import NO_THREADS, lacks_threads, let_threads_rest
 from crnn.terminal import (
     ENDINGS,
     INTERRUPTED,
@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return explain(error)
         what = f": {error}" if isinstance(error, MemoryError) and str(error) else " for PyTorch (ulimit -v)"
         complain(f"There is not enough memory{what}.")
+    except RuntimeError as error:
+        if not lacks_threads(error):
+            raise
+        complain(NO_THREADS)
     except ValueError as error:
         if "CheckpointError" not in {kind.__name__ for kind in type(error).mro()}:  # whose module takes long to import
             raise

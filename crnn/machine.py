@@ -2,6 +2,13 @@
 
 import os
 
+NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u)."
+
+
+def lacks_threads(error: RuntimeError) -> bool:
+    """Whether Python says so of a thread that was to be started."""
+    return "can't start new thread" in str(error)
+
 
 def n_cores() -> int:
     """The cores that this process may use."""

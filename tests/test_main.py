@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -302,6 +303,18 @@ def test_no_room_for_pytorch(command: list[str]) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "genre-crnn: There is not enough memory for PyTorch (ulimit -v).\n"
+
+
+def test_no_room_for_threads(
+    model: Path, songs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    assert main([str(songs["low"])]) == 2
+    said = "genre-crnn: This cannot go on: the system starts no more threads (ulimit -u).\n"
+    assert capfd.readouterr() == ("", said)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, while a thread makes those that follow: FFmpeg does not hold Python's lock."""
+    """The items, while a thread, where there is one, makes those that follow: FFmpeg does not hold Python's lock."""
     made, room = SimpleQueue(), Semaphore(_AHEAD)
     is_over = False
 
@@ -29,7 +29,12 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
                 made.put((None, error))
 
     thread = Thread(target=make, name="decoding", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no more of them
+        with closing(items):
+            yield from items
+        return
     try:
         while True:
             item, error = made.get()

@@ -7,6 +7,7 @@ import time
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -173,7 +174,8 @@ class Report:
         is_in_the_way = self._args.quiet or self._is_watching or (self._args.out is None and sys.stdout.isatty())
         bar = tqdm(unit=" songs", disable=True if is_in_the_way else None, dynamic_ncols=True, smoothing=0.05)
         if not bar.disable:  # how many there are is found out meanwhile
-            Thread(target=self._count, name="counting", daemon=True).start()
+            with suppress(RuntimeError):  # or else stays unknown, where the system gives no thread
+                Thread(target=self._count, name="counting", daemon=True).start()
         return bar
 
     def _count(self) -> None:

@@ -217,6 +217,8 @@ def side_by_side(
 
     Twice as many as there are threads are begun before their results are taken; in order, four times as many wait for
     one that takes long. The threads have ended when all is given; where that is broken off, each ends after its item.
+
+    Raises RuntimeError if not one thread can be started.
     """
     waiting, done = SimpleQueue(), SimpleQueue()
 
@@ -240,8 +242,7 @@ def side_by_side(
                     waiting.put(numbered)
                     n_taken += 1
                     if len(threads) < jobs:
-                        threads.append(Thread(target=run, name="hearing", daemon=True))
-                        threads[-1].start()
+                        jobs = _with_another(threads, run, jobs)
             for number, item, result in _ready(done, n_done < n_taken):
                 if number < 0:
                     raise result
@@ -258,6 +259,19 @@ def side_by_side(
             waiting.put(None)
     for thread in threads:
         thread.join()
+
+
+def _with_another(threads: list[Thread], work: Callable[[], None], most: int) -> int:
+    """Start a thread more; gives how many there may be, which are those that run where the system has no more."""
+    thread = Thread(target=work, name="hearing", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        if not threads:
+            raise
+        return len(threads)
+    threads.append(thread)
+    return most
 
 
 def _ready(done: SimpleQueue, is_any: bool) -> Iterator[tuple]:

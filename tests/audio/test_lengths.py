@@ -172,6 +172,15 @@ def test_who_stops_listening_leaves_no_thread():
     assert set(threading.enumerate()) == before
 
 
+def test_where_no_thread_can_be_started_it_is_the_same_sound(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    expected = mono(song("mp3"))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert np.array_equal(mono(song("mp3")), expected)
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("start_seconds", [0.5, 6.25])
 def test_a_passage(kind, start_seconds):

@@ -666,6 +666,25 @@ def test_side_by_side_keeps_the_order_and_the_bound() -> None:
     assert max(count for part in counted for _, count in part) <= before + 2
 
 
+@pytest.mark.parametrize("n_threads", [0, 1])
+def test_it_goes_on_with_the_threads_that_could_be_started(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def start_some(thread: threading.Thread) -> None:
+        if len(started) == n_threads:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    answers = job.side_by_side(range(20), str, 4, in_order=True)
+    if n_threads:
+        assert [answer for part in answers for answer in part] == [(number, str(number)) for number in range(20)]
+    else:
+        with pytest.raises(RuntimeError, match="can't start"):
+            list(answers)
+
+
 def test_what_no_one_has_thought_of_costs_one_song(
     model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
