@@ -555,7 +555,6 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
     if lines := differences(runs):
         print("", "What differs, run by run:", *lines, sep="\n")
     if drawn := histories(runs):
-        picture.parent.mkdir(parents=True, exist_ok=True)
         plots.save_picture(plots.compared(drawn), picture)
         print(f"\n{picture} shows the validation curves.")
 
@@ -613,7 +612,7 @@ def run_export(args: argparse.Namespace, _: str) -> None:
     try:
         export(classifier, args.onnx, args.pt2)
     except OSError as error:
-        raise TrainingError(f"{error.filename} cannot be written ({error.strerror}).") from error
+        raise TrainingError(f"{error.filename or 'A file'} cannot be written ({error.strerror or error}).") from error
     for path in filter(None, (args.onnx, args.pt2)):
         print(f"{path} has {classifier.origin.name}, {path.stat().st_size / 1e6:.1f} MB")
 

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and by one process at a time."""
 
+import io
 import json
 import os
 import shutil
@@ -19,11 +20,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place at once when the block is done.
 
     Killed or out of space, it leaves the earlier one as it was; done, it has the rights of that, and the owner as far
-    as may be. Makes the folders around it; raises OSError, also where the earlier one may not be written. A link stays
-    one, and what is no regular file, such as a terminal, is written to as it is.
+    as may be. Makes the folders around it; raises OSError, which names a file, also where the earlier one may not be
+    written. A link stays one, and what is no regular file, such as a terminal, is written to as it is.
     """
     if path.exists() and not path.is_file():
-        with path.open("wb") as file:
+        with io.BufferedWriter(_Named(path, path)) as file:
             yield file
         return
     path = path.resolve() if path.is_symlink() else path
@@ -31,15 +32,37 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f"{path.name[-KEPT_SIGNS:]}.{os.getpid()}.partial")  # others may write the same one
     try:
         earlier = writable_state(path)
-        with partial.open("wb") as file:
+        with io.BufferedWriter(_Named(partial, path)) as file:
             if earlier:
                 _give_rights(file.fileno(), earlier)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            with _naming(path):
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+class _Named(io.FileIO):
+    """A file to write, whose errors name it by what it becomes: the system's name none, as of a full disk."""
+
+    def __init__(self, path: Path, becomes: Path) -> None:
+        super().__init__(path, "w")
+        self._becomes = becomes
+
+    def write(self, content: bytes) -> int | None:
+        with _naming(self._becomes):
+            return super().write(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
 
 

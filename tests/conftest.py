@@ -183,6 +183,24 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
+def limited() -> Callable[[str, int], AbstractContextManager]:
+    """`with limited("RLIMIT_FSIZE", 1_000):` the system gives this process no more, as if a disk were full."""
+
+    @contextmanager
+    def with_limit(name: str, most: int) -> Iterator[None]:
+        resource = pytest.importorskip("resource", reason="there are no limits here")
+        kind = getattr(resource, name)
+        before = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(kind, before)
+
+    return with_limit
+
+
+@pytest.fixture
 def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager]:
     """`with as_somebody():` rights bind, as they do not bind root. The working folder is that of the test."""
     monkeypatch.chdir(tmp_path)

@@ -62,6 +62,22 @@ def test_a_file_that_may_not_be_written_is_not_replaced(as_somebody: Callable, t
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"one")]
 
 
+@pytest.mark.parametrize("n_bytes", [2_000, 2_000_000], ids=["at its end", "on the way"])
+def test_what_cannot_be_written_is_named(n_bytes: int, tmp_path: Path, limited: Callable) -> None:
+    write(tmp_path / "a", b"one")
+    with limited("RLIMIT_FSIZE", 1_000), pytest.raises(OSError, match="File too large") as error:
+        write(tmp_path / "a", n_bytes * b"2")
+    assert error.value.filename == str(tmp_path / "a")
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"one")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="No space left") as error:
+        write(Path("/dev/full"), b"one")
+    assert error.value.filename == "/dev/full"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such pipes")
 def test_a_pipe_stays_one(tmp_path: Path) -> None:
     pipe, read = tmp_path / "pipe", []

@@ -738,7 +738,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(
     capsys.readouterr()
     assert main(["--resume", str(stopped)]) == 2
     assert capsys.readouterr().err == (
-        f"train.py: {stopped} cannot be read or written (No space left on device); "
+        f"train.py: {stopped / 'unfinished' / 'train.pt'} cannot be read or written (No space left on device); "
         f"when that is mended, python train.py --resume {stopped} goes on.\n"
     )
     assert (stopped / "unfinished" / "train.pt").read_bytes() == before

@@ -22,6 +22,8 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from crnn.files import whole_file
+
 # Ten colours that the colour-blind can tell apart: M. Petroff, "Accessible color sequences", 2021, arXiv:2107.02270.
 PALETTE = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
@@ -86,7 +88,7 @@ def picture_file(path: Path) -> Path:
 def save_picture(figure: Figure, path: str | PathLike) -> None:
     """Write a figure to a file in which all can read its text, in any script: in a font that has it, or as escapes.
 
-    Raises OSError, or ValueError of a kind of picture that there is not.
+    Raises OSError, and the file is as it was, or ValueError of a kind of picture that there is not.
     """
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -98,7 +100,10 @@ def save_picture(figure: Figure, path: str | PathLike) -> None:
         families = dict.fromkeys([FONT, *filter(None, map(_family_of, text.get_text()))])
         if len(families) > 1:
             text.set_fontfamily(list(families))
-    figure.savefig(path)
+    path, content = Path(path), io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:] or None)
+    with whole_file(path) as file:
+        file.write(content.getvalue())
 
 
 def readable(text: str) -> str:

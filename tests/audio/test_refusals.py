@@ -43,19 +43,12 @@ def test_a_path_that_the_system_refuses():
     assert "cannot be opened (File name too long)" in refusal("x" * 5_000)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="open files cannot be limited here")
-def test_a_machine_that_opens_no_more_files_is_no_fault_of_the_song(tmp_path):
-    import resource  # Unix alone has it
-
+def test_a_machine_that_opens_no_more_files_is_no_fault_of_the_song(tmp_path, limited):
     (tmp_path / "song.wav").write_bytes(b"RIFF")
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-    try:
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    with limited("RLIMIT_NOFILE", lowest_free):
         said = refusal(tmp_path / "song.wav")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert said == f"song.wav cannot be decoded just now ({os.strerror(errno.EMFILE)}): try again later."
 
 

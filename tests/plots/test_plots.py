@@ -232,6 +232,15 @@ def test_a_long_name_leaves_room_for_the_matrix(genre, n_genres, tmp_path):
         assert min(place.x0, place.y0) >= 0
 
 
+def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(tmp_path, limited):
+    path = tmp_path / "new" / "confusion.png"
+    plots.save_picture(plots.confusion_matrix(np.eye(3, dtype=int), GENRES), path)
+    before = path.read_bytes()
+    with limited("RLIMIT_FSIZE", 1_000), pytest.raises(OSError, match=re.escape(str(path))):
+        plots.save_picture(plots.confusion_matrix(np.eye(3, dtype=int), GENRES), path)
+    assert path.read_bytes() == before
+
+
 def test_pictures_have_a_font_for_every_script_or_escapes(tmp_path, monkeypatch):
     """A font of one sign is made, and is found; for another sign there is none."""
     builder = FontBuilder(1_000)
