@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from crnn.features import FEATURE_SETTINGS, N_MELS
+from crnn.files import take_away_copies
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
 from crnn.network.fronts import front_of
 from crnn.network.layers import CLEAR_ENERGY, energy, window_weights
@@ -251,7 +252,8 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     CheckpointError if what the NOTICE says cannot be kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    take_away_copies(folder, ".saving-*.partial")
+    with TemporaryDirectory(".partial", ".saving-", folder) as name:
         whole = Path(name)
         (whole / CARD_FILE).write_bytes(card_bytes(card))
         model.save_pretrained(whole)

@@ -5,13 +5,18 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import filter as matching
+from functools import cache
+from glob import escape
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
 KEPT_SIGNS = 50  # of a name, so that with more it is none that is too long
+LEFT_SECONDS = 3_600  # without a change, then a copy is no longer worked at
 KEPT_FREE = 2**30  # bytes of the disk that what strangers send or ask for leaves
 
 
@@ -29,7 +34,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name[-KEPT_SIGNS:]}.{os.getpid()}.partial")  # others may write the same one
+    name = path.name[-KEPT_SIGNS:]
+    take_away_copies(path.parent, f"{escape(name)}.[0-9]*.partial")
+    partial = path.with_name(f"{name}.{os.getpid()}.partial")  # others may write the same one
     try:
         earlier = writable_state(path)
         with io.BufferedWriter(_Named(partial, path)) as file:
@@ -43,6 +50,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def take_away_copies(folder: Path, pattern: str) -> None:
+    """Take those that programs which were killed have left out of a folder; `pattern` is of names that end .partial."""
+    for name in matching(_partial_in(folder.absolute()), pattern):
+        copy = folder / name
+        with suppress(OSError):  # it may be somebody else's
+            if time.time() - copy.lstat().st_ctime > LEFT_SECONDS:
+                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+
+
+@cache
+def _partial_in(folder: Path) -> tuple[str, ...]:
+    """At the first look: what is left later is not by a program that was killed before."""
+    try:
+        return tuple(path.name for path in folder.glob("*.partial"))
+    except OSError:  # a folder that may be written and not read
+        return ()
 
 
 class _Named(io.FileIO):

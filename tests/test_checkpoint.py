@@ -154,6 +154,17 @@ def test_the_library_reads_the_same_folder(folder: Path, tiny_model: CRNN) -> No
     assert_same(CRNN.from_pretrained(folder, strict=True), tiny_model)
 
 
+def test_what_a_killed_program_has_left_of_a_model_is_taken_away(
+    tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".saving-abcd1234.partial"
+    left.mkdir()
+    (left / "README.md").touch()
+    monkeypatch.setattr(files, "LEFT_SECONDS", -1)
+    save(tiny_model, tmp_path, card="")
+    assert not left.exists()
+
+
 def test_the_library_writes_the_same_files(tmp_path: Path) -> None:
     """Half as large as the model where its front wants that, and configured as it is now."""
     model, given, expected = CRNN(CRNNConfig(genres=("a", "b"), front="mn04-kinds")), tmp_path / "a", tmp_path / "b"

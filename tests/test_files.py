@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from crnn import files
 from crnn.files import whole_file
 
 
@@ -69,6 +70,18 @@ def test_what_cannot_be_written_is_named(n_bytes: int, tmp_path: Path, limited: 
         write(tmp_path / "a", n_bytes * b"2")
     assert error.value.filename == str(tmp_path / "a")
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"one")]
+
+
+def test_copies_that_killed_programs_have_left_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not those that are still worked at, nor those of other files."""
+    left, other = tmp_path / "a[1].csv.77.partial", tmp_path / "b.csv.77.partial"
+    for path in (left, other):
+        path.touch()
+    write(tmp_path / "a[1].csv", b"one")
+    assert left.exists()
+    monkeypatch.setattr(files, "LEFT_SECONDS", -1)
+    write(tmp_path / "a[1].csv", b"one")
+    assert {*tmp_path.iterdir()} == {tmp_path / "a[1].csv", other}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")

@@ -10,21 +10,19 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
-from functools import cache
 from pathlib import Path
 
 import av
 
 from crnn.audio import AudioError, open_audio
+from crnn.files import take_away_copies
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
 from crnn.library.undo import UndoError
 
 COPIED_BYTES = 2**20  # at once
-LEFT_SECONDS = 3_600  # without a change, then a copy is no longer worked at
 
 
 def read_genre(path: Path) -> Genre:
@@ -119,7 +117,7 @@ def _rewrite(
         if places == genre.places:
             return genre
         if not only_try:
-            _take_away_copies(path.parent)
+            take_away_copies(path.parent, ".genre-crnn-????????.partial")
         with _copy_of(path, only_try) as copy:
             with copy.open("r+b") as file:
                 tags.again(file).write(file, places, needs_tag)
@@ -153,15 +151,6 @@ def _check_regular(state: os.stat_result) -> None:
     """Raises TagError of what is no file."""
     if not stat.S_ISREG(state.st_mode):
         raise TagError("it is no file")
-
-
-@cache
-def _take_away_copies(folder: Path) -> None:
-    """Take those of commands that were killed out of a folder."""
-    for copy in folder.glob(".genre-crnn-????????.partial"):
-        with suppress(OSError):  # it may be somebody else's
-            if time.time() - copy.stat().st_ctime > LEFT_SECONDS:
-                copy.unlink()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from mutagen.id3 import APIC, COMM, ID3, PRIV, TCON, TIT2, TXXX, TYER
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.oggopus import OggOpus
 
+from crnn import files
 from crnn.__main__ import main
 from crnn.bundle import MODEL_VARIABLE
 from crnn.checkpoint import save
@@ -667,8 +668,8 @@ def test_copies_that_killed_commands_have_left_are_taken_away(tmp_path: Path, mo
     song = write_song(tmp_path / "song.mp3")
     for genre, seconds, only_try in (("Jazz", 3_600, False), ("Rock", -1, True), ("Rock", -1, False)):
         assert left.exists()
-        monkeypatch.setattr(retag, "LEFT_SECONDS", seconds)
-        retag._take_away_copies.cache_clear()  # as of another command
+        monkeypatch.setattr(files, "LEFT_SECONDS", seconds)
+        files._partial_in.cache_clear()  # as of another command
         write_genre(song, genre, only_try=only_try)
     assert {*tmp_path.iterdir()} == {song, other}
 
