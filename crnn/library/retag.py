@@ -75,8 +75,8 @@ def restore_genre(
     only_try: bool = False,
     name: str = "",
     before: Collection[Places] = (),
-) -> Genre:
-    """Bring back what a file's places held, `earlier`, before they held `later`; returns what it said.
+) -> bool:
+    """Bring back what a file's places held, `earlier`, before they held `later`; returns whether that changed them.
 
     Args:
         path, keep_times, only_try: as of `write_genre`.
@@ -88,7 +88,7 @@ def restore_genre(
     Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile.
     """
 
-    def places_in(_: Tags, genre: Genre) -> Places:
+    def places_in(_: Tags | None, genre: Genre) -> Places:
         if genre.places in (later, earlier) or genre.names == (name,):
             return earlier
         if genre.places in before:
@@ -96,7 +96,8 @@ def restore_genre(
         said = ", ".join(genre.names) or "none"
         raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
 
-    return _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+    genre = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+    return places_in(None, genre) != genre.places
 
 
 def _rewrite(

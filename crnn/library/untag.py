@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crnn.library import DEFAULT_UNDO
 from crnn.terminal import complain, printable
+
+if TYPE_CHECKING:
+    from crnn.library.tags import Places
+    from crnn.library.undo import Change
 
 DESCRIPTION = "Bring back the genres, or their absence, that genre-crnn tag wrote over; nobody else's changes are lost."
 NEEDS = ()
@@ -35,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _take_back(args: argparse.Namespace) -> int:
-    from crnn.library.retag import restore_genre  # noqa: PLC0415
     from crnn.library.tags import TagError  # noqa: PLC0415
-    from crnn.library.undo import Change, check_writable, keep_changes, read_changes  # noqa: PLC0415
+    from crnn.library.undo import check_writable, keep_changes, read_changes  # noqa: PLC0415
 
     changes, others = read_changes(args.undo)
     if not changes:
@@ -49,7 +53,7 @@ def _take_back(args: argparse.Namespace) -> int:
     of_song: dict[str, list[Change]] = {}
     for change in changes:
         of_song.setdefault(change.path, []).append(change)
-    failed, done = set(), set()
+    failed, done, n_changed = set(), set(), 0
     tried: dict[str, Change] = {}  # by --dry-run: what its song would hold
     try:
         for number in reversed(range(len(changes))):
@@ -58,11 +62,7 @@ def _take_back(args: argparse.Namespace) -> int:
                 continue
             try:
                 before = [older.earlier for older in of_song[change.path]]
-                if (newer := tried.get(change.path)) is None:
-                    options = (args.keep_times, args.dry_run, change.genre, before)
-                    restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
-                elif newer.earlier not in (change.later, change.earlier, *before):
-                    raise TagError("its genre was changed by somebody else meanwhile")
+                is_changed = _restore(args, change, before, tried.get(change.path))
             except TagError as error:
                 complain(f"{change.path}: {error}")
                 failed.add(change.path)
@@ -70,11 +70,30 @@ def _take_back(args: argparse.Namespace) -> int:
             done.add(number)
             if args.dry_run:
                 tried[change.path] = change
-            print(printable(f"{change.path}: {change.genre} taken back"), flush=True)
+            n_changed += is_changed
+            # What a crash has kept from being written, or from being taken out of the undo file.
+            what = "taken back" if is_changed else "is not there, so it stays as it is"
+            print(printable(f"{change.path}: {change.genre} {what}"), flush=True)
     finally:
         try:
             if done and not args.dry_run:
                 keep_changes(args.undo, [change for number, change in enumerate(changes) if number not in done], others)
         finally:  # and not before it: the reader may have gone
-            complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {len(done)} of {len(changes)}.")
+            complain(f"{'Would be taken back' if args.dry_run else 'Taken back'}: {n_changed} of {len(changes)}.")
     return 1 if failed else 0
+
+
+def _restore(args: argparse.Namespace, change: "Change", before: "list[Places]", newer: "Change | None") -> bool:
+    """Take back a change; returns whether the song changes by that. `newer` is one that --dry-run has tried before.
+
+    Raises TagError.
+    """
+    from crnn.library.retag import restore_genre  # noqa: PLC0415
+    from crnn.library.tags import TagError  # noqa: PLC0415
+
+    if newer is None:
+        options = (args.keep_times, args.dry_run, change.genre, before)
+        return restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
+    if newer.earlier not in (change.later, change.earlier, *before):
+        raise TagError("its genre was changed by somebody else meanwhile")
+    return newer.earlier == change.later

@@ -976,6 +976,24 @@ def test_untag_goes_on_where_it_was_killed(music: Path, genres: Callable[[], dic
     assert not undo.exists()
 
 
+def test_untag_does_not_tell_of_a_change_that_was_noted_and_not_made(
+    music: Path, genres: Callable[[], dict], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", end)
+        assert main(["tag", "--overwrite", str(music / "old.flac")]) == 130
+    capfd.readouterr()
+    for dry in (["--dry-run"], []):
+        assert main(["untag", *dry]) == 0
+        out, err = capfd.readouterr()
+        assert out == f"{music / 'old.flac'}: Disco is not there, so it stays as it is\n"
+        assert "aken back: 0 of 1." in err
+    assert genres() == BEFORE
+
+
 def test_untag_knows_its_genre_where_another_program_has_spelled_it_otherwise(music: Path, genres: Callable) -> None:
     assert main(["tag", "--overwrite", str(music)]) == 1
     tag = ID3(music / "album" / "new.mp3")
