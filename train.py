@@ -16,8 +16,13 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from crnn.machine import NO_THREADS, import_fault, lacks_threads, n_cores
+
 if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwhile ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sentence := import_fault():
+        print(f"train.py: {sentence}", file=sys.stderr)
+        sys.exit(2)
 
 from safetensors import SafetensorError
 from tqdm import tqdm
@@ -36,7 +41,6 @@ from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
 from crnn.features import DatasetError, Features
 from crnn.files import as_json, lock, whole_file, write_json
-from crnn.machine import NO_THREADS, lacks_threads, n_cores
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
 from crnn.sources import HUB_ADDRESS, load_checkpoint

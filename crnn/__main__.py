@@ -9,7 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.machine import NO_THREADS, lacks_threads, let_threads_rest
+from crnn.machine import NO_THREADS, import_fault, lacks_threads, let_threads_rest
 from crnn.terminal import (
     ENDINGS,
     INTERRUPTED,
@@ -43,9 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        if argv and argv[0] in SCRIPTS:
+        if sentence := import_fault():
+            complain(sentence)
+        elif argv and argv[0] in SCRIPTS:
             return run_script(argv[0], argv[1:])
-        return run_command(argv)
+        else:
+            return run_command(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -1,13 +1,48 @@
-"""What there is of the machine."""
+"""What there is of the machine, and what its environment says."""
 
 import os
+from collections.abc import Mapping
 
+TIMEOUTS = {  # in seconds, of which 0 is the Hub's own
+    "HF_HUB_DOWNLOAD_TIMEOUT": range(86_401),
+    "HF_HUB_ETAG_TIMEOUT": range(86_401),
+}
+PROGRESS = {  # of tqdm's bars, the kind of number
+    **dict.fromkeys(("TQDM_INITIAL", "TQDM_NCOLS", "TQDM_NROWS", "TQDM_POSITION", "TQDM_UNIT_DIVISOR"), int),
+    **dict.fromkeys(("TQDM_DELAY", "TQDM_MAXINTERVAL", "TQDM_MININTERVAL", "TQDM_MINITERS"), float),
+    **dict.fromkeys(("TQDM_SMOOTHING", "TQDM_TOTAL"), float),
+}
+LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
 NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u)."
 
 
 def lacks_threads(error: RuntimeError) -> bool:
     """Whether Python says so of a thread that was to be started."""
     return "can't start new thread" in str(error)
+
+
+def import_fault() -> str | None:
+    """What is wrong with a variable over which packages that are imported end the program, in a sentence."""
+    for name, kind in PROGRESS.items():
+        try:
+            kind(os.environ.get(name, "1"))
+        except ValueError:
+            whole = "whole " if kind is int else ""
+            return f"{name} must be a {whole}number, not {os.environ[name]!r}."
+    return number_fault(TIMEOUTS)
+
+
+def number_fault(numbers: Mapping[str, range]) -> str | None:
+    """Which of these variables is none of the numbers that it may be, in a sentence; an empty list goes."""
+    for name, values in numbers.items():
+        given = os.environ.get(name, "1").strip()
+        if not given and name in LISTS:
+            del os.environ[name]
+            continue
+        parts = map(str.strip, given.split(",")) if name in LISTS else [given]
+        if not all(part.isdecimal() and int(part[:10]) in values for part in parts):
+            return f"{name} must be a number from {values[0]} to {values[-1]}, not {given!r}."
+    return None
 
 
 def n_cores() -> int:

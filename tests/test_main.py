@@ -323,6 +323,16 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         main(["song.mp3"])
 
 
+def test_a_variable_over_which_an_import_would_fail_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "x")
+    for command in (["song.mp3"], ["similar", "song.mp3"], ["train"], ["page"]):
+        assert main(command) == 2
+        said = "genre-crnn: HF_HUB_ETAG_TIMEOUT must be a number from 0 to 86400, not 'x'.\n"
+        assert capfd.readouterr() == ("", said)
+
+
 def test_the_training_is_called_as_it_was(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

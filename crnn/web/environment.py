@@ -5,16 +5,14 @@ import re
 
 import httpx
 
+from crnn.machine import import_fault, number_fault
 from crnn.terminal import forget_windows
 
-NUMBERS = {  # what each may be; of the Hub's, 0 is its own
+NUMBERS = {  # what each may be
     "GRADIO_SERVER_PORT": range(1, 65_536),
     "GRADIO_NUM_PORTS": range(1, 65_536),
-    "HF_HUB_DOWNLOAD_TIMEOUT": range(86_401),
-    "HF_HUB_ETAG_TIMEOUT": range(86_401),
     "OMP_NUM_THREADS": range(1, 1_025),
 }
-LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
 ROOT_PATH = "GRADIO_ROOT_PATH"
 FOREIGN = (  # numbers of what this page does not use, or, as these processes of Gradio's pass by the Gate, must not
     "GRADIO_ANALYTICS_CACHE_FREQUENCY",
@@ -32,14 +30,8 @@ BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, 
 
 def fault() -> str | None:
     """What is wrong with the environment, in a sentence; what can be mended is, here and for what is started here."""
-    for name, values in NUMBERS.items():
-        given = os.environ.get(name, "1").strip()
-        if not given and name in LISTS:
-            del os.environ[name]
-            continue
-        numbers = map(str.strip, given.split(",")) if name in LISTS else [given]
-        if not all(number.isdecimal() and int(number[:10]) in values for number in numbers):
-            return f"{name} must be a number from {values[0]} to {values[-1]}, not {given!r}."
+    if sentence := import_fault() or number_fault(NUMBERS):
+        return sentence
     for name in FOREIGN:
         os.environ.pop(name, None)
     if re.match(r"(?!/|https?://).", os.environ.get(ROOT_PATH, "")):

@@ -35,6 +35,8 @@ from crnn.web.server import own_place
         ("GRADIO_NUM_PORTS", "-1", "GRADIO_NUM_PORTS must be a number"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "30s", "HF_HUB_DOWNLOAD_TIMEOUT must be a number"),
         ("HF_HUB_ETAG_TIMEOUT", "", "HF_HUB_ETAG_TIMEOUT must be a number"),
+        ("TQDM_MININTERVAL", "abc", "TQDM_MININTERVAL must be a number, not 'abc'."),
+        ("TQDM_NCOLS", "1.5", "TQDM_NCOLS must be a whole number, not '1.5'."),
         ("OMP_NUM_THREADS", "4,x", "OMP_NUM_THREADS must be a number from 1 to 1024, not '4,x'."),
         ("OMP_NUM_THREADS", "all", "OMP_NUM_THREADS must be a number from 1 to 1024, not 'all'."),
         ("ALL_PROXY", "socks4://127.0.0.1:9", "A proxy that the environment names cannot be used (ALL_PROXY"),
