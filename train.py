@@ -27,6 +27,7 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from crnn import terminal
 from crnn.checkpoint import METRICS_FILE, UNFIT, CheckpointError, brief, check_loadable
 from crnn.data import stored
 from crnn.data.artists import read_artists
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(stop) or "stopped.")
         return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
-        print(f"{called_as(SCRIPT)}: {why_it_ends(error)}", file=sys.stderr)  # of whichever process it is
+        terminal.complain(why_it_ends(error), called_as(SCRIPT))  # of whichever process it is
         return 2
     except BrokenPipeError:
         return leave_broken_pipe()

@@ -78,10 +78,10 @@ def valid(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def complain(message: object) -> None:
+def complain(message: object, program: str = PROGRAM) -> None:
     """Tell the person, on standard error, as long as that can be written: a terminal may go, a disk become full."""
     try:
-        print(printable(f"{PROGRAM}: {message}"), file=sys.stderr, flush=True)
+        print(printable(f"{program}: {message}"), file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:

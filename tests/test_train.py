@@ -744,6 +744,18 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(
     assert (stopped / "unfinished" / "train.pt").read_bytes() == before
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_disk_behind_standard_error_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaking = SimpleNamespace(warnings=lambda: ["This split leaks."])
+    for tell, status in (
+        (lambda: main(["compare", str(tmp_path)]), 2),
+        (lambda: train.warn(SimpleNamespace(base=None), leaking, ()), None),
+    ):
+        with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", full)
+            assert tell() == status
+
+
 def test_a_state_that_cannot_be_read_is_not_called_damaged(stopped: Path, capsys: pytest.CaptureFixture) -> None:
     state = stopped / "unfinished" / "train.pt"
     state.unlink()

@@ -1,7 +1,6 @@
 """The processes of a training, one for each device: a launcher starts them, Hugging Face Accelerate lets them talk."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
@@ -12,7 +11,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
-from crnn.terminal import called_as, printable
+from crnn import terminal
+from crnn.terminal import called_as
 from crnn.training.state import TrainingError
 
 Work = TypeVar("Work")
@@ -71,7 +71,7 @@ def is_first() -> bool:
 def complain(message: object) -> None:
     """Tell the person on standard error; what all processes found out is said once."""
     if is_first():
-        print(printable(f"{called_as(SCRIPT)}: {message}"), file=sys.stderr)
+        terminal.complain(message, called_as(SCRIPT))
 
 
 def one_after_the_other(here: PartialState, work: Callable[[], Work], errors: tuple[type[Exception], ...]) -> Work:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from importlib import import_module
 from importlib.metadata import version
@@ -192,7 +192,8 @@ def stopping_after_the_epoch(says_so: bool) -> Iterator[Callable[[], None]]:
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if says_so:  # by a call that no signal can come into
-            os.write(2, said)
+            with suppress(OSError):  # a disk that is full
+                os.write(2, said)
 
     def stop_if_asked() -> None:
         if any_of_them(asked):
