@@ -18,6 +18,7 @@ from torch import Tensor
 from crnn.features import FEATURE_SETTINGS, N_MELS
 from crnn.files import take_away_copies
 from crnn.network.config import CONFIG_VERSION, CRNNConfig
+from crnn.network.devices import lacks_memory
 from crnn.network.fronts import front_of
 from crnn.network.layers import CLEAR_ENERGY, energy, window_weights
 from crnn.network.licences import NOTICE_FILE, notice_before
@@ -112,7 +113,11 @@ def read(folder: Path, name: str) -> CRNN:
             raise ValueError("the weights give no numbers")
     except FileNotFoundError as error:
         raise CheckpointError(f"The model {name} has no {WEIGHTS_FILE}.") from error
-    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
+        if lacks_memory(error):
+            raise CheckpointError(
+                f"There is not enough memory for the model {name} just now: try again later."
+            ) from error
         kind = UnfitError if isinstance(error, ValueError | SafetensorError) else CheckpointError
         raise kind(
             f"The {WEIGHTS_FILE} of {name} is damaged or does not fit its {CONFIG_FILE}: download or train it again."

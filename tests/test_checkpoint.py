@@ -154,6 +154,17 @@ def test_the_library_reads_the_same_folder(folder: Path, tiny_model: CRNN) -> No
     assert_same(CRNN.from_pretrained(folder, strict=True), tiny_model)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_a_machine_short_of_memory_is_no_damage(
+    error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(CRNN, "load_state_dict", short)
+    assert refusal(folder) == f"There is not enough memory for the model {folder} just now: try again later."
+
+
 def test_what_a_killed_program_has_left_of_a_model_is_taken_away(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
