@@ -9,7 +9,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.machine import NO_THREADS, import_fault, lacks_threads, let_threads_rest
+from crnn.machine import NO_THREADS, import_fault, lacks_threads, leave_threads_to_pytorch, let_threads_rest
 from crnn.terminal import (
     ENDINGS,
     INTERRUPTED,
@@ -95,6 +95,7 @@ def run_command(argv: Sequence[str]) -> int:
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
     check_folder()
     let_threads_rest()
+    leave_threads_to_pytorch()
     with ended_at_once():
         for needed in command.NEEDS:
             import_module(needed)

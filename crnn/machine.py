@@ -1,6 +1,7 @@
 """What there is of the machine, and what its environment says."""
 
 import os
+import platform
 from collections.abc import Mapping
 
 TIMEOUTS = {  # in seconds, of which 0 is the Hub's own
@@ -13,7 +14,7 @@ PROGRESS = {  # of tqdm's bars, the kind of number
     **dict.fromkeys(("TQDM_SMOOTHING", "TQDM_TOTAL"), float),
 }
 LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
-NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u)."
+NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u, ulimit -v)."
 
 
 def lacks_threads(error: RuntimeError) -> bool:
@@ -60,3 +61,13 @@ def let_threads_rest() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         os.environ.setdefault("KMP_BLOCKTIME", "1")
+
+
+def leave_threads_to_pytorch() -> None:
+    """Let OpenBLAS, which NumPy and SciPy bring, start no threads: where memory runs out meanwhile, it hangs for ever.
+
+    To be called before they are imported, where they have few large products to compute. Elsewhere than on x86, PyTorch
+    may compute by OpenBLAS itself.
+    """
+    if platform.machine() == "x86_64":
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -313,7 +314,7 @@ def test_no_room_for_threads(
 
     monkeypatch.setattr(Thread, "start", refuse)
     assert main([str(songs["low"])]) == 2
-    said = "genre-crnn: This cannot go on: the system starts no more threads (ulimit -u).\n"
+    said = "genre-crnn: This cannot go on: the system starts no more threads (ulimit -u, ulimit -v).\n"
     assert capfd.readouterr() == ("", said)
 
 
@@ -321,6 +322,18 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(classify, "NEEDS", ("no_such_package",))
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         main(["song.mp3"])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="PyTorch may compute by OpenBLAS here")
+@pytest.mark.parametrize("given", [None, "2"])
+def test_pytorch_alone_starts_threads_unless_the_environment_says_otherwise(
+    given: str | None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert main([str(tmp_path / "missing.wav")]) == 1
+    assert os.environ["OPENBLAS_NUM_THREADS"] == (given or "1")
 
 
 def test_a_variable_over_which_an_import_would_fail_is_named(
