@@ -136,7 +136,7 @@ class Graph(nn.Module):
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform (channels, samples) of a second at least to probabilities (n_genres,), all 0 without music.
 
-        That is where nothing sounds but a steady tone. Beside them the `energy` (), of which nothing can be said there.
+        That is where nothing sounds but steady tones. Beside them the `energy` (), of which nothing can be said there.
         Where a sample is not finite, all is NaN.
         """
         config = self.model.config
@@ -221,7 +221,7 @@ def facts(classifier: GenreClassifier) -> dict[str, str]:
         "notice": notice_of(front_of(config.front).sources),  # which the licences of published nets ask for
         "input": f"waveform, float32 (channels, samples), all finite, at {SAMPLE_RATE} Hz, full scale 1, of which "
         f"{MIN_SECONDS:g} s at least sounds",
-        "output": "probabilities, float32 (genres,), all 0 where nothing sounds but a steady tone, and energy, float32 "
+        "output": "probabilities, float32 (genres,), all 0 where nothing sounds but steady tones, and energy, float32 "
         "(); a genre whose probability is the largest and at least unsure_below is the answer, where the energy is at "
         "least strange_below",
     }

@@ -43,9 +43,8 @@ HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZ
 SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
 BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident: a knock, a click, a pop
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
-STEADY_SECONDS = 3.0  # that a tone stays as it is for, beside which no music sounds
-STEADY_DB = 2.0  # standard deviation up to which it does; hum and tones have 1.3, the stillest 3 s of 856 songs 3.7
-AUDIBLE_DB = 30.0  # below the loudest band of these seconds is what a tone leaves of others
+STEADY_SECONDS = 3.0  # for which nothing moves in a tone that stays as it is
+STEADY_DB = 2.0  # standard deviation of what does not; hum and tones have 1.4, the stillest 3 s of 856 songs 3.7
 # What NumPy raises of a file that is none of its, or damaged, and what its arrays do that are others than expected.
 DAMAGE = (
     EOFError,
@@ -162,10 +161,14 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     """Mel power (128, frames) in dB to a log-mel, -80 to 0 dB, that stands on the level of its loud frames.
 
     That is what the loudest cells of the frames that sound exceed for a twentieth of the time, and for a second at
-    least: no knock, click or pop moves it, nor does gain. What is louder is cut off. A log-mel that stands on its level
-    already stays as it is, if none of it was silent. Frames up to `silence_db` are silent; where all are, it is -80.
+    least: no knock, click or pop moves it, nor does gain, nor a tone that stays as it is (`steady_frames`) where there
+    is anything else. What is louder is cut off. A log-mel that stands on its level already stays as it is, if none of
+    it was silent. Frames up to `silence_db` are silent; where all are, it is -80.
     """
-    loudest = _loudest_cells(decibels).sort(descending=True).values
+    loudest = _loudest_cells(decibels)
+    others = loudest.masked_fill(steady_frames(decibels, silence_db), -torch.inf)
+    has_others = (others > silence_db).sum() > n_frames_of(BRIEF_SECONDS)
+    loudest = torch.where(has_others, others, loudest).sort(descending=True).values
     brief = n_frames_of(BRIEF_SECONDS)
     n_loud = (loudest > silence_db).sum()
     knocked = loudest.index_select(0, (n_loud // 10).clamp(max=brief))
@@ -179,40 +182,41 @@ def sounding_frames(log_mel: Tensor) -> Tensor:
     """Which frames of a log-mel (128, frames) are part of the music, bool (frames,): not its longer silences.
 
     Silent is what lies far below the level, whatever it is: digital silence, the hiss before a song. Nor is a tone
-    music that stays as it is (`steady_frames`), or what is left beside one for up to BRIEF_SECONDS. Rests of up to
-    GAP_SECONDS between sounds belong to the music, and of up to half as much at the ends, which may be a cut: the
-    sounding frames, morphologically closed.
+    music that stays as it is (`steady_frames`). Rests of up to GAP_SECONDS between sounds belong to the music, and of
+    up to half as much at the ends, which may be a cut: the sounding frames, morphologically closed. Beside steady
+    tones, what does not last for BRIEF_SECONDS is where they begin, change and end: morphologically opened.
     """
     is_steady = steady_frames(log_mel)
     sounds = ((_loudest_cells(log_mel) > -SOUNDING_DB) & ~is_steady)[None, None].float()
-    sounds = (-_widened(-_widened(sounds)))[0, 0] > 0
-    return sounds & ((sounds.sum() > n_frames_of(BRIEF_SECONDS)) | ~is_steady.any())
+    sounds = -_widened(-_widened(sounds))
+    lasting = _widened(-_widened(-sounds, BRIEF_SECONDS), BRIEF_SECONDS)
+    return torch.where(is_steady.any(), lasting, sounds)[0, 0] > 0
 
 
-def steady_frames(log_mel: Tensor) -> Tensor:
-    """Which frames of a log-mel (128, frames) lie in a tone that stays as it is, bool (frames,): hum, a test signal.
+def steady_frames(decibels: Tensor, silence_db: float = -SOUNDING_DB) -> Tensor:
+    """Which frames of mel power (128, frames) in dB lie in a tone that stays as it is, bool (frames,): hum, a signal.
 
-    That is where something sounds and for STEADY_SECONDS the level of no loud band moves; looked at in eighths of that,
-    the last with what is left behind it.
+    That is where something is louder than `silence_db` and for STEADY_SECONDS no band moves that is heard beside it;
+    looked at in eighths of that, the last with what is left behind it.
     """
     n_parts, size = 8, n_frames_of(STEADY_SECONDS / 8)
-    padded = F.pad(log_mel, (0, (n_parts + 1) * size), value=FLOOR_DB)  # what would be part of it moves
+    padded = F.pad(decibels, (0, (n_parts + 1) * size), value=FLOOR_DB)  # what would be part of it moves
     starts = size * torch.arange(padded.shape[1] // size)
     parts = padded[:, starts[:, None] + torch.arange(size)]
     squares = torch.linalg.vector_norm(parts, dim=2).square() / size  # far faster than their variance
     levels, squares = (values.unfold(1, n_parts, 1).mean(dim=2) for values in (parts.mean(dim=2), squares))
     loudest = levels[1:].amax(dim=0)
-    moves = ((squares - levels.square()) * (levels > loudest - AUDIBLE_DB)).amax(dim=0)
-    is_steady = (moves < STEADY_DB**2) & (loudest > -SOUNDING_DB)
+    moves = ((squares - levels.square()) * (levels > loudest - SOUNDING_DB)).amax(dim=0)
+    is_steady = (moves < STEADY_DB**2) & (loudest > silence_db)
     around = F.pad(is_steady.float(), (n_parts - 1, n_parts - 1)).unfold(0, n_parts, 1)
-    last = torch.sym_max(log_mel.shape[1] // size, 1) - 1
-    return (around.amax(dim=1) > 0)[(torch.arange(log_mel.shape[1]) // size).clamp(max=last)]
+    last = torch.sym_max(decibels.shape[1] // size, 1) - 1
+    return (around.amax(dim=1) > 0)[(torch.arange(decibels.shape[1]) // size).clamp(max=last)]
 
 
-def _widened(rows: Tensor) -> Tensor:
-    """Each frame of (1, 1, frames) as the largest within half a gap: a dilation, of negated ones an erosion."""
-    half_a_gap = n_frames_of(GAP_SECONDS) // 2
-    return F.max_pool2d(rows, (1, 2 * half_a_gap + 1), stride=1, padding=(0, half_a_gap))
+def _widened(rows: Tensor, seconds: float = GAP_SECONDS) -> Tensor:
+    """Each frame of (1, 1, frames) as the largest within half of that: a dilation, of negated ones an erosion."""
+    half = n_frames_of(seconds) // 2
+    return F.max_pool2d(rows, (1, 2 * half + 1), stride=1, padding=(0, half))
 
 
 def without_silence(log_mel: Tensor) -> Tensor:

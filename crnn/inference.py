@@ -75,7 +75,7 @@ class Prediction:
     def summary(self, most: int = 3) -> str:
         """The answer in one line: the genre, its probability and the runners-up, `most` of them in all."""
         if self.verdict == NO_MUSIC:
-            sound = "silent" if self.is_silent else "nothing but a steady tone"
+            sound = "silent" if self.is_silent else "nothing but steady tones"
             return f"no music: {'what is heard' if self.notices else 'the recording'} is {sound}"
         first, *runners_up = [f"{genre} {share:.0%}" for genre, share in self.probabilities.items()][:most]
         if self.verdict == UNSURE:
@@ -104,7 +104,7 @@ class Prediction:
         return self.stranger_kind if self.is_strange else ""
 
     def course(self, seconds: np.ndarray) -> np.ndarray:
-        """The probabilities (len(seconds), n_genres) at some times, NaN where the song is silent.
+        """The probabilities (len(seconds), n_genres) at some times, NaN where nothing sounds but a steady tone.
 
         Those of a window stand at its middle, with straight lines in between. Raises ValueError where passages alone
         were heard.
@@ -263,8 +263,8 @@ class GenreClassifier:
     ) -> "Recording":
         """What `answer` needs of a file, without the model; `report` is told how much of a whole song has come.
 
-        A song that is too short for the passages, lacks one, or is mostly silent in all of them, is heard as a whole.
-        Raises AudioError, also where it sounds for less than a second, but is not silent.
+        A song that is too short for the passages, lacks one, or hardly sounds in all of them, is heard as a whole.
+        Raises AudioError, also where it sounds for less than a second, but is neither silent nor a steady tone.
         """
         if passages:
             with self.opener(source, passages=passages) as sound:
@@ -430,7 +430,7 @@ class Recording:
     """What is heard of a song before a model is asked: all of it, or passages one behind the other."""
 
     log_mel: Tensor  # (128, frames) dB
-    sounds: Tensor  # bool (frames,): what is no silence
+    sounds: Tensor  # bool (frames,): what is no silence and no steady tone
     peaks: np.ndarray  # as in Prediction
     duration_seconds: float  # of the song
     heard_seconds: float
@@ -439,7 +439,7 @@ class Recording:
     notices: tuple[Notice, ...] = ()
 
     def sounding_lengths(self) -> list[int]:
-        """How many frames of each passage are no silence."""
+        """How many frames of each passage sound."""
         return [int(part.sum()) for part in self.sounds.split(list(self.lengths_frames))]
 
     def seconds_of(self, edges_frames: np.ndarray) -> np.ndarray:

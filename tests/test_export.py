@@ -28,12 +28,15 @@ def sounds(tone: Tone) -> dict[str, np.ndarray]:
     noise = 0.1 * np.random.default_rng(0).standard_normal(31 * SAMPLE_RATE, np.float32)
     long = np.concatenate([tone(26.0), tone(13.0, 110.0), noise])[None]
     rest = np.zeros((1, 3 * SAMPLE_RATE), np.float32)
+    hum = np.sin(2 * np.pi * 50 * np.arange(5 * SAMPLE_RATE, dtype=np.float32) / SAMPLE_RATE)[None]
     return {
         **{f"{seconds} s": long[:, : round(seconds * SAMPLE_RATE)] for seconds in SECONDS},
         "silent ends": np.concatenate([rest, long[:, : 4 * SAMPLE_RATE], rest], axis=1),
         "a short sound": np.concatenate([rest, long[:, : round(1.1 * SAMPLE_RATE)], rest], axis=1),
         "a rest": np.concatenate([long[:, : 3 * SAMPLE_RATE], rest, long[:, -3 * SAMPLE_RATE :]], axis=1),
         "silence": rest,
+        "a steady tone": 0.3 * hum,
+        "a song behind one that is louder": np.concatenate([hum, 0.05 * long[:, : 4 * SAMPLE_RATE]], axis=1),
         "quiet": 1e-3 * long,
         "off centre": 0.5 + long,
         "two channels": np.stack([long[0, : 6 * SAMPLE_RATE], long[0, -6 * SAMPLE_RATE :]]),

@@ -199,7 +199,7 @@ def hum(seconds: float, overtone_db: float = -10.0) -> np.ndarray:
     return np.float32([0.1 * tones] * 2) + 3e-5 * np.random.default_rng(0).standard_normal((2, len(time)))
 
 
-@pytest.mark.parametrize("seconds", [3, 3.3, 5, 7.7, 30])
+@pytest.mark.parametrize("seconds", [3.5, 3.8, 5, 7.7, 30])
 def test_a_tone_that_stays_as_it_is_is_no_music(seconds: float) -> None:
     for waveform in (hum(seconds), hum(seconds)[:1], hum(seconds, overtone_db=-3), np.sign(hum(seconds))):
         assert not sounding_frames(log_mel_of(waveform)).any()
@@ -213,10 +213,28 @@ def test_nor_is_it_before_music_or_behind_it() -> None:
     assert sounds.sum() <= (6 + 2 * 3 / 8 + 0.2) * FRAMES_PER_SECOND  # looked at in eighths of three seconds
 
 
-def test_nor_is_a_click_in_it() -> None:
+@pytest.mark.parametrize("gain_db", [-20, 20, 40])
+def test_music_behind_it_stands_on_its_own_level(gain_db: float) -> None:
+    alone = log_mel_of(music(6))
+    behind = log_mel_of(np.concatenate([10 ** (gain_db / 20) * hum(8), music(6)], axis=1))[:, -100:]
+    torch.testing.assert_close(behind, alone[:, -100:], atol=0.3, rtol=0)
+    assert sounding_frames(log_mel_of(10 ** (gain_db / 20) * hum(8))).sum() == 0
+
+
+def test_nor_is_a_click_in_it_nor_are_its_ends() -> None:
     waveform = hum(9)
     waveform[:, 4 * SAMPLE_RATE :][:, :500] += 0.5
     assert not sounding_frames(log_mel_of(waveform)).any()
+    notes = [np.interp(np.arange(6 * SAMPLE_RATE) * pitch % (9 * SAMPLE_RATE), np.arange(9 * SAMPLE_RATE), hum(9)[0])
+             for pitch in (1.0, 1.5, 1.2, 2.0, 1.0, 1.3)]  # fmt: skip
+    assert not sounding_frames(log_mel_of(np.concatenate(notes)[None])).any()
+    pause = np.zeros((2, 5 * SAMPLE_RATE))
+    assert not sounding_frames(log_mel_of(np.concatenate(4 * [hum(6), pause], axis=1))).any()
+
+
+def test_what_is_heard_beside_a_tone_is_music() -> None:
+    quiet = 10 ** (-25 / 20) * music(8)
+    assert sounding_frames(log_mel_of(quiet + 0.5 * hum(8, overtone_db=-60))).all()
 
 
 def test_what_moves_is_no_steady_tone() -> None:

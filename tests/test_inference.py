@@ -335,7 +335,7 @@ def test_a_steady_tone_is_no_music(classifier: GenreClassifier, tone: Tone) -> N
     hum = 0.2 * np.sin(2 * np.pi * 120 * np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
     prediction = classifier.predict_waveform(hum)
     assert prediction.verdict == NO_MUSIC
-    assert prediction.summary() == "no music: the recording is nothing but a steady tone"
+    assert prediction.summary() == "no music: the recording is nothing but steady tones"
     music = tone(12.0)
     behind = classifier.predict_waveform(np.concatenate([hum, music]))
     assert behind.starts_seconds[0] == pytest.approx(8, abs=1)

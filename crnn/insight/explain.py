@@ -85,8 +85,8 @@ class Explanation:
 def explain(model: CRNN, log_mel: np.ndarray, genre: str, report: Report = to_nobody) -> Explanation:
     """What in a log-mel (128, frames) in dB spoke for `genre` and what against it, to a model in evaluation mode.
 
-    Silences, which the model does not hear, say nothing. `report` is told the share of the work that is done. Raises
-    ValueError if the model does not know the genre or the log-mel has another shape.
+    Silences and steady tones, which the model does not hear, say nothing. `report` is told the share of the work that
+    is done. Raises ValueError if the model does not know the genre or the log-mel has another shape.
     """
     config = model.config
     if genre not in config.genres:

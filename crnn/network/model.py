@@ -186,7 +186,7 @@ class CRNN(
         there = [base.config.genres.index(genre) for genre in shared.values()]
         weights = base.state_dict()
         for name, value in self.state_dict().items():
-            if "classifier.linear." in name or name.startswith("linear."):
+            if name in weights and ("classifier.linear." in name or name.startswith("linear.")):
                 value[here] = weights[name][there]
                 weights[name] = value
         self.load_state_dict(weights)

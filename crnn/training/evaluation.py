@@ -15,7 +15,7 @@ from crnn.training.metrics import Calibration, cross_fitted_metrics, is_answered
 def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
     """Logits (n_windows, n_genres) of each clip, in evaluation mode on the CPU: exactly what serving computes.
 
-    Of a clip that is silent, which serving would not answer, those of silence.
+    Of a clip in which nothing sounds but a steady tone, which serving would not answer, those of all of it.
     """
     model.arranged()
     heard = ((log_mel, without_silence(log_mel)) for log_mel in clips.log_mels())

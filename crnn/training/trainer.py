@@ -191,6 +191,8 @@ class Trainer:
         of_each[self.n_clips :] = self.config.outlier_share * self.n_clips / max(1, len(self.clips) - self.n_clips)
         counts = torch.tensor(counts, device=self.device)[:, None] * of_each
         model.linear.fit(torch.cat(rows), self.targets.repeat(len(rows), 1), counts.flatten())
+        for value in model.linear.parameters():  # each process drew other copies
+            value.copy_(broadcast(value.clone()))
 
     def state_dict(self) -> dict:
         """All that the next epoch depends on, beside what this was made from; every process has to ask."""

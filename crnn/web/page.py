@@ -126,10 +126,10 @@ def meaning(prediction: Prediction, unsure_below: float) -> str:
             return hint(
                 "What is heard of the recording is silent."
                 if prediction.is_silent
-                else "What is heard of the recording is nothing but a steady tone, such as hum."
+                else "What is heard of the recording is nothing but steady tones, such as hum."
             )
         if not prediction.is_silent:
-            return hint("The recording is nothing but a steady tone, such as hum.")
+            return hint("The recording is nothing but steady tones, such as hum.")
         return hint("The recording is silent. If it should not be, record it louder.")
     top = max(prediction.probabilities.values())
     like = ""

@@ -127,8 +127,8 @@ def test_of_a_song_that_is_not_all_heard_only_that_is_called_silent() -> None:
 @pytest.mark.parametrize(
     ("notices", "expected"),
     [
-        ((), "The recording is nothing but a steady tone, such as hum."),
-        ((Notice("Cut."),), "What is heard of the recording is nothing but a steady tone, such as hum."),
+        ((), "The recording is nothing but steady tones, such as hum."),
+        ((Notice("Cut."),), "What is heard of the recording is nothing but steady tones, such as hum."),
     ],
 )
 def test_a_steady_tone_is_not_called_silent(notices: tuple[Notice, ...], expected: str) -> None:
