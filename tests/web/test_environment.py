@@ -141,12 +141,12 @@ def test_gradio_looks_for_a_port_where_none_is_named(monkeypatch: pytest.MonkeyP
 @pytest.mark.processes
 def test_a_fault_is_all_that_is_said() -> None:
     environment = {**os.environ, "GRADIO_SERVER_PORT": "abc"}
-    for command in (["app.py"], ["-m", "crnn", "page"]):
+    for name, *command in (["app.py", "app.py"], ["genre-crnn page", "-m", "crnn", "page"]):
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "app.py: GRADIO_SERVER_PORT must be a number from 1 to 65535, not 'abc'.\n"
+        assert done.stderr == f"{name}: GRADIO_SERVER_PORT must be a number from 1 to 65535, not 'abc'.\n"
 
 
 @pytest.mark.processes
