@@ -48,7 +48,11 @@ class CheckpointError(ValueError):
 
 
 class UnfitError(CheckpointError):
-    """Of a file that can be read, but is damaged or no model of this program."""
+    """Of a file in `folder` that can be read, but is damaged or no model of this program."""
+
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 def optional_text(folder: Path, file: str) -> str:
@@ -118,10 +122,9 @@ def read(folder: Path, name: str) -> CRNN:
             raise CheckpointError(
                 f"There is not enough memory for the model {name} just now: try again later."
             ) from error
-        kind = UnfitError if isinstance(error, ValueError | SafetensorError) else CheckpointError
-        raise kind(
-            f"The {WEIGHTS_FILE} of {name} is damaged or does not fit its {CONFIG_FILE}: download or train it again."
-        ) from error
+        why = f"The {WEIGHTS_FILE} of {name} is damaged or does not fit its {CONFIG_FILE}: download or train it again."
+        is_unfit = isinstance(error, ValueError | SafetensorError)
+        raise (UnfitError(why, folder) if is_unfit else CheckpointError(why)) from error
     return model
 
 
@@ -177,8 +180,8 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
         but = f", but {Path(name) / 'model'} has: it may be what you mean" if is_run else ""
         raise CheckpointError(f"{name} is not a model folder: it has no {CONFIG_FILE}{but}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        kind = CheckpointError if isinstance(error, OSError) else UnfitError
-        raise kind(f"The {CONFIG_FILE} of {name} is damaged: download or train it again.") from error
+        why = f"The {CONFIG_FILE} of {name} is damaged: download or train it again."
+        raise (CheckpointError(why) if isinstance(error, OSError) else UnfitError(why, folder)) from error
     if not isinstance(values, dict) or not {"genres", "features", "version"} <= set(values):
         raise CheckpointError(f"{name} is no model of this program: its {CONFIG_FILE} describes something else.")
     version = values["version"]

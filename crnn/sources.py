@@ -7,9 +7,11 @@ import warnings
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha1, sha256
 from os import PathLike
 from pathlib import Path
 from threading import Thread
+from traceback import clear_frames
 
 from huggingface_hub import (
     constants,
@@ -44,7 +46,7 @@ from crnn.checkpoint import (
     read_config,
 )
 from crnn.files import has_room
-from crnn.hub import BROKEN_OFF, SILENT, why_unreached
+from crnn.hub import BROKEN_OFF, SILENT, causes, why_unreached
 from crnn.network.model import CRNN
 
 BUNDLED = ASSETS / "models"
@@ -119,19 +121,32 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
     return load_from_hub(hub_id["repo"], hub_id["revision"], hub_id["repo"], public=True)
 
 
-def load_from_hub(repo: str, revision: str | None, name: str, public: bool = False) -> tuple[CRNN, Origin]:
-    """Load a model as `download` finds it; of one that is damaged in the cache, anew. Raises CheckpointError."""
+def load_from_hub(
+    repo: str, revision: str | None, name: str, public: bool = False, anew: bool = False
+) -> tuple[CRNN, Origin]:
+    """Load a model as `download` finds it; once more, anew, if the cache has altered it. Raises CheckpointError."""
     try:
-        folder, origin = download(repo, revision, public)
+        folder, origin = download(repo, revision, public, anew)
         return read(folder, name), origin
-    except UnfitError:
-        folder, origin = download(repo, revision, public, anew=True)
-    try:
-        return read(folder, name), origin
-    except UnfitError:
+    except UnfitError as error:
+        for cause in causes(error):
+            clear_frames(cause.__traceback__)  # they map the file, which Windows then neither replaces nor deletes
+        may_be_altered = any(is_altered(error.folder / file) for file in (CONFIG_FILE, WEIGHTS_FILE))
         if public:
-            forget(folder)
-        raise
+            forget(error.folder)
+        if anew or not may_be_altered:
+            raise
+    return load_from_hub(repo, revision, name, public, anew=True)
+
+
+def is_altered(path: Path) -> bool:
+    """Whether a file of the cache may be another than the Hub's, by whose digest it is called, where links can be."""
+    try:
+        name, content = path.resolve().name, path.read_bytes()
+    except OSError:  # it is not there, or it is no file's content that is wrong
+        return False
+    of_git = sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)  # of small files
+    return name not in (sha256(content).hexdigest(), of_git.hexdigest())
 
 
 def forget(folder: Path) -> None:
@@ -179,8 +194,8 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
     """The folder of a Hub model, from the network or, where the Hub does not answer, from its cache.
 
     A full commit hash that is in the cache needs no network. With `public`, the Hub is always asked, and without a
-    token: what it does not show to everybody is not there. `anew` takes nothing from the cache, which keeps what it
-    has until another has come. Raises CheckpointError.
+    token: what it does not show to everybody is not there. `anew` takes nothing from the cache that may be altered; it
+    stays there until another has come. Raises CheckpointError.
     """
     commit = None
     wanted = f"{repo}@{revision}" if revision else repo
@@ -262,7 +277,7 @@ def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> st
 
 
 def fetch(repo: str, revision: str | None, commit: str, token: bool | None = None, anew: bool = False) -> Path:
-    """The folder of the cache that holds the files of a Hub model, downloaded where they are missing, or all `anew`.
+    """The folder of the cache that holds the files of a Hub model, downloaded where missing or, `anew`, altered.
 
     Only at the end is the configuration asked for by its revision: with it the cache learns which commit the revision
     is, so that it only ever points at complete models. Raises what the client does, and CheckpointError if a file is
@@ -286,9 +301,12 @@ def fetch(repo: str, revision: str | None, commit: str, token: bool | None = Non
 
 
 def fetch_file(repo: str, file: str, commit: str, token: bool | None, anew: bool = False) -> str:
-    """The path in the cache of one file of a commit, downloaded if it is missing, or `anew`, and not too large."""
+    """The path in the cache of one file of a commit, downloaded if it is missing and not too large.
+
+    With `anew`, also if it may be altered, and over what another commit has of it.
+    """
     path = try_to_load_from_cache(repo, file, revision=commit)
-    if isinstance(path, str) and not anew:
+    if isinstance(path, str) and not (anew and is_altered(Path(path))):
         return path
     url = hf_hub_url(repo, file, revision=commit)
     check_size(get_hf_file_metadata(url, token=token, timeout=HUB_TIMEOUT_SECONDS).size, file, repo)

@@ -228,7 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif name in hub.broken:
             self._answer(500)
         else:
-            self._answer(200, commits[commit][name], commit=commit, size=hub.sizes.get(name))
+            content = commits[commit][name]
+            is_large = name.endswith(".safetensors")
+            etag = hashlib.sha256(content) if is_large else hashlib.sha1(b"blob %d\0" % len(content) + content)
+            self._answer(200, content, commit=commit, size=hub.sizes.get(name), etag=etag.hexdigest())
 
     def _answer(
         self,
@@ -238,6 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         commit: str | None = None,
         size: int | None = None,
         message: str | None = None,
+        etag: str | None = None,
     ) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(wanted[1]) if wanted and status == 200 and self.server.hub.knows_ranges else 0
@@ -254,7 +258,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Error-Message", message)
         if commit:
             self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        if etag:
+            self.send_header("ETag", f'"{etag}"')
         self.end_headers()
         if self.command == "GET" and commit and status == 200:
             self._send_file(content[start:], start)

@@ -742,13 +742,52 @@ def test_what_was_damaged_in_the_cache_is_said_while_the_hub_is_silent(hub: HubS
     assert path.read_bytes() == damaged
 
 
-def test_what_is_damaged_on_the_hub_is_downloaded_once_more_at_most(hub: HubServer, folder: Path) -> None:
+def test_what_is_unfit_on_the_hub_is_not_downloaded_again(hub: HubServer, folder: Path) -> None:
+    """Nor is its copy called damaged: it is what the Hub has."""
     truncate(folder)
     hub.push(REPO, folder)
-    for n_most in (2, 1):
+    for n_downloads in (1, 0):
         hub.requests.clear()
-        assert f"The {WEIGHTS_FILE} of {REPO} is damaged" in refusal(REPO)
-        assert sum(request.startswith("GET") and WEIGHTS_FILE in request for request in hub.requests) == n_most
+        assert f"The {WEIGHTS_FILE} of {REPO} is damaged or does not fit" in refusal(REPO)
+        assert sum(request.startswith("GET") and WEIGHTS_FILE in request for request in hub.requests) == n_downloads
+    hub.stop()
+    assert f"The {WEIGHTS_FILE} of {REPO} is damaged or does not fit" in refusal(REPO)
+
+
+def test_an_unfit_configuration_on_the_hub_is_asked_for_once(hub: HubServer, folder: Path) -> None:
+    (folder / CONFIG_FILE).write_text("{")
+    hub.push(REPO, folder)
+    refusal(REPO)
+    hub.requests.clear()
+    assert f"The {CONFIG_FILE} of {REPO} is damaged" in refusal(REPO)
+    assert len(hub.requests) == 1  # which commit it is
+
+
+def test_only_what_was_damaged_in_the_cache_is_downloaded_again(hub: HubServer, folder: Path) -> None:
+    hub.push(REPO, folder)
+    truncate(load_checkpoint(REPO)[1].folder)
+    hub.requests.clear()
+    load_checkpoint(REPO)
+    assert [request.rpartition("/")[2] for request in hub.requests if request.startswith("GET")] == [WEIGHTS_FILE]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not list what is mapped")
+def test_what_was_damaged_in_the_cache_is_let_go_of_before_it_is_replaced(
+    hub: HubServer, folder: Path, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a file that is mapped cannot be."""
+    hub.push(REPO, folder)
+    path = (load_checkpoint(REPO)[1].folder / WEIGHTS_FILE).resolve()
+    save_file({name: tensor * torch.nan for name, tensor in load_file(path).items()}, path)
+    download, mapped = sources.download, []
+
+    def watched(*args: object, **options: object) -> tuple[Path, Origin]:
+        mapped.append(str(path) in Path("/proc/self/maps").read_text())
+        return download(*args, **options)
+
+    monkeypatch.setattr(sources, "download", watched)
+    assert_same(load_checkpoint(REPO)[0], tiny_model)
+    assert mapped == [False, False]
 
 
 @pytest.mark.parametrize("load", [load_checkpoint, load_public])
@@ -1208,6 +1247,26 @@ def test_what_is_no_model_does_not_stay_in_the_cache(hub: HubServer, folder: Pat
     public_refusal(REPO)
     cache = {path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file() and "blobs" in path.parts}
     assert cache <= kept
+
+
+def test_what_was_damaged_in_the_cache_does_not_stay_for_strangers(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the Hub, which has just said which commit it is, does not give it."""
+    hub.push(REPO, folder)
+    path = load_public(REPO)[1].folder / WEIGHTS_FILE
+    truncate(path.parent)
+    download = sources.download
+
+    def in_trouble(*args: object, **options: object) -> tuple[Path, Origin]:
+        hub.status = 503 if read_once else None
+        read_once.append(True)
+        return download(*args, **options)
+
+    read_once: list[bool] = []
+    monkeypatch.setattr(sources, "download", in_trouble)
+    assert public_refusal(REPO).startswith("The Hub answers 503")
+    assert not path.resolve().exists()
 
 
 def test_what_strangers_are_told_of_their_models(
