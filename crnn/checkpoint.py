@@ -266,7 +266,8 @@ def save(model: CRNN, folder: Path, card: str) -> None:
         (whole / CARD_FILE).write_bytes(card_bytes(card))
         model.save_pretrained(whole)
         files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
-        if (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):
+        asks_for_one = front_of(model.config.front).sources
+        if asks_for_one and (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):
             (whole / NOTICE_FILE).write_text(notice, encoding="utf-8")
             files.insert(0, NOTICE_FILE)
         for file in files:

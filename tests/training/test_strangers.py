@@ -272,15 +272,23 @@ def test_a_card_is_where_it_was_if_the_model_cannot_be_written(
 def test_a_notice_that_cannot_be_kept_is_not_written_over(
     content: bytes | None, folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    if content:
-        (folder / "NOTICE").write_bytes(content)
-    else:
-        (tmp_path / "elsewhere").write_text("Of somebody else.")
-        (folder / "NOTICE").symlink_to(tmp_path / "elsewhere")
-    before = contents(folder)
-    assert main(["calibrate", "--model", str(folder), *validations]) == 2
-    assert str(folder / "NOTICE") in capsys.readouterr().err
-    assert contents(folder) == before
+    """Nor does it matter to a model of no published nets, which writes none."""
+    of_others = Path(shutil.copytree(ROOT / "assets" / "models" / "crnn-transfer", tmp_path / "crnn-transfer"))
+    (tmp_path / "elsewhere").write_text("Of somebody else.")
+    for place in (folder / "NOTICE", of_others / "NOTICE"):
+        place.unlink(missing_ok=True)
+        if content:
+            place.write_bytes(content)
+        else:
+            place.symlink_to(tmp_path / "elsewhere")
+    before = contents(of_others)
+    assert main(["calibrate", "--model", str(of_others), *validations]) == 2
+    assert str(of_others / "NOTICE") in capsys.readouterr().err
+    assert contents(of_others) == before
+    notice = contents(folder)["NOTICE"]
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert contents(folder)["NOTICE"] == notice
+    assert (folder / "NOTICE").is_symlink() == (not content)
 
 
 def test_no_clip_is_counted_twice(
