@@ -16,10 +16,11 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from crnn.machine import NO_THREADS, import_fault, lacks_threads, n_cores
+from crnn.machine import NO_THREADS, import_fault, lacks_threads, let_the_hub_be_silent, n_cores
 
 if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwhile ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    let_the_hub_be_silent()
     if sentence := import_fault():
         print(f"train.py: {sentence}", file=sys.stderr)
         sys.exit(2)

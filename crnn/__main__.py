@@ -9,7 +9,14 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from crnn.bundle import ROOT
-from crnn.machine import NO_THREADS, import_fault, lacks_threads, leave_threads_to_pytorch, let_threads_rest
+from crnn.machine import (
+    NO_THREADS,
+    import_fault,
+    lacks_threads,
+    leave_threads_to_pytorch,
+    let_the_hub_be_silent,
+    let_threads_rest,
+)
 from crnn.terminal import (
     ENDINGS,
     INTERRUPTED,
@@ -42,6 +49,7 @@ NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the sy
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    let_the_hub_be_silent()
     try:
         if sentence := import_fault():
             complain(sentence)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from ssl import SSLCertVerificationError
 
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.utils import logging
 
 OFFLINE = "HF_HUB_OFFLINE is set, so that nothing is asked"
 UNTRUSTED = (
@@ -16,8 +15,6 @@ UNFIT = "A proxy that the environment names, as in ALL_PROXY or NO_PROXY, cannot
 LOGIN = "The login on the Hub, from HF_TOKEN or `hf auth login`, cannot be used: its token is not ASCII"
 SILENT = "{host} does not answer"
 BROKEN_OFF = "{host} answered, but the download broke off"
-
-logging.set_verbosity_error()  # what the client warns of is told in a sentence
 
 
 def why_unreached(error: BaseException, host: str, else_why: str = SILENT) -> str:

@@ -46,6 +46,14 @@ def number_fault(numbers: Mapping[str, range]) -> str | None:
     return None
 
 
+def let_the_hub_be_silent() -> None:
+    """Let the Hub's client warn of nothing, which sentences of this program do, unless the environment says otherwise.
+
+    To be called before it is imported, and by programs alone: in others it is not ours.
+    """
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
 def n_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

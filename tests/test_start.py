@@ -1,5 +1,6 @@
 """What starts without PyTorch: a second or two that --help has no use for."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,31 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"usage: {' '.join(['genre-crnn', name]).strip()} ")
     assert done.stdout.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "level"),
+    [
+        ("import crnn.sources", None, "WARNING"),
+        ("from crnn.__main__ import main; main(['missing.wav'])", None, "ERROR"),
+        ("from crnn.__main__ import main; main(['missing.wav'])", "info", "INFO"),
+        ("import app", None, "ERROR"),
+        ("import runpy, sys; sys.argv[1:] = ['push']; runpy.run_path('train.py', run_name='__main__')", None, "ERROR"),
+    ],
+)
+def test_the_client_of_the_hub_warns_in_other_programs_and_where_it_is_asked_to(
+    start: str, given: str | None, level: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_VERBOSITY"}
+    environment |= {} if given is None else {"HF_HUB_VERBOSITY": given}
+    code = (
+        f"import logging\ntry: {start}\nexcept SystemExit: pass\n"
+        "print(logging.getLevelName(logging.getLogger('huggingface_hub').level))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == level
 
 
 def test_help_names_the_other_commands() -> None:

@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from crnn.machine import import_fault, number_fault
+from crnn.machine import import_fault, let_the_hub_be_silent, number_fault
 from crnn.terminal import forget_windows
 
 NUMBERS = {  # what each may be
@@ -39,6 +39,7 @@ def fault() -> str | None:
     for name in WITHOUT_PROXY:
         if name in os.environ:
             os.environ[name] = BRACKETS.sub(r"\1", os.environ[name])
+    let_the_hub_be_silent()
     forget_windows()
     try:
         httpx.Client().close()
