@@ -235,9 +235,9 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
             ) from error
         folder = cached(repo, revision)
         if folder is None:
-            else_there = (
-                "is not here as a whole yet: the same command goes on" if commit else "has not been downloaded before"
-            )
+            else_there = "has not been downloaded before"
+            if commit:
+                else_there = "is not here as a whole: the same command downloads it again"
             raise CheckpointError(f"{why}, and {wanted} {else_there}.") from error
         return folder, hub_origin(folder, repo, f"{why}; this is the copy of {wanted} kept here.")
 

@@ -798,7 +798,7 @@ def test_a_download_that_breaks_off_is_no_silent_hub(
     hub.cuts, hub.knows_ranges = [100] + 20 * [0], False
     ending = ": try again later, or take a bundled model."
     if load is load_checkpoint:
-        ending = f", and {REPO} is not here as a whole yet: the same command goes on."
+        ending = f", and {REPO} is not here as a whole: the same command downloads it again."
     assert refusal(REPO, load) == f"The Hub answered, but the download broke off{ending}"
 
 
