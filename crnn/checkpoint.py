@@ -176,7 +176,7 @@ def read_config(folder: Path, name: str) -> CRNNConfig:
     try:
         values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        is_run = (folder / "model" / CONFIG_FILE).is_file()
+        is_run = size_of(folder / "model" / CONFIG_FILE)
         but = f", but {Path(name) / 'model'} has: it may be what you mean" if is_run else ""
         raise CheckpointError(f"{name} is not a model folder: it has no {CONFIG_FILE}{but}.") from error
     except (OSError, ValueError, RecursionError) as error:

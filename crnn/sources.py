@@ -48,6 +48,7 @@ from crnn.checkpoint import (
 from crnn.files import has_room
 from crnn.hub import BROKEN_OFF, SILENT, causes, why_unreached
 from crnn.network.model import CRNN
+from crnn.walk import is_folder
 
 BUNDLED = ASSETS / "models"
 KEPT_FOR_SONGS = 2**30  # bytes of the disk that strangers' models, which stay, leave to songs, which go
@@ -160,9 +161,8 @@ def load(name: str) -> tuple[CRNN, Origin]:
     if name in bundled_names():
         return read(BUNDLED / name, name), bundled_origin(name)
     folder = Path(name)
-    with suppress(OSError):  # a name too long for a path, or behind a closed door
-        if folder.is_dir():
-            return read(folder, name), Origin(f"{name} (folder)", folder=folder, card=optional_text(folder, CARD_FILE))
+    if is_folder(folder):
+        return read(folder, name), Origin(f"{name} (folder)", folder=folder, card=optional_text(folder, CARD_FILE))
     hub_id = HUB_ID.fullmatch(name)
     if hub_id:
         return load_from_hub(hub_id["repo"], hub_id["revision"], name)

@@ -556,6 +556,19 @@ def test_a_folder_wins_over_the_hub(
     assert not hub.requests
 
 
+def test_a_folder_that_cannot_be_read_is_no_question_to_the_hub(
+    hub: HubServer, tmp_path: Path, as_somebody: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "BUNDLED", Path("bundled"))
+    closed = tmp_path / REPO / "model"
+    closed.mkdir(parents=True)
+    (closed / CONFIG_FILE).touch()
+    closed.chmod(0)
+    with as_somebody():
+        assert refusal(REPO) == f"{REPO} is not a model folder: it has no {CONFIG_FILE}."
+    assert not hub.requests
+
+
 @pytest.mark.parametrize(
     "name",
     [
