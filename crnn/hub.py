@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from ssl import SSLCertVerificationError
 
+from huggingface_hub import get_token
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 OFFLINE = "HF_HUB_OFFLINE is set, so that nothing is asked"
@@ -34,8 +35,9 @@ def why_unreached(error: BaseException, host: str, else_why: str = SILENT) -> st
 
 
 def is_of_login(error: BaseException) -> bool:
-    """Whether a request was not sent, as its token cannot stand in a header: all else there is the client's."""
-    return isinstance(error, UnicodeEncodeError)
+    """Whether a request was not sent, as the token of the Hub cannot stand in its header, which ASCII alone can."""
+    token = (get_token() or "") if isinstance(error, UnicodeEncodeError) else ""
+    return not token.isascii() and token in error.object
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_the_token_for_the_hub_stays_at_home(
     assert "authorization" in download.build_hf_headers()
     find_weights(published)
     assert hub.tokens == {None}
+
+
+def test_a_token_for_the_hub_that_cannot_be_sent_is_no_matter_of_other_hosts(
+    published: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_sóme")
+    with pytest.raises(DatasetError, match=r"could not be downloaded \(it does not answer\)"):
+        find_weights(replace(published, url=published.url + os.fsdecode(b"\xe9")))
 
 
 @pytest.mark.parametrize("resets", [False, True])

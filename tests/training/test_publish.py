@@ -364,6 +364,18 @@ def test_impossible_names_are_refused(hub: HubServer, folder: Path, repo: str, c
     assert not hub.requests
 
 
+@pytest.mark.parametrize("token", ["hf_someone", "hf_sóme"])
+def test_a_login_that_was_not_what_could_not_be_sent(
+    token: str, folder: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """But a name that is no text."""
+    monkeypatch.setenv("HF_TOKEN", token)
+    if token.isascii():
+        push(folder)
+    said = refusal(capsys, folder, "--revision", os.fsdecode(b"caf\xe9"))
+    assert said.startswith("The Hub does not accept this login") == (not token.isascii())
+
+
 def test_a_missing_or_a_false_login(
     hub: HubServer, folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
