@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from crnn.machine import NO_THREADS, lacks_threads, let_threads_rest
-from crnn.terminal import INTERRUPTED, called_as, ended_like_ctrl_c, leave, open_streams
+from crnn.terminal import INTERRUPTED, called_as, complain, ended_like_ctrl_c, leave, open_streams
 from crnn.web.environment import fault
 
 if sentence := fault():  # before it is read by what is imported now
-    print(f"{called_as('app.py')}: {sentence}", file=sys.stderr)
+    complain(sentence, called_as("app.py"))
     sys.exit(2)
 else:
     let_threads_rest()
@@ -441,7 +441,7 @@ def serve(args: argparse.Namespace) -> None:
     with own_folder(), decoding() as opener:
         classifier = GenreClassifier.from_pretrained(args.model, fallback=True, opener=opener, precision="fastest")
         if classifier.origin.notice:
-            print(f"{called_as('app.py')}: {classifier.origin.notice}", file=sys.stderr)
+            complain(classifier.origin.notice, called_as("app.py"))
         demo = build_demo(classifier, choice=not args.fixed)
         demo.launch(**place, inbrowser=args.open, prevent_thread_lock=True, **launch_options())
         demo.block_thread()  # Gradio itself does so in scripts alone
@@ -475,12 +475,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = 0
     except (CheckpointError, OSError) as error:
         with suppress(OSError):  # the terminal may have gone
-            print(f"{called_as('app.py')}: {error}", file=sys.stderr)
+            complain(error, called_as("app.py"))
         return 2
     except RuntimeError as error:
         if not lacks_threads(error):
             raise
-        print(f"{called_as('app.py')}: {NO_THREADS}", file=sys.stderr)
+        complain(NO_THREADS, called_as("app.py"))
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -15,7 +15,7 @@ from starlette._utils import get_route_path
 from starlette.formparsers import MultiPartException
 
 from crnn.files import has_room
-from crnn.terminal import called_as
+from crnn.terminal import called_as, complain
 from crnn.web.uploads import FOLDER_VARIABLE
 
 Message = MutableMapping[str, Any]
@@ -129,8 +129,7 @@ class Gate:
         if not there_is and time.monotonic() - self._told > TOLD_SECONDS:
             self._told = time.monotonic()
             place = f"the disk of {self.uploads.parent} has to keep a gigabyte free"
-            sentence = f"Songs are refused, as {place}: {FOLDER_VARIABLE} may name another folder."
-            print(f"{called_as('app.py')}: {sentence}", file=sys.stderr)
+            complain(f"Songs are refused, as {place}: {FOLDER_VARIABLE} may name another folder.", called_as("app.py"))
         return there_is
 
 

@@ -5,6 +5,7 @@ import base64
 import errno
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -473,6 +474,16 @@ def test_uploads_do_not_fill_the_disk(
     assert logged.count("\n") == 1
     monkeypatch.undo()
     assert upload(client, song)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_disk_that_has_the_log_too_refuses_songs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "KEPT_FREE", 2**60)
+    with Path("/dev/full").open("w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        assert not gate.Gate(None, tmp_path).has_room(0)
 
 
 def test_a_disk_that_fills_in_an_upload_keeps_nothing_of_it(
