@@ -308,10 +308,10 @@ def check_folder(out: Path, is_resumed: bool, go_on: str) -> None:
     One that ended before its command was noted has left nothing to go on with, and is begun anew. `go_on` says how to
     go on with another. Raises DatasetError and TrainingError.
     """
-    if is_resumed:
+    if is_resumed or is_begun(out):
         read_command(out)
-    elif is_begun(out):
-        raise DatasetError(f"{out} is not empty; {go_on} with the training there, or give another --out.")
+        if not is_resumed:
+            raise DatasetError(f"{out} is not empty; {go_on} with the training there, or give another --out.")
     elif out.exists() and any(path.name != UNFINISHED for path in out.iterdir()):
         raise DatasetError(f"{out} is not empty; give another --out.")
 
@@ -347,22 +347,21 @@ def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> No
 def read_command(run: Path) -> tuple[list[str], Path]:
     """The arguments that `keep_command` noted, and the folder in which they were typed.
 
-    Raises TrainingError if there is no unfinished training in the folder `run`.
+    Raises TrainingError if there is no unfinished training in the folder `run`, or one of unknown arguments.
     """
+    place = run / UNFINISHED / COMMAND_FILE
     try:
-        noted = json.loads((run / UNFINISHED / COMMAND_FILE).read_text(encoding="utf-8"))
+        noted = json.loads(place.read_text(encoding="utf-8"))
         return (noted, Path()) if isinstance(noted, list) else (noted["arguments"], Path(noted["folder"]))
     except (OSError, *UNFIT) as error:
-        raise TrainingError(f"{run} holds no unfinished training.") from error
+        what = f"{place} is gone or damaged; train anew, into another folder."
+        raise TrainingError(what if is_begun(run) else f"{run} holds no unfinished training.") from error
 
 
 def is_begun(run: Path) -> bool:
-    """Whether the folder `run` holds an unfinished training, with which `--resume` goes on."""
-    try:
-        read_command(run)
-    except TrainingError:
-        return False
-    return True
+    """Whether the folder `run` holds an unfinished training, be it one whose command cannot be read."""
+    unfinished = run / UNFINISHED
+    return os.path.lexists(unfinished / COMMAND_FILE) or any(unfinished.glob("*.pt"))
 
 
 def load_base(args: argparse.Namespace) -> Base | None:
@@ -551,6 +550,7 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
     from crnn import plots  # noqa: PLC0415
 
     if unfinished := next(filter(is_begun, args.runs), None):
+        read_command(unfinished)
         raise TrainingError(f"{unfinished} is unfinished; {command_of(['--resume', str(unfinished)])} goes on.")
     runs = [read_run(folder) for folder in args.runs]
     try:

@@ -692,13 +692,13 @@ def test_options_may_be_given_again_but_not_changed(
 
 
 @pytest.mark.parametrize("text", [400_000 * "[", "{}", "3"])
-def test_what_notes_no_command_is_no_unfinished_training(
+def test_a_training_whose_command_notes_nothing_cannot_go_on(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "command.json").write_text(text)
     assert main(["--resume", str(tmp_path)]) == 2
-    assert "holds no unfinished training." in capsys.readouterr().err
+    assert "command.json is gone or damaged; train anew" in capsys.readouterr().err
 
 
 def test_a_training_goes_on_on_another_device(stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -847,6 +847,21 @@ def test_a_training_that_could_not_note_its_command_is_begun_anew(
     assert "holds no unfinished training." in capsys.readouterr().err
     assert main([*features, "--out", str(out)]) == 0
     assert load_checkpoint(out / "model")
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"folder": "/"}'], ids=["gone", "empty", "other"])
+def test_a_training_whose_command_cannot_be_read_is_not_begun_anew_in_its_folder(
+    content: bytes | None, stopped: Path, features: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    command, state = stopped / "unfinished" / "command.json", stopped / "unfinished" / "train.pt"
+    command.unlink() if content is None else command.write_bytes(content)
+    before = state.read_bytes()
+    capsys.readouterr()
+    for argv in ([*features, "--out", str(stopped)], ["--resume", str(stopped)], ["compare", str(stopped)]):
+        assert main(argv) == 2
+        said = f"train.py: {command} is gone or damaged; train anew, into another folder.\n"
+        assert capsys.readouterr().err == said
+    assert state.read_bytes() == before
 
 
 def test_the_network_can_be_changed(features: list[str], tmp_path: Path) -> None:
