@@ -153,14 +153,24 @@ def test_the_library_reads_the_same_folder(folder: Path, tiny_model: CRNN) -> No
     assert_same(CRNN.from_pretrained(folder, strict=True), tiny_model)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("crnn.checkpoint.CRNN.load_state_dict", MemoryError()),
+        ("crnn.checkpoint.CRNN.load_state_dict", RuntimeError("could not create a primitive")),
+        (
+            "crnn.checkpoint.load_file",
+            RuntimeError("unable to mmap 3823892 bytes from file <model.safetensors>: Cannot allocate memory (12)"),
+        ),
+    ],
+)
 def test_a_machine_short_of_memory_is_no_damage(
-    error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(CRNN, "load_state_dict", short)
+    monkeypatch.setattr(what, short)
     assert refusal(folder) == f"There is not enough memory for the model {folder} just now: try again later."
 
 

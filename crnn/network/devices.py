@@ -53,6 +53,8 @@ def lacks_memory(error: Exception) -> bool:
     """Whether an error says that a device, or the machine, has no room for what was to be computed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = ("can't allocate memory", "not enough memory", "out of memory")  # on Linux, on Windows, on a Mac's GPU
-    words += ("could not create a primitive", "std::bad_alloc")  # oneDNN's, and of C++
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    words = "can't allocate memory|Cannot allocate memory"  # on Linux, of a file, too
+    words += "|not enough memory|out of memory"  # on Windows, on a Mac's GPU
+    words += "|could not create a primitive(?! descriptor)"  # oneDNN's, which says the other of what it cannot do
+    words += "|std::bad_alloc"  # of C++
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crnn.network.devices import best_device, is_here
+from crnn.network.devices import best_device, is_here, lacks_memory
 
 BUILT = ["sm_75", "sm_80", "sm_90a", "sm_120", "compute_120"]
 
@@ -41,3 +41,9 @@ def test_without_a_gpu_the_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None
     assert best_device() == "cpu"
     assert is_here("cpu")
     assert not is_here("nonsense")
+
+
+def test_what_onednn_does_not_do_is_no_lack_of_memory() -> None:
+    assert lacks_memory(RuntimeError("could not create a primitive"))
+    text = "could not create a primitive descriptor for the matmul primitive. Run workload with environment variable"
+    assert not lacks_memory(RuntimeError(text))
