@@ -260,7 +260,7 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     CheckpointError if what the NOTICE says cannot be kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    take_away_copies(folder, ".saving-*.partial")
+    take_away_copies(folder, r"\.saving-.*\.partial", are_folders=True)
     with TemporaryDirectory(".partial", ".saving-", folder) as name:
         whole = Path(name)
         (whole / CARD_FILE).write_bytes(card_bytes(card))

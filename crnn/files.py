@@ -3,14 +3,13 @@
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fnmatch import filter as matching
 from functools import cache
-from glob import escape
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
@@ -35,7 +34,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name[-KEPT_SIGNS:]
-    take_away_copies(path.parent, f"{escape(name)}.[0-9]*.partial")
+    take_away_copies(path.parent, rf"{re.escape(name)}\.([0-9]+)\.partial")
     partial = path.with_name(f"{name}.{os.getpid()}.partial")  # others may write the same one
     try:
         earlier = writable_state(path)
@@ -52,13 +51,33 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def take_away_copies(folder: Path, pattern: str) -> None:
-    """Take those that programs which were killed have left out of a folder; `pattern` is of names that end .partial."""
-    for name in matching(_partial_in(folder.absolute()), pattern):
-        copy = folder / name
+def take_away_copies(folder: Path, pattern: str, are_folders: bool = False) -> None:
+    """Take those that programs which were killed have left out of a folder.
+
+    `pattern` is the regular expression of their names, which end .partial; a group in it is the number of the process
+    that writes there, and as long as one of that number runs, its copy stays.
+    """
+    for found in filter(None, (re.fullmatch(pattern, name) for name in _partial_in(folder.absolute()))):
+        copy = folder / found[0]
         with suppress(OSError):  # it may be somebody else's
-            if time.time() - copy.lstat().st_ctime > LEFT_SECONDS:
-                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+            if time.time() - copy.lstat().st_ctime <= LEFT_SECONDS or any(map(_is_running, found.groups())):
+                continue
+            if not are_folders:
+                copy.unlink()
+            elif not copy.is_symlink():
+                shutil.rmtree(copy)
+
+
+def _is_running(process: str) -> bool:
+    if os.name != "posix":  # there, what a process has open cannot be taken away
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
 
 
 @cache

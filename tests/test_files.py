@@ -73,15 +73,18 @@ def test_what_cannot_be_written_is_named(n_bytes: int, tmp_path: Path, limited: 
 
 
 def test_copies_that_killed_programs_have_left_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not those that are still worked at, nor those of other files."""
-    left, other = tmp_path / "a[1].csv.77.partial", tmp_path / "b.csv.77.partial"
-    for path in (left, other):
+    """And not those that are still worked at, nor those of other files, nor folders."""
+    left, folder = tmp_path / "a[1].csv.99999999.partial", tmp_path / "a[1].csv.2024.partial"
+    names = ("b.csv.99999999", "a[1].csv.1.csv.99999999", f"a[1].csv.{os.getppid()}")
+    others = [folder, *(tmp_path / f"{name}.partial" for name in names)]
+    folder.mkdir()
+    for path in (left, *others[1:]):
         path.touch()
     write(tmp_path / "a[1].csv", b"one")
     assert left.exists()
     monkeypatch.setattr(files, "LEFT_SECONDS", -1)
     write(tmp_path / "a[1].csv", b"one")
-    assert {*tmp_path.iterdir()} == {tmp_path / "a[1].csv", other}
+    assert {*tmp_path.iterdir()} == {tmp_path / "a[1].csv", *others}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")

@@ -118,7 +118,7 @@ def _rewrite(
         if places == genre.places:
             return genre
         if not only_try:
-            take_away_copies(path.parent, ".genre-crnn-????????.partial")
+            take_away_copies(path.parent, r"\.genre-crnn-.{8}\.partial")
         with _copy_of(path, only_try) as copy:
             with copy.open("r+b") as file:
                 tags.again(file).write(file, places, needs_tag)
