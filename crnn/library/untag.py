@@ -68,7 +68,7 @@ def _take_back(args: argparse.Namespace) -> int:
                 failed.add(change.path)
                 continue
             done.add(number)
-            if args.dry_run:
+            if args.dry_run and is_changed:
                 tried[change.path] = change
             n_changed += is_changed
             # What a crash has kept from being written, or from being taken out of the undo file.

@@ -963,7 +963,9 @@ def test_a_dry_run_says_what_would_come_of_it(
     assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_untag_goes_on_where_it_was_killed(music: Path, genres: Callable[[], dict]) -> None:
+def test_untag_goes_on_where_it_was_killed(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
     """Of a song that was tagged twice, both changes have been taken back, and neither is out of the undo file."""
     for name in ("Disco", "Nu Disco"):
         assert main(["tag", "--overwrite", "--name", f"disco={name}", str(music)]) == 1
@@ -971,7 +973,10 @@ def test_untag_goes_on_where_it_was_killed(music: Path, genres: Callable[[], dic
     changes = undo.read_bytes()
     assert main(["untag"]) == 0
     undo.write_bytes(changes)
-    assert main(["untag"]) == 0
+    capfd.readouterr()
+    for dry in (["--dry-run"], []):
+        assert main(["untag", *dry]) == 0
+        assert "aken back: 0 of " in capfd.readouterr().err
     assert genres() == BEFORE
     assert not undo.exists()
 
