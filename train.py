@@ -16,19 +16,19 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from crnn import terminal
 from crnn.machine import NO_THREADS, import_fault, lacks_threads, let_the_hub_be_silent, n_cores
 
 if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwhile ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     let_the_hub_be_silent()
     if sentence := import_fault():
-        print(f"train.py: {sentence}", file=sys.stderr)
+        terminal.complain(sentence, "train.py")
         sys.exit(2)
 
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from crnn import terminal
 from crnn.checkpoint import METRICS_FILE, UNFIT, CheckpointError, brief, check_loadable
 from crnn.data import stored
 from crnn.data.artists import read_artists
