@@ -77,5 +77,5 @@ def leave_threads_to_pytorch() -> None:
     To be called before they are imported, where they have few large products to compute. Elsewhere than on x86, PyTorch
     may compute by OpenBLAS itself.
     """
-    if platform.machine() == "x86_64":
+    if platform.machine() in ("x86_64", "AMD64"):  # as Windows has it
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

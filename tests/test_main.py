@@ -21,6 +21,7 @@ from crnn.bundle import MODEL_VARIABLE
 from crnn.checkpoint import save
 from crnn.inference import GenreClassifier
 from crnn.library import classify
+from crnn.machine import leave_threads_to_pytorch
 from crnn.network.model import CRNN
 from crnn.sources import Origin
 from crnn.terminal import printable
@@ -362,3 +363,13 @@ def test_the_training_is_called_as_it_was(
     none = f"{run} holds no finished cross-validation; genre-crnn train cross-validate makes one."
     said = capfd.readouterr().err.splitlines()
     assert said == [f"genre-crnn train: {sentence}" for sentence in (unfinished, none)]
+
+
+@pytest.mark.parametrize(("machine", "threads"), [("x86_64", "1"), ("AMD64", "1"), ("arm64", None)])
+def test_openblas_starts_no_threads_where_pytorch_does_without_it(
+    machine: str, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("os.environ", {})
+    leave_threads_to_pytorch()
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
