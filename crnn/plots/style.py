@@ -88,7 +88,8 @@ def picture_file(path: Path) -> Path:
 def save_picture(figure: Figure, path: str | PathLike) -> None:
     """Write a figure to a file in which all can read its text, in any script: in a font that has it, or as escapes.
 
-    Raises OSError, and the file is as it was, or ValueError of a kind of picture that there is not.
+    Without an ending it is a PNG, which gets one. Raises OSError, and the file is as it was, or ValueError of a kind of
+    picture that there is not.
     """
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -100,8 +101,8 @@ def save_picture(figure: Figure, path: str | PathLike) -> None:
         families = dict.fromkeys([FONT, *filter(None, map(_family_of, text.get_text()))])
         if len(families) > 1:
             text.set_fontfamily(list(families))
-    path, content = Path(path), io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:] or None)
+    path, content = picture_file(Path(path)), io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:])
     with whole_file(path) as file:
         file.write(content.getvalue())
 

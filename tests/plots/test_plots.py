@@ -3,6 +3,7 @@
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,6 +13,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from crnn import plots
 from crnn.audio import SAMPLE_RATE
@@ -288,3 +290,8 @@ def test_no_two_times_of_an_axis_are_the_same(start: float, end: float) -> None:
     assert len(set(labels)) == len(labels)
     assert not any(":6" in label for label in labels)
     assert len(labels) < 10
+
+
+def test_a_picture_without_an_ending_gets_that_of_a_png(tmp_path: Path) -> None:
+    plots.save_picture(Figure(), tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
