@@ -37,7 +37,7 @@ def open_streams() -> None:
 
 def forget_windows() -> None:
     """Let matplotlib not ask, when it is imported, for what shows figures: none are here, but in a notebook."""
-    if not os.environ.get("MPLBACKEND", "").startswith("module:"):
+    if not os.environ.get("MPLBACKEND", "").startswith("module://"):
         os.environ.pop("MPLBACKEND", None)
 
 

@@ -52,7 +52,7 @@ def test_what_is_usual_is_taken(threads: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "7860")
-    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setenv("MPLBACKEND", "module:nonsense")
     for name in WITHOUT_PROXY:
         monkeypatch.setenv(name, "localhost,[::1],elsewhere.example, [fe80::1]")
     assert fault() is None
