@@ -51,12 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     let_the_hub_be_silent()
     try:
-        if sentence := import_fault():
-            complain(sentence)
-        elif argv and argv[0] in SCRIPTS:
+        if argv and argv[0] in SCRIPTS:
             return run_script(argv[0], argv[1:])
-        else:
-            return run_command(argv)
+        return run_command(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -101,6 +98,9 @@ def run_command(argv: Sequence[str]) -> int:
     given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
+    if command.NEEDS and (sentence := import_fault()):
+        complain(sentence)
+        return 2
     check_folder()
     let_threads_rest()
     leave_threads_to_pytorch()
@@ -128,8 +128,11 @@ def others() -> str:
 
 def run_script(name: str, argv: list[str]) -> int:
     """Run one of the programs that stand beside the package."""
-    check_folder()
     sys.argv[0] = f"{PROGRAM} {name}"  # as which it shows itself
+    if sentence := import_fault():
+        complain(sentence, sys.argv[0])
+        return 2
+    check_folder()
     with ended_at_once():
         module = script(SCRIPTS[name][0])
     return module.main(argv)

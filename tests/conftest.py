@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -72,6 +73,12 @@ def own_ports(worker_id: str) -> None:
 def no_folder_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever folder of published weights the environment or a command names, the next test does not know it."""
     monkeypatch.setenv(FOLDER_VARIABLE, "")
+
+
+@pytest.fixture(autouse=True)
+def no_name_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever name a program shows itself, the next test has another."""
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
 
 
 @pytest.fixture(scope="session")

@@ -341,10 +341,18 @@ def test_a_variable_over_which_an_import_would_fail_is_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "x")
-    for command in (["song.mp3"], ["similar", "song.mp3"], ["train"], ["page"]):
-        assert main(command) == 2
-        said = "genre-crnn: HF_HUB_ETAG_TIMEOUT must be a number from 0 to 86400, not 'x'.\n"
+    monkeypatch.setattr(sys, "argv", ["genre-crnn"])
+    for command, name in (
+        ("song.mp3", ""),
+        ("similar a.mp3 --in b.csv", ""),
+        ("train", " train"),
+        ("page", " page"),
+    ):
+        assert main(command.split()) == 2
+        said = f"genre-crnn{name}: HF_HUB_ETAG_TIMEOUT must be a number from 0 to 86400, not 'x'.\n"
         assert capfd.readouterr() == ("", said)
+    with pytest.raises(SystemExit, match="0"):  # which needs nothing of that
+        main(["--help"])
 
 
 def test_the_training_is_called_as_it_was(
