@@ -726,7 +726,8 @@ def test_recording_whose_upload_breaks_off_is_said_to_be_kept(page_):
     page_.route("**/gradio_api/upload?*", lambda route: route.abort(), times=1)
     press(page_, "microphone")
     expect(page_.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
-    press(page_, "stop")
+    with page_.expect_response("**/gradio_api/upload_progress?*"):  # which knows of no such upload: a fault told late
+        press(page_, "stop")
     expect(page_.locator("#refused .fault")).to_contain_text('"Save the recording" keeps')
     with page_.expect_download():
         press(page_, "save")
