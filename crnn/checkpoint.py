@@ -58,9 +58,14 @@ class UnfitError(CheckpointError):
 def optional_text(folder: Path, file: str) -> str:
     """The text of a file beside a model; "" if there is none, or `content_beside` refuses it."""
     try:
-        return (content_beside(folder, file) or b"").decode("utf-8", "replace")
+        return text_beside(folder, file)
     except CheckpointError:
         return ""
+
+
+def text_beside(folder: Path, file: str) -> str:
+    """The text of a file beside a model; "" if there is none. Raises CheckpointError as `content_beside` does."""
+    return (content_beside(folder, file) or b"").decode("utf-8", "replace")
 
 
 def content_beside(folder: Path, file: str, most_bytes: int | None = None) -> bytes | None:
@@ -243,8 +248,7 @@ def notice_beside(model: CRNN, folder: Path) -> str:
 
     Raises CheckpointError if that cannot be read as a whole.
     """
-    before = (content_beside(folder, NOTICE_FILE) or b"").decode("utf-8", "replace")
-    return notice_before(front_of(model.config.front).sources, before)
+    return notice_before(front_of(model.config.front).sources, text_beside(folder, NOTICE_FILE))
 
 
 def card_bytes(card: str) -> bytes:

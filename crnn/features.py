@@ -165,11 +165,10 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     is anything else. What is louder is cut off. A log-mel that stands on its level already stays as it is, if none of
     it was silent. Frames up to `silence_db` are silent; where all are, it is -80.
     """
-    loudest = _loudest_cells(decibels)
+    loudest, brief = _loudest_cells(decibels), n_frames_of(BRIEF_SECONDS)
     others = loudest.masked_fill(steady_frames(decibels, silence_db), -torch.inf)
-    has_others = (others > silence_db).sum() > n_frames_of(BRIEF_SECONDS)
+    has_others = (others > silence_db).sum() > brief
     loudest = torch.where(has_others, others, loudest).sort(descending=True).values
-    brief = n_frames_of(BRIEF_SECONDS)
     n_loud = (loudest > silence_db).sum()
     knocked = loudest.index_select(0, (n_loud // 10).clamp(max=brief))
     n_sounding = ((loudest > silence_db) & (loudest > knocked - SOUNDING_DB)).sum()

@@ -42,9 +42,8 @@ class Prediction:
 
     Silence is cut out before the song is parted into windows, so that each is full of sound; one that lies about a
     silence ends that much later. So are tones that stay as they are, such as hum. Where nothing else sounds, there is
-    nothing to recognise. Times count what can be decoded,
-    and the silence of a film before its sound begins: of a file whose clock leaps, in a hole of a stream, they are
-    earlier than those of a player behind it.
+    nothing to recognise. Times count what can be decoded, and the silence of a film before its sound begins: of a file
+    whose clock leaps, in a hole of a stream, they are earlier than those of a player behind it.
 
     Its probabilities are the mean over windows, of which those count less in which little speaks for any genre, as far
     as the model asks for that (`network.layers.window_weights`).

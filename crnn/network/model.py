@@ -163,8 +163,12 @@ class CRNN(
         """Take what stem and fronts have to know of the training clips (128, frames) in dB before they are trained."""
         self.stem.fit(log_mels)
         if self.components or any(member.front.is_fitted for member in self.members):
-            device = next(self.parameters()).device
-            self.fit_layers(as_one([self.stem_of(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)]))
+            self.fit_layers(self.stem_of_middles(log_mels))
+
+    def stem_of_middles(self, log_mels: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """What the stem gives of the middle window of each of some log-mels (128, frames), a few at a time."""
+        device = next(self.parameters()).device
+        return as_one([self.stem_of(part.to(device)) for part in middles(log_mels).split(FITTED_AT_ONCE)])
 
     @torch.no_grad()
     def fit_layers(self, stem: Tensor | tuple[Tensor, ...]) -> None:

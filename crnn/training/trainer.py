@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from crnn.data.clips import Clips
 from crnn.features import Features, windows
-from crnn.network.front import middles
-from crnn.network.model import CRNN, FITTED_AT_ONCE
+from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
 from crnn.training.copies import StemCopies
 from crnn.training.metrics import mean_probabilities
@@ -185,8 +184,8 @@ class Trainer:
         if self.copies:
             rows, counts = zip(*((model.of_channels(stem), count) for stem, count in self.copies.spread()), strict=True)
         else:
-            parts = middles([self.clips.log_mel(index) for index in range(len(self.clips))]).split(FITTED_AT_ONCE)
-            rows, counts = [torch.cat([model.of_channels(model.stem_of(part)) for part in parts])], [1.0]
+            log_mels = [self.clips.log_mel(index) for index in range(len(self.clips))]
+            rows, counts = [model.of_channels(model.stem_of_middles(log_mels))], [1.0]
         of_each = torch.ones(len(self.clips), device=self.device)
         of_each[self.n_clips :] = self.config.outlier_share * self.n_clips / max(1, len(self.clips) - self.n_clips)
         counts = torch.tensor(counts, device=self.device)[:, None] * of_each

@@ -445,7 +445,7 @@ def test_the_inside_is_that_of_the_strongest_window_and_drawn_step_by_step(
 def test_of_a_window_about_a_silence_the_sound_alone_is_read(
     tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tone = 0.3 * pulses(SAMPLE_RATE)
+    tone = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 8)
     waveform = np.concatenate([tone, np.zeros(20 * SAMPLE_RATE), tone])
     song = str(tmp_path / "song.wav")
     soundfile.write(song, np.stack(6 * [waveform], axis=1), SAMPLE_RATE)
