@@ -530,7 +530,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
     print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
     if answers_nothing(figures):
-        print(f"No border keeps {1 - args.risk:.0%} of its answers right, so that it gives none: a larger --risk may.")
+        right = f"{1 - args.risk:.0%} of its answers right with a confidence of {figures['confidence']:.0%}"
+        print(f"No border keeps {right}, so that it gives none: a larger --risk may.")
     if others := "; ".join(figures.get("other_recipe", [])):
         complain(f"The models of these cross-validations were made otherwise: {others}.")
     if notice := at_an_end(figures["temperature"]):

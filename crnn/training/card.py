@@ -199,13 +199,16 @@ def _calibration(record: dict) -> str:
     )
     others = "; ".join(fitted.get("other_recipe", []))
     models = f"\n  Their models were made otherwise than this one: {as_text(others)}." if others else ""
+    asked = f"{1 - fitted['risk']:.0%}"
+    confidence = f" with a confidence of {fitted['confidence']:.0%}" if "confidence" in fitted else ""
     if answers_nothing(fitted):
-        right = 1 - fitted["risk"]
-        said = f"no border keeps {right:.0%} of its answers right, so that it gives none."
+        said = f"no border keeps {asked} of its answers right{confidence}, so that it gives none."
     else:
+        least = f", and {asked} or more{confidence}" if confidence else ""
         said = (
-            f"{answered_right(fitted):.0%} of its answers are right. It answered {known['answered']:.0%} of"
-            f"\n  the clips of genres it knew and {strange:.0%} of those of a genre left out."
+            f"{answered_right(fitted):.0%} of its answers are right{least}."
+            f"\n  It answered {known['answered']:.0%} of the clips of genres it knew and {strange:.0%} of those of a"
+            "\n  genre left out."
         )
     return f"{come_from}\n  genre it knows, {said}{models}"
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, CRNNConfig
@@ -13,6 +15,7 @@ from crnn.network.layers import clear, energy
 ANSWERED_RIGHT = 0.97  # of the clips that get an answer; of strangers' songs fewer, as some are of no genre it knows
 TEMPERATURES = np.geomspace(0.1, 10.0, 231)  # steps of 2 %
 BORDERS = 200  # of probabilities that are tried
+CONFIDENCE = 0.95  # that borders keep a risk
 CALIBRATION_BINS = 15
 CROSS_FITS = 10
 CHANCE_PARTS, CHANCE_DRAWS = 100, 10  # parts, to spare memory, of so many draws each
@@ -117,34 +120,55 @@ def at_an_end(temperature: float) -> str:
 def fit_among_strangers(
     logits: Sequence[Tensor],
     labels: np.ndarray,
-    unknown: Sequence[Tensor],
+    left_out: Sequence[Sequence[Tensor]],
     share: float,
     risk: float,
     evidence: float = 0.0,
 ) -> Calibration:
     """The temperature as `fit_calibration` finds it, and borders for songs of which a share is of no genre it knows.
 
-    `unknown` are the logits of such songs, by models that had none of their genre to learn from. Beyond both borders at
-    most `risk` of the answers are wrong, those to unknown songs all among them; of such pairs this one answers most.
-    Where there is none, everything is unsure.
+    `left_out` are the logits of such songs, genre by genre, by models that had none of theirs to learn from; genres
+    count alike. Beyond both borders at most `risk` of the answers are wrong, those to unknown songs all among them, and
+    that with CONFIDENCE: known songs are a sample, and so are genres left out, as others may be answered more often.
+    Of such pairs of borders this one answers most, and as it is the best of many, what it promises of songs to come is
+    a little less sure than that. Where there is none, everything is unsure.
     """
     temperature = _temperature(_at_temperatures(logits, labels, evidence))
+    unknown, sizes = [*chain(*left_out)], [len(labels), *map(len, left_out)]
     known, strange = (mean_probabilities(clips, temperature, evidence) for clips in (logits, unknown))
     confidence = np.concatenate([known.max(axis=1), strange.max(axis=1)])
     energies = mean_energies([*logits, *unknown])
-    right = np.concatenate([known.argmax(axis=1) == labels, np.zeros(len(strange), bool)])
-    weights = np.repeat([(1.0 - share) / len(known), share / len(strange)], [len(known), len(strange)])
+    is_right = np.concatenate([known.argmax(axis=1) == labels, np.zeros(len(strange), bool)])
+    # What an answer adds to the share of known songs that are answered, and to that of each genre left out.
+    added = np.repeat(np.diag(1 / np.array(sizes)), sizes, axis=0)
+    counts = np.array([1.0 - share, *[share / len(left_out)] * len(left_out)])
     best, most = Calibration(temperature, NOTHING_SURE, evidence=evidence), 0.0
     for border in np.unique(np.quantile(confidence, np.linspace(0, 1, BORDERS))):
         kept = np.flatnonzero(confidence >= border)
         kept = kept[np.argsort(-energies[kept])]
-        answered = np.cumsum(weights[kept])
-        keeps = np.cumsum(weights[kept] * right[kept]) >= (1.0 - risk) * answered
+        answered = np.cumsum(added[kept] @ counts)
+        surplus = is_right[kept, None] - (1.0 - risk)  # of right answers: where their sum is below 0, too few are
+        keeps = _lower_ends(added[kept], surplus, counts, len(labels)) >= 0
         enough = np.flatnonzero(keeps & _is_last_of_equals(energies[kept]))
         if len(enough) and answered[enough[-1]] > most:
             most = answered[enough[-1]]
             best = Calibration(temperature, float(border), float(energies[kept[enough[-1]]]), evidence)
     return best
+
+
+def _lower_ends(added: np.ndarray, surplus: np.ndarray, counts: np.ndarray, n_known: int) -> np.ndarray:
+    """Where Student's one-sided interval of the surplus of right answers begins, after each answer (answers,).
+
+    `added` (answers, 1 + genres left out) and `counts` (1 + genres left out,) as in `fit_among_strangers`. Known songs
+    vary from song to song, the others from genre to genre, of which there are few.
+    """
+    sums = np.cumsum(added * surplus, axis=0)
+    squares = np.cumsum(added[:, 0] * surplus[:, 0] ** 2)
+    variances = counts[0] ** 2 * (squares - sums[:, 0] ** 2).clip(min=0) / n_known
+    n_genres = len(counts) - 1
+    if n_genres > 1:
+        variances += n_genres * counts[1] ** 2 * sums[:, 1:].var(axis=1, ddof=1)
+    return sums @ counts - stdtrit(max(n_genres - 1, 1), CONFIDENCE) * np.sqrt(variances)
 
 
 def unsure_threshold(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from crnn.checkpoint import CARD_FILE, METRICS_FILE, UNFIT, brief, card_bytes, read, save
 from crnn.data.heard import joined, n_in_both
@@ -15,7 +16,7 @@ from crnn.network.model import CRNN
 from crnn.training.card import model_card
 from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers, recipe_of_folds
 from crnn.training.evaluation import calibrated
-from crnn.training.metrics import fit_among_strangers, is_answered, mean_probabilities
+from crnn.training.metrics import CONFIDENCE, fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import MACHINE, TrainingError, differences
 
 
@@ -25,7 +26,8 @@ def calibrate(
     """Give the model in `folder` a temperature and borders that clips held out of cross-validations speak for.
 
     Clips of genres that their fold knew stand for the songs that it knows, the others for a `share` of all songs; at
-    most `risk` of its answers are to be wrong. The clips are more than a validation part has, and of strange genres.
+    most `risk` of its answers are to be wrong (`metrics.fit_among_strangers`). The clips are more than a validation
+    part has, and of strange genres.
 
     Returns what the model's record now says under "calibration", where the former card is if it was any other than
     `train.py` writes, and whether the record had figures of test clips, which held for the earlier borders and are
@@ -123,8 +125,8 @@ def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Seque
 def fit_borders(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:
     """Write temperature and borders into the model's configuration; returns what speaks for them. Raises TrainingError.
 
-    Keys: temperature, unsure_below, strange_below, unknown_share, risk, known (n, answered and answered_right, the
-    shares of clips and of these), unknown (for each genre that was left out, n and answered).
+    Keys: temperature, unsure_below, strange_below, unknown_share, risk, confidence, known (n, answered and
+    answered_right, the shares of clips and of these), unknown (for each genre that was left out, n and answered).
     """
     genres = model.config.genres
     if any(not set(fold.genres) <= set(genres) or not set(fold.truths) <= set(genres) for fold in answers):
@@ -135,12 +137,11 @@ def fit_borders(model: CRNN, answers: Sequence[Answers], share: float, risk: flo
         if fold.genres == genres
         for logits, truth in zip(fold.logits, fold.truths, strict=True)
     ]
-    unknown = [
-        (logits, truth)
-        for fold in answers
-        for logits, truth in zip(fold.logits, fold.truths, strict=True)
-        if truth not in fold.genres
-    ]
+    unknown: dict[str, list[Tensor]] = {}  # by the genre that was left out
+    for fold in answers:
+        for logits, truth in zip(fold.logits, fold.truths, strict=True):
+            if truth not in fold.genres:
+                unknown.setdefault(truth, []).append(logits)
     for clips, option in ((known, "artist"), (unknown, "genre")):
         if not clips:
             raise TrainingError(
@@ -148,24 +149,24 @@ def fit_borders(model: CRNN, answers: Sequence[Answers], share: float, risk: flo
                 "knew, and of genres that were left out."
             )
     logits, labels = [clip for clip, _ in known], np.array([label for _, label in known])
-    strange, truths = [clip for clip, _ in unknown], np.array([truth for _, truth in unknown])
-    calibration = fit_among_strangers(logits, labels, strange, share, risk, model.config.evidence)
+    calibration = fit_among_strangers(logits, labels, [*unknown.values()], share, risk, model.config.evidence)
     calibrated(model, calibration)
-    answered, is_taken = is_answered(logits, calibration), is_answered(strange, calibration)
+    answered = is_answered(logits, calibration)
     probabilities = mean_probabilities(logits, calibration.temperature, calibration.evidence)
     is_right = probabilities.argmax(axis=1) == labels
     return {
         **vars(calibration),
         "unknown_share": share,
         "risk": risk,
+        "confidence": CONFIDENCE,
         "known": {
             "n": len(labels),
             "answered": float(answered.mean()),
             "answered_right": float(is_right[answered].mean()) if answered.any() else None,
         },
         "unknown": {
-            genre: {"n": int((truths == genre).sum()), "answered": float(is_taken[truths == genre].mean())}
+            genre: {"n": len(unknown[genre]), "answered": float(is_answered(unknown[genre], calibration).mean())}
             for genre in genres
-            if (truths == genre).any()
+            if genre in unknown
         },
     }

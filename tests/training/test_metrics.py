@@ -114,7 +114,7 @@ def test_clips_that_are_all_right_make_no_surer_than_so_many_can(n: int, margin:
     """As if one more were right as often as the model's own softmax says."""
     logits, labels = [torch.tensor([[margin, 0.0]])] * n, np.zeros(n, int)
     own = mean_probabilities(logits)[0, 0]
-    calibrations = (fit_calibration(logits, labels), fit_among_strangers(logits, labels, logits, 0.2, 0.1))
+    calibrations = (fit_calibration(logits, labels), fit_among_strangers(logits, labels, [logits], 0.2, 0.1))
     for temperature in {calibration.temperature for calibration in calibrations}:
         assert TEMPERATURES[0] < temperature < 1
         assert 1 - mean_probabilities(logits, temperature)[0, 0] == pytest.approx((1 - own) / (n + 1), rel=0.1)

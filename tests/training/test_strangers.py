@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -61,23 +62,40 @@ def test_unknown_songs_raise_the_borders_by_their_share(offset: float) -> None:
     logits, strange = drawn(900, labels, 1), [clip + offset for clip in drawn(900, None, 2)]
     shares = []
     for share in (0.0, 0.2, 0.5):
-        calibration = fit_among_strangers(logits, labels, strange, share, 0.1)
+        calibration = fit_among_strangers(logits, labels, [strange[n::10] for n in range(10)], share, 0.1)
         answered, taken = is_answered(logits, calibration), is_answered(strange, calibration)
         is_right = mean_probabilities(logits, calibration.temperature).argmax(axis=1) == labels
         right = (1 - share) * (answered & is_right).mean()
         assert right / ((1 - share) * answered.mean() + share * taken.mean()) >= 0.9
         shares.append(answered.mean())
-    assert shares[0] > 0.8
+    assert shares[0] > 0.75
     assert shares == sorted(shares, reverse=True)
-    assert (shares[2] > 0.8) == (offset < 0)
+    assert (shares[2] > 0.75) == (offset < 0)
+
+
+def test_the_risk_is_kept_among_other_songs_and_other_genres() -> None:
+    """Some genres left out look more like known ones than others do; those that will come are not these ten."""
+    kept = []
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(3, size=2300)
+        clips, left_out = drawn(2300, labels, 100 + seed), []
+        for number, offset in enumerate(generator.normal(-1, 1.5, size=50).tolist()):
+            left_out.append([clip + offset for clip in drawn(40, None, 1000 * seed + number)])
+        calibration = fit_among_strangers(clips[:300], labels[:300], left_out[:10], 0.2, 0.1)
+        answered, taken = (is_answered(songs, calibration) for songs in (clips[300:], [*chain(*left_out[10:])]))
+        is_right = mean_probabilities(clips[300:], calibration.temperature).argmax(axis=1) == labels[300:]
+        kept.append(0.8 * (answered & is_right).mean() >= 0.9 * (0.8 * answered.mean() + 0.2 * taken.mean()))
+        assert answered.mean() > 0.2
+    assert np.mean(kept) >= 0.8  # where it is kept on these clips and genres alone, it is in four of ten
 
 
 def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> None:
-    known = answers(GENRES, ["blues", "metal", "jazz"] * 20, [8.0] * 30 + [2.0] * 30, wrong=3)
+    known = answers(GENRES, ["blues", "metal", "jazz"] * 20, [8.0] * 30 + [2.0] * 30)
     unknown = [answers(GENRES[1:], ["blues"] * 20, [4.0] * 20), answers(GENRES[:2], ["jazz"] * 20, [1.0] * 20)]
     figures = fit_borders(model, [known, *unknown], 0.2, 0.1)
     assert figures["unknown"] == {"blues": {"n": 20, "answered": 0.0}, "jazz": {"n": 20, "answered": 0.0}}
-    assert figures["known"] == {"n": 60, "answered": 0.5, "answered_right": 0.9}
+    assert figures["known"] == {"n": 60, "answered": 0.5, "answered_right": 1.0}
     assert model.config.unsure_below == figures["unsure_below"]
     assert model.config.temperature == figures["temperature"]
 
@@ -90,9 +108,10 @@ def test_where_no_border_keeps_the_risk_nothing_is_answered_and_that_is_said(
     left_out = [answers((*genres[:n], *genres[n + 1 :]), [genres[n]] * 5, [99.0] * 5) for n in range(10)]
     loud = write(tmp_path / "loud", left_out)
     assert main(["calibrate", "--model", str(folder), validations[0], str(loud)]) == 0
-    assert "No border keeps 90% of its answers right, so that it gives none" in capsys.readouterr().out
+    kept = "keeps 90% of its answers right with a confidence of 95%, so that it gives none"
+    assert f"No border {kept}" in capsys.readouterr().out
     model, card = read(folder, ""), (folder / "README.md").read_text()
-    assert "no border keeps 90% of its answers right, so that it gives none." in card
+    assert f"no border {kept}." in card
     assert "90% of its answers are right" not in card
     calibration = Calibration.of(model.config)
     assert not is_answered([clip for fold in left_out for clip in fold.logits], calibration).any()
@@ -140,7 +159,7 @@ def folder(tmp_path: Path) -> Path:
 def validations(folder: Path, tmp_path: Path) -> list[str]:
     """Cross-validations that speak for its calibration."""
     genres = read(folder, "").config.genres
-    known = write(tmp_path / "known", [answers(genres, list(genres) * 20, [8.0] * 100 + [2.0] * 100, wrong=10)])
+    known = write(tmp_path / "known", [answers(genres, list(genres) * 20, [8.0] * 100 + [2.0] * 100, wrong=5)])
     left_out = [answers((*genres[:n], *genres[n + 1 :]), [genres[n]] * 5, [4.0] * 5) for n in range(10)]
     return [str(known), str(write(tmp_path / "unknown", left_out))]
 
@@ -157,7 +176,7 @@ def test_calibrate_writes_model_card_and_record(
     (folder / "metrics.json").write_text(json.dumps(former | {"test": former["valid"]}))
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
     printed = capsys.readouterr().out
-    assert "of 200 clips of the genres it knows 50.0% are answered, 90.0% of these right" in printed
+    assert "of 200 clips of the genres it knows 50.0% are answered, 95.0% of these right" in printed
     assert "test figures of the earlier borders are gone" in printed
     assert f"python train.py evaluate --model {folder} --split test, with the data of its training" in printed
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
@@ -169,7 +188,7 @@ def test_calibrate_writes_model_card_and_record(
     )
     card = (folder / "README.md").read_text()
     assert "come from 200 clips held out in" in card
-    assert "genre it knows, 90% of its answers are right. It answered 50% of" in card
+    assert "95% of its answers are right, and 90% or more with a confidence of 95%.\n  It answered 50% of" in card
     assert (folder / "model.safetensors").read_bytes() == weights
 
     assert main(["calibrate", "--model", str(folder), str(tmp_path)]) == 2
@@ -182,9 +201,10 @@ def test_calibrate_writes_model_card_and_record(
 def test_the_card_says_how_many_answers_are_right_and_not_how_many_had_to_be(
     folder: Path, validations: list[str]
 ) -> None:
-    """All is answered: of four fifths of the songs 95 % right, of the rest none."""
+    """All is answered: of four fifths of the songs 97.5 % right, of the rest none."""
     assert main(["calibrate", "--model", str(folder), *validations, "--risk", "0.3"]) == 0
-    assert "genre it knows, 76% of its answers are right. It answered 100% of" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "78% of its answers are right, and 70% or more with a confidence of 95%.\n  It answered 100% of" in card
 
 
 def test_cross_validations_of_another_front_are_refused(
