@@ -21,9 +21,11 @@ from tqdm import tqdm
 from crnn.checkpoint import METRICS_FILE, UNFIT
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of
+from crnn.data.names import listed
 from crnn.data.workers import started
 from crnn.features import DAMAGE, DatasetError
 from crnn.files import whole_file, write_json
+from crnn.network.devices import lacks_memory
 from crnn.terminal import called_as
 from crnn.training.evaluation import clip_logits
 from crnn.training.fit import Epoch, fit
@@ -75,7 +77,10 @@ def folds_of(
 
 
 def folds_without_a_genre(clips: Clips, genres: tuple[str, ...]) -> list[Fold]:
-    """A fold for each genre, whose model has not heard of it. Raises TrainingError if it would know a single one."""
+    """A fold for each genre, whose model has not heard of it.
+
+    Raises TrainingError if it would know a single one, or one of which copies of what is left out are all there is.
+    """
     if len(genres) < 3:
         raise TrainingError("To leave out a genre takes three genres or more.")
     songs, folds = copies_of(clips.features), []
@@ -83,6 +88,11 @@ def folds_without_a_genre(clips: Clips, genres: tuple[str, ...]) -> list[Fold]:
         is_held = clips.labels == label
         is_heard = ~is_held & ~np.isin(songs, songs[is_held])  # nor is a copy that is in another genre
         others = (*genres[:label], *genres[label + 1 :])
+        if copied := [name for name in others if genres.index(name) not in clips.labels[is_heard]]:
+            raise TrainingError(
+                f"All clips of {listed(copied)} are copies of songs in {genres[label]!r}, so that a model that has not "
+                "heard these has none to learn from: keep each song in one genre."
+            )
         folds.append(Fold(others, np.flatnonzero(is_heard), np.flatnonzero(is_held)))
     return folds
 
@@ -304,6 +314,10 @@ def _run_fold(
         raise SystemExit(1) from None
     except (DatasetError, TrainingError) as error:
         raise SystemExit(f"Fold {number + 1}: {error}") from None
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise SystemExit(f"Fold {number + 1}: There is not enough memory: take fewer --jobs, or fewer clips.") from None
     except OSError as error:
         place, reason = error.filename or path, error.strerror or error
         raise SystemExit(f"Fold {number + 1}: {place} cannot be read or written ({reason}).") from None

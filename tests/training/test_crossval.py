@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+from crnn.data.clips import Clips
 from crnn.data.heard import n_heard
 from crnn.data.workers import started
 from crnn.features import N_MELS, Features
 from crnn.training import crossval
-from crnn.training.crossval import _side_by_side, folds_of, read_answers
+from crnn.training.crossval import _side_by_side, folds_of, folds_without_a_genre, read_answers
 from crnn.training.state import TrainingError
 from train import claimed, main
 
@@ -268,6 +270,30 @@ def test_two_genres_are_too_few_to_leave_one_out(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("copied", "message"),
+    [
+        ({"b": 2}, r"All clips of 'b' are copies of songs in 'a', .* has none to learn from"),
+        ({"b": 3, "c": 3}, "All clips of 'b' and 'c' are copies of songs in 'a'"),
+        ({"b": 1}, None),
+    ],
+)
+def test_no_genre_is_learned_from_songs_of_the_one_left_out_alone(copied: dict[str, int], message: str | None) -> None:
+    """The first of a genre's clips are those of "a"."""
+    generator = np.random.default_rng(0)
+    levels = {f"{genre}/{n}": generator.integers(0, 256, (N_MELS, 60), np.uint8) for genre in "abc" for n in range(3)}
+    levels |= {f"{genre}/{n}": levels[f"a/{n}"] for genre, count in copied.items() for n in range(count)}
+    if copied == {"b": 2}:
+        del levels["b/2"]
+    features = Features.from_levels(list(levels.values()), list(levels))
+    clips = Clips(features, np.array(["abc".index(track[0]) for track in levels]))
+    if message:
+        with pytest.raises(TrainingError, match=message):
+            folds_without_a_genre(clips, ("a", "b", "c"))
+    else:
+        assert [len(fold.train) for fold in folds_without_a_genre(clips, ("a", "b", "c"))] == [5, 5, 6]
+
+
 def test_groups_need_artists(data: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(["cross-validate", *data[:2], "--groups", "artist"]) == 2
     assert "give --artists" in capsys.readouterr().err
@@ -281,6 +307,20 @@ def test_a_fold_that_fails_ends_in_a_sentence(data: list[str], tmp_path: Path, c
     assert "failed; its reason stands above" in error
     assert "Traceback" not in error
     assert not list(out.glob("fold-*"))
+
+
+def test_a_fold_without_memory_ends_in_a_sentence(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(
+        crossval, "started", lambda _, arguments, **__: calls.append(arguments) or started(sys.exit, [1])
+    )
+    assert main([*options(data, tmp_path / "out"), "--jobs", "1"]) == 2
+    monkeypatch.setattr(crossval, "fit", Mock(side_effect=RuntimeError("DefaultCPUAllocator: can't allocate memory")))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    with pytest.raises(SystemExit, match=r"^Fold 1: There is not enough memory: take fewer --jobs"):
+        crossval._run_fold(*calls[0])
 
 
 @pytest.mark.parametrize("windows", [None, [1, 2], [2, 2, 2]])
