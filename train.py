@@ -166,7 +166,7 @@ def load_dataset(args: argparse.Namespace, known: Sequence[str] | None = None) -
 def load_features(args: argparse.Namespace, known: Sequence[str] | None = None) -> Features:
     """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
-        return stored.load_features(args.features, complain)
+        return stored.load_features(args.features, complain, args.accept)
     if args.data:
         return features_of(args, known)
     cache = DATA / "gtzan-logmel.npz"

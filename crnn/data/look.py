@@ -12,10 +12,11 @@ from pathlib import Path
 from crnn.data.names import (
     GTZAN_TRACK,
     as_text,
+    check_folders,
     check_genres,
-    folders_alike,
     genre_of,
     gtzan_name,
+    in_its_part,
     listed,
     own_split,
     part_of_folder,
@@ -27,7 +28,7 @@ from crnn.walk import Walk, is_folder
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
 ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens then
     "empty": "genres without clips, or of which nothing decodes, are left out",
-    "alike": "folders that hold the same folders are genres",
+    "alike": "folders that hold the same folders, or are named like parts of the same genre, are genres",
     "numbers": "numbered folders are genres",
     "few-artists": "a table may know the artists of less than half of the tracks",
     "copies": "of the data's own split, clips to train on stay though there are copies of them in another part",
@@ -57,22 +58,15 @@ class Look:
 
         `is_to_train`: whether what the data's own split has for training, if it has one, is trained on.
         """
-        split = self.split
-        around = {
-            tuple(track.split("/")[:-2][:1]) for track in self.tracks
-        }  # what may be a folder around genre folders
-        if len(around) == 1 and (name := "/".join(*around)) and not part_of_folder(name):
-            raise DatasetError(
-                f"{self.folder} has only the folder {name}; if that holds the genre folders, give --data "
-                f"{self.folder / name}."
-            )
-        outer, inner = ([], []) if split or "alike" in accepted else folders_alike(list(self.tracks))
-        if outer:
-            raise DatasetError(
-                f"{listed(outer)} in {self.folder} hold the same folders, {listed(inner)}: if these are the genres, "
-                "call the ones around them train, valid and test, or put their clips together; --accept alike takes "
-                "the outer ones for genres."
-            )
+        own_split(list(self.tracks))
+        tracks = list(map(in_its_part, self.tracks))
+        around = {tuple(track.split("/")[:-2][:1]) for track in tracks}  # what may be a folder around genre folders
+        if len(around) == 1 and (name := "/".join(*around)):
+            where, way = f"{self.folder} has", f"give --data {self.folder / name}"
+            if tracks != [*self.tracks]:
+                where, way = f"The parts of {self.folder} have", "put these into the parts themselves, as in train/rock"
+            raise DatasetError(f"{where} only the folder {name}; if that holds the genre folders, {way}.")
+        check_folders(list(self.tracks), self.folder, accepted)
         check_genres(set(map(genre_of, self.tracks)), accepted)
         if is_to_train and (missing := self._missing("train")):
             raise DatasetError(

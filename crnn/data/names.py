@@ -4,8 +4,9 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 from torchaudio.datasets import gtzan
 
@@ -27,14 +28,19 @@ _KINDS = "cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side|set|subset|
 _NUMBERS = r"((?<!\d)\d+(?!\d)|one|two|three|four|five|six|seven|eight|nine|ten)"
 _NUMBER = re.compile(rf"({_KINDS})?[\s_.-]*{_NUMBERS}([\s_.-]*(of[\s_.-]*)?{_NUMBERS})*\.?")
 _HASH = re.compile(r"[0-9a-f]{2,3}")
+_IN_ANY_GENRE = re.compile(rf"{_OF_PART}|(19|20)?\d0['’]?s")  # folders of kinds of files, of decades
 
 
 def genre_of(track_id: str) -> str:
     """The genre of a track: "blues" of GTZAN's "blues.00000", of "blues/song.mp3" and of "train/blues/song.mp3"."""
-    folders = track_id.split("/")[:-1]
-    if not folders:
-        return track_id.partition(".")[0]
-    return folders[1] if len(folders) > 1 and part_of_folder(folders[0]) else folders[0]
+    folder, slash, _ = in_its_part(track_id).partition("/")
+    return folder if slash else track_id.partition(".")[0]
+
+
+def in_its_part(track_id: str) -> str:
+    """The name of a track below the part of a split that it lies in, if it does: "blues/song.mp3"."""
+    outer, _, inner = track_id.partition("/")
+    return inner if "/" in inner and part_of_folder(outer) else track_id
 
 
 def slashed(track: str) -> str:
@@ -111,19 +117,41 @@ def places_of(tracks: Iterable[str], split: Mapping[str, Sequence[str]]) -> dict
 
 
 def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Folders that hold the same folders, if they are all and named like each other or parts of a split, and these.
+    """Folders that hold the same folders, if they are all and no genres, it seems, and these.
 
-    It seems that they are no genres, but what they hold is.
+    That is where most of what they hold is in each of them, or they are named like each other or parts of a split.
     """
     inner: dict[str, set[str]] = defaultdict(set)
     for outer, *others in {tuple(track.split("/")[:-1][:2]) for track in tracks if "/" in track}:
-        inner[outer] |= {name for name in others if not (part_in_genre(outer, name) or _numbers([name]))}
+        inner[outer] |= {name for name in others if not (part_in_genre(outer, name) or _is_in_any_genre(name))}
     common = sorted(set.intersection(*inner.values())) if len(inner) > 1 else []
     words = [_words(name) for name in inner]
     of_parts = all({*of_name, *(word.rstrip("s") for word in of_name)} & PARTS.keys() for of_name in words)
     texts = {" ".join(of_name) for of_name in words}
     are_alike = len(texts) == 1 or all(len(text) < 2 for text in texts)
+    are_alike |= 2 * len(common) > len(set().union(*inner.values()))
     return (sorted(inner), common) if (common and of_parts) or (len(common) > 1 and are_alike) else ([], [])
+
+
+def check_folders(tracks: Sequence[str], place: Path, accepted: Collection[str] = ()) -> None:
+    """Raises DatasetError where folders in a place, or in the parts of its split, hold others that seem the genres.
+
+    With "alike" among `accepted`, they are genres.
+    """
+    outer, inner = ([], []) if "alike" in accepted else folders_alike(list(map(in_its_part, tracks)))
+    if outer:
+        where, way = f"in {place}", "call the ones around them train, valid and test, or put their clips together"
+        if list(map(in_its_part, tracks)) != [*tracks]:
+            where, way = f"in the parts of {place}", "put the clips of each together, as in train/rock"
+        raise DatasetError(
+            f"{listed(outer)} {where} hold the same folders, {listed(inner)}: if these are the genres, {way}; --accept "
+            "alike takes the outer ones for genres."
+        )
+
+
+def _is_in_any_genre(name: str) -> bool:
+    """Whether a folder says nothing of what is around it: one of many numbers, of files of a kind, of a decade."""
+    return bool(_numbers([name]) or _IN_ANY_GENRE.fullmatch(name.casefold()))
 
 
 def _words(name: str) -> list[str]:
@@ -141,16 +169,21 @@ def as_text(name: str) -> str:
         return raw.decode("cp1252", "backslashreplace")
 
 
-def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
+def check_genres(genres: Iterable[str], accepted: Collection[str] = ()) -> None:
     """Raises DatasetError, naming it, where a genre has a name that no model can have or that is none of a genre.
 
-    With "numbers" among `accepted`, numbers are.
+    With "numbers" among `accepted`, numbers are; with "alike", such names as "rock_train" and "rock_test".
     """
     genres = sorted(genres)
     if parts := [name for name in genres if part_of_folder(name)]:
         raise DatasetError(
             f"{listed(parts)} {_is(parts)} named like a part of a split, not like a genre: put folders of genres into "
             "it, as in train/rock, or rename it."
+        )
+    if "alike" not in accepted and (parted := _parts_of_one(genres)):
+        raise DatasetError(
+            f"{listed(parted)} are named like parts of one genre, not like genres: put them into folders of the parts, "
+            "as train/rock and test/rock, or rename them; --accept alike takes them for genres."
         )
     if "numbers" not in accepted and (numbers := _numbers(genres)):
         raise DatasetError(
@@ -174,6 +207,18 @@ def check_genres(genres: Iterable[str], accepted: Iterable[str] = ()) -> None:
         is_seen = len({unicodedata.normalize("NFC", name) for name in alike}) > 1
         how = "" if is_seen else f", which only computers tell apart ({', '.join(map(ascii, alike))})"
         raise DatasetError(f"{listed(alike)} are spellings of one genre{how}: put them into one folder, or rename one.")
+
+
+def _parts_of_one(genres: Iterable[str]) -> list[str]:
+    """The names of the first genre that has several parts of a split by names such as "rock_train" and "rock_test"."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in genres:
+        words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+        for place in range(1, len(words)):
+            for genre, part in ((words[:place], words[place:]), (words[place:], words[:place])):
+                if known := part_of_folder(" ".join(part)):
+                    found[" ".join(genre)].setdefault(known, name)
+    return next(([*names.values()] for names in found.values() if len(names) > 1), [])
 
 
 def _numbers(genres: Sequence[str]) -> Sequence[str]:

@@ -1,22 +1,23 @@
 """Feature files as data to train on: tracks that say their genre, and clips in which something sounds."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from crnn.data.names import listed, slashed
+from crnn.data.names import check_folders, listed, slashed
 from crnn.features import DatasetError, Features
 
 _WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/]+\.\d+(\.\w+)?", re.IGNORECASE | re.DOTALL)
 
 
-def load_features(path: Path, notice: Callable[[str], None]) -> Features:
+def load_features(path: Path, notice: Callable[[str], None], accepted: Collection[str] = ()) -> Features:
     """The clips of a feature file that are not silent; `notice` is told of those that are.
 
-    Raises DatasetError as `Features.load` does, where a track does not say its genre, and where all are silent.
+    Raises DatasetError as `Features.load` does, where a track does not say its genre, where folders in their names seem
+    none of genres and that is not in `accepted`, and where all are silent.
     """
     features = Features.load(path, notice)
     tracks = [slashed(track) for track in features.track_id.tolist()]
@@ -25,6 +26,7 @@ def load_features(path: Path, notice: Callable[[str], None]) -> Features:
             f"{path} has the track_id {odd[0]!r}, which says no genre: each must look like rock/song.mp3, or like "
             "GTZAN's rock.00000."
         )
+    check_folders(tracks, path, accepted)
     features = replace(features, track_id=np.array(tracks))
     sounds = np.array([features.logmel[n, :, :end].any() for n, end in enumerate(features.n_frames)])
     if sounds.all():

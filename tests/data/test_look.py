@@ -112,6 +112,37 @@ def test_a_split_of_gtzan_keeps_both_parts(layout: str, tmp_path: Path) -> None:
         (["train/rock/1.mp3", "test/rock/1.mp3", "test/jazz/1.mp3"], "train part of .* has no clips of 'jazz'"),
         (["Rock_and_Roll/1.mp3", "Rock & Roll/2.mp3"], "are spellings of one genre"),
         (["archive/rock/1.mp3", "archive/jazz/1.mp3"], "give --data .*archive"),
+        *(
+            ([f"{part}/{genre}/1.mp3" for part in parts for genre in ("rock", "jazz", "ska")], "--accept alike")
+            for parts in (
+                ("Trainingsdaten", "Testdaten"),
+                ("tr", "te"),
+                ("训练集", "测试集"),
+                ("entrenamiento", "prueba"),
+            )
+        ),
+        (
+            [*(f"{part}/{genre}/1.mp3" for part in ("tr", "te") for genre in ("rock", "jazz")), "tr/ska/1.mp3"],
+            "'te' and 'tr' in .* hold the same folders, 'jazz' and 'rock'",
+        ),
+        (
+            [f"{genre}{part}/1.mp3" for part in ("_train", " Test", "-val") for genre in ("rock", "jazz")],
+            "'jazz Test', 'jazz-val' and 'jazz_train' are named like parts of one genre, .* as train/rock",
+        ),
+        (["train_rock/1.mp3", "test_set_rock/1.mp3"], "'test_set_rock' and 'train_rock' are named like parts"),
+        (
+            [f"{part}/wav/{genre}/1.mp3" for part in ("train", "test") for genre in ("rock", "jazz")],
+            "parts of .* have only the folder wav; .* put these into the parts themselves, as in train/rock",
+        ),
+        (
+            [
+                f"{part}/{kind}/{genre}/1.{kind}"
+                for part in ("train", "test")
+                for kind in ("wav", "mp3")
+                for genre in ("rock", "jazz")
+            ],
+            "'mp3' and 'wav' in the parts of .* hold the same folders, 'jazz' and 'rock': .* put the clips of each",
+        ),
         (["rock/1.mp3", "Unsure/1.mp3"], "No genre can be called 'Unsure': the answer 'unsure'"),
         (["rock/1.mp3", "no_music/1.mp3"], "No genre can be called 'no_music'"),
         (["Rock/1.mp3", "rock/2.mp3"], "'Rock' and 'rock' are spellings of one genre: put them"),
@@ -225,6 +256,12 @@ def test_genres_may_hold_folders_of_the_same_names(inner: tuple[str, str], tmp_p
 
 def test_genres_that_end_in_a_letter_may_hold_folders_of_the_same_names(tmp_path: Path) -> None:
     names = [f"{genre}/{folder}/1.mp3" for genre in ("R & B", "R & R") for folder in ("Live", "Studio")]
+    look_at(fill(tmp_path, *names, "R & B/1950s/1.mp3", "R & B/Duos/1.mp3", "R & R/Trios/1.mp3")).check()
+
+
+@pytest.mark.parametrize("inner", [("80s", "1990's"), ("mp3", "FLAC"), ("01", "02"), ("Queen",)])
+def test_genres_may_all_hold_folders_that_can_be_none(inner: tuple[str, ...], tmp_path: Path) -> None:
+    names = [f"{genre}/{folder}/1.mp3" for genre in ("rock", "jazz") for folder in inner]
     look_at(fill(tmp_path, *names)).check()
 
 
@@ -232,6 +269,11 @@ def test_names_of_many_digits_are_soon_read() -> None:
     """Those of dates, say; by an expression that tries every way to part them it takes years."""
     assert folders_alike([f"{genre}/{100 * '1'} session/1.mp3" for genre in ("rock", "jazz")]) == ([], [])
     check_genres(["1" * 50 + " mixes", "rock"])
+
+
+def test_what_only_seems_to_be_no_genre_can_be_accepted(tmp_path: Path) -> None:
+    names = [f"{genre}/{folder}/1.mp3" for genre in ("rock", "Soul Train") for folder in ("Live", "Studio")]
+    look_at(fill(tmp_path, *names, "soul_test/1.mp3")).check(["alike"])
 
 
 def test_bands_may_be_named_like_parts_of_a_split(tmp_path: Path) -> None:

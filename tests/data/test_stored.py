@@ -32,6 +32,13 @@ def test_a_track_that_says_no_genre_is_named(track: str, tmp_path: Path) -> None
         load_features(file_of(tmp_path, "rock/b.mp3", track), pytest.fail)
 
 
+def test_folders_that_seem_none_of_genres_stop_it_unless_that_is_accepted(tmp_path: Path) -> None:
+    path = file_of(tmp_path, *(f"{part}/{genre}/1.mp3" for part in ("tr", "te") for genre in ("rock", "jazz")))
+    with pytest.raises(DatasetError, match=r"'te' and 'tr' in .*features\.npz hold the same folders"):
+        load_features(path, pytest.fail)
+    assert len(load_features(path, pytest.fail, ["alike"])) == 4
+
+
 def test_what_is_silent_is_left_out_and_named(tmp_path: Path) -> None:
     told: list[str] = []
     features = load_features(file_of(tmp_path, "a/1", "a/2", "b/1", silent=2), told.append)
