@@ -139,7 +139,7 @@ def look_at(folder: Path) -> Look:
     for name, path in found:
         track = name if is_split else gtzan_name(name) or name
         if track in tracks:  # two names that read alike
-            track = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+            track = f"{name.rpartition('/')[0]}/{os.fsencode(path.name).decode(errors='backslashreplace')}"
             numbered = (f"{track} ({number})" for number in count(2))
             track = next(name for name in chain([track], numbered) if name not in tracks)
         tracks[track] = path
