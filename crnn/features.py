@@ -4,7 +4,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import log
 from os import PathLike
@@ -367,8 +367,10 @@ class Features:
                 settings = json.loads(str(arrays["settings"])) if "settings" in arrays else None
                 logmel, floor_db, track_id = arrays["logmel"], arrays["floor_db"], arrays["track_id"]
                 n_frames = arrays["n_frames"] if "n_frames" in arrays else np.full(len(logmel), logmel.shape[-1])
-            features = cls(logmel, floor_db.astype(np.float32), track_id, n_frames.astype(np.int32))
+            with np.errstate(over="ignore"):  # infinite ones are told
+                features = cls(logmel, floor_db.astype(np.float32), track_id, n_frames)
             problem = features._problem()
+            features = features if problem else replace(features, n_frames=n_frames.astype(np.int32))
         except FileNotFoundError as error:
             raise DatasetError(f"There is no feature file {path}.") from error
         except (OSError, *DAMAGE) as error:

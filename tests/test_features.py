@@ -377,6 +377,7 @@ def test_select_keeps_rows_together(features: Features) -> None:
     torch.testing.assert_close(selected.decibels(0), features.decibels(2))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "change",
     [
@@ -389,6 +390,9 @@ def test_select_keeps_rows_together(features: Features) -> None:
         {"track_id": lambda f: np.array([1, 2, 3])},
         {"n_frames": lambda f: f.n_frames * 0},
         {"n_frames": lambda f: f.n_frames + 1000},
+        {"n_frames": lambda f: f.n_frames.astype(np.int64) + 2**32},
+        {"n_frames": lambda f: f.n_frames * np.nan},
+        {"floor_db": lambda f: f.floor_db.astype(np.float64) * 1e300},
     ],
 )
 def test_unusable_feature_file_is_refused(features: Features, change: dict, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Feature files as data to train on: tracks that say their genre, and clips in which something sounds."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ def load_features(path: Path, notice: Callable[[str], None], accepted: Collectio
             f"{path} has the track_id {odd[0]!r}, which says no genre: each must look like rock/song.mp3, or like "
             "GTZAN's rock.00000."
         )
+    if twice := [track for track, count in Counter(tracks).items() if count > 1]:
+        raise DatasetError(f"{path} has {listed(twice)} more than once, written otherwise: take all but one out.")
     check_folders(tracks, path, accepted)
     features = replace(features, track_id=np.array(tracks))
     sounds = np.array([features.logmel[n, :, :end].any() for n, end in enumerate(features.n_frames)])

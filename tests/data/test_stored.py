@@ -32,6 +32,12 @@ def test_a_track_that_says_no_genre_is_named(track: str, tmp_path: Path) -> None
         load_features(file_of(tmp_path, "rock/b.mp3", track), pytest.fail)
 
 
+@pytest.mark.parametrize("other", ["rock\\a.mp3", "./rock/a.mp3"])
+def test_a_track_that_is_written_in_two_ways_is_named(other: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"has 'rock/a\.mp3' more than once, written otherwise"):
+        load_features(file_of(tmp_path, "rock/a.mp3", "rock/b.mp3", other), pytest.fail)
+
+
 def test_folders_that_seem_none_of_genres_stop_it_unless_that_is_accepted(tmp_path: Path) -> None:
     path = file_of(tmp_path, *(f"{part}/{genre}/1.mp3" for part in ("tr", "te") for genre in ("rock", "jazz")))
     with pytest.raises(DatasetError, match=r"'te' and 'tr' in .*features\.npz hold the same folders"):
