@@ -166,7 +166,7 @@ def load_dataset(args: argparse.Namespace, known: Sequence[str] | None = None) -
 def load_features(args: argparse.Namespace, known: Sequence[str] | None = None) -> Features:
     """The log-mels that the options name; they are computed once and kept in data/."""
     if args.features:
-        return stored.load_features(args.features, complain, args.accept)
+        return stored.load_features(args.features, complain, args.accept, args.protocol is None, measured_part(args))
     if args.data:
         return features_of(args, known)
     cache = DATA / "gtzan-logmel.npz"
@@ -184,7 +184,7 @@ def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Featur
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
     is_to_train, is_split = args.command != "evaluate", args.protocol is None
-    found.check(args.accept, is_to_train and is_split)
+    found.check(args.accept, is_to_train and is_split, measured_part(args))
     tracks = list(found.tracks)
     genres, artists = checked_genres(tracks, args.accept, is_to_train), artists_of(args, tracks)
     if known:
@@ -192,8 +192,13 @@ def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Featur
     check_split(tracks, args.protocol, artists)
     print(about(artists), flush=True)
     features = extract_features(found.tracks, DATA / "log-mels", lambda text: tqdm.write(printable(text), nolock=True))
-    found.check_decoded(features.track_id.tolist(), args.accept, is_split)
+    found.check_decoded(features.track_id.tolist(), args.accept, is_split, measured_part(args))
     return features
+
+
+def measured_part(args: argparse.Namespace) -> str | None:
+    """The part of the data that `evaluate` asks for; None of other commands, which want all of it."""
+    return args.split if args.command == "evaluate" else None
 
 
 def about(artists: Sequence[str | None] | None) -> str:

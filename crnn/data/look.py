@@ -18,9 +18,9 @@ from crnn.data.names import (
     gtzan_name,
     in_its_part,
     listed,
+    lost_places,
     own_split,
     part_of_folder,
-    places_of,
 )
 from crnn.features import DatasetError
 from crnn.walk import Walk, is_folder
@@ -53,10 +53,11 @@ class Look:
         """The tracks of each part of the data's own split. Raises DatasetError as `own_split` does."""
         return own_split(list(self.tracks))
 
-    def check(self, accepted: Collection[str] = (), is_to_train: bool = True) -> None:
+    def check(self, accepted: Collection[str] = (), is_to_train: bool = True, measured: str | None = None) -> None:
         """Raises DatasetError where going on would teach nonsense that is not in `accepted`, of ACCEPTABLE.
 
-        `is_to_train`: whether what the data's own split has for training, if it has one, is trained on.
+        `is_to_train`: whether what the data's own split has for training, if it has one, is trained on; `measured`: the
+        part of that split that alone is asked for.
         """
         own_split(list(self.tracks))
         tracks = list(map(in_its_part, self.tracks))
@@ -73,23 +74,29 @@ class Look:
                 f"The train part of {self.folder} has no clips of {listed(missing)}, which other parts have: put some "
                 "there, or take the others away."
             )
-        if self.empty and "empty" not in accepted:
-            has = "have" if len(self.empty) > 1 else "has"
+        empty = [place for place in self.empty if measured not in self.split or _part_of(place) in (None, measured)]
+        if empty and "empty" not in accepted:
+            has = "have" if len(empty) > 1 else "has"
             raise DatasetError(
-                f"{listed(self.empty)} in {self.folder} {has} no clips: put some there, take the folder away, or give "
+                f"{listed(empty)} in {self.folder} {has} no clips: put some there, take the folder away, or give "
                 "--accept empty to go on without it."
             )
 
-    def check_decoded(self, tracks: Collection[str], accepted: Collection[str] = (), is_split: bool = True) -> None:
+    def check_decoded(
+        self,
+        tracks: Collection[str],
+        accepted: Collection[str] = (),
+        is_split: bool = True,
+        measured: str | None = None,
+    ) -> None:
         """Raises DatasetError if nothing of a genre, or of one in a part of its own split, is among decoded tracks.
 
-        `is_split`: whether its own split, if it has one, is used.
+        `is_split` and `measured`: see `lost_places`.
         """
-        place_of = places_of(self.tracks, self.split if is_split else {})
-        lost = {*place_of.values()} - {place_of[track] for track in tracks}
+        lost = lost_places(list(self.tracks), tracks, is_split, measured)
         if lost and "empty" not in accepted:
             raise DatasetError(
-                f"Nothing of {listed(sorted(lost))} can be decoded, as said above: put whole files there, take the "
+                f"Nothing of {listed(lost)} can be decoded, as said above: put whole files there, take the "
                 "folder away, or give --accept empty to go on without it."
             )
 
@@ -167,6 +174,11 @@ def _empty(folder: Path, used: Collection[Path], is_split: bool) -> tuple[str, .
     if is_split and not parts:
         places = [*places, *(inner for genre in outer for inner in _folders(genre) if part_of_folder(inner.name))]
     return tuple(sorted(as_text(path.relative_to(folder).as_posix()) for path in places if path not in used))
+
+
+def _part_of(place: str) -> str | None:
+    """The part of a split that a place such as "test/rock" or "rock/test" is in."""
+    return next(filter(None, map(part_of_folder, place.split("/"))), None)
 
 
 def _folders(folder: Path) -> list[Path]:

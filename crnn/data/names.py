@@ -116,6 +116,19 @@ def places_of(tracks: Iterable[str], split: Mapping[str, Sequence[str]]) -> dict
     return {track: parts.get(track, "") + genre_of(track) for track in tracks}
 
 
+def lost_places(
+    tracks: Sequence[str], kept: Iterable[str], is_split: bool = True, measured: str | None = None
+) -> list[str]:
+    """The genres, or those in the parts of their own split, of which there are tracks and none of them is kept.
+
+    `is_split`: whether their own split, if they have one, is used; `measured`: the part of it that alone is asked for.
+    """
+    split = own_split(tracks) if is_split else {}
+    place_of = places_of(tracks, split)
+    lost = {*place_of.values()} - {place_of[track] for track in kept}
+    return sorted(place for place in lost if measured not in split or place.startswith(f"{measured}/"))
+
+
 def folders_alike(tracks: Sequence[str]) -> tuple[list[str], list[str]]:
     """Folders that hold the same folders, if they are all and no genres, it seems, and these.
 

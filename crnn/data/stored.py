@@ -8,17 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.data.names import check_folders, listed, slashed
+from crnn.data.names import check_folders, listed, lost_places, slashed
 from crnn.features import DatasetError, Features
 
 _WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/]+\.\d+(\.\w+)?", re.IGNORECASE | re.DOTALL)
 
 
-def load_features(path: Path, notice: Callable[[str], None], accepted: Collection[str] = ()) -> Features:
+def load_features(
+    path: Path,
+    notice: Callable[[str], None],
+    accepted: Collection[str] = (),
+    is_split: bool = True,
+    measured: str | None = None,
+) -> Features:
     """The clips of a feature file that are not silent; `notice` is told of those that are.
 
-    Raises DatasetError as `Features.load` does, where a track does not say its genre, where folders in their names seem
-    none of genres and that is not in `accepted`, and where all are silent.
+    Raises DatasetError as `Features.load` does, where a track does not say its genre, and where, unless that is in
+    `accepted`, folders in their names seem none of genres or all clips of a genre are silent, or of one in a part of
+    their own split; `is_split` and `measured`: see `lost_places`.
     """
     features = Features.load(path, notice)
     tracks = [slashed(track) for track in features.track_id.tolist()]
@@ -38,4 +45,10 @@ def load_features(path: Path, notice: Callable[[str], None], accepted: Collectio
         raise DatasetError(f"All clips of {path} are silent.")
     silent = features.track_id[~sounds].tolist()
     notice(f"Left out {listed(silent)}, which {'are' if len(silent) > 1 else 'is'} silent.")
+    lost = lost_places(tracks, features.track_id[sounds].tolist(), is_split, measured)
+    if lost and "empty" not in accepted:
+        raise DatasetError(
+            f"All clips of {listed(lost)} in {path} are silent: put others there, take these out, or give --accept "
+            "empty to go on without them."
+        )
     return features.select(np.flatnonzero(sounds))

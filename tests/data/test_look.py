@@ -236,6 +236,22 @@ def test_a_part_without_clips_stops_it_too(names: list[str], folders: list[str],
         look_at(tmp_path).check()
 
 
+@pytest.mark.parametrize("layout", ["{part}/{genre}", "{genre}/{part}"])
+def test_what_another_part_than_the_measured_one_lacks_stops_nothing(layout: str, tmp_path: Path) -> None:
+    names = [f"{layout.format(part=part, genre=genre)}/1.mp3" for part in ("train", "test") for genre in "ab"]
+    lacks = layout.format(part="train", genre="c")
+    (fill(tmp_path, *names, f"{layout.format(part='test', genre='c')}/1.mp3") / lacks).mkdir(parents=True)
+    found = look_at(tmp_path)
+    kept = [track for track in found.tracks if track != names[0]]
+    found.check(is_to_train=False, measured="test")
+    found.check_decoded(kept, measured="test")
+    for measured in ("train", "all"):
+        with pytest.raises(DatasetError, match=f"'{lacks}' in .* has no clips"):
+            found.check(is_to_train=False, measured=measured)
+        with pytest.raises(DatasetError, match="Nothing of 'train/a' can be decoded"):
+            found.check_decoded(kept, measured=measured)
+
+
 @pytest.mark.parametrize(
     "inner",
     [

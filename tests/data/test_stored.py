@@ -47,7 +47,23 @@ def test_folders_that_seem_none_of_genres_stop_it_unless_that_is_accepted(tmp_pa
 
 def test_what_is_silent_is_left_out_and_named(tmp_path: Path) -> None:
     told: list[str] = []
-    features = load_features(file_of(tmp_path, "a/1", "a/2", "b/1", silent=2), told.append)
-    assert (features.track_id.tolist(), told) == (["b/1"], ["Left out 'a/1' and 'a/2', which are silent."])
+    features = load_features(file_of(tmp_path, "a/1", "a/2", "a/3", "b/1", silent=2), told.append)
+    assert (features.track_id.tolist(), told) == (["a/3", "b/1"], ["Left out 'a/1' and 'a/2', which are silent."])
     with pytest.raises(DatasetError, match=r"All clips of .* are silent"):
         load_features(file_of(tmp_path, "a/1", silent=1), told.append)
+
+
+def test_a_genre_of_which_all_is_silent_stops_it_unless_that_is_accepted(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "a/1", "a/2", "b/1", silent=2)
+    with pytest.raises(DatasetError, match=r"All clips of 'a' in .* are silent: .* --accept empty"):
+        load_features(path, lambda _: None)
+    assert load_features(path, lambda _: None, ["empty"]).track_id.tolist() == ["b/1"]
+
+
+def test_what_is_silent_in_another_part_than_the_measured_one_stops_nothing(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "train/a/1", "train/b/1", "test/a/1", "test/b/1", silent=1)
+    for ways in ({}, {"measured": "train"}, {"measured": "all"}):
+        with pytest.raises(DatasetError, match=r"All clips of 'train/a' in"):
+            load_features(path, lambda _: None, **ways)
+    assert len(load_features(path, lambda _: None, measured="test")) == 3
+    assert len(load_features(path, lambda _: None, is_split=False)) == 3
