@@ -8,6 +8,12 @@ from pathlib import Path
 from crnn.audio import SUFFIXES
 
 TWICE, SONGS_TWICE = "folders that are named or linked twice", "songs that are named twice"
+NOWHERE = "links that lead nowhere, or devices"
+ONE = {  # of these
+    TWICE: "folder that is named or linked twice",
+    SONGS_TWICE: "song that is named twice",
+    NOWHERE: "link that leads nowhere, or device",
+}
 
 
 def is_hidden(name: str) -> bool:
@@ -111,7 +117,7 @@ class Walk:
             others = self.left_out if is_song(entry.name) else self.no_songs
             others[Path(entry.name).suffix.lower() or "without suffix"] += 1
         elif not _is_file(entry):
-            self.passed_over["links that lead nowhere, or devices"] += 1
+            self.passed_over[NOWHERE] += 1
         else:
             return True
         return False
@@ -131,7 +137,7 @@ class Walk:
             if files:
                 named = ", ".join(f"{suffix} {n}" for suffix, n in files.most_common(5))
                 parts.append(f"{files.total()} {what} ({named})")
-        parts += [f"{count} {what}" for what, count in self.passed_over.items()]
+        parts += [f"{count} {ONE.get(what, what) if count == 1 else what}" for what, count in self.passed_over.items()]
         return ", ".join(parts)
 
 

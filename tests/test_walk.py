@@ -59,6 +59,17 @@ def test_all_songs_once_links_last(music: Path) -> None:
     assert walk.summary().startswith("2 with names that are not those of sounds (.jpg 1, without suffix 1), 2 hidden")
 
 
+def test_one_that_is_passed_over_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "b.mp3").symlink_to("nowhere")
+    walk = Walk([tmp_path, tmp_path / "a.mp3"])
+    assert len(list(walk)) == 1
+    assert walk.summary() == (
+        "1 link that leads nowhere, or device, 1 folder that is named or linked twice, 1 song that is named twice"
+    )
+
+
 def test_folders_that_lie_in_each_other_are_walked_once(music: Path) -> None:
     assert len(list(Walk([music, music / "a", music]))) == 6
     assert names(Walk([music / "a", music]), music)[0] == "a/1.FLAC"

@@ -3,8 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
@@ -47,6 +47,7 @@ class Look:
     empty: tuple[str, ...]  # genre folders without clips, "rock" or "test/rock", and parts of a split
     passed_over: str  # what else there is, in words
     problems: tuple[str, ...] = ()  # folders that cannot be read, in sentences
+    same: Mapping[str, str] = field(default_factory=dict)  # of empty ones, the folders that they are, by links
 
     @cached_property
     def split(self) -> dict[str, list[str]]:
@@ -76,6 +77,11 @@ class Look:
             )
         empty = [place for place in self.empty if measured not in self.split or _part_of(place) in (None, measured)]
         if empty and "empty" not in accepted:
+            if name := next(filter(self.same.get, empty), None):
+                raise DatasetError(
+                    f"{name!r} in {self.folder} is the same folder as {self.same[name]!r}, by a link: take one of them "
+                    f"away, or give --accept empty to go on without {name!r}."
+                )
             has = "have" if len(empty) > 1 else "has"
             raise DatasetError(
                 f"{listed(empty)} in {self.folder} {has} no clips: put some there, take the folder away, or give "
@@ -154,8 +160,15 @@ def look_at(folder: Path) -> Look:
         raise DatasetError(f"{folder} has no audio files in genre folders, such as {folder / 'blues' / 'song.mp3'}.")
     beside_them = [f"{beside} {'sounds' if beside > 1 else 'sound'} beside the genre folders"] if beside else []
     passed_over = ", ".join(filter(None, [*beside_them, walk.summary()]))
-    empty = _empty(folder, {outer for path in tracks.values() for outer in path.parents}, is_split)
-    return Look(folder, tracks, empty, passed_over, tuple(walk.problems))
+    used = {outer for path in tracks.values() for outer in path.parents if folder in outer.parents}
+    empty = _empty(folder, used, is_split)
+    real = {path.resolve(): path for path in used} if empty else {}
+
+    def name_of(path: Path) -> str:
+        return as_text(path.relative_to(folder).as_posix())
+
+    same = {name_of(path): name_of(real[path.resolve()]) for path in empty if path.resolve() in real}
+    return Look(folder, tracks, tuple(map(name_of, empty)), passed_over, tuple(walk.problems), same)
 
 
 def _is_split(tracks: list[str]) -> bool:
@@ -166,14 +179,14 @@ def _is_split(tracks: list[str]) -> bool:
         return True
 
 
-def _empty(folder: Path, used: Collection[Path], is_split: bool) -> tuple[str, ...]:
+def _empty(folder: Path, used: Collection[Path], is_split: bool) -> list[Path]:
     """The genre folders, and the parts of a split or of a genre's clips, that are none of those with clips."""
     outer = _folders(folder)
     parts = [path for path in outer if part_of_folder(path.name)]
     places = [inner for part in parts for inner in _folders(part) or [part]] if parts else outer
     if is_split and not parts:
         places = [*places, *(inner for genre in outer for inner in _folders(genre) if part_of_folder(inner.name))]
-    return tuple(sorted(as_text(path.relative_to(folder).as_posix()) for path in places if path not in used))
+    return sorted(path for path in places if path not in used)
 
 
 def _part_of(place: str) -> str | None:

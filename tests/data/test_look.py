@@ -215,6 +215,18 @@ def test_a_genre_without_clips_stops_it_unless_that_is_accepted(tmp_path: Path) 
     assert "Left out, without clips: blues." in found.lines()
 
 
+@pytest.mark.parametrize("same", ["rock", "jazz/bebop"])
+def test_a_genre_that_is_a_link_to_another_is_called_so(same: str, tmp_path: Path) -> None:
+    fill(tmp_path, *TWO_GENRES, "jazz/bebop/c.mp3")
+    (tmp_path / "also").symlink_to(same)
+    found = look_at(tmp_path)
+    with pytest.raises(
+        DatasetError, match=f"'also' in .* is the same folder as '{same}', by a link: .* --accept empty"
+    ):
+        found.check()
+    found.check(["empty"])
+
+
 @pytest.mark.parametrize(
     ("names", "folders", "empty"),
     [
