@@ -8,6 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from crnn.walk import is_song
 
 COLUMNS = ("track_id", "artist")
 NOBODY = {"unknown", "unknown artist", "various", "various artists", "va", "v.a.", "n/a", "none", "null", "nan"}
-NOBODY |= {"[unknown]", "<unknown>", "-", "?"}
+NOBODY |= {"no artist", "anonymous", "-", "?"}
 NOBODY |= {"unbekannt", "unbekannter interpret", "unbekannter künstler"}  # as programs write it in other languages
 NOBODY |= {"verschiedene interpreten", "verschiedene künstler", "diverse interpreten", "diverse künstler", "diverse"}
 NOBODY |= {"inconnu", "artiste inconnu", "interprète inconnu", "artistes inconnus"}
@@ -28,12 +29,13 @@ NOBODY |= {"desconhecido", "artista desconhecido", "intérprete desconhecido"}
 NOBODY |= {"vários artistas", "vários intérpretes", "artistas vários", "intérpretes vários"}
 NOBODY |= {"未知", "未知艺术家", "未知艺人", "未知歌手", "未知藝術家", "未知藝人", "未知演出者", "不明演出者"}
 NOBODY |= {"群星", "多位艺术家", "多位藝人", "多位演出者", "各种艺术家", "各种艺人", "合辑", "合輯"}
+NOBODY |= {"sconosciuto", "artista sconosciuto", "interprete sconosciuto", "artisti vari", "interpreti vari"}
+NOBODY |= {"неизвестен", "неизвестный", "неизвестный исполнитель", "неизвестный артист", "разные исполнители"}
 LEAST_SHARE = 0.5  # of the tracks, for which a table must know the artist
 EXCELS_LINE = re.compile(r"\A\s*\"?sep=.?\"?[ \t]*(\r\n?|\n)", re.IGNORECASE)  # which Excel writes for itself
 EMPTY_LINES = re.compile(r"\A[\s,;|\"]*[\r\n]")  # before the header
 CODE_PAGES = ("cp1250", "cp1251", "gb18030", "cp932", "big5", "cp949")  # of Windows elsewhere
 MOST_SOUGHT = 100  # names, to tell which of them a table is in
-UTF_16 = ((codecs.BOM_UTF16_LE, "utf-16-le", 1), (codecs.BOM_UTF16_BE, "utf-16-be", 0))  # where English has zeros
 
 
 def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str] = ()) -> list[str | None]:
@@ -43,8 +45,8 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     without, UTF-32 with one, or a code page of Windows, that in which most tracks are found. Names of tracks may be in
     another of Unicode's forms, and with backslashes; they may lack the folder of a part of a split or the ending, have
     folders before them, or be those of GTZAN. If an artist's name is written in several ways, in case, spaces or
-    Unicode's forms, the first is taken for all; "Unknown" or "Various Artists", in several languages, is none. Artists
-    of whom a track has several rows count as one, on all tracks.
+    Unicode's forms, the first is taken for all; "Unknown" or "Various Artists", in several languages and whatever signs
+    are around or between, is none. Artists of whom a track has several rows count as one, on all tracks.
 
     Raises DatasetError if the file is missing, has other columns or a quotation mark that is not closed, or knows the
     artists of less than half of the tracks; with "few-artists" in `accepted` one is enough.
@@ -56,7 +58,7 @@ def read_artists(path: Path, track_ids: Sequence[str], accepted: Collection[str]
     names: dict[str, str] = {}
     artists: dict[str, dict[str, None]] = defaultdict(dict)  # in the order of the table
     for track, artist in rows:
-        if track and artist and artist.strip() and _without_case(artist) not in NOBODY:
+        if track and artist and artist.strip() and not _is_nobody(artist):
             artists[_plain(track)][names.setdefault(_without_case(artist), artist.strip())] = None
     ends = {track: common for track in artists if (common := known.intersection(_ends(track)))}
     together = _together(artists[track] for track in ends)
@@ -93,10 +95,11 @@ def _text(path: Path, known: Collection[str]) -> tuple[str, bool]:
         raise DatasetError(f"{path} is a workbook of a spreadsheet program: save the table as CSV.")
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return content.decode("utf-32", "replace"), True
-    for mark, encoding, offset in UTF_16:
-        half = content[:400][offset::2]
-        if content.startswith(mark) or half.count(0) > 0.7 * max(1, len(half)):
-            return content.decode(encoding, "replace").removeprefix("\ufeff"), True
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace"), True
+    if content[:400].count(0) >= len("".join(COLUMNS)):  # as many as UTF-16 has in the header alone
+        texts = [content.decode(encoding, "replace") for encoding in ("utf-16-le", "utf-16-be")]
+        return max(texts, key=lambda text: sum("\0" < sign < "\x7f" for sign in text[:200])), True
     try:
         return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
@@ -264,3 +267,19 @@ def _plain(track: str) -> str:
 def _without_case(artist: str) -> str:
     """The name of an artist whoever wrote it."""
     return " ".join(unicodedata.normalize("NFC", artist.casefold()).split())
+
+
+def _is_nobody(artist: str) -> bool:
+    """Whether this says that the artist is not known, or not one."""
+    return _without_signs(artist) in _nobody()
+
+
+@cache
+def _nobody() -> set[str]:
+    return set(map(_without_signs, NOBODY))
+
+
+def _without_signs(artist: str) -> str:
+    """The words of an artist's name, each without the s of a plural; the name itself where there are none, "!!!"."""
+    name = _without_case(artist)
+    return " ".join(word.rstrip("s") for word in re.split(r"[\W_]+", name) if word) or name

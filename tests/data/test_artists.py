@@ -125,10 +125,15 @@ def test_artists_of_one_track_are_one_wherever_they_are(tmp_path: Path) -> None:
 
 def test_who_is_unknown_is_no_artist(tmp_path: Path) -> None:
     names = ["Unknown", "Various  Artists", "[unknown]", "Unbekannter Interpret", "Artistes varie\u0301s"]
-    names += ["Artista desconocido", "Vários intérpretes", "群星", "Ann\n"]
+    names += ["Artista desconocido", "Vários intérpretes", "群星", "[unknown artist]", "[no artist]", "<Unbekannt>"]
+    names += ["Unknown Artists", "unknown_artist", "Various Artist", "V/A", "v. a.", "(Artista sconosciuto)", "?", "-"]
+    names += ["Неизвестный исполнитель", "【群星】", "Ann\n", "!!!", "The Unknown", "Various Cruelties"]
     tracks = [f"pop/{number}.wav" for number, _ in enumerate(names)]
     (tmp_path / "artists.csv").write_text(table(rows=[ROWS[0], *zip(tracks, names, strict=True)]), encoding="utf-8")
-    assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [None] * 8 + ["Ann"]
+    assert read_artists(tmp_path / "artists.csv", tracks, ["few-artists"]) == [
+        *[None] * (len(names) - 4),
+        *("Ann", "!!!", "The Unknown", "Various Cruelties"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,16 @@ def test_tables_in_other_code_pages_are_read(encoding: str, name: str, tmp_path:
     rows = [ROWS[0], *((track.replace("/", "\\"), f"{name} & Co") for track in tracks)]
     (tmp_path / "artists.csv").write_bytes(table(rows=rows).encode(encoding))
     assert read_artists(tmp_path / "artists.csv", tracks) == [f"{name} & Co"] * 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["песня", "歌曲", "노래", "أغنية", "song"])
+def test_utf_16_without_a_mark_is_read_in_any_script(encoding: str, name: str, tmp_path: Path) -> None:
+    tracks = [f"{name}/{name} {name} {number}.wav" for number in range(30)]
+    (tmp_path / "artists.csv").write_bytes(
+        table("\t", "\r\n", [ROWS[0], *((track, name) for track in tracks)]).encode(encoding)
+    )
+    assert read_artists(tmp_path / "artists.csv", tracks) == [name] * 30
 
 
 def test_an_encoding_that_cannot_be_told_is(tmp_path: Path) -> None:
