@@ -11,7 +11,7 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.heard import n_heard
 from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
-from crnn.data.splits import about_artists, about_copies, random_split, with_validation, without_copies
+from crnn.data.splits import about_artists, about_commonest, about_copies, random_split, with_validation, without_copies
 from crnn.features import DatasetError, Features, n_frames_of
 from crnn.network.config import CRNNConfig
 from crnn.network.genres import known_as
@@ -171,7 +171,8 @@ def make_dataset(
         for part in NEEDED if is_to_train else ():
             if missing := sorted(set(genres) - set(map(genre_of, parts[part]))):
                 kind = "artists" if artists else "different songs"
-                raise DatasetError(f"There are too few {kind} of {', '.join(missing)} to keep them apart.")
+                why = f"There are too few {kind} of {', '.join(missing)} to keep them apart."
+                raise DatasetError(" ".join([why, *about_commonest(tracks, artists)]))
     notes = (*about_artists(tracks, artists, parts), *about_copies(song_of, parts))
     return Dataset(features, genres, _indices(features, parts), protocol, notes)
 

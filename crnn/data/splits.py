@@ -7,6 +7,7 @@ from hashlib import sha256
 from crnn.data.names import genre_of, listed
 
 VALID_SHARE = TEST_SHARE = 0.15
+COMMON_SHARE = 1 / 3  # of all tracks, from which on it is told who has them
 
 
 def random_split(
@@ -100,8 +101,23 @@ def about_artists(
             f"The artists of {len(artist_of)} of {len(tracks)} clips are known; each of the others, such as "
             f"{unknown[0]!r}, counts as an artist of its own."
         )
+    yield from about_commonest(tracks, artists)
     if parted := _parted(artist_of, parts):
         yield f"{_count(parted, 'artist')} in more than one part, so that its figures are better than for new ones."
+
+
+def about_commonest(tracks: Sequence[str], artists: Sequence[str | None] | None) -> Iterator[str]:
+    """What to know of the artist of most tracks, where these are so many that it is hardly one."""
+    genres_of = defaultdict(list)
+    for track, artist in zip(tracks, artists or [], strict=False):
+        if artist:
+            genres_of[artist].append(genre_of(track))
+    artist, genres = max(genres_of.items(), key=lambda item: len(item[1]), default=("", []))
+    if len(set(genres)) > 1 and len(genres) >= COMMON_SHARE * len(tracks):
+        yield (
+            f"{artist!r} has {len(genres)} of {len(tracks)} clips, in {len(set(genres))} genres, which all stay "
+            "together: if that is no artist, leave these cells of the table empty."
+        )
 
 
 def about_copies(song_of: Mapping[str, int], parts: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Finding, fetching and splitting training data."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,8 +149,22 @@ def test_artists_of_many_tracks_and_too_few_artists() -> None:
     two_each = make_dataset(features_of(*tracks), artists=[f"{track[0]} {track[2] < '3'}" for track in tracks])
     assert np.bincount(two_each.clips("valid").labels).tolist() == [3, 3]
     assert np.bincount(two_each.clips("train").labels).tolist() == [5, 5]
-    with pytest.raises(DatasetError, match="too few artists of b to keep"):
+    with pytest.raises(DatasetError, match=r"too few artists of b to keep them apart\.$"):
         make_dataset(features_of(*tracks), artists=[track if track[0] == "a" else "one" for track in tracks])
+
+
+def test_an_artist_of_too_many_clips_to_be_one_is_named() -> None:
+    tracks = [f"{genre}/{number}.wav" for genre in "abc" for number in range(8)]
+    about = r"'Okänd' has {} of 24 clips, in {} genres, .*: if that is no artist, leave these cells"
+
+    def artists(known: str) -> list[str]:
+        return [track if track[2] in known else "Okänd" for track in tracks]
+
+    notes = make_dataset(features_of(*tracks), artists=artists("01234")).notes
+    assert any(re.match(about.format(9, 3), note) for note in notes)
+    assert not make_dataset(features_of(*tracks), artists=artists("012345")).notes
+    with pytest.raises(DatasetError, match=f"too few artists of a, b, c to keep them apart. {about.format(24, 3)}"):
+        make_dataset(features_of(*tracks), artists=artists(""))
 
 
 def test_songs_of_which_all_but_one_are_there_twice_are_enough() -> None:
