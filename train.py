@@ -231,6 +231,7 @@ def run_train(given: argparse.Namespace, typed: Sequence[str]) -> None:
     Raises KeyboardInterrupt, with a sentence for the person, if it is stopped.
     """
     moved = [f"--{name}={path}" for name in PLACES if given.resume and (path := getattr(given, name))]
+    moved += ["--accept", *given.accept] if given.resume and given.accept else []
     args, argv, problem = given, typed, None
     try:
         if given.resume:
@@ -415,8 +416,9 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
     """The options, and the arguments, that an unfinished training was started with; it may go on with another device.
 
     That is the one that is `given` now, or else that of then, if it is here. Music, features and tables may have moved
-    meanwhile: their contents are compared later. Raises TrainingError if there is no unfinished training in the folder,
-    it was given other options, or what it was started with is not where it was.
+    meanwhile, and more of what a look at them finds may be accepted: their contents are compared later. Raises
+    TrainingError if there is no unfinished training in the folder, it was given other options, or what it was started
+    with is not where it was.
     """
     run = args.resume
     argv, folder = read_command(run)
@@ -431,12 +433,13 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
         "out": before.out,
         "resume": None,
         "device": before.device,
+        "accept": before.accept,
         **{name: getattr(before, name) for name in PLACES},
     }
     is_elsewhere = args.out not in (None, before.out)
     if is_elsewhere or {**vars(args), **here} not in (vars(before), {**vars(parse_args([])), **here}):
         raise TrainingError(f"{run} was started with {command_of(argv)}; go on with --resume alone.")
-    before.resume = run
+    before.resume, before.accept = run, [*before.accept, *args.accept]
     if moved.keys() & {"data", "features"}:  # the one instead of the other
         before.data = before.features = None
     vars(before).update(moved)

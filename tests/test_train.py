@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -689,6 +690,26 @@ def test_options_may_be_given_again_but_not_changed(
     assert main([*features, "--resume", str(stopped)]) == 0
     assert main(["--resume", str(stopped)]) == 2
     assert "holds no unfinished training." in capsys.readouterr().err
+
+
+def test_a_training_goes_on_in_spite_of_what_is_found_meanwhile(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A folder of a genre that has no clips yet was made beside the others."""
+    data, out = tmp_path / "music", tmp_path / "out"
+    shutil.copytree(music, data)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_and_measure", Mock(side_effect=KeyboardInterrupt))
+        assert main(["--data", str(data), "--out", str(out), *TINY]) == 130
+    (data / "blues").mkdir()
+    assert main(["--resume", str(out)]) == 2
+    assert "give --accept empty to go on without it" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_and_measure", Mock(side_effect=KeyboardInterrupt))
+        assert main(["--resume", str(out), "--accept", "empty"]) == 130
+        assert f"python train.py --resume {out} --accept empty goes on" in capsys.readouterr().err
+    assert main(["--resume", str(out), "--accept", "empty"]) == 0
+    assert load_checkpoint(out / "model")
 
 
 @pytest.mark.parametrize("text", [400_000 * "[", "{}", "3"])

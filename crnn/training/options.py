@@ -64,7 +64,7 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="RUN",
         help="go on with the unfinished training in this folder; it needs no other options, unless what --data, "
-        "--features, --artists or --pretrained named has moved",
+        "--features, --artists or --pretrained named has moved, or there is more to --accept",
     )
     train.add_argument(
         "--patience",
