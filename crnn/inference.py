@@ -16,7 +16,7 @@ from torch import Tensor
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
 from crnn.checkpoint import CheckpointError, digest
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
-from crnn.network.config import NO_MUSIC, NOTHING_STRANGE, UNSURE, VERDICTS
+from crnn.network.config import NO_MUSIC, UNSURE, VERDICTS
 from crnn.network.devices import best_precision, checked
 from crnn.network.layers import energy, window_weights
 from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
@@ -150,8 +150,9 @@ class GenreClassifier:
 
     `batch_size` is the number of windows that go through the model at once: memory and speed, not results. `opener`
     opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
-    `precision` in which numbers, of PRECISIONS. `unsure_below`, from 0 to 1, stands for the model's own borders. Raises
-    ValueError if one of these cannot be, and CheckpointError if a genre of the model has the name of another verdict.
+    `precision` in which numbers, of PRECISIONS. `unsure_below`, from 0 to 1, stands for the model's own border of
+    probability; of what is like nothing that it knows, it is unsure all the same. Raises ValueError if one of these
+    cannot be, and CheckpointError if a genre of the model has the name of another verdict.
     """
 
     def __init__(
@@ -178,7 +179,7 @@ class GenreClassifier:
         chosen = best_precision(model.config.front, self.device) if precision == "fastest" else precision
         self._is_in_bfloat16 = chosen == "bfloat16"
         self.unsure_below = model.config.unsure_below if unsure_below is None else unsure_below
-        self.strange_below = model.config.strange_below if unsure_below is None else NOTHING_STRANGE
+        self.strange_below = model.config.strange_below
         self.model = model.arranged().to(self.device)
         self.origin = origin
         self.batch_size = batch_size

@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="print one JSON object a line")
     output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
     output.add_argument(
-        "--threshold", type=share, metavar="P", help="unsure below this probability (default: the model's own border)"
+        "--threshold",
+        type=share,
+        metavar="P",
+        help="unsure below this probability (default: the model's own border), and of what is like nothing it knows",
     )
     output.add_argument("--timeline", action="store_true", help="also the genres of each window of the song")
     output.add_argument(

@@ -59,7 +59,8 @@ class Hearing:
     @property
     def heard(self) -> str:
         """How much of each song, in words, and from which border on it is answered, if not from the model's own."""
-        border = "" if self.threshold is None else f", unsure below {self.threshold:g}"
+        # Earlier versions answered strange songs, too, and wrote it without the last words: those are heard anew.
+        border = "" if self.threshold is None else f", unsure below {self.threshold:g} or if strange"
         if self.passages is None:
             return f"all of it{border}"
         whole = ", or all of it in doubt" if self.whole_in_doubt else ""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from crnn.checkpoint import save
 from crnn.inference import GenreClassifier, Recording
 from crnn.library import choosing, classify, cluster, job
 from crnn.library.rows import read_rows
+from crnn.network.config import NOTHING_STRANGE
 from crnn.network.model import CRNN
 from crnn.sources import Origin
 
@@ -117,6 +119,18 @@ def test_another_border_is_another_answer(model: Path, music: Path, tmp_path: Pa
         main([str(music / "c.wav"), "--out", str(out), "--threshold", border])
         row = json.loads(out.read_text("utf-8"))
         assert (row["genre"] == "unsure") == (border == "1")
+
+
+def test_a_border_of_ones_own_leaves_strange_songs_strange(
+    model: Path, music: Path, tmp_path: Path, tiny_model: CRNN
+) -> None:
+    tiny_model.config = replace(tiny_model.config, strange_below=-NOTHING_STRANGE)  # an energy that no song has
+    save(tiny_model, model, card="")
+    out = tmp_path / "genres.jsonl"
+    for border in ("0", "1"):
+        assert main([str(music / "c.wav"), "--out", str(out), "--threshold", border]) == 0
+        row = json.loads(out.read_text("utf-8"))
+        assert (row["genre"], row["is_strange"]) == ("unsure", True)
 
 
 def test_answers_are_printed_or_written(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +271,7 @@ def test_passages(
     assert [start for start, _ in spans] == pytest.approx([5 - 2, 15 - 2, 25 - 2, 35 - 2], abs=0.05)
     assert all(end - start == pytest.approx(4, abs=0.1) for start, end in spans)
     assert rows["long.wav"]["duration_seconds"] == pytest.approx(40)
-    policy = "4 passages of 4 s, or all of it in doubt, unsure below 1"
+    policy = "4 passages of 4 s, or all of it in doubt, unsure below 1 or if strange"
     assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == policy
     border = str(next(iter(rows["long.wav"]["probabilities"].values())))
     doubtful, whole = heard("--quick", "--threshold", border)["long.wav"], heard("--threshold", border)["long.wav"]
