@@ -26,7 +26,7 @@ class LibraryError(ValueError):
 def read_rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """These columns of each row as `_cell` gives them, None where there is nothing.
 
-    `genres`, which is no column, has those that are known of the model: with a column of probabilities, or in the row.
+    `genres`, which is no column, has those of the model; none where there may be the most probable ones alone.
     Raises LibraryError, also if there is no column that is `needed`.
     """
     suffix = ".parquet" if path.is_dir() else path.suffix.lower()
@@ -121,8 +121,9 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
                     raise
                 tell_of_a_cut(path)
                 return
-            row["genres"] = list(row.get("probabilities") or {})
-            row.setdefault("probability", next(iter((row.get("probabilities") or {}).values()), None))
+            shares = row.get("probabilities") or {}
+            row["genres"] = list(shares) if math.isclose(sum(shares.values()), 1, abs_tol=1e-4) else []
+            row.setdefault("probability", next(iter(shares.values()), None))
             if not row.get("error"):
                 _check(row, needed)
             yield {name: row.get(name) for name in columns}

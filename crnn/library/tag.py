@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,14 +173,24 @@ class Tagger:
         if strangers := self.renamed.keys() - set(genres):
             raise LibraryError(f"The model knows no genre {strangers.pop()!r}; it knows {', '.join(genres)}.")
 
+    def _check_by(self, table: Path, rows: Collection[dict]) -> None:
+        """The same by what a table tells of the model; where that may not be all, what its songs lack is told alone."""
+        from crnn.inference import NO_MUSIC, UNSURE  # noqa: PLC0415
+
+        known = {frozenset(row["genres"]) for row in rows if row["probability"] is not None}
+        if len(known) == 1 and all(known):
+            self.check(sorted(*known))
+            return
+        answers = {row["genre"] for row in rows} - {None, UNSURE, NO_MUSIC}
+        for genre in sorted(self.renamed.keys() - answers):
+            complain(f"No song of {table} has the genre {genre!r}; they have {', '.join(sorted(answers)) or 'none'}.")
+
     def tag_from(self, table: Path, paths: Iterable[Path]) -> None:
         """Write the genres that a table has for songs that are still as they were then. Raises LibraryError."""
-        rows, genres = {}, set()
+        rows = {}
         for row in read_rows(table, (*TABLE_COLUMNS, "genres"), needed=TABLE_COLUMNS):
-            genres.update(row["genres"])
             rows[absolute(row["path"])] = row
-        if genres:  # else it has the most probable ones of each song alone
-            self.check(sorted(genres))
+        self._check_by(table, rows.values())
         for file in self.without_genre(paths):
             row = rows.get(absolute(file.path))
             if row is None or row["genre"] is None:

@@ -811,11 +811,22 @@ def test_a_table_that_went_through_floating_point_numbers_is_taken(music: Path, 
     assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
 
 
-def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_taken(music: Path) -> None:
+@pytest.mark.parametrize("table", ["top.csv", "top.jsonl"])
+def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_told_and_taken(
+    table: str, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the most probable genres alone: the model may know others."""
     song = music / "album" / "new.mp3"
-    row = f"{song},{song.stat().st_size},{song.stat().st_mtime_ns},jazz,0.97"
-    Path("top.csv").write_text(f"path,size_bytes,modified_ns,genre,probability,genre_1\n{row},jazz\n")
-    assert main(["tag", "--from", "top.csv", "--name", "rock=Rock", str(song)]) == 0
+    row = {"path": str(song), "size_bytes": song.stat().st_size, "modified_ns": song.stat().st_mtime_ns}
+    row |= {"genre": "jazz", "probability": 0.97}
+    cells = row | {"genre_1": "jazz", "probability_1": 0.97}
+    Path("top.csv").write_text(",".join(cells) + "\n" + ",".join(map(str, cells.values())) + "\n")
+    whole = {"path": "whole.mp3", "genre": "unsure", "probabilities": {"jazz": 0.5, "rock": 0.5}}
+    lines = [row | whole, row | {"probabilities": {"jazz": 0.97}}]
+    Path("top.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["tag", "--from", table, "--name", "pop=Pop", "--name", "jazz=Bebop", str(song)]) == 0
+    assert f"No song of {table} has the genre 'pop'; they have jazz." in capfd.readouterr().err
+    assert genres() == BEFORE | {"new.mp3": ("Bebop",)}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
