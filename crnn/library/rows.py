@@ -113,7 +113,7 @@ def _of_parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
 def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[dict]:
     """Its probabilities are an object in the order of their size; tables have that of the first as `probability`."""
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file):
+        for number, line in enumerate(filter(str.strip, file)):
             try:
                 row = json.loads(line)
             except ValueError:

@@ -13,7 +13,7 @@ from copy import copy
 from hashlib import blake2b
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from crnn.files import lock, whole_file, writable_state
 from crnn.library.rows import (
@@ -192,7 +192,7 @@ class LinesTable(Table):
     def _begin(self) -> None:
         self._file = self._open(self.path)
         with self.path.open("rb") as file:
-            first = file.readline()
+            first = self._first_of(file)
         columns = self._columns_of(first) if first else self.columns
         if b"\r" in first.rstrip(b"\r\n"):
             raise TableError(f"The lines of {self.path} end with carriage returns alone: save it with line feeds.")
@@ -253,6 +253,10 @@ class LinesTable(Table):
         """What stands before all rows."""
         return ""
 
+    def _first_of(self, file: BinaryIO) -> bytes:
+        """The line that tells whose a file is; none of one without."""
+        return file.readline()
+
     @abstractmethod
     def _columns_of(self, first: bytes) -> Columns | None:
         """The columns of a table with this first line, which may be cut; None of a file of others, to be left alone.
@@ -272,6 +276,9 @@ class LinesTable(Table):
 class JsonTable(LinesTable):
     """An object a line, as `Hearing.row` gives it."""
 
+    def _first_of(self, file: BinaryIO) -> bytes:
+        return next(filter(bytes.strip, file), b"")
+
     def _columns_of(self, first: bytes) -> Columns | None:
         try:
             _read_json(first)
@@ -290,6 +297,9 @@ class JsonTable(LinesTable):
     def _rows(self) -> Iterator[dict]:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                if not line.strip():  # which editors leave
+                    self._is_done = False
+                    continue
                 try:
                     row = _read_json(line)
                     has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -46,7 +47,8 @@ class Undo:
                 opened.enter_context(alone_with(path))
                 self._file = opened.enter_context(path.open("ab"))
                 there = path.read_bytes()
-                if b"\n" not in there and is_begun(there) and not there.endswith(b"}"):  # the first, before it was made
+                is_cut = b"\n" not in there and is_begun(there) and not there.endswith(b"}")
+                if is_cut or not there.removeprefix(BOM_UTF8).strip():  # the first, before it was made; or no change
                     if not only_try:
                         self._file.truncate(0)
                     there = b""
@@ -102,11 +104,13 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
     The last line may be cut off by a crash: then its change was not made.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
         raise UndoError(f"The undo file {path} cannot be read ({error.strerror}).") from error
     changes, others = [], []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():  # which editors leave
+            continue
         try:
             change = Change(**json.loads(line))
             if not all(isinstance(getattr(change, name), kind) for name, kind in KINDS.items()):

@@ -445,18 +445,32 @@ def test_a_file_of_others_is_refused_and_stays(kind: str, tmp_path: Path) -> Non
     assert path.read_text() == "artist,album\nMiles,Blue"
 
 
+@pytest.mark.parametrize("start", ["", "\n \n"])
 @pytest.mark.parametrize("end", ["", "\n", '\n{"path": "b.mp3", "bpm": 90}'])
-def test_json_of_others_stays_to_its_last_sign(end: str, tmp_path: Path) -> None:
+def test_json_of_others_stays_to_its_last_sign(start: str, end: str, tmp_path: Path) -> None:
     path = tmp_path / "tracks.jsonl"
-    path.write_text('{"path": "a.mp3", "bpm": 120}' + end)
+    text = start + '{"path": "a.mp3", "bpm": 120}' + end
+    path.write_text(text)
     with pytest.raises(TableError):
         open_table(path, COLUMNS)
-    assert path.read_text() == '{"path": "a.mp3", "bpm": 120}' + end
+    assert path.read_text() == text
+
+
+def test_lines_of_white_space_alone_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "genres.jsonl"
+    write(path, row("a.mp3"), row("b.mp3"))
+    path.write_bytes(b"\r\n" + path.read_bytes().replace(b"\n", b"\n\n \t\n"))
+    assert [each["path"] for each in read_rows(path, ("path",), needed=("path",))] == ["a.mp3", "b.mp3"]
+    table = open_table(path, COLUMNS)
+    assert table.has(row("a.mp3"))
+    table.write(row("c.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3", "b.mp3", "c.mp3"]
 
 
 @pytest.mark.parametrize(
     "line",
-    [b'{"path": "\xe4"}', b"[" * 100_000, b"5", b'{"path": 5}', b'{"probabilities": 5}', b'{"size_bytes": 0}', b""],
+    [b'{"path": "\xe4"}', b"[" * 100_000, b"5", b'{"path": 5}', b'{"probabilities": 5}', b'{"size_bytes": 0}'],
 )
 def test_a_line_that_somebody_has_changed_is_told(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "genres.jsonl"

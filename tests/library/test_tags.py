@@ -1054,6 +1054,19 @@ def test_lines_of_others_stay_in_the_undo_file(music: Path) -> None:
     assert undo.read_text() == "a note\n"
 
 
+def test_blank_lines_do_not_outlast_the_changes_of_an_undo_file(
+    music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    undo = Path("undo.jsonl")
+    assert main(["tag", "--undo", str(undo), str(music)]) == 1
+    undo.write_bytes(b"\xef\xbb\xbf\r\n" + undo.read_bytes().replace(b"\n", b"\r\n \r\n"))
+    assert main(["tag", "--overwrite", "--undo", str(undo), str(music)]) == 1
+    assert main(["untag", str(undo)]) == 0
+    assert "passed over" not in capfd.readouterr().err
+    assert genres() == BEFORE
+    assert not undo.exists()
+
+
 def test_a_cut_off_line_spoils_no_later_change(music: Path, genres: Callable[[], dict]) -> None:
     undo = Path("undo.jsonl")
     assert main(["tag", "--undo", str(undo), str(music)]) == 1
@@ -1066,7 +1079,15 @@ def test_a_cut_off_line_spoils_no_later_change(music: Path, genres: Callable[[],
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b'{"pa', b'{"path": "/music/a.fl', b'{"path": "/a", "genre": "Jazz", "earlier": {']
+    "content",
+    [
+        b"{",
+        b'{"pa',
+        b'{"path": "/music/a.fl',
+        b'{"path": "/a", "genre": "Jazz", "earlier": {',
+        b"\n",
+        b"\xef\xbb\xbf\r\n",
+    ],
 )
 def test_a_first_line_that_was_cut_off_is_begun_anew(content: bytes, music: Path, genres: Callable[[], dict]) -> None:
     undo = Path("undo.jsonl")
