@@ -11,18 +11,23 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
+from itertools import pairwise
 from pathlib import Path
 
 import av
 
 from crnn.audio import AudioError, open_audio
+from crnn.audio.container import open_container, packets_of
+from crnn.audio.faults import Fault
 from crnn.files import take_away_copies
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
 from crnn.library.undo import UndoError
 
 COPIED_BYTES = 2**20  # at once
+SOUND_BYTES = 16  # of the digest by which a song is known again
+OTHER_SOUND = "another song has taken its place meanwhile, so its genre stays as it is"
 
 
 def read_genre(path: Path) -> Genre:
@@ -38,7 +43,7 @@ def write_genre(
     name: str,
     keep_times: bool = False,
     over: tuple[str, ...] | None = None,
-    note: Callable[[Genre, Places], None] | None = None,
+    note: Callable[[Genre, Places, str], None] | None = None,
     only_try: bool = False,
 ) -> Genre:
     """Write a genre into a file, in place of what it says of it; returns what it said.
@@ -48,7 +53,7 @@ def write_genre(
         name: of the genre, as people read it.
         over: what the file should say, so that nothing is lost that came meanwhile; None for whatever it says.
         keep_times: whether the file keeps its time of change.
-        note: is told what the file says and what its places will hold, just before they do.
+        note: is told what the file says, what its places will hold, and its `sound_of`, just before they do.
         only_try: to write and compare a copy in the temporary folder alone.
 
     Raises:
@@ -75,6 +80,7 @@ def restore_genre(
     only_try: bool = False,
     name: str = "",
     before: Collection[Places] = (),
+    sound: str = "",
 ) -> bool:
     """Bring back what a file's places held, `earlier`, before they held `later`; returns whether that changed them.
 
@@ -84,8 +90,10 @@ def restore_genre(
         had_tag: whether there was a tag then.
         name: of the genre that was written, which other programs may have spelled otherwise or put elsewhere, too.
         before: what the places held before changes that are older: then this one has been taken back already.
+        sound: what `sound_of` gave then, "" if nobody knows.
 
-    Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile.
+    Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile, or put
+    another song in its place.
     """
 
     def places_in(_: Tags | None, genre: Genre) -> Places:
@@ -96,7 +104,7 @@ def restore_genre(
         said = ", ".join(genre.names) or "none"
         raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
 
-    genre = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+    genre = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try, sound=sound)
     return places_in(None, genre) != genre.places
 
 
@@ -105,8 +113,9 @@ def _rewrite(
     places_in: Callable[[Tags, Genre], Places],
     keep_times: bool,
     needs_tag: bool = True,
-    note: Callable[[Genre, Places], None] | None = None,
+    note: Callable[[Genre, Places, str], None] | None = None,
     only_try: bool = False,
+    sound: str = "",
 ) -> Genre:
     with _explained(path, only_try):
         path = path.resolve(strict=True)
@@ -117,6 +126,9 @@ def _rewrite(
         places = places_in(tags, genre)
         if places == genre.places:
             return genre
+        found = sound_of(path) if note or sound else ""
+        if sound and found != sound:
+            raise TagError(OTHER_SOUND)
         if not only_try:
             take_away_copies(path.parent, r"\.genre-crnn-.{8}\.partial")
         with _copy_of(path, only_try) as copy:
@@ -132,7 +144,7 @@ def _rewrite(
                 return genre
             _take_over(copy, path, state, keep_times)
             if note:
-                note(genre, places)
+                note(genre, places, found)
             copy.replace(path)
         return genre
 
@@ -214,6 +226,17 @@ def _contents(path: Path, tags: Tags) -> object:
             return streams, chapters
         named = [container.metadata, *(stream.metadata for stream in container.streams)]
         return streams, chapters, [{k: v for k, v in names.items() if k.lower() != "genre"} for names in named]
+
+
+def sound_of(path: Path) -> str:
+    """A digest of the first sound in a file, which no change of its tags moves; "" if there is none, or too little."""
+    digest, n_packets = hashlib.blake2b(digest_size=SOUND_BYTES), 0
+    with suppress(Fault, av.FFmpegError), path.open("rb") as file, open_container(file) as container:
+        packets = (packet for packet in packets_of(container, container.streams.audio[:1]) if packet.size)
+        for packet, _ in pairwise(packets):  # the last may hold a tag behind the sound
+            digest.update(packet)
+            n_packets += 1
+    return digest.hexdigest() if n_packets else ""
 
 
 def _digest(path: Path, start: int, end: int) -> bytes:

@@ -244,8 +244,9 @@ class Tagger:
         from crnn.library.retag import write_genre  # noqa: PLC0415
         from crnn.library.undo import Change  # noqa: PLC0415
 
-        def note(genre: "Genre", later: "Places") -> None:
-            self.undo.add(Change(os.path.abspath(path), name, genre.places, later, genre.has_tag))  # noqa: PTH100 - links
+        def note(genre: "Genre", later: "Places", sound: str) -> None:
+            place = os.path.abspath(path)  # noqa: PTH100 - links stay
+            self.undo.add(Change(place, name, genre.places, later, genre.has_tag, sound))
 
         if there == (name,):
             self.left["with this genre already"] += 1

@@ -13,7 +13,7 @@ from crnn.files import lock, whole_file, writable_state
 from crnn.library.rows import is_begun
 from crnn.library.tags import Places
 
-KINDS = {"path": str, "genre": str, "earlier": dict, "later": dict, "had_tag": bool}
+KINDS = {"path": str, "genre": str, "earlier": dict, "later": dict, "had_tag": bool, "sound": str}
 
 
 class UndoError(ValueError):
@@ -29,6 +29,7 @@ class Change:
     earlier: Places
     later: Places
     had_tag: bool  # whether there was a tag at all
+    sound: str = ""  # a digest of it, by which the song is known again; earlier versions noted none
 
 
 class Undo:

@@ -88,12 +88,15 @@ def _restore(args: argparse.Namespace, change: "Change", before: "list[Places]",
 
     Raises TagError.
     """
-    from crnn.library.retag import restore_genre  # noqa: PLC0415
+    from crnn.library.retag import OTHER_SOUND, restore_genre  # noqa: PLC0415
     from crnn.library.tags import TagError  # noqa: PLC0415
 
     if newer is None:
-        options = (args.keep_times, args.dry_run, change.genre, before)
+        options = (args.keep_times, args.dry_run, change.genre, before, change.sound)
         return restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
     if newer.earlier not in (change.later, change.earlier, *before):
         raise TagError("its genre was changed by somebody else meanwhile")
-    return newer.earlier == change.later
+    is_changed = newer.earlier == change.later
+    if is_changed and change.sound and newer.sound != change.sound:
+        raise TagError(OTHER_SOUND)
+    return is_changed
