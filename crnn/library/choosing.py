@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crnn.audio import Passages
     from crnn.inference import Prediction
-    from crnn.library.job import File
+    from crnn.library.rows import File
     from crnn.walk import Walk
 
 STANDARD_INPUT = "-"

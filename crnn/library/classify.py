@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import positive, share
 from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
+from crnn.library.rows import File
 from crnn.machine import n_cores
 from crnn.terminal import INTERRUPTED, complain, printable
 
 if TYPE_CHECKING:
     from crnn.inference import GenreClassifier, Prediction
-    from crnn.library.job import File, Hearing
+    from crnn.library.job import Hearing
     from crnn.library.table import Table
 
 DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises CheckpointError.
     """
-    from crnn.library.job import File, at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
+    from crnn.library.job import at_work  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.table import TableError  # noqa: PLC0415
 
     if args.ray:
@@ -141,12 +142,12 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
     )
 
 
-def is_settled(file: "File") -> bool:
+def is_settled(file: File) -> bool:
     """Whether a file has not been changed just now; one from the future, by a clock that was set back, has not."""
     return file.modified_ns is None or abs(time.time() - file.modified_ns / 1e9) > SETTLED_SECONDS
 
 
-def work(output: "Output", report: "Report", files: Iterable["File"], jobs: int) -> None:
+def work(output: "Output", report: "Report", files: Iterable[File], jobs: int) -> None:
     """Hear the files that are not in the table yet, and write and tell what comes of them."""
     from crnn.library.job import hear  # noqa: PLC0415
 
@@ -203,16 +204,14 @@ class Output:
             with self._named():
                 self.table.flush()
 
-    def has(self, file: "File") -> bool:
+    def has(self, file: File) -> bool:
         """Whether it is there already."""
         if self.table is None or file in self._seen:
             return file in self._seen
         return self.table.has(self.hearing.facts(file, self.classifier))
 
-    def write(self, file: "File", answer: "Prediction | ValueError") -> None:
+    def write(self, file: File, answer: "Prediction | ValueError") -> None:
         """Write it; what cannot be looked at, or no longer, keeps the row that it has, and gets none."""
-        from crnn.library.job import File  # noqa: PLC0415
-
         has_failed = isinstance(answer, ValueError)
         if has_failed and File.of(file.path).size_bytes is None:
             file = File(file.path)  # as which it is another when it is back
@@ -233,7 +232,7 @@ class Output:
             for line in windows_of(answer) if self.hearing.timeline else ():
                 print(printable(line), flush=True)
 
-    def _object(self, file: "File", answer: "Prediction") -> dict:
+    def _object(self, file: File, answer: "Prediction") -> dict:
         given = {"path": str(file.path), **answer.as_dict()}
         given["probabilities"] = dict(islice(given["probabilities"].items(), self.hearing.top))
         return given | ({"embedding": answer.embedding.tolist() or None} if self.hearing.embeddings else {})

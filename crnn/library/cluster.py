@@ -22,8 +22,8 @@ from crnn.checkpoint import CheckpointError
 from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.choosing import check_device, typed
-from crnn.library.job import STALL_SECONDS, File, Hearing, attempt
-from crnn.library.rows import is_address
+from crnn.library.job import STALL_SECONDS, Hearing, attempt
+from crnn.library.rows import File, is_address
 from crnn.library.table import (
     Columns,
     TableError,

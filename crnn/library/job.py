@@ -8,13 +8,14 @@ from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 
 from crnn.audio import AudioError, Passages, open_audio
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier, Prediction, Recording
+from crnn.library.rows import File
 from crnn.network.devices import best_device, lacks_memory
 
 QUICK = Passages(4, 4.0)
@@ -23,23 +24,6 @@ GPU_SONGS = 16  # that it hears at once, at most
 STALL_SECONDS = 120.0  # that a disk may take to wake up, and a network to answer
 
 T = TypeVar("T")
-
-
-class File(NamedTuple):
-    """A song as it is now; without size and time of change if it cannot be looked at."""
-
-    path: Path
-    size_bytes: int | None = None
-    modified_ns: int | None = None
-
-    @classmethod
-    def of(cls, path: Path) -> "File":
-        """What the file system says."""
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            return cls(path)
-        return cls(path, status.st_size, min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1))  # what parquet can hold
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from crnn.terminal import complain, valid
 
@@ -17,6 +18,23 @@ TEXTS, NUMBERS = ("path", "model", "genre"), ("probability", "duration_seconds")
 COUNTS = ("size_bytes", "modified_ns")
 MAY_BE_EMPTY = {"notices", "error", "timeline", "embedding"}  # the last columns, which other programs may leave out
 ALIKE_NS = 10_000  # spreadsheets save 15 digits of a number
+
+
+class File(NamedTuple):
+    """A song as it is now; without size and time of change if it cannot be looked at."""
+
+    path: Path
+    size_bytes: int | None = None
+    modified_ns: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "File":
+        """What the file system says."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return cls(path)
+        return cls(path, status.st_size, min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1))  # what parquet can hold
 
 
 class LibraryError(ValueError):
@@ -243,6 +261,14 @@ def count_of(value: object) -> int | None:
 def are_alike(one_ns: int | None, other_ns: int | None) -> bool:
     """Whether two times of change are the same, as far as tables tell that other programs have saved."""
     return one_ns == other_ns or (None not in (one_ns, other_ns) and abs(one_ns - other_ns) < ALIKE_NS)
+
+
+def is_as_heard(heard: File) -> bool:
+    """Whether a song is as it was; of times, a table that others have saved has 15 digits."""
+    now = File.of(heard.path)
+    if None in (heard.size_bytes, heard.modified_ns, now.size_bytes):
+        return False
+    return now.size_bytes == heard.size_bytes and are_alike(now.modified_ns, heard.modified_ns)
 
 
 def same_model(name: str) -> str:

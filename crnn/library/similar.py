@@ -6,14 +6,14 @@ import os
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, positive
 from crnn.files import whole_file
-from crnn.library.rows import LibraryError, absolute, file_at, is_address, read_rows, same_model
+from crnn.library.rows import File, LibraryError, absolute, file_at, is_address, is_as_heard, read_rows, same_model
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
-    "--embeddings --out genres.parquet). The model hears it first if the table lacks it."
+    "--embeddings --out genres.parquet). The model hears it first if the table lacks it, or has it as it was before."
 )
 NEEDS = ("numpy",)
-COLUMNS = ("path", "model", "embedding", "genre", "duration_seconds")
+COLUMNS = ("path", "size_bytes", "modified_ns", "model", "embedding", "genre", "duration_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Library:
     seconds: list[float | None]
     model: str
     embeddings: "np.ndarray"  # float32 (n, features)
+    sizes_bytes: list[int | None] = field(default_factory=list)  # when they were heard; None where nobody knows
+    modified_ns: list[int | None] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "Library":
@@ -63,15 +65,28 @@ class Library:
                 f"{len(rows) - len(songs)} of the {len(rows)} songs of {path} are not by {model}, but by "
                 "another model, which hears differently: they are left out."
             )
-        columns = ([row[name] for row in songs] for name in ("path", "genre", "duration_seconds"))
-        return cls(*columns, model, np.array([row["embedding"] for row in songs], np.float32))
+        columns = {name: [row[name] for row in songs] for name in COLUMNS}
+        return cls(
+            columns["path"],
+            columns["genre"],
+            columns["duration_seconds"],
+            model,
+            np.array(columns["embedding"], np.float32),
+            columns["size_bytes"],
+            columns["modified_ns"],
+        )
 
     def index(self, song: Path) -> int | None:
-        """Where a song is in it."""
+        """Where a song is in it, also by the name of what it is a link to."""
         if str(song) in self.paths:
             return self.paths.index(str(song))
-        wanted = absolute(song)
-        return next((n for n, path in enumerate(self.paths) if absolute(path) == wanted), None)
+        wanted = {absolute(song), absolute(os.path.realpath(song))}
+        return next((n for n, path in enumerate(self.paths) if absolute(path) in wanted), None)
+
+    def has_changed(self, number: int) -> bool:
+        """Whether a song that is there is no longer as it was heard, as far as the table tells."""
+        known, place = (self.sizes_bytes[number], self.modified_ns[number]), file_at(self.paths[number])
+        return None not in (*known, place) and not is_as_heard(File(Path(place), *known))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from crnn.audio import AudioError  # noqa: PLC0415 (after --help, which has no use for it)
 
+    args.songs = [*{os.path.realpath(song): song for song in args.songs}.values()]  # each once
     try:
         if args.m3u:
             check_playlist(args.m3u, [args.table, *args.songs])
@@ -120,20 +136,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _there(args: argparse.Namespace, library: Library, found: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """As many of the songs as are asked for; those that have gone are told, and take no place unless all have."""
-    there, gone = [], []
+    """As many of the songs as are asked for, each once, and none of those that they should be like.
+
+    Those that have gone are told, and take no place unless all have; so are those that have changed, which may be no
+    more than their tags, and stay.
+    """
+    there, gone, n_changed = [], [], 0
+    places = {*map(os.path.realpath, args.songs)}
     for number, likeness in found:
         if len(there) == args.top:
             break
-        if is_address(library.paths[number]) or file_at(library.paths[number]):
-            there.append((number, likeness))
-        else:
+        path = library.paths[number]
+        if (place := path if is_address(path) else file_at(path)) is None:
             gone.append((number, likeness))
+        elif (real := place if is_address(place) else os.path.realpath(place)) not in places:
+            places.add(real)
+            there.append((number, likeness))
+            n_changed += library.has_changed(number)
     if not there and gone:
         complain(f"None of the other songs of {args.table} is here: these are their names there.")
         return gone[: args.top]
     if gone:
         complain(f"Of the songs of {args.table} that sound most alike, {len(gone)} are no longer there, and left out.")
+    if n_changed:
+        complain(f"Of these songs, {n_changed} changed after {args.table} was made, and are found as they were then.")
     if not there:
         complain(f"{args.table} has no other song.")
     return there
@@ -148,21 +174,23 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
 
     embeddings, seconds, classifier = [], [], None
     for song in args.songs:
-        if (number := library.index(song)) is not None:
+        number = library.index(song)
+        if number is not None and not library.has_changed(number):
             embeddings.append(library.embeddings[number])
             seconds.append(library.seconds[number])
             continue
         if classifier is None:
             from crnn.audio import AudioError  # noqa: PLC0415
             from crnn.inference import GenreClassifier  # noqa: PLC0415
-            from crnn.library.job import File, attempt  # noqa: PLC0415
+            from crnn.library.job import attempt  # noqa: PLC0415
 
             classifier = GenreClassifier.from_pretrained(args.model)
             if same_model(name := classifier.name) != same_model(library.model):
+                fault = "is not in it" if number is None else "has changed since"
                 same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
                 what = "hear the library anew" if same else "name that model with --model"
                 raise LibraryError(
-                    f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
+                    f"{args.table} is by {library.model}, and {song} {fault}: {name} would hear it differently, "
                     f"so {what}."
                 )
         prediction = attempt(File(song), partial(classifier.predict, song))

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
 from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
-from crnn.library.rows import LibraryError, absolute, are_alike, read_rows
+from crnn.library.rows import File, LibraryError, absolute, is_as_heard, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable, valid
 
 if TYPE_CHECKING:
     from crnn.audio import AudioError
     from crnn.inference import Prediction
-    from crnn.library.job import File
     from crnn.library.tags import Genre, Places
     from crnn.library.undo import Undo
 
@@ -141,9 +140,8 @@ class Tagger:
         self.left: Counter[str] = Counter()  # by the reason
         self.n_failed = 0
 
-    def without_genre(self, paths: Iterable[Path]) -> Iterator["File"]:
+    def without_genre(self, paths: Iterable[Path]) -> Iterator[File]:
         """The songs to hear, links to one of them left out: those whose genre may be written."""
-        from crnn.library.job import File  # noqa: PLC0415
         from crnn.library.retag import read_genre  # noqa: PLC0415
         from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
 
@@ -199,7 +197,7 @@ class Tagger:
                 heard = file._replace(size_bytes=row["size_bytes"], modified_ns=row["modified_ns"])
                 self._tag(heard, row["genre"], row["probability"] or 0.0)
 
-    def tag(self, file: "File", answer: "Prediction | AudioError") -> None:
+    def tag(self, file: File, answer: "Prediction | AudioError") -> None:
         """Write the genre of a song, if the answer is sure of one; `file` is as it was when it was heard."""
         from crnn.audio import AudioError  # noqa: PLC0415
 
@@ -209,7 +207,7 @@ class Tagger:
         else:
             self._tag(file, answer.verdict, next(iter(answer.probabilities.values()), 0.0))
 
-    def _tag(self, heard: "File", verdict: str, share: float) -> None:
+    def _tag(self, heard: File, verdict: str, share: float) -> None:
         from crnn.library.tags import TagError  # noqa: PLC0415
 
         there = self.there.pop(heard.path)
@@ -273,13 +271,3 @@ class Tagger:
             complain(f"Failed: {self.n_failed}, each with its reason above.")
         if self.undo and self.written:
             complain(f"To take it back: genre-crnn untag {shlex.quote(str(self.args.undo))}")
-
-
-def is_as_heard(heard: "File") -> bool:
-    """Whether a song is as it was; of times, a table that others have saved has 15 digits."""
-    from crnn.library.job import File  # noqa: PLC0415
-
-    now = File.of(heard.path)
-    if None in (heard.size_bytes, heard.modified_ns, now.size_bytes):
-        return False
-    return now.size_bytes == heard.size_bytes and are_alike(now.modified_ns, heard.modified_ns)

@@ -54,6 +54,8 @@ def write_table(tmp_path: Path) -> Table:
             schema = schema.set(schema.get_field_index("embedding"), pa.field("embedding", pa.list_(pa.float32())))
             seconds = schema.get_field_index("duration_seconds")
             schema = schema.set(seconds, pa.field("duration_seconds", pa.float64()))
+            for count in {"size_bytes", "modified_ns"} & {*rows[0]}:
+                schema = schema.set(schema.get_field_index(count), pa.field(count, pa.int64()))
             pa.parquet.write_table(pa.Table.from_pylist(rows, schema), path, row_group_size=7)
         return path
 
@@ -205,6 +207,67 @@ def test_a_song_that_the_table_lacks_is_heard_first(
     table = write_table(".jsonl", rows_of(vectors, "another model"))
     assert main(["similar", str(song), "--in", str(table)]) == 2
     assert "is by another model" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_song_that_has_changed_since_is_heard_first(
+    vectors: np.ndarray,
+    write_table: Table,
+    songs: list[Path],
+    suffix: str,
+    write_wav: Callable[[Path, np.ndarray], Path],
+    tone: Callable[..., np.ndarray],
+    tiny_model: CRNN,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Of others that have, which may be no more than their tags, the number is told."""
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    classifier = GenreClassifier.from_pretrained()
+    heard = classifier.predict(write_wav(songs[0], tone(3))).embedding
+
+    def write(model: str, size: int, modified_ns: int) -> Path:
+        facts = [(size, modified_ns), (songs[1].stat().st_size, 0), (songs[2].stat().st_size, 0), *2 * [(None, None)]]
+        rows = zip(rows_of(np.stack([-heard, heard, -heard]), model), facts, strict=True)
+        return write_table(suffix, [row | {"size_bytes": size, "modified_ns": ns} for row, (size, ns) in rows])
+
+    for song in songs[2:]:
+        os.utime(song, ns=(0, 0))
+    status = songs[0].stat()
+    command = ["similar", str(songs[0]), "--json", "--in"]
+    for size, modified_ns, first in (
+        (status.st_size, status.st_mtime_ns, "song 2.mp3"),
+        (status.st_size, 0, "song 1.mp3"),
+        (9, status.st_mtime_ns, "song 1.mp3"),
+    ):
+        table = write(classifier.name, size, modified_ns)
+        assert main([*command, str(table)]) == 0
+        out, err = capfd.readouterr()
+        assert json.loads(out.splitlines()[0])["path"] == first
+        assert "Of these songs, 1 changed after" in err
+    assert main([*command, str(write("another model", 9, 0))]) == 2
+    assert "song 0.mp3 has changed since" in capfd.readouterr().err
+
+
+def test_a_song_is_known_by_what_its_name_leads_to(
+    vectors: np.ndarray, write_table: Table, songs: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither it nor a neighbour is found or listed twice, whichever of them is a link."""
+    Path("link.mp3").symlink_to("song 13.mp3")
+    songs[11].unlink()
+    songs[11].symlink_to("song 12.mp3")
+    table = write_table(".jsonl", rows_of(vectors))
+    command = ["similar", "--in", str(table), "--top", "12", "--json", "--m3u", "like.m3u8"]
+    answers = []
+    for named in (["song 13.mp3"], ["link.mp3"], ["song 13.mp3", "link.mp3", "./song 13.mp3"]):
+        assert main([*command, *named]) == 0
+        out, _ = capfd.readouterr()
+        answers.append([json.loads(line) for line in out.splitlines()])
+        listed = [line for line in Path("like.m3u8").read_text("utf-8").splitlines() if not line.startswith("#")]
+        assert len({os.path.realpath(song) for song in listed}) == len(listed) == 13
+    assert answers[0] == answers[1] == answers[2]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
