@@ -265,4 +265,5 @@ def _seen_from(playlist: Path, path: str) -> str:
         relative = os.path.abspath(path) if is_link else os.path.relpath(path, folder)  # noqa: PTH100 - links stay
     except ValueError:  # on another drive
         return os.path.abspath(path)  # noqa: PTH100 - links stay
-    return f".{os.sep}{relative}" if relative.startswith("#") else relative  # else it would be a comment
+    # Else it would be a comment, or without its white space.
+    return f".{os.sep}{relative}" if relative[0] == "#" or relative[0].isspace() else relative

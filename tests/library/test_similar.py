@@ -340,13 +340,16 @@ def test_a_name_that_is_no_text_comes_from_a_table_onto_the_playlist(tmp_path: P
 def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     music, lists = tmp_path / "music", tmp_path / "lists"
     (music / "Ärzte").mkdir(parents=True)
-    names = ["Ärzte/Männer sind.mp3", "#1.mp3", "two\nlines.mp3"]
+    names = ["Ärzte/Männer sind.mp3", "#1.mp3", "two\nlines.mp3", " before.mp3"]
     for name in names:
         (music / name).touch()
-    songs = [(str(music / name), seconds) for name, seconds in zip(names, [61.6, None, 3.0], strict=True)]
+    songs = [(str(music / name), seconds) for name, seconds in zip(names, [61.6, None, 3.0, None], strict=True)]
     write_playlist(lists / "like.m3u8", [*songs, (str(music / "gone.mp3"), 1.0), ("x" * 5_000, 1.0)])
     text = (lists / "like.m3u8").read_bytes().decode("utf-8")
-    assert text == "#EXTM3U\n#EXTINF:62,Männer sind\n../music/Ärzte/Männer sind.mp3\n#EXTINF:-1,#1\n../music/#1.mp3\n"
+    assert text == (
+        "#EXTM3U\n#EXTINF:62,Männer sind\n../music/Ärzte/Männer sind.mp3\n#EXTINF:-1,#1\n../music/#1.mp3\n"
+        "#EXTINF:-1, before\n../music/ before.mp3\n"
+    )
     assert all((lists / line).is_file() for line in text.splitlines() if not line.startswith("#"))
     err = capfd.readouterr().err
     assert "gone.mp3 is not there" in err
@@ -357,6 +360,8 @@ def test_a_playlist_is_read_from_its_own_folder(tmp_path: Path, capfd: pytest.Ca
     assert (music / "linked" / "like.m3u8").read_text("utf-8").splitlines()[-1] == songs[0][0]
     write_playlist(music / "here.m3u8", songs[1:2])
     assert (music / "here.m3u8").read_text("utf-8").splitlines()[-1] == "./#1.mp3"
+    write_playlist(music / "here.m3u8", songs[3:])
+    assert (music / "here.m3u8").read_text("utf-8").splitlines()[-1] == "./ before.mp3"
 
 
 def test_neighbours_on_the_map_are_alike(vectors: np.ndarray) -> None:
