@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from crnn.machine import n_cores
 from crnn.terminal import INTERRUPTED, complain, printable
 
 if TYPE_CHECKING:
+    from crnn.audio import AudioError
     from crnn.inference import GenreClassifier, Prediction
     from crnn.library.job import Hearing
     from crnn.library.table import Table
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
 NEEDS = ("crnn.library.job", "crnn.library.table")
 WATCH_SECONDS = 10.0  # between two looks at the folders
+AGAIN_SECONDS = 600.0  # after which what the machine lacked for a song may be there
 SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being written
 
 
@@ -165,7 +168,8 @@ class Output:
         self.hearing, self.classifier = hearing, classifier
         self.table: Table | None = None
         self._out, self._as_json = args.out, args.json
-        self._seen: set[tuple] = set()  # what the table does not tell: all without one, else what failed in this run
+        self._heard: set[File] = set()  # what is printed, without the change of its status
+        self._failed: dict[File, float] = {}  # in this run, with the time from which on it is heard again
 
     def __enter__(self) -> "Output":
         from crnn.library.table import Columns, open_table  # noqa: PLC0415
@@ -206,17 +210,23 @@ class Output:
 
     def has(self, file: File) -> bool:
         """Whether it is there already."""
-        if self.table is None or file in self._seen:
-            return file in self._seen
+        if time.monotonic() < self._failed.get(file, -inf):
+            return True
+        if self.table is None:
+            return file._replace(status_changed_ns=None) in self._heard
         return self.table.has(self.hearing.facts(file, self.classifier))
 
-    def write(self, file: File, answer: "Prediction | ValueError") -> None:
+    def write(self, file: File, answer: "Prediction | AudioError") -> None:
         """Write it; what cannot be looked at, or no longer, keeps the row that it has, and gets none."""
+        from crnn.library.job import is_passing  # noqa: PLC0415
+
         has_failed = isinstance(answer, ValueError)
         if has_failed and File.of(file.path).size_bytes is None:
             file = File(file.path)  # as which it is another when it is back
-        if self.table is None or has_failed:
-            self._seen.add(file)
+        if has_failed:
+            self._failed[file] = time.monotonic() + AGAIN_SECONDS if is_passing(answer) else inf
+        elif self.table is None:
+            self._heard.add(file._replace(status_changed_ns=None))
         if self.table is not None:
             if not has_failed or file.size_bytes is not None:  # else it is away, or mistyped
                 row = self.hearing.row(file, answer, self.classifier)

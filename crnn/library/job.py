@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from crnn.audio import AudioError, Passages, open_audio
+from crnn.audio import AudioError, Passages, not_now, open_audio
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier, Prediction, Recording
 from crnn.library.rows import File
@@ -21,6 +21,7 @@ from crnn.network.devices import best_device, lacks_memory
 QUICK = Passages(4, 4.0)
 PASSAGE_SECONDS = 10.0  # of `--seconds`, as many as there is time for
 GPU_SONGS = 16  # that it hears at once, at most
+NOT_NOW = "{name} cannot be heard just now (there is not enough memory): try again later."
 STALL_SECONDS = 120.0  # that a disk may take to wake up, and a network to answer
 
 T = TypeVar("T")
@@ -174,6 +175,11 @@ def attempt(file: File, work: Callable[[], T]) -> T | AudioError:
         return _unforeseen(file, error)
 
 
+def is_passing(error: AudioError) -> bool:
+    """Whether a song has failed for want of something that the machine may have later."""
+    return error.message in (NOT_NOW, not_now("", "").message)
+
+
 def _answers(classifier: GenreClassifier, recorded: list[tuple[File, Recording]]) -> list[Prediction | AudioError]:
     """The answers to songs together, or to each alone where that fails, as on a GPU that has no room for them."""
     try:
@@ -191,7 +197,7 @@ def _is_open(answer: Prediction | AudioError, classifier: GenreClassifier, heari
 def _unforeseen(file: File, error: Exception) -> AudioError:
     name = Path(file.path).name
     if lacks_memory(error):
-        return AudioError("{name} cannot be heard just now (there is not enough memory): try again later.", name=name)
+        return AudioError(NOT_NOW, name=name)
     return AudioError("{name} cannot be heard: {why}", name=name, why=repr(error))
 
 

@@ -26,6 +26,7 @@ class File(NamedTuple):
     path: Path
     size_bytes: int | None = None
     modified_ns: int | None = None
+    status_changed_ns: int | None = None  # also by rights, which say nothing of the sound, but whether it can be read
 
     @classmethod
     def of(cls, path: Path) -> "File":
@@ -34,7 +35,8 @@ class File(NamedTuple):
             status = path.stat()
         except (OSError, ValueError):
             return cls(path)
-        return cls(path, status.st_size, min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1))  # what parquet can hold
+        modified_ns = min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)  # what parquet can hold
+        return cls(path, status.st_size, modified_ns, status.st_ctime_ns)
 
 
 class LibraryError(ValueError):

@@ -21,9 +21,9 @@ import pytest
 import torch
 
 from crnn.__main__ import main
-from crnn.audio import SAMPLE_RATE, AudioError, Passages
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, not_now
 from crnn.checkpoint import save
-from crnn.inference import GenreClassifier, Recording
+from crnn.inference import GenreClassifier, Prediction, Recording
 from crnn.library import choosing, classify, cluster, job
 from crnn.library.rows import read_rows
 from crnn.network.config import NOTHING_STRANGE
@@ -373,6 +373,45 @@ def test_watching_hears_what_comes_and_what_changes(
     assert said.count("bad.mp3 is a document") == 1
     assert "4 songs heard" in said
     assert "1 failed: " in said
+
+
+@pytest.mark.parametrize("options", [[], ["--out", "genres.jsonl"]])
+def test_watching_hears_again_what_has_failed_for_a_reason_that_passes(
+    model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    """Rights that come change neither size nor time; what is damaged is heard once."""
+    monkeypatch.chdir(music)
+    predict, clock, heard, looks = GenreClassifier.predict, [0.0], [], []
+    for song in music.rglob("*.*"):
+        os.utime(song, (1, 1))
+    Path("a.wav").chmod(0o200)
+
+    def predicted(self: GenreClassifier, source: Path, *more: object, **options: object) -> Prediction:
+        heard.append(source.name)
+        if source.name == "a.wav" and not source.stat().st_mode & 0o400:
+            raise AudioError("{name} cannot be opened.", name=source.name)
+        if source.name == "c.wav" and len(looks) < 4:
+            raise not_now(source.name, "Too many open files")
+        return predict(self, source, *more, **options)
+
+    def sleep(_: float) -> None:
+        looks.append(sorted(heard))
+        heard.clear()
+        if len(looks) == 2:
+            Path("a.wav").chmod(0o600)
+        elif len(looks) in (3, 4, 5):
+            clock[0] += classify.AGAIN_SECONDS
+        elif len(looks) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(GenreClassifier, "predict", predicted)
+    monkeypatch.setattr(classify, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=lambda: clock[0]))
+    assert main([str(music), "--watch", *options]) == 130
+    assert looks == [["a.wav", "b.wav", "bad.mp3", "c.wav"], [], ["a.wav"], ["c.wav"], ["c.wav"], []]
+    said = capfd.readouterr()
+    assert said.err.count("c.wav cannot be decoded just now") == 2
+    rows = Path("genres.jsonl").read_text().splitlines() if options else said.out.splitlines()
+    assert sum('"genre": null' not in row for row in rows) == 3
 
 
 def test_a_killed_command_goes_on_where_it_was(model: Path, music: Path, tmp_path: Path) -> None:
