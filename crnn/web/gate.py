@@ -31,7 +31,7 @@ TOOLS = "/gradio_api/mcp"
 ADDRESS = re.compile(r"/gradio_api/file=\s*\w+:")  # of a file that is on another host
 FILE = "/gradio_api/file="
 SHOWN = re.compile(rb"^inline(?=;|$)")  # how Content-Disposition says that a browser may
-ONE_RANGE = re.compile(rb"bytes=(\d+-\d*|-\d+)")
+ONE_RANGE = re.compile(rb"bytes=(?:(\d{1,18})-(\d{1,18})?|-\d{1,18})")  # of at most an exabyte
 # The only ones of Gradio's own routes that are read: others fetch addresses, keep files or stream without end.
 READ = re.compile(
     r"/gradio_api/(file=.*|(call|heartbeat)/.+|mcp(/.*)?"
@@ -171,7 +171,13 @@ def with_origin(scope: Message) -> list[tuple[bytes, bytes]]:
 
 def with_one_range(scope: Message) -> list[tuple[bytes, bytes]]:
     """The headers of a request for a file, the whole of which is sent to who wants other than one part of it."""
-    return [(name, value) for name, value in scope["headers"] if name != b"range" or ONE_RANGE.fullmatch(value)]
+    return [(name, value) for name, value in scope["headers"] if name != b"range" or is_one_range(value)]
+
+
+def is_one_range(value: bytes) -> bool:
+    """Whether this asks for one part of a file that does not end before it begins (RFC 9110, 14.1.1)."""
+    asked = ONE_RANGE.fullmatch(value)
+    return asked is not None and (not asked[2] or int(asked[1]) <= int(asked[2]))
 
 
 def as_download(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

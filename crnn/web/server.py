@@ -11,10 +11,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import anyio
-from gradio import Blocks, Dataset, Error, File, http_server, mcp, processing_utils, routes, utils
+from gradio import Blocks, Dataset, Error, File, http_server, mcp, processing_utils, ranged_response, routes, utils
 from gradio.block_function import BlockFunction
 from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hostname
 from starlette.datastructures import Headers
+from starlette.responses import FileResponse
 
 from crnn.web.cores import give_memory_back
 from crnn.web.gate import (
@@ -64,7 +65,13 @@ class CrossOrigin(CustomCORSMiddleware):
     """Which sites browsers let read the page: as in Gradio, but none where it is asked on its own computer.
 
     Gradio knows that by the name `localhost` and two addresses alone, and browsers by more, even by names of strangers.
+    None reads it with its visitor's cookies, which may be those of a login before the page.
     """
+
+    def __init__(self, *given: object, **named: object) -> None:
+        super().__init__(*given, **named)
+        for headers in (self.preflight_headers, self.simple_headers):
+            headers.pop("Access-Control-Allow-Credentials", None)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer, as if nobody else asked where another site does: that site may not read it then."""
@@ -75,6 +82,23 @@ class CrossOrigin(CustomCORSMiddleware):
             if is_own and get_hostname(names.get("origin", "")) not in self.localhost_aliases:
                 scope = scope | {"headers": [header for header in scope["headers"] if header[0] != b"origin"]}
         await super().__call__(scope, receive, send)
+
+
+class PartOfFile(FileResponse):
+    """The part of a file that is asked for, as the rest of files is sent: which part, it reads from the question.
+
+    Gradio sends all headers of the question back with a part, those that a proxy adds and cookies among them; of the
+    `headers` that it gives, two are the file's own.
+    """
+
+    def __init__(self, path: Path, _: tuple, headers: dict[str, str], stat_result: os.stat_result) -> None:
+        super().__init__(
+            path,
+            media_type=headers["Content-Type"],
+            filename=path.name,
+            stat_result=stat_result,
+            content_disposition_type=headers["Content-Disposition"],
+        )
 
 
 class RecentUploads(FileUploadProgress):
@@ -139,6 +163,7 @@ def replace_parts() -> None:
     convert_nothing()
     routes.file_upload_statuses, routes.StateHolder = RecentUploads(), Sessions
     routes.CustomCORSMiddleware, mcp.GradioMCPServer = CrossOrigin, Tools
+    ranged_response.RangedFileResponse = PartOfFile
     routes.DEFAULT_TEMP_DIR = mcp.DEFAULT_TEMP_DIR = utils.get_upload_folder()  # not as it was at the import
 
 

@@ -160,7 +160,7 @@ def test_uploads_are_served_as_sounds_or_as_downloads(client: httpx.Client, name
     assert answer.headers["content-disposition"].partition(";")[0] == way
 
 
-@pytest.mark.parametrize("wanted", ["0-1,4-5", "0-,0-", "1-2-3", "x-y", "²-³"])
+@pytest.mark.parametrize("wanted", ["0-1,4-5", "0-,0-", "1-2-3", "x-y", "²-³", "5-2", f"{'9' * 5_000}-"])
 def test_who_wants_other_than_one_part_of_a_file_gets_all(client: httpx.Client, song: bytes, wanted: str) -> None:
     path = f"/gradio_api/file={upload(client, song)}"
     answer = client.get(path, headers={"Range": f"bytes={wanted}".encode()})
@@ -168,6 +168,25 @@ def test_who_wants_other_than_one_part_of_a_file_gets_all(client: httpx.Client, 
     for one, part in (("4-7", song[4:8]), ("4-", song[4:]), ("-4", song[-4:])):
         answer = client.get(path, headers={"Range": f"bytes={one}"})
         assert (answer.status_code, answer.content) == (206, part)
+    assert client.get(path, headers={"Range": f"bytes={len(song)}-{len(song)}"}).status_code == 416
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-3"}, {"Range": "bytes=4-"}, {"Range": "bytes=-4"}])
+def test_a_file_comes_with_its_own_headers_and_none_of_the_question(
+    client: httpx.Client, song: bytes, asked: dict[str, str]
+) -> None:
+    """A proxy puts secrets into these, and another site could let its own script read them."""
+    path = f"/gradio_api/file={upload(client, song)}"
+    names = ["Cookie", "Authorization", "X-Auth-Request-Access-Token", "X-Forwarded-For", "Set-Cookie", "Location"]
+    names += ["Content-Type", "Content-Encoding", "Cache-Control", "ETag", "Access-Control-Expose-Headers"]
+    names += ["Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "User-Agent"]
+    answer = client.get(path, headers=asked | dict.fromkeys(names, "secret"))
+    assert "secret" not in str(answer.headers.raw)
+    own = {"content-type", "content-disposition", "content-length", "accept-ranges", "last-modified", "etag"}
+    own |= {"x-content-type-options", "date", "server"} | ({"content-range"} if asked else set())
+    assert {*answer.headers} == own
+    assert client.get(path, headers=asked | {"If-Range": '"another"'}).content == song
+    assert client.get(path, headers=asked | {"If-Range": answer.headers["etag"]}).content == answer.content
 
 
 @pytest.mark.parametrize(
@@ -513,7 +532,7 @@ def test_other_sites_do_not_read_the_page_of_ones_own_computer(client: httpx.Cli
             assert "access-control-allow-origin" not in client.get("/config", headers=origin).headers
         before = asked | {"Access-Control-Request-Method": "POST"}
         answer = client.options("/gradio_api/call/classify", headers=before)
-        assert "access-control-allow-origin" not in answer.headers
+        assert not {"access-control-allow-origin", "access-control-allow-credentials"} & {*answer.headers}
     near = client.get("/config", headers={"Origin": "http://localhost:3000"})
     assert near.headers["access-control-allow-origin"] == "http://localhost:3000"
     form = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}  # what needs no leave from the browser
@@ -543,6 +562,7 @@ def test_other_sites_read_a_public_page_alone(address: str, host: str, may_read:
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "server": (address, 7860)}
     asyncio.run(server.CrossOrigin(answer)(scope, None, note))
     assert (b"access-control-allow-origin" in sent[0]) == may_read
+    assert b"access-control-allow-credentials" not in sent[0]  # to no site is it its visitor's
 
 
 @pytest.mark.parametrize("name", ["../../evil.wav", "/etc/evil.wav", f"{MARKUP}.wav", "evil.html", "..\\..\\evil.wav"])
