@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import socket
 import traceback
@@ -32,6 +33,7 @@ from crnn.web.gate import (
 from crnn.web.turns import Sessions
 from crnn.web.uploads import ANSWERED_SECONDS, Uploads
 
+MOST_TOLD_BACK = 400  # characters of what is wrong with a language model's question
 MOST_FOLLOWED = 500  # uploads of which it is remembered how far they are
 NO_SONG = (
     "This is no song that the server has: send it to /gradio_api/upload first, and then the path that you get as "
@@ -128,7 +130,29 @@ class Places(list):
 
 
 class Tools(mcp.GradioMCPServer):
-    """The tools for language models; in Gradio's no list of files is described or taken as one, and any address is."""
+    """The tools for language models.
+
+    In Gradio's no list of files is described or taken as one, and any address is; answers are told as Python has them,
+    and of a question that does not fit the schema all is told, its songs, too.
+    """
+
+    def create_mcp_server(self) -> "mcp.Server":
+        """What answers language models, in bounded words where it does not understand them."""
+        server, asks = super().create_mcp_server(), self.types.CallToolRequest
+        answer = server.request_handlers[asks]
+
+        async def bounded(question: object) -> object:
+            result = await answer(question)
+            for told in result.root.content if result.root.isError else ():
+                told.text = in_short(told.text)
+            return result
+
+        server.request_handlers[asks] = bounded
+        return server
+
+    def postprocess_output_data(self, data: list, _: str) -> list:
+        """The answers as JSON, each as a text."""
+        return [self.types.TextContent(type="text", text=json.dumps(answer, ensure_ascii=False)) for answer in data]
 
     @property
     def _file_data_tool_description(self) -> str:
@@ -155,6 +179,11 @@ class Tools(mcp.GradioMCPServer):
         for part in parts.values():
             part.pop("$defs", None)
         return simple, Places(places)
+
+
+def in_short(text: str) -> str:
+    """A text without its middle, if it is long."""
+    return text if len(text) <= MOST_TOLD_BACK else f"{text[: MOST_TOLD_BACK // 2]} … {text[-MOST_TOLD_BACK // 2 :]}"
 
 
 def replace_parts() -> None:

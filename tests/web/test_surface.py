@@ -339,7 +339,7 @@ def test_a_language_model_names_an_upload_but_no_other_address(
     one, many = answers[: len(answers) // 2], answers[len(answers) // 2 :]
     for answered, *refused in (one, many):
         assert not answered.isError
-        assert "'probabilities'" in answered.content[0].text
+        assert "probabilities" in str(json.loads(answered.content[0].text))
         assert {(answer.isError, answer.content[0].text) for answer in refused} == {(True, gate.NO_ADDRESSES)}
     assert not inside.asked
 
@@ -349,14 +349,32 @@ def test_what_a_language_model_sends_is_kept_with_the_uploads(
 ) -> None:
     """Both what Gradio makes of it and what it sends to itself; as it was imported, the first belonged elsewhere."""
     before = files_in(uploads)
-    code = f"data:audio/wav;base64,{base64.b64encode(song).decode()}"
-    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
-    asked["params"] = {"name": "classify_batch", "arguments": {"songs": [code]}}
-    answer = client.post("/gradio_api/mcp/", json=asked, headers={"Accept": "application/json, text/event-stream"})
-    assert "'probabilities'" in answer.text
+    answer = ask_tool(client, "classify_batch", songs=[sent(song)])
+    assert "probabilities" in answer["content"][0]["text"]
     kept = files_in(uploads) - before
     assert [path.name for path in kept] == ["file.wav"] * 2
     assert {*map(str, kept)} <= demo.upload_file_set
+
+
+def test_what_is_wrong_with_a_question_of_a_language_model_is_told_in_short(client: httpx.Client, song: bytes) -> None:
+    """And not with the whole song that it has sent."""
+    for asked in ({"songs": sent(song)}, {"songs": {"a": sent(song)}}):
+        answer = ask_tool(client, "classify_batch", **asked)
+        (told,) = answer["content"]
+        assert answer["isError"]
+        assert told["text"].endswith("is not of type 'array'")
+        assert len(told["text"]) < 500
+
+
+def sent(song: bytes) -> str:
+    return f"data:audio/wav;base64,{base64.b64encode(song).decode()}"
+
+
+def ask_tool(client: httpx.Client, name: str, **arguments: object) -> dict:
+    """What a tool for language models answers."""
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    answer = client.post("/gradio_api/mcp/", json=asked, headers={"Accept": "application/json, text/event-stream"})
+    return json.loads(answer.text.partition("data: ")[2])["result"]
 
 
 def test_a_body_without_end_is_not_read(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
