@@ -589,8 +589,10 @@ def test_sound_of_another_tab_is_heard_until_its_sharing_ends(tab, url, classifi
     [
         ("getUserMedia", "microphone", "NotAllowedError", "Allow it beside the address of the page"),
         ("getUserMedia", "microphone", "NotFoundError", "There is no microphone."),
-        ("getUserMedia", "microphone", "NotReadableError", "The device is busy."),
+        ("getUserMedia", "microphone", "NotReadableError", "The microphone is in use by another program"),
+        ("getUserMedia", "microphone", "OtherError", "The browser cannot record here"),
         ("getDisplayMedia", "tab", "", "No sound came along."),
+        ("getDisplayMedia", "tab", "NotFoundError", "No sound came along."),
     ],
 )
 def test_recording_that_fails_is_explained(tab, url, songs, classifier, name, source, answer, said):

@@ -73,7 +73,7 @@ async function start(source) {
   } catch (error) {
     stream?.getTracks().forEach(track => track.stop());
     context?.close();
-    if (source !== 'tab' || error.name !== 'NotAllowedError') explain(error);  // else it was only cancelled
+    if (source !== 'tab' || error.name !== 'NotAllowedError') explain(error, source);  // else it was only cancelled
   }
   show();
   (recording ? part.stop : part[source]).focus();
@@ -91,14 +91,18 @@ document.addEventListener('visibilitychange', () => {
 });
 addEventListener('beforeunload', event => { if (recording || unanswered.length) event.preventDefault(); });
 
-function explain(error) {
+function explain(error, source) {
+  const silent = message('No sound came along. Choose a tab, and share its sound.');
+  const busy = message('The microphone is in use by another program, or the system keeps it from the browser.');
   const known = {
-    NotAllowedError: message('The browser may not use the microphone. Allow it beside the address of the page.'),
-    NotFoundError: message('There is no microphone.'),
-    NoSound: message('No sound came along. Choose a tab, and share its sound.'),
+    NoSound: silent,
     SecurityError: message('Browsers record on pages with https, and on localhost, alone.'),
+    ...source === 'tab' ? {NotFoundError: silent, NotReadableError: silent, AbortError: silent} : {
+      NotAllowedError: message('The browser may not use the microphone. Allow it beside the address of the page.'),
+      NotFoundError: message('There is no microphone.'), NotReadableError: busy, AbortError: busy,
+    },
   };
-  part.fault.replaceChildren(known[error.name] ?? error.message);
+  part.fault.replaceChildren(known[error.name] ?? message('The browser cannot record here: give the song as a file.'));
   part.fault.hidden = false;
 }
 
