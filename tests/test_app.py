@@ -1676,6 +1676,54 @@ def test_page_says_that_the_server_is_away(browser, classifier, songs):
         tab.faults.clear()
 
 
+@pytest.mark.parametrize("what", ["recording", "table"])
+def test_what_a_visitor_has_is_not_lost_with_the_connection(browser, url, songs, what):
+    """Gradio begins the page anew when it has the server again; who stays is told what there is left to do."""
+    button = "#record [data-part=save]" if what == "recording" else "[data-take=csv]"
+    fault = "#refused .fault" if what == "recording" else "#songs [data-part=large]"
+    with opened(browser, url) as tab:
+        asked = []
+        tab.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        if what == "recording":
+            press(tab, "microphone")
+            expect(tab.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
+        else:
+            go(tab, "songs")
+            tab.set_input_files("#files input[type=file]", songs["tone"])
+            expect(tab.locator("#status")).to_contain_text("Songs heard")
+        tab.context.set_offline(True)
+        tab.locator("#model-tab-button").click()
+        go(tab, "listen" if what == "recording" else "songs")
+        expect(tab.locator(fault)).to_contain_text("The server is away")
+        tab.context.set_offline(False)
+        expect(tab.locator(fault)).to_contain_text("has to be loaded anew")
+        if what == "recording":
+            press(tab, "stop")
+            expect(tab.locator("#song audio")).to_be_attached()
+        else:
+            tab.set_input_files("#files input[type=file]", songs["noise"])
+            expect(tab.locator("#files")).to_contain_text("noise")
+        expect(tab.locator(fault)).to_contain_text("has to be loaded anew")
+        with tab.expect_download():
+            tab.click(button)
+        assert asked == ["beforeunload"]
+        tab.reload()
+        assert asked == ["beforeunload"]
+        expect(tab.locator("#song input[type=file]")).to_be_attached()
+        tab.faults.clear()
+
+
+def test_page_that_has_the_server_can_be_left(page_, songs):
+    asked = []
+    page_.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    go(page_, "songs")
+    page_.set_input_files("#files input[type=file]", songs["tone"])
+    expect(page_.locator("#status")).to_contain_text("Songs heard")
+    page_.reload()
+    expect(page_.locator("#song input[type=file]")).to_be_attached()
+    assert not asked
+
+
 def test_visitor_from_taiwan_can_leave_chinese_and_tabs_keep_their_names(browser, url):
     with opened(browser, url, locale="zh-TW") as tab:
         expect(tab.locator("#language")).to_have_value("zh-CN")

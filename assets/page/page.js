@@ -11,18 +11,24 @@
     return words?.[message] ?? message;
   };
   const AWAY = {say: 'The server is away just now. When it is back, this page begins anew: give your songs again then.'};
+  const STAYED = {say: 'This page has lost the server and has to be loaded anew: save the recording, or download the table of your songs, before that.'};
+  const STAYED_MS = 2_000;  // after which a page that was to begin anew has been kept by its visitor
   const BROKE_OFF = {say: 'The upload broke off: give the song again.'};
   const RECORDING_BROKE_OFF = {say: 'The upload broke off: give the song again. "Save the recording" keeps what was recorded.'};
   const FIELDS = ['#song', '#files', '#folder'];
   const isSending = field => document.querySelector(`${field} .uploading`);
   let sending = [];  // the fields that were at the last change of the page
+  let away = null;  // what is said from then on when Gradio has lost the server, as it asks for nothing more
+  const lose = said => [REFUSED, LARGE].forEach(place => tell(place, away = said));
   const trouble = text => {  // as Gradio tells them; after the first it begins the page anew when the server is back
-    if (text.startsWith('Connection to')) [REFUSED, LARGE].forEach(place => tell(place, AWAY));
+    if (away) return;
+    if (text.startsWith('Connection to')) lose(AWAY);
     if (!text.startsWith('Connection errored')) return;
     const isRecording = document.querySelector('#record [data-part=save]:not([hidden])');
     for (const field of sending.filter(field => !isSending(field)))
       tell(placeOf(field), field === '#song' && isRecording ? RECORDING_BROKE_OFF : BROKE_OFF);
   };
+  addEventListener('beforeunload', () => { if (away) setTimeout(lose, STAYED_MS, STAYED); });
   const MEGABYTES = Math.floor(MOST_BYTES / 2 ** 20);
   const TOO_LARGE = {say: '{names} is larger than {megabytes} MB: save it as mp3, or only a part of it, first.', megabytes: MEGABYTES};
   const LEFT_OUT = {say: 'Left out, as they are larger than {megabytes} MB: {names}', megabytes: MEGABYTES};
@@ -250,7 +256,7 @@
   const follow = () => {  // whoever looks at how it works while a song is heard sees it of that song
     if (document.getElementById('inside-figures')?.offsetParent) document.getElementById('inside-again').click();
   };
-  window.songs = {clear, hand};
+  window.songs = {clear, hand, isAway: () => Boolean(away)};
   document.addEventListener('heard', () => {  // a song, or another has come
     reveal();
     follow();
@@ -284,11 +290,12 @@
     }, true);
   }
 
-  // Where is told what the server does not hear of; null ends that.
+  // Where is told what the server does not hear of; null ends that, unless the server is lost.
   const REFUSED = '#refused .fault', LARGE = '#songs [data-part=large]';
   const placeOf = field => field === '#song' ? REFUSED : LARGE;
   const tell = (selector, said) => {
     const node = document.querySelector(selector);
+    said ??= away;
     if (!node) return;
     node.hidden = !said;
     Object.assign(node.dataset, said);

@@ -2,7 +2,7 @@
 // `watch`; props.value is the JSON of crnn.web.songs.songs_view. A click on a song asks to open it.
 
 const root = element.querySelector('.songs'), body = root.querySelector('tbody');
-let songs = {rows: []}, order = {key: null, down: false};
+let songs = {rows: []}, order = {key: null, down: false}, taken = null;  // the last is what was downloaded
 
 const dot = colour => html('i', {class: 'dot', style: `background: ${colour}`});
 const named = (colour, ...words) => html('span', {class: 'named'}, dot(colour), ...words);
@@ -206,9 +206,14 @@ for (const button of root.querySelectorAll('[data-sort]')) {
 for (const button of root.querySelectorAll('[data-take]')) {
   button.addEventListener('click', () => {
     const format = button.dataset.take;
+    taken = songs.csv;
     const [text, type] = format === 'csv' ? [`\ufeff${songs.csv}`, 'text/csv'] : [songs.json, 'application/json'];
     window.saveText(text, type, `genres.${format}`);  // Excel knows UTF-8 by its mark alone
   });
 }
+// When the server is lost for a moment, Gradio begins the page anew and has forgotten the songs.
+addEventListener('beforeunload', event => {
+  if (element.isConnected && window.songs.isAway() && songs.csv && songs.csv !== taken) event.preventDefault();
+});
 watch('value', show);
 show();
