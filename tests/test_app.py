@@ -1184,7 +1184,7 @@ def test_file_that_is_too_large_is_left_out_of_many_that_are_dropped(page_, song
             const data = new DataTransfer(), field = document.querySelector("#files button");
             const bytes = Uint8Array.from(atob(code), sign => sign.charCodeAt(0));
             data.items.add(new File([bytes], "tone.wav", {type: "audio/wav"}));
-            data.items.add(new File([new ArrayBuffer(length)], "large.wav", {type: "audio/wav"}));
+            data.items.add(new File([new ArrayBuffer(length)], "lar\u202ege.wav", {type: "audio/wav"}));
             for (const kind of ["dragenter", "dragover", "drop"])
                 field.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
         }""",

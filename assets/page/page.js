@@ -32,6 +32,7 @@
   const MEGABYTES = Math.floor(MOST_BYTES / 2 ** 20);
   const TOO_LARGE = {say: '{names} is larger than {megabytes} MB: save it as mp3, or only a part of it, first.', megabytes: MEGABYTES};
   const LEFT_OUT = {say: 'Left out, as they are larger than {megabytes} MB: {names}', megabytes: MEGABYTES};
+  const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;  // as in crnn.terminal: no name may turn a sentence
   const BLOCK_OF_A_NET = /^(.+), block (\d+)$/;
   const original = text =>  // of a tab in any of the languages: other texts may be the same in one of them
     TABS.find(tab => Object.values(TRANSLATIONS).some(words => words[tab] === text)) ?? text;
@@ -310,7 +311,7 @@
   // One file that is too large would make Gradio refuse all that were chosen with it, in words that soon go.
   const fitting = (all, field) => {
     const fit = all.filter(file => file.size <= MOST_BYTES), large = all.filter(file => !fit.includes(file));
-    const said = {...field === '#song' ? TOO_LARGE : LEFT_OUT, names: large.map(file => file.name).join(', ')};
+    const said = {...field === '#song' ? TOO_LARGE : LEFT_OUT, names: large.map(file => file.name.replace(TURNING, '')).join(', ')};
     tell(placeOf(field), large.length ? said : null);
     return fit;
   };

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from filelock import FileLock, Timeout
 
+from crnn.terminal import TURNING
+
 FOLDER_VARIABLE = "GRADIO_TEMP_DIR"
 OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
 LOCK_FILE = "in-use"
@@ -21,8 +23,12 @@ SENT_AS = {"%22": '"', "%0A": " ", "%0D": " "}  # quotation marks and ends of li
 
 
 def as_named(name: str) -> str:
-    """The name of a file as its visitor has it, mostly: one may have such signs itself, which are sent as they are."""
-    return re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], name)
+    """The name of a file as its visitor has it, mostly: one may have such signs itself, which are sent as they are.
+
+    Without those that would turn the sentence round in which it stands.
+    """
+    name = re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], name)
+    return "".join(sign for sign in name if sign not in TURNING)
 
 
 @contextmanager

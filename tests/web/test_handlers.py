@@ -272,8 +272,9 @@ def test_songs_of_one_name_are_numbered_in_their_order(
 
 
 def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], text: str) -> None:
+    """But for signs that turn what is read, as they would the sentence about a song."""
     good, bad = (
-        shutil.move(path, str(Path(path).with_name(f"%22say%22 {Path(path).name}"))) for path in (songs[0], text)
+        shutil.move(path, str(Path(path).with_name(f"%22say%22\u202e {Path(path).name}"))) for path in (songs[0], text)
     )
     names = ['"say" a.wav', '"say" text.mp3']
     answers = happens.classify_batch([good, bad])
