@@ -39,6 +39,7 @@ from crnn.web.handlers import EXAMPLES, Page, table_of
 from crnn.web.server import (
     Questions,
     ask_oneself_directly,
+    file_input,
     files_input,
     let_the_last_example_count,
     own_place,
@@ -164,9 +165,8 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
 
 def song_input() -> gr.Audio:
     """Where a song is uploaded and played, by the browser's own player: long songs do not choke it."""
-    return gr.Audio(
-        label=text("Song"),
-        type="filepath",
+    return file_input(
+        text("Song"),
         sources=["upload"],  # recordings are ours
         waveform_options=gr.WaveformOptions(show_recording_waveform=False),
         buttons=[],
@@ -384,7 +384,7 @@ def programs_tab(happens: Page) -> None:
     """The endpoints, and how to use them."""
     gr.HTML(page.programs())
     gr.Markdown(f"```python\n{(ROOT / 'examples/client.py').read_text('utf-8')}```", elem_id="client")
-    song = gr.Audio(label="Song", type="filepath", visible=False)
+    song = file_input("Song", visible=False)
     songs = files_input("Songs", file_count="multiple", visible=False)
     answer, answers = gr.JSON(label="Answer", visible=False), gr.JSON(label="Answers", visible=False)
     gr.on([], happens.classify, song, answer, api_name="classify", **SONG)

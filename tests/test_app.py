@@ -1219,6 +1219,21 @@ def test_song_of_the_visit_is_opened_again(page_, songs, classifier):
     expect(page_.locator("#songs tbody tr")).to_have_count(2)
 
 
+def test_name_that_the_server_cannot_give_a_file_is_kept_on_every_way(page_, songs, classifier, tmp_path):
+    name = "Who is: next?.wav"
+    upload(page_, shutil.copy(songs["tone"], tmp_path / name))
+    expect_answer_to(songs["tone"], page_, classifier, name)
+    upload_next(page_, songs["noise"])
+    expect_answer_to(songs["noise"], page_, classifier)
+    go(page_, "songs")
+    page_.get_by_role("button", name=name).click()
+    expect_answer_to(songs["tone"], page_, classifier, name)
+    go(page_, "songs")
+    expect(page_.locator("#songs tbody th")).to_have_text([name, "noise.wav"])
+    page_.set_input_files("#files input[type=file]", shutil.copy(songs["silence"], tmp_path / "a|b?.wav"))
+    expect(page_.locator("#songs tbody th").first).to_have_text("a|b?.wav")
+
+
 def test_songs_lie_on_a_map_by_likeness(page_, songs, classifier, tmp_path):
     paths = {"tone.wav": songs["tone"], "noise.wav": songs["noise"]}
     paths["low.wav"] = write_wav(tmp_path / "low.wav", tone(200, 15))

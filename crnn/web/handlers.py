@@ -28,7 +28,7 @@ from crnn.web.cores import Cores
 from crnn.web.gate import is_own_trouble, note
 from crnn.web.songs import Row, Visit, songs_view
 from crnn.web.turns import is_awaited
-from crnn.web.uploads import as_named
+from crnn.web.uploads import name_of
 from crnn.web.view import overlay, song_view
 
 EXAMPLES = ASSETS / "examples"
@@ -147,7 +147,7 @@ class Page:
         others = [row.model for row in visit.rows if row.path == song and row.answer and row.model != model]
         visit.add(Row.of(song, model, prediction))
         made_as = Path(song).stem if Path(song).parent == EXAMPLES else None
-        name = CREDITS[made_as] if made_as else Path(song).name
+        name = CREDITS[made_as] if made_as else name_of(song)
         told = model if own or others else None
         answer = page.answer(prediction, classifier.model.config.unsure_below, made_as, told, others)
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
@@ -273,7 +273,7 @@ class Page:
             if visit.has_answer(song, classifier.origin.name):
                 n_heard += 1
                 continue
-            progress((number, len(songs)), desc=as_named(Path(song).name))
+            progress((number, len(songs)), desc=name_of(song))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
                 with self.cores.share(is_of_many=True):
@@ -373,7 +373,7 @@ class Page:
         except Stopped as error:
             raise gr.Error("Nobody waits for this answer.", print_exception=False) from error
         except AudioError as error:
-            raise gr.Error(str(_named(error)), print_exception=False) from error
+            raise gr.Error(str(_named(song, error)), print_exception=False) from error
         finally:
             self.answered(song)
 
@@ -396,8 +396,8 @@ class Page:
                         report(0.0)  # it may have waited for its turn
                         answer = self.classifier.predict(song, report=report).as_dict()
                 except AudioError as error:
-                    answer = {"error": str(_named(error))}
-                answers[song] = {"song": as_named(Path(song).name), **answer}
+                    answer = {"error": str(_named(song, error))}
+                answers[song] = {"song": name_of(song), **answer}
         except Stopped as error:
             raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
         finally:
@@ -424,12 +424,12 @@ def as_long_as(is_wanted: Callable[[], bool] = lambda: True, progress: gr.Progre
 
 def _reason(song: str, error: AudioError) -> AudioError:
     """Why a song could not be heard; if its time on the server is over, its path would mean nothing to a visitor."""
-    return _named(error) if Path(song).is_file() else AudioError(NO_LONGER)
+    return _named(song, error) if Path(song).is_file() else AudioError(NO_LONGER)
 
 
-def _named(error: AudioError) -> AudioError:
+def _named(song: str, error: AudioError) -> AudioError:
     """The same with the name that the visitor knows."""
-    given = {"name": as_named(error.values["name"])} if "name" in error.values else {}
+    given = {"name": name_of(song)} if "name" in error.values else {}
     return AudioError(error.message, **error.values | given)
 
 

@@ -12,8 +12,21 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import anyio
-from gradio import Blocks, Dataset, Error, File, http_server, mcp, processing_utils, ranged_response, routes, utils
+from gradio import (
+    Audio,
+    Blocks,
+    Dataset,
+    Error,
+    File,
+    http_server,
+    mcp,
+    processing_utils,
+    ranged_response,
+    routes,
+    utils,
+)
 from gradio.block_function import BlockFunction
+from gradio.data_classes import FileData
 from gradio.route_utils import CustomCORSMiddleware, FileUploadProgress, get_hostname
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
@@ -31,7 +44,7 @@ from crnn.web.gate import (
     note,
 )
 from crnn.web.turns import Sessions
-from crnn.web.uploads import ANSWERED_SECONDS, Uploads
+from crnn.web.uploads import ANSWERED_SECONDS, Song, Uploads, name_of
 
 MOST_TOLD_BACK = 400  # characters of what is wrong with a language model's question
 MOST_FOLLOWED = 500  # uploads of which it is remembered how far they are
@@ -243,8 +256,25 @@ def remember_what_language_models_send(uploads: Uploads) -> None:
 def files_input(label: object, **options: object) -> File:
     """Where several songs are uploaded. Gradio's own would leave an empty file behind for each of them."""
     files = File(label=label, min_width=320, **options)
-    files._process_single_file = lambda file: file.path
+    files._process_single_file = lambda file: Song(file.path, file.orig_name)
     return files
+
+
+def file_input(label: object, **options: object) -> Audio:
+    """Where one song is uploaded and played; Gradio's own would forget on either way which name the visitor gave it."""
+    audio = Audio(label=label, type="filepath", **options)
+    taken, shown = audio.preprocess, audio.postprocess
+
+    def take(file: FileData | None) -> Song | None:
+        path = taken(file)
+        return path and Song(path, file.orig_name)
+
+    def show(song: str | None) -> FileData | None:
+        file = shown(song)
+        return file and file.model_copy(update={"orig_name": name_of(song)})
+
+    audio.preprocess, audio.postprocess = take, show
+    return audio
 
 
 @asynccontextmanager

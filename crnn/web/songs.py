@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import groupby
-from pathlib import Path
 from threading import Lock
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from crnn.inference import Prediction
 from crnn.library.likeness import Place, lay_out, nearest
 from crnn.library.table import harmless
 from crnn.plots import genre_colours
-from crnn.web.uploads import as_named
+from crnn.web.uploads import name_of
 
 LEAST_ON_MAP = 3  # songs
 NEAREST = 3  # that are named
@@ -60,7 +59,7 @@ class Row:
     @property
     def name(self) -> str:
         """The name of the file, and which of that name it is if there are several."""
-        name = as_named(Path(self.path).name)
+        name = name_of(self.path)
         return name if self.copy == 1 else f"{name} ({self.copy})"
 
     @property
@@ -129,7 +128,7 @@ def added(rows: Sequence[Row], row: Row, below: tuple[str, str] | None = None) -
 
     Those that came together are in the order in which they came: each is put `below` the key of the one before it.
     """
-    copies = {old.path: old.copy for old in rows if Path(old.path).name == Path(row.path).name}
+    copies = {old.path: old.copy for old in rows if name_of(old.path) == name_of(row.path)}
     row = replace(row, copy=copies.get(row.path, max(copies.values(), default=0) + 1))
     others = [old for old in rows if old.key != row.key]
     place = next((number for number, old in enumerate(others, start=1) if old.key == below), 0)

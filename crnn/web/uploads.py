@@ -19,16 +19,29 @@ OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
 LOCK_FILE = "in-use"
 
 ANSWERED_SECONDS = 60.0  # that the song of a program is kept after its answer, for who sent the same one meanwhile
+MOST_NAME = 255  # characters of a name, as on disks
 SENT_AS = {"%22": '"', "%0A": " ", "%0D": " "}  # quotation marks and ends of lines in names (HTML, multipart/form-data)
 
 
-def as_named(name: str) -> str:
-    """The name of a file as its visitor has it, mostly: one may have such signs itself, which are sent as they are.
+class Song(str):
+    """The path of an upload, with the name that its visitor's program tells, or "": Gradio's lacks some signs of it."""
 
-    Without those that would turn the sentence round in which it stands.
+    told: str
+
+    def __new__(cls, path: str, told: str | None = None) -> "Song":
+        """Of `told` what is text and no name would be longer than."""
+        song = super().__new__(cls, path)
+        song.told = (told or "")[:MOST_NAME].encode("utf-8", "ignore").decode()
+        return song
+
+
+def name_of(song: str) -> str:
+    """The name of a song as its visitor has it, but for signs that would turn a sentence round.
+
+    Mostly, where the path alone tells it: one may have such signs itself, which are sent as they are.
     """
-    name = re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], name)
-    return "".join(sign for sign in name if sign not in TURNING)
+    told = getattr(song, "told", "") or re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], Path(song).name)
+    return "".join(sign for sign in told if sign not in TURNING)
 
 
 @contextmanager

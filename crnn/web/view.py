@@ -16,7 +16,6 @@ from crnn.inference import Prediction
 from crnn.insight.explain import Explanation
 from crnn.plots import genre_colours
 from crnn.plots.style import MEL_TICKS_HZ, columns, readable_on
-from crnn.web.uploads import as_named
 
 MOST_PEAKS = 6_000  # of the waveform
 MOST_FRAMES = 24 * 2_048  # of the spectrogram, half an hour; of a longer song each column is several
@@ -41,7 +40,7 @@ def song_view(name: str, prediction: Prediction) -> dict:
     colours = genre_colours(prediction.genres)
     order = [prediction.genres.index(genre) for genre in prediction.probabilities]
     return {
-        "name": as_named(name),
+        "name": name,
         "duration_seconds": prediction.duration_seconds,
         "seconds": seconds.round(3).tolist(),
         "genres": [

@@ -24,7 +24,9 @@ from crnn.network.model import CRNN, Report, to_nobody
 from crnn.sources import Origin
 from crnn.web import handlers
 from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Heard, Page
+from crnn.web.server import file_input
 from crnn.web.songs import Visit
+from crnn.web.uploads import Song
 
 ABOUT = "why", "sound", "inside"  # kinds of work that are about one song
 
@@ -285,6 +287,19 @@ def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], tex
     assert rows[names[1]]["error"]["values"]["name"] == names[1]
     _, view, *_ = happens.hear(good, None, Visit())
     assert json.loads(view["value"])["name"] == names[0]
+
+
+def test_names_that_a_disk_of_the_server_would_not_take_are_kept(happens: Page, songs: list[str], text: str) -> None:
+    good, other, bad = Song(songs[0], "Why?\ud800.flac"), Song(songs[1], "Why.flac"), Song(text, f"{'?' * 300}.mp3")
+    rows, _ = many(happens, Visit(), [good, other, bad])
+    assert [*rows] == ["Why?.flac", "Why.flac", "?" * 255]
+    assert rows["?" * 255]["error"]["values"]["name"] == "?" * 255
+    assert [answer["song"] for answer in happens.classify_batch([good, other])] == ["Why?.flac", "Why.flac"]
+    visit = Visit()
+    _, view, *_ = happens.hear(good, None, visit)
+    assert json.loads(view["value"])["name"] == "Why?.flac"
+    song, *_ = happens.open_again(gr.EventData(None, {"id": visit.rows[0].id}), visit)
+    assert file_input("Song").postprocess(song).orig_name == "Why?.flac"
 
 
 def gone(path: str) -> str:
