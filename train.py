@@ -184,7 +184,7 @@ def features_of(args: argparse.Namespace, known: Sequence[str] | None) -> Featur
     found = look_at(args.data)
     print(*map(printable, found.lines()), sep="\n", flush=True)
     is_to_train, is_split = args.command != "evaluate", args.protocol is None
-    found.check(args.accept, is_to_train and is_split, measured_part(args))
+    found.check(args.accept, is_to_train and is_split, measured_part(args) if is_split else None)
     tracks = list(found.tracks)
     genres, artists = checked_genres(tracks, args.accept, is_to_train), artists_of(args, tracks)
     if known:
@@ -449,7 +449,7 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
                 f"There is no {path} any more; if it has moved, "
                 f"{command_of(['--resume', str(run), f'--{name}', 'PLACE'])} goes on."
             )
-    return before, argv
+    return before, [*argv, "--accept", *before.accept] if args.accept else argv
 
 
 def run_cross_validate(args: argparse.Namespace, command: str) -> None:
@@ -533,10 +533,9 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     )
     right = "" if known["answered_right"] is None else f", {known['answered_right']:.1%} of these right"
     print(f"of {known['n']} clips of the genres it knows {known['answered']:.1%} are answered{right}")
-    n_strange = sum(row["n"] for row in unknown.values())
     share = answered_of_left_out(figures)
     of_each = ", ".join(f"{genre} {row['answered']:.0%}" for genre, row in unknown.items())
-    print(f"of {n_strange} clips of a genre that was left out {share:.1%} are answered: {of_each}")
+    print(f"of the clips of a genre that was left out {share:.1%} are answered, in the mean of these: {of_each}")
     if answers_nothing(figures):
         right = f"{1 - args.risk:.0%} of its answers right with a confidence of {figures['confidence']:.0%}"
         print(f"No border keeps {right}, so that it gives none: a larger --risk may.")

@@ -60,14 +60,17 @@ class Look:
         `is_to_train`: whether what the data's own split has for training, if it has one, is trained on; `measured`: the
         part of that split that alone is asked for.
         """
-        own_split(list(self.tracks))
+        split = self.split
         tracks = list(map(in_its_part, self.tracks))
         around = {tuple(track.split("/")[:-2][:1]) for track in tracks}  # what may be a folder around genre folders
-        if len(around) == 1 and (name := "/".join(*around)):
+        if len(around) == 1 and "alike" not in accepted and (name := "/".join(*around)):
             where, way = f"{self.folder} has", f"give --data {self.folder / name}"
             if tracks != [*self.tracks]:
                 where, way = f"The parts of {self.folder} have", "put these into the parts themselves, as in train/rock"
-            raise DatasetError(f"{where} only the folder {name}; if that holds the genre folders, {way}.")
+            raise DatasetError(
+                f"{where} only the folder {name}; if that holds the genre folders, {way}; --accept alike takes it "
+                "for a genre."
+            )
         check_folders(list(self.tracks), self.folder, accepted)
         check_genres(set(map(genre_of, self.tracks)), accepted)
         if is_to_train and (missing := self._missing("train")):
@@ -75,7 +78,7 @@ class Look:
                 f"The train part of {self.folder} has no clips of {listed(missing)}, which other parts have: put some "
                 "there, or take the others away."
             )
-        empty = [place for place in self.empty if measured not in self.split or _part_of(place) in (None, measured)]
+        empty = [place for place in self.empty if measured not in split or _part_of(place) in (None, measured)]
         if empty and "empty" not in accepted:
             if name := next(filter(self.same.get, empty), None):
                 raise DatasetError(

@@ -28,7 +28,9 @@ _KINDS = "cd|dis[ck]|part|fold(er)?|batch|chunk|shard|vol(ume)?|side|set|subset|
 _NUMBERS = r"((?<!\d)\d+(?!\d)|one|two|three|four|five|six|seven|eight|nine|ten)"
 _NUMBER = re.compile(rf"({_KINDS})?[\s_.-]*{_NUMBERS}([\s_.-]*(of[\s_.-]*)?{_NUMBERS})*\.?")
 _HASH = re.compile(r"[0-9a-f]{2,3}")
-_IN_ANY_GENRE = re.compile(rf"{_OF_PART}|(19|20)?\d0['’]?s")  # folders of kinds of files, of decades
+_RELEASES = "albums?|singles?|eps?|live|studio|compilations?|best of|various( artists)?|unknown( artist| album)?"
+# Folders of kinds of files, of decades, of kinds of releases.
+_IN_ANY_GENRE = re.compile(rf"{_OF_PART}|(19|20)?\d0['’]?s|{_RELEASES}")
 
 
 def genre_of(track_id: str) -> str:
@@ -163,7 +165,7 @@ def check_folders(tracks: Sequence[str], place: Path, accepted: Collection[str] 
 
 
 def _is_in_any_genre(name: str) -> bool:
-    """Whether a folder says nothing of what is around it: one of many numbers, of files of a kind, of a decade."""
+    """Whether a folder says nothing of what is around it: one of many numbers, of a kind of files or releases."""
     return bool(_numbers([name]) or _IN_ANY_GENRE.fullmatch(name.casefold()))
 
 

@@ -101,9 +101,10 @@ def about_artists(
             f"The artists of {len(artist_of)} of {len(tracks)} clips are known; each of the others, such as "
             f"{unknown[0]!r}, counts as an artist of its own."
         )
-    yield from about_commonest(tracks, artists)
     if parted := _parted(artist_of, parts):
         yield f"{_count(parted, 'artist')} in more than one part, so that its figures are better than for new ones."
+    else:
+        yield from about_commonest(tracks, artists)
 
 
 def about_commonest(tracks: Sequence[str], artists: Sequence[str | None] | None) -> Iterator[str]:

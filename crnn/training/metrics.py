@@ -130,8 +130,8 @@ def fit_among_strangers(
     `left_out` are the logits of such songs, genre by genre, by models that had none of theirs to learn from; genres
     count alike. Beyond both borders at most `risk` of the answers are wrong, those to unknown songs all among them, and
     that with CONFIDENCE: known songs are a sample, and so are genres left out, as others may be answered more often.
-    Of such pairs of borders this one answers most, and as it is the best of many, what it promises of songs to come is
-    a little less sure than that. Where there is none, everything is unsure.
+    Of such pairs of borders this one has most right answers, and as it is the best of many, what it promises of songs
+    to come is a little less sure than that. Where there is none, everything is unsure.
     """
     temperature = _temperature(_at_temperatures(logits, labels, evidence))
     unknown, sizes = [*chain(*left_out)], [len(labels), *map(len, left_out)]
@@ -146,24 +146,25 @@ def fit_among_strangers(
     for border in np.unique(np.quantile(confidence, np.linspace(0, 1, BORDERS))):
         kept = np.flatnonzero(confidence >= border)
         kept = kept[np.argsort(-energies[kept])]
-        answered = np.cumsum(added[kept] @ counts)
-        surplus = is_right[kept, None] - (1.0 - risk)  # of right answers: where their sum is below 0, too few are
-        keeps = _lower_ends(added[kept], surplus, counts, len(labels)) >= 0
+        right = np.cumsum(added[kept] @ counts * is_right[kept])
+        keeps = _lower_ends(added[kept], is_right[kept], counts, len(labels), risk) >= 0
         enough = np.flatnonzero(keeps & _is_last_of_equals(energies[kept]))
-        if len(enough) and answered[enough[-1]] > most:
-            most = answered[enough[-1]]
+        if len(enough) and right[enough[-1]] > most:
+            most = right[enough[-1]]
             best = Calibration(temperature, float(border), float(energies[kept[enough[-1]]]), evidence)
     return best
 
 
-def _lower_ends(added: np.ndarray, surplus: np.ndarray, counts: np.ndarray, n_known: int) -> np.ndarray:
+def _lower_ends(added: np.ndarray, is_right: np.ndarray, counts: np.ndarray, n_known: int, risk: float) -> np.ndarray:
     """Where Student's one-sided interval of the surplus of right answers begins, after each answer (answers,).
 
     `added` (answers, 1 + genres left out) and `counts` (1 + genres left out,) as in `fit_among_strangers`. Known songs
-    vary from song to song, the others from genre to genre, of which there are few.
+    vary from song to song, and as if one more had been answered wrongly: some that are all right would not vary at
+    all. The others vary from genre to genre, of which there are few.
     """
-    sums = np.cumsum(added * surplus, axis=0)
-    squares = np.cumsum(added[:, 0] * surplus[:, 0] ** 2)
+    surplus = is_right - (1.0 - risk)  # where its sum is below 0, too few are right
+    sums = np.cumsum(added * surplus[:, None], axis=0)
+    squares = np.cumsum(added[:, 0] * surplus**2) + (1.0 - risk) ** 2 / n_known
     variances = counts[0] ** 2 * (squares - sums[:, 0] ** 2).clip(min=0) / n_known
     n_genres = len(counts) - 1
     if n_genres > 1:
