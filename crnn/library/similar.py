@@ -185,14 +185,21 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
             from crnn.library.job import attempt  # noqa: PLC0415
 
             classifier = GenreClassifier.from_pretrained(args.model)
-            if same_model(name := classifier.name) != same_model(library.model):
-                fault = "is not in it" if number is None else "has changed since"
+        if same_model(name := classifier.name) != same_model(library.model):
+            if number is None:
                 same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
                 what = "hear the library anew" if same else "name that model with --model"
                 raise LibraryError(
-                    f"{args.table} is by {library.model}, and {song} {fault}: {name} would hear it differently, "
+                    f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
                     f"so {what}."
                 )
+            complain(
+                f"{song} changed after {args.table} was made, and is taken as it was then: the table is by "
+                f"{library.model}, and {name} would hear it differently."
+            )
+            embeddings.append(library.embeddings[number])
+            seconds.append(library.seconds[number])
+            continue
         prediction = attempt(File(song), partial(classifier.predict, song))
         if isinstance(prediction, AudioError):
             raise prediction

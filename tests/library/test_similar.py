@@ -222,7 +222,10 @@ def test_a_song_that_has_changed_since_is_heard_first(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Of others that have, which may be no more than their tags, the number is told."""
+    """Of others that have, which may be no more than their tags, the number is told.
+
+    So may be its own change, and by another model's table it is taken as it was; one that this lacks is refused.
+    """
     save(tiny_model, tmp_path / "model", card="")
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
     classifier = GenreClassifier.from_pretrained()
@@ -247,8 +250,14 @@ def test_a_song_that_has_changed_since_is_heard_first(
         out, err = capfd.readouterr()
         assert json.loads(out.splitlines()[0])["path"] == first
         assert "Of these songs, 1 changed after" in err
-    assert main([*command, str(write("another model", 9, 0))]) == 2
-    assert "song 0.mp3 has changed since" in capfd.readouterr().err
+    table = str(write("another model", 9, 0))
+    for more in ([], ["song 1.mp3"]):
+        assert main([*command, table, *more]) == 0
+        out, err = capfd.readouterr()
+        assert json.loads(out.splitlines()[0])["path"] == "song 2.mp3"
+        assert err.count(f"changed after {table} was made, and is taken as it was then") == 1 + len(more)
+    assert main([*command, table, "song 30.mp3"]) == 2
+    assert "song 30.mp3 is not in it" in capfd.readouterr().err
 
 
 def test_a_song_is_known_by_what_its_name_leads_to(
