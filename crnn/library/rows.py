@@ -142,7 +142,7 @@ def _of_jsonl(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iter
                 tell_of_a_cut(path)
                 return
             shares = row.get("probabilities") or {}
-            row["genres"] = list(shares) if math.isclose(sum(shares.values()), 1, abs_tol=1e-4) else []
+            row["genres"] = list(shares) if math.isclose(sum(shares.values()), 1, abs_tol=1e-6) else []
             row.setdefault("probability", next(iter(shares.values()), None))
             if not row.get("error"):
                 _check(row, needed)

@@ -811,7 +811,7 @@ def test_a_table_that_went_through_floating_point_numbers_is_taken(music: Path, 
     assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
 
 
-@pytest.mark.parametrize("table", ["top.csv", "top.jsonl"])
+@pytest.mark.parametrize("table", ["top.csv", "top.jsonl", "sure.jsonl"])
 def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_told_and_taken(
     table: str, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -824,6 +824,7 @@ def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_told_and_taken(
     whole = {"path": "whole.mp3", "genre": "unsure", "probabilities": {"jazz": 0.5, "rock": 0.5}}
     lines = [row | whole, row | {"probabilities": {"jazz": 0.97}}]
     Path("top.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path("sure.jsonl").write_text(json.dumps(row | {"probabilities": {"jazz": 0.99995}}))
     assert main(["tag", "--from", table, "--name", "pop=Pop", "--name", "jazz=Bebop", str(song)]) == 0
     assert f"No song of {table} has the genre 'pop'; they have jazz." in capfd.readouterr().err
     assert genres() == BEFORE | {"new.mp3": ("Bebop",)}
