@@ -131,6 +131,7 @@ def test_a_border_of_ones_own_leaves_strange_songs_strange(
         assert main([str(music / "c.wav"), "--out", str(out), "--threshold", border]) == 0
         row = json.loads(out.read_text("utf-8"))
         assert (row["genre"], row["is_strange"]) == ("unsure", True)
+        assert row["heard"] == f"all of it, unsure below {border} or if strange"
 
 
 def test_answers_are_printed_or_written(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +272,7 @@ def test_passages(
     assert [start for start, _ in spans] == pytest.approx([5 - 2, 15 - 2, 25 - 2, 35 - 2], abs=0.05)
     assert all(end - start == pytest.approx(4, abs=0.1) for start, end in spans)
     assert rows["long.wav"]["duration_seconds"] == pytest.approx(40)
-    policy = "4 passages of 4 s, or all of it in doubt, unsure below 1 or if strange"
+    policy = "4 passages of 4 s, or all of it in doubt, unsure below 1"
     assert rows["long.wav"]["heard"] == rows["short.wav"]["heard"] == policy
     border = str(next(iter(rows["long.wav"]["probabilities"].values())))
     doubtful, whole = heard("--quick", "--threshold", border)["long.wav"], heard("--threshold", border)["long.wav"]
