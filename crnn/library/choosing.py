@@ -149,6 +149,7 @@ class Report:
         self._named: list[Path] = []
         self._total: int | None = None  # of the songs, as soon as they are counted
         self._is_watching = False
+        self._failed: set[Path] = set()  # the songs that could not be heard when they were last tried
         self._told: set[str] = set()  # what was wrong with folders at the last look
 
     def walk(self, named: list[Path]) -> "Walk":
@@ -185,9 +186,10 @@ class Report:
         """One more."""
         with bar.external_write_mode(sys.stderr, nolock=True):  # it lets go of a lock that a signal kept it from taking
             if isinstance(answer, ValueError):
-                self._counts["failed"] += 1
+                self._failed.add(file.path)
                 complain(f"{file.path}: {answer}")
             else:
+                self._failed.discard(file.path)
                 self._counts["heard"] += 1
                 for notice in () if self._args.quiet else answer.notices:
                     complain(f"{file.path}: {notice}")
@@ -198,7 +200,6 @@ class Report:
         """What was in the folders beside songs, unless it is told already; from now on they are watched, if at all."""
         for fault in walk.faults():
             if fault not in self._told:
-                self._counts["failed folders"] += 1
                 complain(fault)
         self._told = set(walk.faults())
         if (passed_over := walk.summary()) and not (self._args.quiet or self._is_watching):
@@ -212,11 +213,10 @@ class Report:
         seconds, counts = time.monotonic() - self._since, self._counts
         rate = f" ({counts['heard'] / seconds:.2g} a second)" if counts["heard"] else ""
         before = f", {counts['before']} were there before" if counts["before"] else ""
-        complain(f"{counts['heard']} songs heard{rate}, {counts['failed']} failed{before}: {self._args.out}")
+        complain(f"{counts['heard']} songs heard{rate}, {len(self._failed)} failed{before}: {self._args.out}")
 
     @property
     def status(self) -> int:
         """0 if there were songs and nothing failed."""
-        counts = self._counts
-        is_good = counts["heard"] + counts["before"] and not (counts["failed"] or counts["failed folders"])
-        return 0 if is_good else 1
+        are_songs = self._counts["heard"] + self._counts["before"]
+        return 0 if are_songs and not (self._failed or self._told) else 1

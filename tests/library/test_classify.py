@@ -411,6 +411,7 @@ def test_watching_hears_again_what_has_failed_for_a_reason_that_passes(
     assert looks == [["a.wav", "b.wav", "bad.mp3", "c.wav"], [], ["a.wav"], ["c.wav"], ["c.wav"], []]
     said = capfd.readouterr()
     assert said.err.count("c.wav cannot be decoded just now") == 2
+    assert ("3 songs heard" in said.err and "1 failed: " in said.err) == bool(options)
     rows = Path("genres.jsonl").read_text().splitlines() if options else said.out.splitlines()
     assert sum('"genre": null' not in row for row in rows) == 3
 
