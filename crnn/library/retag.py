@@ -27,7 +27,6 @@ from crnn.library.undo import UndoError
 
 COPIED_BYTES = 2**20  # at once
 SOUND_BYTES = 16  # of the digest by which a song is known again
-OTHER_SOUND = "another song has taken its place meanwhile, so its genre stays as it is"
 
 
 def read_genre(path: Path) -> Genre:
@@ -68,7 +67,7 @@ def write_genre(
             raise TagError(f"a genre stands in its {genre.elsewhere}, too, where none is written")
         return tags.places_of(name)
 
-    return _rewrite(path, places_in, keep_times, note=note, only_try=only_try)
+    return _rewrite(path, places_in, keep_times, note=note, only_try=only_try)[0]
 
 
 def restore_genre(
@@ -84,6 +83,8 @@ def restore_genre(
 ) -> bool:
     """Bring back what a file's places held, `earlier`, before they held `later`; returns whether that changed them.
 
+    Where they hold that no longer, but the genre that was written, it is known by its name and the sound together.
+
     Args:
         path, keep_times, only_try: as of `write_genre`.
         earlier, later: places.
@@ -92,20 +93,24 @@ def restore_genre(
         before: what the places held before changes that are older: then this one has been taken back already.
         sound: what `sound_of` gave then, "" if nobody knows.
 
-    Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile, or put
-    another song in its place.
+    Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile, or where it
+    is known by its name alone, as the sound has changed or another song has taken its place.
     """
 
-    def places_in(_: Tags | None, genre: Genre) -> Places:
-        if genre.places in (later, earlier) or genre.names == (name,):
+    def places_in(_: Tags, genre: Genre) -> Places:
+        if genre.places in (later, earlier):
+            return earlier
+        if genre.names == (name,):
+            if sound and sound_of(path) != sound:
+                raise TagError("its sound has changed, or another song has taken its place, so it stays as it is")
             return earlier
         if genre.places in before:
             return genre.places
         said = ", ".join(genre.names) or "none"
         raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
 
-    genre = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try, sound=sound)
-    return places_in(None, genre) != genre.places
+    genre, places = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+    return places != genre.places
 
 
 def _rewrite(
@@ -115,8 +120,8 @@ def _rewrite(
     needs_tag: bool = True,
     note: Callable[[Genre, Places, str], None] | None = None,
     only_try: bool = False,
-    sound: str = "",
-) -> Genre:
+) -> tuple[Genre, Places]:
+    """Have a file's places hold what `places_in` gives; returns what it said before, and that. Raises TagError."""
     with _explained(path, only_try):
         path = path.resolve(strict=True)
         state = _writable(path)
@@ -125,10 +130,8 @@ def _rewrite(
             genre = tags.genre()
         places = places_in(tags, genre)
         if places == genre.places:
-            return genre
-        found = sound_of(path) if note or sound else ""
-        if sound and found != sound:
-            raise TagError(OTHER_SOUND)
+            return genre, places
+        sound = sound_of(path) if note and not only_try else ""
         if not only_try:
             take_away_copies(path.parent, r"\.genre-crnn-.{8}\.partial")
         with _copy_of(path, only_try) as copy:
@@ -141,12 +144,12 @@ def _rewrite(
             if only_try:
                 with _copy_of(path, only_try=False, is_empty=True) as beside:
                     _take_over(beside, path, state, keep_times)
-                return genre
+                return genre, places
             _take_over(copy, path, state, keep_times)
             if note:
-                note(genre, places, found)
+                note(genre, places, sound)
             copy.replace(path)
-        return genre
+        return genre, places
 
 
 def _writable(path: Path) -> os.stat_result:

@@ -88,7 +88,7 @@ def _restore(args: argparse.Namespace, change: "Change", before: "list[Places]",
 
     Raises TagError.
     """
-    from crnn.library.retag import OTHER_SOUND, restore_genre  # noqa: PLC0415
+    from crnn.library.retag import restore_genre  # noqa: PLC0415
     from crnn.library.tags import TagError  # noqa: PLC0415
 
     if newer is None:
@@ -96,7 +96,4 @@ def _restore(args: argparse.Namespace, change: "Change", before: "list[Places]",
         return restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
     if newer.earlier not in (change.later, change.earlier, *before):
         raise TagError("its genre was changed by somebody else meanwhile")
-    is_changed = newer.earlier == change.later
-    if is_changed and change.sound and newer.sound != change.sound:
-        raise TagError(OTHER_SOUND)
-    return is_changed
+    return newer.earlier == change.later
