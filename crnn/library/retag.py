@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ import av
 
 from crnn.audio import AudioError, open_audio
 from crnn.audio.container import open_container, packets_of
-from crnn.audio.faults import Fault
+from crnn.audio.faults import Fault, shortage
 from crnn.files import take_away_copies
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
 from crnn.library.undo import UndoError
@@ -232,13 +232,20 @@ def _contents(path: Path, tags: Tags) -> object:
 
 
 def sound_of(path: Path) -> str:
-    """A digest of the first sound in a file, which no change of its tags moves; "" if there is none, or too little."""
+    """A digest of the first sound in a file, which no change of its tags moves; "" if there is none, or too little.
+
+    Raises OSError, and MemoryError where the machine has too little of it.
+    """
     digest, n_packets = hashlib.blake2b(digest_size=SOUND_BYTES), 0
-    with suppress(Fault, av.FFmpegError), path.open("rb") as file, open_container(file) as container:
-        packets = (packet for packet in packets_of(container, container.streams.audio[:1]) if packet.size)
-        for packet, _ in pairwise(packets):  # the last may hold a tag behind the sound
-            digest.update(packet)
-            n_packets += 1
+    try:
+        with path.open("rb") as file, open_container(file) as container:
+            packets = (packet for packet in packets_of(container, container.streams.audio[:1]) if packet.size)
+            for packet, _ in pairwise(packets):  # the last may hold a tag behind the sound
+                digest.update(packet)
+                n_packets += 1
+    except (Fault, av.FFmpegError) as error:
+        if shortage(error):  # which would give the digest of another song
+            raise
     return digest.hexdigest() if n_packets else ""
 
 

@@ -1072,6 +1072,20 @@ def test_untag_knows_its_work_in_a_song_that_was_compressed_again(
     assert genres() == BEFORE
 
 
+def test_a_song_that_the_machine_cannot_open_just_now_is_no_other_song(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_none(_: object) -> None:
+        raise av.error.classes[errno.EMFILE](errno.EMFILE, "Too many open files")
+
+    song = write_song(tmp_path / "song.flac")
+    content = song.read_bytes()
+    monkeypatch.setattr(retag, "open_container", open_none)
+    with pytest.raises(TagError, match=r"cannot be read or written .*Too many open files"):
+        write_noted(song, "Jazz")
+    assert song.read_bytes() == content
+
+
 def test_a_try_does_not_look_for_what_is_only_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     monkeypatch.setattr(retag, "sound_of", lambda path: read.append(path) or "")
