@@ -1691,8 +1691,8 @@ def test_page_says_that_the_server_is_away(browser, classifier, songs):
         tab.faults.clear()
 
 
-@pytest.mark.parametrize("what", ["recording", "table"])
-def test_what_a_visitor_has_is_not_lost_with_the_connection(browser, url, songs, what):
+@pytest.mark.parametrize("what", ["recording", "table", "table that grows"])
+def test_what_a_visitor_has_is_not_lost_with_the_connection(browser, url, songs, classifier, what):
     """Gradio begins the page anew when it has the server again; who stays is told what there is left to do."""
     button = "#record [data-part=save]" if what == "recording" else "[data-take=csv]"
     fault = "#refused .fault" if what == "recording" else "#songs [data-part=large]"
@@ -1702,10 +1702,16 @@ def test_what_a_visitor_has_is_not_lost_with_the_connection(browser, url, songs,
         if what == "recording":
             press(tab, "microphone")
             expect(tab.locator("#record [data-part=time]")).to_have_text("0:01 / 15:00")
-        else:
+        elif what == "table":
             go(tab, "songs")
             tab.set_input_files("#files input[type=file]", songs["tone"])
             expect(tab.locator("#status")).to_contain_text("Songs heard")
+        else:
+            go(tab, "songs")
+            classifier.may_answer.clear()
+            tab.set_input_files("#files input[type=file]", [songs["text"], songs["tone"]])  # the first is not heard
+            expect(tab.locator("#status")).to_contain_text("Song 2 of 2")
+            expect(tab.locator("#songs tbody tr")).to_have_count(1)
         tab.context.set_offline(True)
         tab.locator("#model-tab-button").click()
         go(tab, "listen" if what == "recording" else "songs")
@@ -1724,6 +1730,7 @@ def test_what_a_visitor_has_is_not_lost_with_the_connection(browser, url, songs,
         assert asked == ["beforeunload"]
         tab.reload()
         assert asked == ["beforeunload"]
+        classifier.may_answer.set()
         expect(tab.locator("#song input[type=file]")).to_be_attached()
         tab.faults.clear()
 

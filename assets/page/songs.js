@@ -190,7 +190,8 @@ function show() {
   const none = !songs.rows.length;
   root.querySelector('[data-part=none]').hidden = !none;
   for (const name of ['table', 'downloads']) root.querySelector(`[data-part=${name}]`).hidden = none;
-  for (const button of root.querySelectorAll('[data-take]')) button.disabled = !songs.csv;  // while more are heard
+  for (const button of root.querySelectorAll('[data-take]'))
+    button.disabled = !songs[button.dataset.take];  // there is no JSON while more are heard
   draw();
   map.hidden = !songs.map;
   drawMap();
@@ -213,7 +214,7 @@ for (const button of root.querySelectorAll('[data-take]')) {
 }
 // When the server is lost for a moment, Gradio begins the page anew and has forgotten the songs.
 addEventListener('beforeunload', event => {
-  if (element.isConnected && window.songs.isAway() && songs.csv && songs.csv !== taken) event.preventDefault();
+  if (element.isConnected && window.songs.isAway() && songs.rows.length && songs.csv !== taken) event.preventDefault();
 });
 watch('value', show);
 show();

@@ -291,7 +291,7 @@ class Page:
                 return
             has_dropped |= visit.add(row, below=(songs[number - 1], row.model) if number else None)
             n_heard += not row.fault
-            yield table_of(visit, with_files=False), gr.skip(), gr.skip()
+            yield table_of(visit, with_json=False), gr.skip(), gr.skip()
         done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
         if has_dropped:
             done += " " + page.hint(
@@ -444,6 +444,6 @@ def _passage(code: str) -> np.ndarray:
     return samples.astype(np.float32) / 32_768
 
 
-def table_of(visit: Visit, with_files: bool = True) -> str:
+def table_of(visit: Visit, with_json: bool = True) -> str:
     """The value of the table and the map of a visit's songs."""
-    return json.dumps(songs_view(visit.rows, with_files, visit.places))
+    return json.dumps(songs_view(visit.rows, with_json, visit.places))

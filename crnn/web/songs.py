@@ -181,15 +181,16 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def songs_view(rows: Sequence[Row], with_files: bool = True, places: Mapping[str, Place] | None = None) -> dict:
-    """What the page's table and map show, ready for JSON.
+def songs_view(rows: Sequence[Row], with_json: bool = True, places: Mapping[str, Place] | None = None) -> dict:
+    """What the page's table and map show, ready for JSON, and the files to take away.
 
-    With the two files to take away, which are twenty times as large. On the map are the songs that have `places`.
+    The CSV adds a tenth; the JSON, which has the course of each song, makes it five times as large. On the map are the
+    songs that have `places`.
     """
-    view = {"rows": [_cells(row) for row in rows]}
+    view = {"rows": [_cells(row) for row in rows], "csv": to_csv(rows)}
     if places:
         view["map"] = {"places": places, "nearest": nearest_of(rows)}
-    return view | {"csv": to_csv(rows), "json": to_json(rows)} if with_files else view
+    return view | {"json": to_json(rows)} if with_json else view
 
 
 def _cells(row: Row) -> dict:

@@ -246,9 +246,12 @@ def test_only_the_last_work_of_a_kind_is_the_latest() -> None:
     assert deepcopy(visit).rows == []
 
 
-def test_table_without_files_is_a_part_of_that_with_them(rock: Prediction) -> None:
+def test_table_without_json_is_all_else_of_that_with_it(rock: Prediction) -> None:
     rows = [Row.of("/tmp/a.mp3", "a", rock)]
-    assert songs_view(rows, with_files=False) == {"rows": songs_view(rows)["rows"]}
+    view = songs_view(rows)
+    assert view.pop("json") == to_json(rows)
+    assert songs_view(rows, with_json=False) == view
+    assert view["csv"] == to_csv(rows)
 
 
 def sounding(prediction: Prediction, *embedding: float) -> Prediction:
