@@ -394,16 +394,15 @@ class Page:
                 try:
                     with self.cores.share(is_of_many=True):
                         report(0.0)  # it may have waited for its turn
-                        answer = self.classifier.predict(song, report=report).as_dict()
+                        answers[song] = self.classifier.predict(song, report=report).as_dict()
                 except AudioError as error:
-                    answer = {"error": str(_named(song, error))}
-                answers[song] = {"song": name_of(song), **answer}
+                    answers[song] = _named(song, error)
         except Stopped as error:
             raise gr.Error("Nobody waits for these answers.", print_exception=False) from error
         finally:
             for song in songs:
                 self.answered(song)
-        return [answers[song] for song in songs]
+        return [_told(song, answers[song]) for song in songs]
 
 
 def as_long_as(is_wanted: Callable[[], bool] = lambda: True, progress: gr.Progress | None = None) -> Report:
@@ -431,6 +430,12 @@ def _named(song: str, error: AudioError) -> AudioError:
     """The same with the name that the visitor knows."""
     given = {"name": name_of(song)} if "name" in error.values else {}
     return AudioError(error.message, **error.values | given)
+
+
+def _told(song: str, answer: dict | AudioError) -> dict:
+    """What a program is told of one song of several: equal ones have one path and one answer, but each its own name."""
+    said = {"error": str(_named(song, answer))} if isinstance(answer, AudioError) else answer
+    return {"song": name_of(song), **said}
 
 
 def _passage(code: str) -> np.ndarray:

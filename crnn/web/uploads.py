@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from filelock import FileLock, Timeout
 
-from crnn.terminal import TURNING
+from crnn.terminal import TURNING, printable
 
 FOLDER_VARIABLE = "GRADIO_TEMP_DIR"
 OF_PAGES = "genre-crnn-page-"  # how the names of their folders begin
@@ -36,12 +36,12 @@ class Song(str):
 
 
 def name_of(song: str) -> str:
-    """The name of a song as its visitor has it, but for signs that would turn a sentence round.
+    """The name of a song as its visitor has it, but for signs that would turn a sentence round; of such alone, escapes.
 
     Mostly, where the path alone tells it: one may have such signs itself, which are sent as they are.
     """
     told = getattr(song, "told", "") or re.sub("|".join(SENT_AS), lambda sign: SENT_AS[sign[0]], Path(song).name)
-    return "".join(sign for sign in told if sign not in TURNING)
+    return "".join(sign for sign in told if sign not in TURNING) or printable(told)
 
 
 @contextmanager

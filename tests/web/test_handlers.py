@@ -302,6 +302,16 @@ def test_names_that_a_disk_of_the_server_would_not_take_are_kept(happens: Page, 
     assert file_input("Song").postprocess(song).orig_name == "Why?.flac"
 
 
+def test_equal_songs_have_their_own_names_in_a_batch(happens: Page, songs: list[str], text: str) -> None:
+    names = ["one.wav", "two.wav", "one.mp3", "two.mp3", r"\u202e"]
+    paths = [songs[0], songs[0], text, text, songs[0]]
+    sent = [Song(path, name) for path, name in zip(paths, [*names[:4], "\u202e"], strict=True)]
+    answers = happens.classify_batch(sent)
+    assert [answer["song"] for answer in answers] == names
+    for answer, name in zip(answers[2:4], names[2:4], strict=True):
+        assert answer["error"].startswith(name)
+
+
 def gone(path: str) -> str:
     """The path of a song that was deleted."""
     return str(Path(path).with_name("gone.wav"))
