@@ -606,6 +606,19 @@ def test_recording_that_fails_is_explained(tab, url, songs, classifier, name, so
     expect_answer_to(songs["tone"], tab, classifier)  # is not lost
 
 
+def test_recorder_that_does_not_load_is_no_fault_of_the_microphone(tab, url):
+    """As a proxy's policy may allow no scripts from `blob:`; why stands in the browser's console."""
+    warned = []
+    tab.on("console", lambda message: message.type == "warning" and warned.append(message.text))
+    fails = "async () => { throw new DOMException('Unable to load a module.', 'AbortError'); }"
+    tab.add_init_script(f"AudioWorklet.prototype.addModule = {fails}")
+    visit(tab, url)
+    tab.click("#record [data-part=microphone]")
+    expect(tab.locator("#record .fault")).to_contain_text("The browser cannot record here")
+    assert any("AbortError: Unable to load a module." in text for text in warned)
+    expect_idle(tab)
+
+
 def test_sharing_that_is_not_wanted_is_no_fault(tab, url):
     media(tab, url, "getDisplayMedia", "() => { throw new DOMException('', 'NotAllowedError'); }")
     tab.click("#record [data-part=tab]")

@@ -59,8 +59,8 @@ async function start(source) {
     stream = await sources[source]();
     if (!stream.getAudioTracks().length) throw new DOMException('', 'NoSound');
     const address = URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'}));
-    await context.audioWorklet.addModule(address);
-    URL.revokeObjectURL(address);
+    await context.audioWorklet.addModule(address).catch(error => { throw new Error(error); })  // not as a device fails
+      .finally(() => URL.revokeObjectURL(address));
     const tap = new AudioWorkletNode(context, 'tap', {numberOfOutputs: 0, channelCount: 1, channelCountMode: 'explicit'});
     tap.port.onmessage = ({data}) => hear(data);
     context.createMediaStreamSource(stream).connect(tap);
@@ -102,7 +102,9 @@ function explain(error, source) {
       NotFoundError: message('There is no microphone.'), NotReadableError: busy, AbortError: busy,
     },
   };
-  part.fault.replaceChildren(known[error.name] ?? message('The browser cannot record here: give the song as a file.'));
+  const said = known[error.name];
+  if (!said) console.warn(error);
+  part.fault.replaceChildren(said ?? message('The browser cannot record here: give the song as a file.'));
   part.fault.hidden = false;
 }
 
