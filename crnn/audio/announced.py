@@ -13,6 +13,7 @@ _GUESSED = frozenset("aac ac3 amr dts eac3 mlp mp3 shn truehd".split())  # noqa:
 _BOXES = frozenset(b"ftyp styp sidx emsg prft moov moof mdat free skip wide uuid meta udta mfra".split())
 _MOST_BOXES = 100_000
 _PCM = (b"\x01\0", b"\x03\0", b"\xfe\xff")  # integers, floats, and those whose kind is told behind
+_MOST_FRAME_BYTES = 1_441  # of layer III
 _MOST_TAGS = 16  # one behind the other
 _BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
 SHARE_THAT_MAY_MISS = 0.02
@@ -94,6 +95,11 @@ def end_of_sound(file: BinaryIO) -> int | None:
         if not n_tag_bytes < end < before:
             break
     return end if n_tag_bytes < end < n_bytes else None
+
+
+def frame_bytes(file: BinaryIO) -> int:
+    """How many bytes at least the frames of sound in an mp3 have by its header; 0 of a file without one."""
+    return max(0, _xing_bytes(read_at(file, tags_before(file), 4_096)) - _MOST_FRAME_BYTES)  # it counts itself
 
 
 def has_more_sound(file: BinaryIO) -> bool:

@@ -25,6 +25,7 @@ OPTIONS = {
 # Of packets that FFmpeg keeps to find the tracks it takes half a kilobyte for each, even of those that hold one byte.
 _PROBED_BYTES, _MOST_PROBED_BYTES = 1_000_000, 5_000_000
 _SMALL_PACKET_BYTES = 64
+_MOST_FAILURES = 1_000  # to read a packet, one behind the other: an ogg or a broadcast reads on for some 100 kB in each
 _MOST_ALLOCATED_BYTES = 2**28  # by FFmpeg in one piece: it would take, and clear, the 4 GB that a tag says it has
 # Their demuxers take the duration from the header; the others often estimate it from the size of the file.
 TIMED_FORMATS = frozenset("aiff ape au flac mov nistsphere rm tta wv".split())  # noqa: SIM905
@@ -86,12 +87,27 @@ def decodable_tracks(container: InputContainer, file: BinaryIO) -> list[av.Audio
     return decodable
 
 
-def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Iterator[av.Packet]:
-    """The packets of some tracks, in the order of the file. Raises FFmpegError."""
-    try:
-        yield from container.demux(*tracks)
-    except IndexError:  # PyAV ends so where a file's other tracks showed up late
-        return
+def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Iterator[av.Packet | None]:
+    """The packets of some tracks, in the order of the file, and None where something is read that is no packet.
+
+    Raises FFmpegError where no packet follows any more.
+    """
+    n_failures = 0
+    while True:
+        try:
+            for packet in container.demux(*tracks):
+                n_failures = 0
+                yield packet
+            return
+        except IndexError:  # PyAV ends so where a file's other tracks showed up late
+            return
+        except av.error.PatchWelcomeError:  # such as another rate in the middle of an ogg
+            raise
+        except av.FFmpegError as error:  # most formats find their next packet behind it
+            n_failures += 1
+            if shortage(error) or n_failures > _MOST_FAILURES:
+                raise
+            yield None
 
 
 class _Source:
@@ -131,7 +147,8 @@ def _probed(file: BinaryIO, options: dict[str, str], n_bytes: int) -> InputConta
 
 
 def _has_small_packets(container: InputContainer) -> bool:
-    sizes = [packet.size for packet in islice(packets_of(container, container.streams), 1_000)]
+    packets = islice(packets_of(container, container.streams), 1_000)
+    sizes = [packet.size for packet in packets if packet is not None]
     return sum(sizes) < _SMALL_PACKET_BYTES * len(sizes)
 
 

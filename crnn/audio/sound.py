@@ -19,6 +19,7 @@ from crnn.audio.announced import (
     SHARE_THAT_MAY_MISS,
     byte_share,
     fragments_of,
+    frame_bytes,
     guessed_bytes,
     has_more_sound,
     is_cut_ogg,
@@ -88,12 +89,13 @@ def open_audio(
 
     A file says how long it should be in seconds (`container.TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dsf, dff
     and avi by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and
-    damaged packets, which are skipped, count as missing, as does what the clock of an ogg leaps over. If more than 2 %
-    are missing (and of seconds, half a one), `Sound.notices` says so; if less than a third is there, the file is
-    refused. Others do not say it (aac, mp3 without that header, live recordings), so that what they hold is used. Of a
-    file that decodes to more than twelve hours, or to an unlikely length for the size of its packets, the beginning is
-    heard, and a notice says so. Where the sound of a film begins up to half an hour after its pictures, it is silent
-    till then, as in a player.
+    damaged packets, which are skipped, count as missing by their bytes, as does what the clock of an ogg leaps over,
+    and what FFmpeg skips of a file where it fails to read a packet or the clock leaps with it. If more than 2 % are
+    missing (and of seconds, half a one), `Sound.notices` says so; if less than a third is there, the file is refused.
+    Others do not say it (aac, mp3 without that header, live recordings), so that what they hold is used. Of a file that
+    decodes to more than twelve hours, or to an unlikely length for the size of its packets, the beginning is heard, and
+    a notice says so. Where the sound of a film begins up to half an hour after its pictures, it is silent till then, as
+    in a player.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -287,7 +289,9 @@ class Sound:
         seconds, ended_seconds, promised_seconds = (
             max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
         )
-        share = min(self._byte_share, 1 - track.n_damaged / max(1, track.n_packets))
+        share = min(self._byte_share, 1 - track.share_damaged)
+        if (n_bytes := frame_bytes(self._file)) and track.began_seconds == 0:
+            share = min(share, track.sound_bytes / n_bytes)
         has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
         # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
         has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged

@@ -30,6 +30,7 @@ _JOINABLE = frozenset({"ogg", "mpegts", "mpeg"})
 _PAGE_BYTES = 65_307  # of an ogg, at most
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
+_LEAST_HOLE_BYTES, _LEAP_SECONDS = 1_024, 0.25  # between packets; less is what a format writes there itself
 
 
 class Track:
@@ -101,6 +102,22 @@ class Track:
     def share_passed(self) -> float:
         """How much of the sound lies before the packet that was read last, in bytes of the file."""
         return (self._place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
+
+    @property
+    def share_damaged(self) -> float:
+        """How much cannot be read or decoded, in bytes.
+
+        Of an mp3 in packets: one may hold all that stands between songs that were joined, pictures even.
+        """
+        is_mp3 = self.container.format.name == "mp3"
+        skipped = self._skipped_bytes / max(1, self.container.size)
+        undecoded = self.n_damaged / max(1, self.n_packets) if is_mp3 else self._damaged_bytes / max(1, self.n_bytes)
+        return max(skipped, undecoded)
+
+    @property
+    def sound_bytes(self) -> int:
+        """Of the packets that could be decoded."""
+        return self.n_bytes - self._damaged_bytes
 
     @property
     def may_be_several(self) -> bool:
@@ -200,6 +217,9 @@ class Track:
         begins_seconds, looks_seconds = {}, {}  # of each track, and where the last look at it began
         try:
             for packet in packets_of(self.container, tracks):
+                if packet is None:
+                    self._spent_seconds += _PACKET_SECONDS
+                    continue
                 index = packet.stream.index
                 if packet.pts is not None:  # counted from where the track begins, in a broadcast anywhere
                     seconds = float(packet.pts * packet.time_base)
@@ -237,6 +257,7 @@ class Track:
 
     def _begin_counting(self) -> None:
         self.n_packets = self.n_damaged = self.n_bytes = 0
+        self._damaged_bytes = self._skipped_bytes = 0  # of packets that were no sound, and between packets
         self.seconds = 0.0
 
     def _from_beginning(self) -> Iterator[av.AudioFrame]:
@@ -250,37 +271,58 @@ class Track:
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
         takes_any_float = self.stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))
-        packets = packets_of(self.container, [self.stream])
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.PatchWelcomeError:  # such as another rate in the middle of an ogg
-                self.is_left = True
-                return
-            except av.FFmpegError as error:
-                if shortage(error):
-                    raise
-                self.is_cut = True
-                return
-            if packet is None:
-                return
-            if self._is_spent():
-                self.is_left = True
-                return
-            self.n_packets += 1
-            self.n_bytes += packet.size
-            self._place_bytes = packet.pos or self._place_bytes  # which not all have that a parser cuts
-            self.seconds += float((packet.duration or 0) * packet.time_base)
-            try:
-                frames = self._decode(packet)
-            except av.FFmpegError as error:
-                if shortage(error):
-                    raise
-                self.n_damaged += 1
-                continue
-            whole = [frame for frame in frames if not (takes_any_float and mend_frame(frame))]
-            self.n_damaged += len(whole) < len(frames)
-            yield from whole
+        self._follows, self._ends_bytes = None, 0
+        try:
+            for packet in packets_of(self.container, [self.stream]):
+                if self._is_spent():
+                    self.is_left = True
+                    return
+                if packet is None:
+                    self.is_cut = True  # unless more follows
+                    self._spent_seconds += _PACKET_SECONDS
+                    continue
+                self._count(packet)
+                try:
+                    frames = self._decode(packet)
+                except av.FFmpegError as error:
+                    if shortage(error):
+                        raise
+                    self._count_damaged(packet)
+                    continue
+                whole = [frame for frame in frames if not (takes_any_float and mend_frame(frame))]
+                if len(whole) < len(frames):
+                    self._count_damaged(packet)
+                yield from whole
+        except av.error.PatchWelcomeError:
+            self.is_left = True
+        except av.FFmpegError as error:
+            if shortage(error):
+                raise
+            self.is_cut = True
+
+    def _count(self, packet: av.Packet) -> None:
+        self.n_packets += 1
+        self.n_bytes += packet.size
+        self.seconds += float((packet.duration or 0) * packet.time_base)
+        if not packet.size:  # the last, which is none
+            return
+        self._place_bytes = packet.pos or self._place_bytes  # which not all have that a parser cuts
+        skipped_bytes = self._place_bytes - self._ends_bytes
+        if self._follows and skipped_bytes > _LEAST_HOLE_BYTES and (self.is_cut or self._leaps(packet)):
+            self._skipped_bytes += skipped_bytes
+        self._ends_bytes = max(self._place_bytes, self._ends_bytes) + packet.size
+        self._follows, self.is_cut = packet, False
+
+    def _count_damaged(self, packet: av.Packet) -> None:
+        self.n_damaged += 1
+        self._damaged_bytes += packet.size
+
+    def _leaps(self, packet: av.Packet) -> bool:
+        """Whether the clock leaps to a packet, which alone may be a pause of the recorder."""
+        before = self._follows
+        if self.is_indexed or self.container.format.name == "ogg" or None in (before.pts, packet.pts):
+            return False
+        return (packet.pts - before.pts - (before.duration or 0)) * packet.time_base > _LEAP_SECONDS
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
         """The frames of a packet, which use up what may be spent."""
