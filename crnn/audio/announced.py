@@ -44,6 +44,21 @@ def understates(file: BinaryIO) -> bool:
     return any(part.strip(b"\0") for part in ends)  # no padding
 
 
+def corrected_bits(file: BinaryIO) -> tuple[int, bytes]:
+    """Where a wav or w64 of PCM says how many bits of a sample are valid, and the byte to read there; else b"".
+
+    FFmpeg takes that for the size of a sample, which WAVE_FORMAT_EXTENSIBLE tells before (24 in 32 is frequent).
+    """
+    n_tag_bytes = tags_before(file)
+    chunked = _CHUNKED.get(read_at(file, n_tag_bytes, 4))
+    if chunked is None:
+        return 0, b""
+    beginning, size = _data_chunk(file, n_tag_bytes, chunked._replace(data=(b"fmt ",)))
+    facts = read_at(file, beginning, 26)
+    is_extensible = size >= 40 and facts.startswith(b"\xfe\xff") and facts[24:] in _PCM
+    return (beginning + 18, facts[14:15]) if is_extensible else (0, b"")
+
+
 def _is_chunk_or_tag(head: bytes, n_bytes: int) -> bool:
     """Whether a chunk of a wav begins like this, for which there is room, or what taggers write behind all of them."""
     name, size = head[:4].rstrip(b"\0"), _number(head, 4, 4, "little")

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import end_of_sound, read_at, size_of, tags_before, understates
+from crnn.audio.announced import corrected_bits, end_of_sound, read_at, size_of, tags_before, understates
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file, shortage
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -38,6 +38,8 @@ with suppress(AttributeError):  # on Windows the libraries of a module are not l
 
 def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
+    if read_at(file, 0, 4) == b"RIFX":  # of which FFmpeg takes the samples to be little-endian
+        raise by_name(file, no_sound_file())
     options = OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
     if understates(file):
         options["ignore_length"] = "1"
@@ -111,7 +113,7 @@ def packets_of(container: InputContainer, tracks: list[av.AudioStream]) -> Itera
 
 
 class _Source:
-    """A file as FFmpeg reads it: without its name and what stands about its sound.
+    """A file as FFmpeg reads it: without its name and what stands about its sound, and with a head that it understands.
 
     It looks for sound in the first megabyte alone, and pictures in tags may have more. Places that are none are told
     rather than raised, as PyAV would print what is raised there.
@@ -122,11 +124,15 @@ class _Source:
         n_bytes, n_tag_bytes = size_of(file), tags_before(file)
         self._begin = n_tag_bytes if n_tag_bytes < n_bytes else 0  # as long as the file is no tag
         self._end = end_of_sound(file) or n_bytes
+        self._corrected_place, self._corrected = corrected_bits(file)
         file.seek(self._begin)
 
     def read(self, n_bytes: int) -> bytes:
         """The next bytes, fewer at the end."""
-        return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
+        place = self._file.tell()
+        data = self._file.read(max(0, min(n_bytes, self._end - place)))
+        at = self._corrected_place - place
+        return data[:at] + self._corrected + data[at + 1 :] if self._corrected and 0 <= at < len(data) else data
 
     def tell(self) -> int:
         """Where it is."""

@@ -67,6 +67,7 @@ _MAGIC = (  # message, kind, position, bytes
     (UNREAD, "AC-4", 0, b"\xac\x40"),
     (UNREAD, "AC-4", 0, b"\xac\x41"),
     (UNREAD, "ReCycle", 0, b"CAT "),
+    (UNREAD, "RIFX", 0, b"RIFX"),
     (UNREAD, "Flash", 0, b"FWS"),
     (UNREAD, "Flash", 0, b"CWS"),
     (PROTECTED, "Audible", 4, b"\x57\x90\x75\x36"),

@@ -102,6 +102,16 @@ def test_16_bit_mono_at_our_rate_is_exact(container, subtype):
     np.testing.assert_array_equal(mono(file), sf.read(io.BytesIO(file), dtype="float32")[0])
 
 
+@pytest.mark.parametrize(("subtype", "valid_bits"), [("PCM_32", 24), ("PCM_32", 16), ("PCM_24", 16), ("PCM_16", 12)])
+def test_samples_of_a_wav_have_the_size_of_their_containers(subtype, valid_bits):
+    """Of WAVE_FORMAT_EXTENSIBLE, in which recorders often write 24 bits in 32."""
+    file = write(melody(SAMPLE_RATE), SAMPLE_RATE, "WAVEX", subtype)
+    told = patch(file, file.index(b"fmt ") + 8 + 18, bytes([valid_bits]))
+    assert told != file
+    for source in (told, b"ID3\4\0\0\0\0\1\0" + bytes(128) + told):
+        np.testing.assert_array_equal(mono(source), mono(file))
+
+
 def test_a_path_and_its_bytes_are_the_same(tmp_path):
     file = song("ogg vorbis")
     path = tmp_path / "song.ogg"

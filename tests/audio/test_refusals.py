@@ -117,6 +117,11 @@ def test_a_picture(tmp_path, codec, pixels):
         (foreign.LINK, "CUE", b'REM GENRE Jazz\nFILE "set.flac" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n'),
         (foreign.LINK, "torrent", b"d8:announce35:http://tracker.example/announce4:infod6:lengthi1eee"),
         (foreign.UNREAD, "OptimFROG", b"OFR \x0f\0\0\0" + bytes(1_000)),
+        (
+            foreign.UNREAD,
+            "RIFX",
+            b"RIFX\0\1\0\x24WAVEfmt \0\0\0\x10\0\1\0\1\0\0\x56\x22\0\0\xac\x44\0\2\0\x10data\0\1\0\0" + bytes(65_536),
+        ),
         (foreign.PROTECTED, "Audible", b"\0\x10\0\0\x57\x90\x75\x36" + bytes(1_000)),
     ],
 )
