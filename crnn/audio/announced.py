@@ -44,19 +44,24 @@ def understates(file: BinaryIO) -> bool:
     return any(part.strip(b"\0") for part in ends)  # no padding
 
 
-def corrected_bits(file: BinaryIO) -> tuple[int, bytes]:
-    """Where a wav or w64 of PCM says how many bits of a sample are valid, and the byte to read there; else b"".
+def corrected_head(file: BinaryIO) -> tuple[int, bytes]:
+    """A place in the head of a wav or w64 of PCM, and what to read there; else b"".
 
-    FFmpeg takes that for the size of a sample, which WAVE_FORMAT_EXTENSIBLE tells before (24 in 32 is frequent).
+    FFmpeg takes the bits of a sample that are valid for its size, which WAVE_FORMAT_EXTENSIBLE tells before (24 in 32
+    is frequent), and seeks by the size of a block, which some programs get wrong.
     """
     n_tag_bytes = tags_before(file)
-    chunked = _CHUNKED.get(read_at(file, n_tag_bytes, 4))
-    if chunked is None:
+    magic = read_at(file, n_tag_bytes, 4)
+    if magic not in (b"RIFF", b"RF64", b"BW64", b"riff"):  # a dsf has such a chunk, too
         return 0, b""
-    beginning, size = _data_chunk(file, n_tag_bytes, chunked._replace(data=(b"fmt ",)))
-    facts = read_at(file, beginning, 26)
-    is_extensible = size >= 40 and facts.startswith(b"\xfe\xff") and facts[24:] in _PCM
-    return (beginning + 18, facts[14:15]) if is_extensible else (0, b"")
+    beginning, size = _data_chunk(file, n_tag_bytes, _CHUNKED[magic]._replace(data=(b"fmt ",)))
+    head = read_at(file, beginning, 26)
+    is_extensible = head.startswith(b"\xfe\xff")
+    if size < (40 if is_extensible else 16) or (head[24:] if is_extensible else head[:2]) not in _PCM:
+        return 0, b""
+    block_bytes = _number(head, 2, 2, "little") * -(-_number(head, 14, 2, "little") // 8)
+    block = (block_bytes & 0xFFFF).to_bytes(2, "little") + head[14:16]
+    return beginning + 12, block + head[16:18] + head[14:16] if is_extensible else block
 
 
 def _is_chunk_or_tag(head: bytes, n_bytes: int) -> bool:

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import corrected_bits, end_of_sound, read_at, size_of, tags_before, understates
+from crnn.audio.announced import corrected_head, end_of_sound, read_at, size_of, tags_before, understates
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file, shortage
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -124,7 +124,7 @@ class _Source:
         n_bytes, n_tag_bytes = size_of(file), tags_before(file)
         self._begin = n_tag_bytes if n_tag_bytes < n_bytes else 0  # as long as the file is no tag
         self._end = end_of_sound(file) or n_bytes
-        self._corrected_place, self._corrected = corrected_bits(file)
+        self._corrected_place, self._corrected = corrected_head(file)
         file.seek(self._begin)
 
     def read(self, n_bytes: int) -> bytes:
@@ -132,7 +132,8 @@ class _Source:
         place = self._file.tell()
         data = self._file.read(max(0, min(n_bytes, self._end - place)))
         at = self._corrected_place - place
-        return data[:at] + self._corrected + data[at + 1 :] if self._corrected and 0 <= at < len(data) else data
+        begin, end = max(0, at), min(at + len(self._corrected), len(data))
+        return data[:begin] + self._corrected[begin - at : end - at] + data[end:] if begin < end else data
 
     def tell(self) -> int:
         """Where it is."""

@@ -13,7 +13,20 @@ import av
 import numpy as np
 import pytest
 from mutagen.oggopus import OggOpus
-from sounds import EVERY_KIND, delay_and_match, encode, heard, long_song, melody, mono, refusal, song, wav_header, write
+from sounds import (
+    EVERY_KIND,
+    delay_and_match,
+    encode,
+    heard,
+    long_song,
+    melody,
+    mono,
+    patch,
+    refusal,
+    song,
+    wav_header,
+    write,
+)
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
 from crnn.audio import SAMPLE_RATE, AudioError, Passages, announced, container, load_audio, open_audio, track
@@ -337,6 +350,18 @@ def test_how_long_a_webm_lasts_that_begins_late(begins_seconds):
     with open_audio(file, passages=Passages(2, 2.0)) as sound:
         list(sound.blocks())
     assert sound.expected_seconds == sound.duration_seconds == pytest.approx(12, abs=0.1)
+
+
+@pytest.mark.parametrize("block_bytes", [0, 3, 8])
+def test_places_are_found_where_the_head_claims_another_size_of_blocks(block_bytes):
+    file = write(melody(44_100, 24), 44_100)
+    told = patch(file, file.index(b"fmt ") + 8 + 12, bytes([block_bytes, 0]))
+    with open_audio(told, passages=Passages(2, 2.03)) as sound:
+        passages = list(sound.blocks())
+    whole = mono(file)
+    for seconds, passage in zip(sound.starts_seconds, passages, strict=True):
+        assert delay_and_match(passage[0], whole[round(seconds * SAMPLE_RATE) :][: passage.shape[1]])[1] > 0.98
+    assert len(passages) == 2
 
 
 CHUNK = (60_000).to_bytes(4, "little") + b"list" * 15_000
