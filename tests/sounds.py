@@ -132,6 +132,10 @@ def patch(file: bytes, at: int, *values: bytes) -> bytes:
     return file[:at] + data + file[at + len(data) :]
 
 
+def pages_of(ogg: bytes) -> list[bytes]:
+    return [b"OggS" + page for page in ogg.split(b"OggS")[1:]]
+
+
 def wav_header(rate_hz: int, n_channels: int, n_data_bytes: int) -> bytes:
     """Of 16-bit PCM, taking any claim."""
     block = 2 * n_channels

@@ -204,7 +204,7 @@ def _xing_bytes(head: bytes) -> int:
     """How many bytes an mp3 has by its Xing or Info header; 0 where there is none, or one without their number."""
     xing = max(head.find(name, 0, 200) for name in (b"Xing", b"Info"))
     says_it = head.startswith(b"\xff") and xing >= 0 and _number(head, xing + 4, 4) & 3 == 3  # and of the frames
-    return _number(head, xing + 12, 4) if says_it else 0
+    return _number(head, xing + 12, 4) if says_it and _number(head, xing + 8, 4) else 0
 
 
 class _Chunked(NamedTuple):

@@ -55,6 +55,7 @@ _BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less d
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
 _MOST_ASTRAY = 0.15  # a place in time from one in bytes, as shares of one recording; of two it is 0.25 somewhere
+_MOST_OFF_SECONDS = 0.1  # may a passage lack, as where a packet is damaged; more is a hole, or the end
 _PADDING_SECONDS = 0.5  # encoders count their delay and padding differently
 _BATCH_SAMPLES = 2**15  # of what passes from the decoder to the resampler at once
 
@@ -220,12 +221,16 @@ class Sound:
         is_long_enough = duration_seconds > _MUCH_LONGER * passages.count * passages.seconds
         if self._is_cut or has_more_sound(self._file) or not is_long_enough:
             return
-        starts_seconds = passages.starts_seconds(duration_seconds)
+        starts_seconds, place_bytes = passages.starts_seconds(duration_seconds), 0
         for self._start_seconds in starts_seconds:
             self._end_seconds = self._start_seconds + passages.seconds
             blocks = list(self._checked_blocks())
-            if sum(block.shape[1] for block in blocks) < MIN_SECONDS * self.sample_rate:
+            least_seconds = max(MIN_SECONDS, passages.seconds - _MOST_OFF_SECONDS)
+            if sum(block.shape[1] for block in blocks) < least_seconds * self.sample_rate:
                 return
+            if 0 < self._track.place_bytes <= place_bytes:  # by a table of places that is of no use
+                return
+            place_bytes = self._track.place_bytes
             astray = abs(self._track.share_passed - self._end_seconds / duration_seconds)
             if self._track.may_be_several and astray > _MOST_ASTRAY:
                 return

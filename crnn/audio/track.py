@@ -99,6 +99,11 @@ class Track:
         return self.container.format.name.startswith("mov")
 
     @property
+    def place_bytes(self) -> int:
+        """Where in the file the packet stands that was read last; 0 where that is not known."""
+        return self._place_bytes
+
+    @property
     def share_passed(self) -> float:
         """How much of the sound lies before the packet that was read last, in bytes of the file."""
         return (self._place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
@@ -139,12 +144,17 @@ class Track:
     @property
     def duration_seconds(self) -> float:
         """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
-        if self.stream.duration:
+        is_counted_from_0 = self.container.format.name in ("matroska,webm", "asf") or self._is_opus_in_ogg
+        if self.stream.duration and not is_counted_from_0:
             return self._end_of_track_seconds
         seconds = (self.container.duration or 0) / av.time_base
-        if seconds and self.container.format.name.startswith("matroska"):  # counted from 0, whenever it begins
-            seconds -= self._begins_seconds
+        if is_counted_from_0:  # whenever it begins
+            seconds = 0.0 if self.stream.start_time is None else seconds - self._begins_seconds
         return max(seconds, 0.0)
+
+    @property
+    def _is_opus_in_ogg(self) -> bool:
+        return self.container.format.name == "ogg" and self.stream.codec_context.name == "opus"
 
     @property
     def _begins_seconds(self) -> float:

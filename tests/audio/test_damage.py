@@ -16,6 +16,7 @@ from sounds import (
     long_song,
     melody,
     mono,
+    pages_of,
     patch,
     refusal,
     song,
@@ -73,10 +74,6 @@ def test_a_pause_of_a_recorder_is_no_damage():
     waveform, notices = heard(output.getvalue())
     assert notices == []
     assert waveform.shape[1] / SAMPLE_RATE == pytest.approx(12, abs=0.2)
-
-
-def pages_of(ogg: bytes) -> list[bytes]:
-    return [b"OggS" + page for page in ogg.split(b"OggS")[1:]]
 
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])

@@ -21,6 +21,7 @@ from sounds import (
     long_song,
     melody,
     mono,
+    pages_of,
     patch,
     refusal,
     song,
@@ -344,12 +345,47 @@ def test_places_are_found_where_the_head_claims_another_byte_rate(container):
         np.testing.assert_array_equal(passage[0], whole[round(seconds * SAMPLE_RATE) :][: 2 * SAMPLE_RATE])
 
 
-@pytest.mark.parametrize("begins_seconds", ["0", "100"])
-def test_how_long_a_webm_lasts_that_begins_late(begins_seconds):
-    file = encode("webm", "libopus", melody(48_000, 12), 48_000, output_ts_offset=begins_seconds)
+@pytest.mark.parametrize("begins_seconds", ["0", "7", "100"])
+@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("ogg", "libopus"), ("asf", "wmav2")])
+def test_how_long_a_sound_lasts_that_begins_late(container, codec, begins_seconds):
+    file = encode(container, codec, melody(48_000, 12), 48_000, output_ts_offset=begins_seconds)
+    whole = mono(file)
     with open_audio(file, passages=Passages(2, 2.0)) as sound:
-        list(sound.blocks())
+        blocks = [block[0] for block in sound.blocks()]
     assert sound.expected_seconds == sound.duration_seconds == pytest.approx(12, abs=0.1)
+    for seconds, block in zip(sound.starts_seconds, blocks, strict=True):
+        start = round(seconds * SAMPLE_RATE)
+        assert delay_and_match(block, whole[start : start + block.size])[0] == pytest.approx(0, abs=0.15)
+
+
+def test_a_sound_whose_clock_begins_long_before_0_is_heard_as_a_whole():
+    """FFmpeg does not tell where, and the duration is that of what lies behind 0."""
+    options = {"begins_seconds": -20, "avoid_negative_ts": "disabled"}
+    file = encode("matroska", "flac", melody(22_050, 40), 22_050, **options)
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+        assert list(sound.blocks()) == []
+    assert mono(file).size / SAMPLE_RATE == pytest.approx(40, abs=0.1)
+
+
+def test_a_song_with_a_hole_in_a_passage_is_heard_as_a_whole():
+    pages = pages_of(write(melody(48_000, 24), 48_000, "OGG", "OPUS"))
+    file = b"".join(pages[: len(pages) // 2] + pages[len(pages) // 2 + 1 :])
+    with open_audio(file, passages=Passages(1, 8.0)) as sound:
+        list(sound.blocks())
+    assert not sound.starts_seconds
+
+
+@pytest.mark.parametrize(("at", "value"), [(16, bytes(100)), (8, bytes(4))], ids=["table of places", "frames"])
+def test_an_mp3_whose_header_is_of_no_use_is_heard_as_a_whole(at, value):
+    """With a table that leads to its beginning from anywhere, or no frames, of which FFmpeg guesses how long it is."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24 * 44_100).astype(np.float32)
+    noise[8 * 44_100 : 16 * 44_100] *= 0.001
+    file = encode("mp3", "libmp3lame", noise, 44_100, encoder={"global_quality": "400", "flags": "+qscale"})
+    for head, is_whole in ((file, True), (patch(file, file.index(b"Xing") + at, value), False)):
+        with open_audio(head, passages=Passages(4, 2.0)) as sound:
+            list(sound.blocks())
+        assert bool(sound.starts_seconds) == is_whole
+    assert mono(head).size / SAMPLE_RATE == pytest.approx(24, abs=0.2)
 
 
 @pytest.mark.parametrize("block_bytes", [0, 3, 8])
