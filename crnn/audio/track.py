@@ -110,14 +110,18 @@ class Track:
 
     @property
     def share_damaged(self) -> float:
-        """How much cannot be read or decoded, in bytes.
+        """How much of what was read could not be decoded, in bytes.
 
         Of an mp3 in packets: one may hold all that stands between songs that were joined, pictures even.
         """
-        is_mp3 = self.container.format.name == "mp3"
-        skipped = self._skipped_bytes / max(1, self.container.size)
-        undecoded = self.n_damaged / max(1, self.n_packets) if is_mp3 else self._damaged_bytes / max(1, self.n_bytes)
-        return max(skipped, undecoded)
+        if self.container.format.name == "mp3":
+            return self.n_damaged / max(1, self.n_packets)
+        return self._damaged_bytes / max(1, self.n_bytes)
+
+    @property
+    def share_skipped(self) -> float:
+        """How much of the file lies between packets and should be some, in bytes."""
+        return self._skipped_bytes / max(1, self.container.size)
 
     @property
     def sound_bytes(self) -> int:

@@ -210,7 +210,7 @@ def test_a_file_with_a_hole_is_heard_around_it(kind):
     seconds = waveform.shape[1] / SAMPLE_RATE
     assert 4 < seconds < 8
     assert notices == [f"Some of it is damaged: this answer is from the {seconds:.0f} s that can be read."]
-    if not ("opus" in kind or "webm" in kind or "mka" in kind):  # which end with it, or have a longer clock alone
+    if "m4a" in kind or kind in ("flac 16 bit", "mp3"):  # which say how much they hold, piece by piece
         assert "damaged or incomplete" in refusal(patch(file, len(file) // 10, bytes(len(file) * 8 // 10)))
 
 
