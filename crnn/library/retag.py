@@ -239,8 +239,9 @@ def sound_of(path: Path) -> str:
     digest, n_packets = hashlib.blake2b(digest_size=SOUND_BYTES), 0
     try:
         with path.open("rb") as file, open_container(file) as container:
-            packets = (packet for packet in packets_of(container, container.streams.audio[:1]) if packet.size)
-            for packet, _ in pairwise(packets):  # the last may hold a tag behind the sound
+            packets = packets_of(container, container.streams.audio[:1])
+            sounds = (packet for packet in packets if packet is not None and packet.size)
+            for packet, _ in pairwise(sounds):  # the last may hold a tag behind the sound
                 digest.update(packet)
                 n_packets += 1
     except (Fault, av.FFmpegError) as error:
