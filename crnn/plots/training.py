@@ -58,11 +58,10 @@ def compared(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         axes.set(ylabel=f"validation {measure}")
         _over_epochs(axes)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
-    # Both given, as a label that begins with "_" would be left out.
     style = {"frameon": False, "fontsize": FONT_POINTS, "labelcolor": INK}
-    names = [_shortened(run, MOST_SIGNS_IN_ROW) for run in histories]
-    legend = figure.legend(lines, names, loc="outside lower left", **style)
-    for text in legend.get_texts():
+    legend = figure.legend(lines, ["run"] * len(lines), loc="outside lower left", **style)
+    for text, run in zip(legend.get_texts(), histories, strict=True):
+        text.set_text(_shortened(run, MOST_SIGNS_IN_ROW))  # only now, as labels that begin with "_" would be left out
         text.set_parse_math(False)
     return figure
 

@@ -6,7 +6,6 @@ from itertools import chain
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, CRNNConfig
@@ -162,6 +161,8 @@ def _lower_ends(added: np.ndarray, is_right: np.ndarray, counts: np.ndarray, n_k
     vary from song to song, and as if one more had been answered wrongly: some that are all right would not vary at
     all. The others vary from genre to genre, of which there are few.
     """
+    from scipy.special import stdtrit  # noqa: PLC0415 (most who know about metrics fit no borders)
+
     surplus = is_right - (1.0 - risk)  # where its sum is below 0, too few are right
     sums = np.cumsum(added * surplus[:, None], axis=0)
     squares = np.cumsum(added[:, 0] * surplus**2) + (1.0 - risk) ** 2 / n_known
