@@ -90,13 +90,13 @@ def open_audio(
 
     A file says how long it should be in seconds (`container.TIMED_FORMATS`) or in bytes (wav, rf64, w64, caf, dsf, dff
     and avi by the size of their data, wma, webm and mkv, mp3 with a Xing or Info header, the last page of an ogg), and
-    damaged packets, which are skipped, count as missing by their bytes. If more than 2 % are missing (and of seconds,
-    half a one), `Sound.notices` says so, as it does where the clock of an ogg leaps, or FFmpeg skips as much of a file
-    because it fails to read a packet or the clock leaps with it; if less than a third is there, the file is refused.
-    Others do not say it (aac, mp3 without that header, live recordings), so that what they hold is used. Of a file that
-    decodes to more than twelve hours, or to an unlikely length for the size of its packets, the beginning is heard, and
-    a notice says so. Where the sound of a film begins up to half an hour after its pictures, it is silent till then, as
-    in a player.
+    damaged packets, which are skipped, count as missing, by their number or their bytes. If more than 2 % are missing
+    (and of seconds, half a one), `Sound.notices` says so, as it does where the clock of an ogg leaps, or FFmpeg skips
+    as much of a file because it fails to read a packet or the clock leaps with it; if less than a third is there,
+    whichever way it is counted, the file is refused. Others do not say it (aac, mp3 without that header, live
+    recordings), so that what they hold is used. Of a file that decodes to more than twelve hours, or to an unlikely
+    length for the size of its packets, the beginning is heard, and a notice says so. Where the sound of a film begins
+    up to half an hour after its pictures, it is silent till then, as in a player.
 
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
@@ -294,7 +294,7 @@ class Sound:
         seconds, ended_seconds, promised_seconds = (
             max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
         )
-        share = min(self._byte_share, 1 - track.share_damaged)
+        share = min(self._byte_share, 1 - min(track.shares_damaged))
         if (n_bytes := frame_bytes(self._file)) and track.began_seconds == 0:
             share = min(share, track.sound_bytes / n_bytes)
         has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
@@ -303,7 +303,7 @@ class Sound:
         if _is_too_short(seconds, promised_seconds) and not has_holes:
             share = min(share, seconds / promised_seconds)
         has_gap = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
-        has_gap = has_gap or track.share_skipped > SHARE_THAT_MAY_MISS
+        has_gap = has_gap or max(track.share_skipped, *track.shares_damaged) > SHARE_THAT_MAY_MISS
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not promised_seconds:  # no packet was one

@@ -109,14 +109,15 @@ class Track:
         return (self._place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
 
     @property
-    def share_damaged(self) -> float:
-        """How much of what was read could not be decoded, in bytes.
+    def shares_damaged(self) -> tuple[float, float]:
+        """How much of what was read could not be decoded, in packets and in bytes.
 
-        Of an mp3 in packets: one may hold all that stands between songs that were joined, pictures even.
+        Either alone may be nearly all where other sound, or something else, stands behind what can be decoded. Of an
+        mp3 both are in packets: one may hold all that stands between songs that were joined, pictures even.
         """
-        if self.container.format.name == "mp3":
-            return self.n_damaged / max(1, self.n_packets)
-        return self._damaged_bytes / max(1, self.n_bytes)
+        of_packets = self.n_damaged / max(1, self.n_packets)
+        is_mp3 = self.container.format.name == "mp3"
+        return of_packets, of_packets if is_mp3 else self._damaged_bytes / max(1, self.n_bytes)
 
     @property
     def share_skipped(self) -> float:

@@ -227,6 +227,13 @@ def test_sound_goes_on_behind_more_than_a_format_skips(container, codec):
     assert delay_and_match(waveform[0, -5 * SAMPLE_RATE :], mono(file)[-5 * SAMPLE_RATE :])[1] > 0.7
 
 
+def test_what_is_no_sound_behind_it_takes_none_of_it_away():
+    """Most of the bytes then, if few of the packets."""
+    waveform, notices = heard(song("aac") + song("wav 16 bit"))
+    assert waveform.shape[1] >= 1.9 * SAMPLE_RATE
+    assert "Some of it is damaged" in notices[0]
+
+
 def test_what_goes_on_in_another_codec_is_heard_so_far():
     first, second = (encode("matroska", codec, melody(48_000, 4), 48_000) for codec in ("flac", "libopus"))
     waveform, notices = heard(first + second)
