@@ -302,8 +302,8 @@ class Sound:
         has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
         if _is_too_short(seconds, promised_seconds) and not has_holes:
             share = min(share, seconds / promised_seconds)
-        has_gap = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
-        has_gap = has_gap or max(track.share_skipped, *track.shares_damaged) > SHARE_THAT_MAY_MISS
+        is_short = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
+        has_gap = is_short or max(track.share_skipped, *track.shares_damaged) > SHARE_THAT_MAY_MISS
         is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
         if seconds == 0 and track.n_damaged and not promised_seconds:  # no packet was one

@@ -100,9 +100,9 @@ class Look:
     ) -> None:
         """Raises DatasetError if nothing of a genre, or of one in a part of its own split, is among decoded tracks.
 
-        `is_split` and `measured`: see `lost_places`.
+        `is_split`: whether its own split, if it has one, is used; `measured`: the part of it that alone is asked for.
         """
-        lost = lost_places(list(self.tracks), tracks, is_split, measured)
+        lost = lost_places(self.tracks, tracks, self.split if is_split else {}, measured)
         if lost and "empty" not in accepted:
             raise DatasetError(
                 f"Nothing of {listed(lost)} can be decoded, as said above: put whole files there, take the "

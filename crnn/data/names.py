@@ -119,13 +119,12 @@ def places_of(tracks: Iterable[str], split: Mapping[str, Sequence[str]]) -> dict
 
 
 def lost_places(
-    tracks: Sequence[str], kept: Iterable[str], is_split: bool = True, measured: str | None = None
+    tracks: Iterable[str], kept: Iterable[str], split: Mapping[str, Sequence[str]], measured: str | None = None
 ) -> list[str]:
-    """The genres, or those in the parts of their own split, of which there are tracks and none of them is kept.
+    """The genres, or those in the parts of a split, of which there are tracks and none of them is kept.
 
-    `is_split`: whether their own split, if they have one, is used; `measured`: the part of it that alone is asked for.
+    `split`: the tracks' own, {} where they have none or it is not used; `measured`: the part that alone is asked for.
     """
-    split = own_split(tracks) if is_split else {}
     place_of = places_of(tracks, split)
     lost = {*place_of.values()} - {place_of[track] for track in kept}
     return sorted(place for place in lost if measured not in split or place.startswith(f"{measured}/"))
@@ -153,10 +152,11 @@ def check_folders(tracks: Sequence[str], place: Path, accepted: Collection[str] 
 
     With "alike" among `accepted`, they are genres.
     """
-    outer, inner = ([], []) if "alike" in accepted else folders_alike(list(map(in_its_part, tracks)))
+    below = list(map(in_its_part, tracks))
+    outer, inner = ([], []) if "alike" in accepted else folders_alike(below)
     if outer:
         where, way = f"in {place}", "call the ones around them train, valid and test, or put their clips together"
-        if list(map(in_its_part, tracks)) != [*tracks]:
+        if below != [*tracks]:
             where, way = f"in the parts of {place}", "put the clips of each together, as in train/rock"
         raise DatasetError(
             f"{listed(outer)} {where} hold the same folders, {listed(inner)}: if these are the genres, {way}; --accept "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.data.names import check_folders, listed, lost_places, slashed
+from crnn.data.names import check_folders, listed, lost_places, own_split, slashed
 from crnn.features import DatasetError, Features
 
 _WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/]+\.\d+(\.\w+)?", re.IGNORECASE | re.DOTALL)
@@ -25,7 +25,7 @@ def load_features(
 
     Raises DatasetError as `Features.load` does, where a track does not say its genre, and where, unless that is in
     `accepted`, folders in their names seem none of genres or all clips of a genre are silent, or of one in a part of
-    their own split; `is_split` and `measured`: see `lost_places`.
+    their own split. `is_split`: whether that is used; `measured`: the part of it that alone is asked for.
     """
     features = Features.load(path, notice)
     tracks = [slashed(track) for track in features.track_id.tolist()]
@@ -45,7 +45,8 @@ def load_features(
         raise DatasetError(f"All clips of {path} are silent.")
     silent = features.track_id[~sounds].tolist()
     notice(f"Left out {listed(silent)}, which {'are' if len(silent) > 1 else 'is'} silent.")
-    lost = lost_places(tracks, features.track_id[sounds].tolist(), is_split, measured)
+    split = own_split(tracks) if is_split else {}
+    lost = lost_places(tracks, features.track_id[sounds].tolist(), split, measured)
     if lost and "empty" not in accepted:
         raise DatasetError(
             f"All clips of {listed(lost)} in {path} are silent: put others there, take these out, or give --accept "

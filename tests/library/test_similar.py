@@ -175,21 +175,26 @@ def out_of_memory(*_: object) -> None:
     raise RuntimeError("could not create a primitive")
 
 
+@pytest.fixture
+def classifier(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GenreClassifier:
+    """The one that the command takes."""
+    save(tiny_model, tmp_path / "model", card="")
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    return GenreClassifier.from_pretrained()
+
+
 def test_a_song_that_the_table_lacks_is_heard_first(
     vectors: np.ndarray,
     write_table: Table,
     songs: list[Path],
     write_wav: Callable[[Path, np.ndarray], Path],
     tone: Callable[..., np.ndarray],
-    tiny_model: CRNN,
+    classifier: GenreClassifier,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    save(tiny_model, tmp_path / "model", card="")
-    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
     song, silence = write_wav(tmp_path / "new.wav", tone(3)), write_wav(tmp_path / "silence.wav", 0 * tone(3))
-    classifier = GenreClassifier.from_pretrained()
     heard = classifier.predict(song).embedding
     rows = rows_of(np.stack([heard, heard + np.float32(1), -heard]), classifier.name)
     table = write_table(".jsonl", rows)
@@ -211,24 +216,18 @@ def test_a_song_that_the_table_lacks_is_heard_first(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_song_that_has_changed_since_is_heard_first(
-    vectors: np.ndarray,
     write_table: Table,
     songs: list[Path],
     suffix: str,
     write_wav: Callable[[Path, np.ndarray], Path],
     tone: Callable[..., np.ndarray],
-    tiny_model: CRNN,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    classifier: GenreClassifier,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Of others that have, which may be no more than their tags, the number is told.
 
     So may be its own change, and by another model's table it is taken as it was; one that this lacks is refused.
     """
-    save(tiny_model, tmp_path / "model", card="")
-    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
-    classifier = GenreClassifier.from_pretrained()
     heard = classifier.predict(write_wav(songs[0], tone(3))).embedding
 
     def write(model: str, size: int, modified_ns: int) -> Path:
