@@ -199,11 +199,10 @@ def steady_frames(decibels: Tensor, silence_db: float = -SOUNDING_DB) -> Tensor:
     looked at in eighths of that, the last with what is left behind it.
     """
     n_parts, size = 8, n_frames_of(STEADY_SECONDS / 8)
-    padded = F.pad(decibels, (0, (n_parts + 1) * size), value=FLOOR_DB)  # what would be part of it moves
-    starts = size * torch.arange(padded.shape[1] // size)
-    parts = padded[:, starts[:, None] + torch.arange(size)]
-    squares = torch.linalg.vector_norm(parts, dim=2).square() / size  # far faster than their variance
-    levels, squares = (values.unfold(1, n_parts, 1).mean(dim=2) for values in (parts.mean(dim=2), squares))
+    whole = (decibels.shape[1] // size + n_parts + 1) * size
+    padded = F.pad(decibels, (0, whole - decibels.shape[1]), value=FLOOR_DB)  # what would be part of it moves
+    parts = [F.avg_pool1d(padded, size), F.avg_pool1d(padded.square_(), size)]  # far faster than their variance
+    levels, squares = (values.unfold(1, n_parts, 1).mean(dim=2) for values in parts)
     loudest = levels[1:].amax(dim=0)
     moves = ((squares - levels.square()) * (levels > loudest - SOUNDING_DB)).amax(dim=0)
     is_steady = (moves < STEADY_DB**2) & (loudest > silence_db)
