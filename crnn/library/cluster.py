@@ -88,7 +88,7 @@ def hear(args: argparse.Namespace, hearing: Hearing) -> int:
         args.out = os.path.abspath(args.out)  # noqa: PTH100 - workers have folders of their own
         make_folder(Path(args.out))
     columns = Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
-    before, columns = answered(args.out, columns)
+    before = answered(args.out, columns)
     keys = [key_of(hearing.facts(file, classifier)) for file in found]
     files = [file for file, key in zip(found, keys, strict=True) if key not in before]
     counts = Counter({"before": len(found) - len(files), "failed before": sum(before.get(key, False) for key in keys)})
@@ -216,23 +216,19 @@ def is_away(path: str) -> bool:
         return True
 
 
-def answered(out: str, columns: Columns) -> tuple[dict[int, bool], Columns]:
-    """By `key_of` the rows of a data set, whether they have an error; and its columns.
-
-    These are `columns`, but for what an older one lacks. Raises TableError if it has others.
-    """
+def answered(out: str, columns: Columns) -> dict[int, bool]:
+    """By `key_of` the rows of a data set, whether they have an error. Raises TableError if it has other columns."""
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
     parts = [name for name in store.find(root) if name.endswith(".parquet")]  # no leftovers of workers that died
     if not parts:
-        return {}, columns
+        return {}
     data = ds.dataset(parts, filesystem=store, format="parquet")
-    found = columns.as_in(data.schema.names)
-    if found is None:
+    if data.schema.names != columns.names:
         raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard", "error"])
-    return {key_of(row): bool(row["error"]) for batch in batches for row in batch.to_pylist()}, found
+    return {key_of(row): bool(row["error"]) for batch in batches for row in batch.to_pylist()}
 
 
 def write_part(out: str, rows: list[dict], columns: Columns) -> None:

@@ -16,7 +16,6 @@ from crnn.audio import AudioError, Passages, not_now, open_audio
 from crnn.decoding import Decoders
 from crnn.inference import GenreClassifier, Prediction, Recording
 from crnn.library.rows import File
-from crnn.network.config import NOTHING_STRANGE
 from crnn.network.devices import best_device, lacks_memory
 
 QUICK = Passages(4, 4.0)
@@ -42,11 +41,9 @@ class Hearing:
     timeline: bool = False
     embeddings: bool = False
 
-    def heard(self, classifier: GenreClassifier) -> str:
+    def heard(self) -> str:
         """How much of each song, in words, and from which border on it is answered, if not from the model's own."""
         border = "" if self.threshold is None else f", unsure below {self.threshold:g}"
-        if border and classifier.strange_below > NOTHING_STRANGE:
-            border += " or if strange"  # else answers of versions that did not ask for that would count as heard
         if self.passages is None:
             return f"all of it{border}"
         whole = ", or all of it in doubt" if self.whole_in_doubt else ""
@@ -73,7 +70,7 @@ class Hearing:
             "size_bytes": file.size_bytes,
             "modified_ns": file.modified_ns,
             "model": classifier.name,
-            "heard": self.heard(classifier),
+            "heard": self.heard(),
         }
 
     def row(self, file: File, answer: Prediction | AudioError, classifier: GenreClassifier) -> dict:

@@ -7,9 +7,8 @@ import re
 import time
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from copy import copy
 from hashlib import blake2b
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which the next of parquet's rows brings them to the disk
-LATER = ("is_strange", "sounds_like")  # which tables of earlier versions do not have
 # A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
 FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
 MARKS = re.compile('[",;\r\n]')
@@ -64,18 +62,9 @@ class Columns:
         self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
         self.n_shares = len(ranks) or len(self.genres)
         self.shares = self.shares if top else [PROBABILITY_OF + genre for genre in self.genres]
-        first = ("path", "size_bytes", "modified_ns", "model", "heard", "genre", "probability", *LATER)
-        self.names = [*first, *self.shares, "duration_seconds", "notices", "error", *self.more]
-
-    def as_in(self, names: Sequence[str] | None) -> "Columns | None":
-        """Those of a table that has columns with these names, without LATER if it is older; None if it has others."""
-        return next((columns for columns in self.of_versions() if columns.names == names), None)
-
-    def of_versions(self) -> "tuple[Columns, Columns]":
-        """These, and those that earlier versions wrote."""
-        earlier = copy(self)
-        earlier.names = [name for name in self.names if name not in LATER]
-        return self, earlier
+        facts = ("path", "size_bytes", "modified_ns", "model", "heard")
+        answer = ("genre", "probability", "is_strange", "sounds_like")
+        self.names = [*facts, *answer, *self.shares, "duration_seconds", "notices", "error", *self.more]
 
     def flat(self, row: dict) -> dict:
         """A row as `Hearing.row` gives it to the cells of these columns, some None."""
@@ -193,12 +182,11 @@ class LinesTable(Table):
         self._file = self._open(self.path)
         with self.path.open("rb") as file:
             first = self._first_of(file)
-        columns = self._columns_of(first) if first else self.columns
+        is_ours = not first or self._is_ours(first)
         if b"\r" in first.rstrip(b"\r\n"):
             raise TableError(f"The lines of {self.path} end with carriage returns alone: save it with line feeds.")
-        if columns is None:
+        if not is_ours:
             raise self._other_columns()
-        self.columns = columns
         _end_with_a_line(self.path)
         super()._begin()
         if not self._is_done:
@@ -258,8 +246,8 @@ class LinesTable(Table):
         return file.readline()
 
     @abstractmethod
-    def _columns_of(self, first: bytes) -> Columns | None:
-        """The columns of a table with this first line, which may be cut; None of a file of others, to be left alone.
+    def _is_ours(self, first: bytes) -> bool:
+        """Whether a table with these columns begins with this line, which may be cut; files of others are left alone.
 
         Raises TableError where there is more to say.
         """
@@ -279,14 +267,14 @@ class JsonTable(LinesTable):
     def _first_of(self, file: BinaryIO) -> bytes:
         return next(filter(bytes.strip, file), b"")
 
-    def _columns_of(self, first: bytes) -> Columns | None:
+    def _is_ours(self, first: bytes) -> bool:
         try:
             _read_json(first)
         except ValueError:  # only a crash leaves a part of a line
-            return self.columns if is_begun(first) else None
+            return is_begun(first)
         except UNLIKE_A_ROW:
-            return None
-        return self.columns
+            return False
+        return True
 
     def _cells(self, row: dict) -> dict:
         return row
@@ -323,17 +311,16 @@ class CsvTable(LinesTable):
     def _head(self) -> str:
         return _csv_line(self.columns.names)
 
-    def _columns_of(self, first: bytes) -> Columns | None:
+    def _is_ours(self, first: bytes) -> bool:
         if fault := csv_fault(self.path, first):
             raise TableError(fault)
         first = first.removeprefix(BOM_UTF8)
-        for columns in () if first.endswith(b"\n") else self.columns.of_versions():
-            if _csv_line(columns.names).encode().startswith(first):  # a crash has cut it
-                return columns
+        if not first.endswith(b"\n") and self._head().encode().startswith(first):  # a crash has cut it
+            return True
         try:
-            return self.columns.as_in(next(csv.reader([first.decode("utf-8", "surrogateescape")]), None))
+            return next(csv.reader([first.decode("utf-8", "surrogateescape")]), None) == self.columns.names
         except csv.Error:
-            return None
+            return False
 
     def _cells(self, row: dict) -> dict:
         cells = {name: _csv_cell(cell) for name, cell in self.columns.flat(row).items()}
@@ -402,10 +389,8 @@ class ParquetTable(Table):
     def _begin(self) -> None:
         for path in self._files():
             with self._reading(path) as file:
-                columns = self.columns.as_in(file.schema_arrow.names)
-            if columns is None:
-                raise self._other_columns()
-            self.columns = columns
+                if file.schema_arrow.names != self.columns.names:
+                    raise self._other_columns()
         super()._begin()
 
     def _join(self) -> None:

@@ -29,7 +29,7 @@ class Change:
     earlier: Places
     later: Places
     had_tag: bool  # whether there was a tag at all
-    sound: str = ""  # a digest of it, by which the song is known again; earlier versions noted none
+    sound: str  # a digest of it, by which the song is known again; "" if there is none
 
 
 class Undo:

@@ -84,17 +84,17 @@ def test_of_what_a_cluster_wrote_the_newest_counts_and_leftovers_do_not(tmp_path
         row = ROW | {"modified_ns": when, "embedding": [float(when)], "size_bytes": 1, "heard": "all", "notices": []}
         write_part(str(out), [row], columns)
     (out / "0123.parquet.77.partial").write_bytes(b"of a worker that died")
-    assert len(answered(str(out), columns)[0]) == 6
+    assert len(answered(str(out), columns)) == 6
     assert Library.read(out).embeddings.tolist() == [[5.0]]
 
 
 def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.dataset")
     out, columns = str(tmp_path / "out"), Columns(("rock", "pop"), None, timeline=False, embeddings=False)
-    assert answered(out, columns) == ({}, columns)
+    assert answered(out, columns) == {}
     row = ROW | {"size_bytes": 1, "modified_ns": 2, "heard": "all", "notices": []}
     write_part(out, [row], columns)
-    assert answered(out, columns) == ({key_of(row): False}, columns)
+    assert answered(out, columns) == {key_of(row): False}
     with pytest.raises(TableError, match="other options: give another --out"):
         answered(out, Columns(("rock", "pop"), None, timeline=False, embeddings=True))
 

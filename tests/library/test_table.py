@@ -280,14 +280,13 @@ def test_a_spreadsheet_computes_nothing_of_a_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("columns", PLAIN.of_versions())
-def test_a_head_that_was_cut_is_written_as_it_was(columns: Columns, mark: bytes, tmp_path: Path) -> None:
+def test_a_head_that_was_cut_is_written_as_it_was(mark: bytes, tmp_path: Path) -> None:
     path = tmp_path / "genres.csv"
-    path.write_bytes(mark + ",".join(columns.names)[:-10].encode())
+    path.write_bytes(mark + ",".join(PLAIN.names)[:-10].encode())
     table = open_table(path, PLAIN)
     table.write(row("a.mp3"))
     table.close()
-    assert [[*found] for found in read(path)] == [columns.names]
+    assert [[*found] for found in read(path)] == [PLAIN.names]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("csv", 4), ("csv", 60), ("csv", 100_000), ("jsonl", 3), ("jsonl", 30)])
@@ -399,21 +398,6 @@ def test_a_strange_song_is_told_by_what_it_sounds_like(kind: str, tmp_path: Path
     table.close()
     (found,) = read(path)
     assert (found["genre"], found["is_strange"] in (True, "true"), found["sounds_like"]) == ("unsure", True, "techno")
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_table_from_before_there_were_strange_songs_is_gone_on_with(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / f"genres.{kind}"
-    names = [name for name in COLUMNS.names if name not in ("is_strange", "sounds_like")]
-    table = open_table(path, COLUMNS.as_in(names))
-    table.write(row("a.mp3"))
-    table.close()
-    table = open_table(path, COLUMNS)
-    assert table.has(row("a.mp3"))
-    table.write(row("b.mp3", is_strange=True, sounds_like="techno"))
-    table.close()
-    assert [[*found] for found in read(path)] == [names, names]
-    assert [found["path"] for found in read(path)] == ["a.mp3", "b.mp3"]
 
 
 def test_the_most_probable_genres_alone(tmp_path: Path) -> None:
