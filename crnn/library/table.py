@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -104,7 +104,7 @@ def unwritable(path: Path, error: OSError) -> str:
 class Table(ABC):
     """Rows of songs, in the end one a song, however its path was typed.
 
-    All methods raise OSError; opening it, TableError too.
+    All methods raise OSError; opening it, TableError too, and so do writing and closing if others have saved it.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -180,6 +180,14 @@ class LinesTable(Table):
 
     def _begin(self) -> None:
         self._file = self._open(self.path)
+        try:
+            self._go_on()
+        except BaseException:  # what is there may be another's, to which nothing is written any more
+            self._let_go()
+            raise
+
+    def _go_on(self) -> None:
+        """Read what is there, and leave it as rows can be added to it. Raises TableError."""
         with self.path.open("rb") as file:
             first = self._first_of(file)
         is_ours = not first or self._is_ours(first)
@@ -191,7 +199,7 @@ class LinesTable(Table):
         super()._begin()
         if not self._is_done:
             super().close()
-            os.close(self._file)
+            self._let_go()
             self._file, self._is_done = self._open(self.path), True
         self._size = os.fstat(self._file).st_size
         if not self._size:
@@ -212,16 +220,24 @@ class LinesTable(Table):
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
-        if self._file is None:  # it could not be gone on with
-            return
-        if is_at(self.path, self._file):
-            super().close()
-        os.close(self._file)
+        try:
+            if self._file is not None and self._is_as_left():  # else it is read, and put right, at the next start
+                super().close()
+        finally:
+            self._let_go()
 
-    def _append(self, row: dict) -> None:
-        if not (is_at(self.path, self._file) and os.fstat(self._file).st_size == self._size):  # somebody has saved it
+    def _is_as_left(self) -> bool:
+        """Whether nobody has saved it meanwhile."""
+        return is_at(self.path, self._file) and os.fstat(self._file).st_size == self._size
+
+    def _let_go(self) -> None:
+        if self._file is not None:
             file, self._file = self._file, None
             os.close(file)
+
+    def _append(self, row: dict) -> None:
+        if not self._is_as_left():
+            self._let_go()
             self._begin()
         self._put(self._line(self._cells(row)))
 
@@ -375,23 +391,17 @@ class ParquetTable(Table):
         self._parts = parts_of(path)
         self._parts.mkdir(exist_ok=True)
         self._lock = os.open(self._parts, os.O_RDONLY) if os.name == "posix" else None
-        _lock(self._lock, path)
         self._waiting: list[dict] = []
         self._since = time.monotonic()
-        try:
+        with ExitStack() as opened:
+            if self._lock is not None:
+                opened.callback(os.close, self._lock)
+            _lock(self._lock, path)
+            opened.callback(self._leave_parts)
             super().__init__(path, columns)
-        except TableError:
-            self._leave_parts()
-            raise
-        if self._own_parts():  # of one that was killed
-            self._join()
-
-    def _begin(self) -> None:
-        for path in self._files():
-            with self._reading(path) as file:
-                if file.schema_arrow.names != self.columns.names:
-                    raise self._other_columns()
-        super()._begin()
+            if self._own_parts():  # of one that was killed
+                self._join()
+            self._opened = opened.pop_all()
 
     def _join(self) -> None:
         """Put all that is in parts into the table, with one row a path, the last."""
@@ -411,11 +421,9 @@ class ParquetTable(Table):
 
     def close(self) -> None:
         """Leave it whole, with one row a path, the last, and no folder beside it."""
-        self.flush()
-        self._join()
-        self._leave_parts()
-        if self._lock is not None:
-            os.close(self._lock)
+        with self._opened:
+            self.flush()
+            self._join()
 
     def _append(self, row: dict) -> None:
         self._waiting.append(parquet_cells(self.columns.flat(row)))
@@ -433,6 +441,8 @@ class ParquetTable(Table):
     def _rows(self) -> Iterator[dict]:
         for path in self._files():
             with self._reading(path) as file:
+                if file.schema_arrow.names != self.columns.names:
+                    raise self._other_columns()
                 for batch in file.iter_batches(PART_ROWS):
                     yield from batch.to_pylist()
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -386,8 +387,9 @@ def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path
     table.close()
     before = path.read_bytes()
     with pytest.raises(TableError, match="other columns"):
-        open_table(path, Columns(GENRES, None, timeline=False, embeddings=False))
+        open_table(path, PLAIN)
     assert path.read_bytes() == before
+    open_table(path, COLUMNS).close()  # nor does it stay locked
 
 
 @KINDS
@@ -570,6 +572,22 @@ def test_a_table_that_another_has_taken_meanwhile_is_left_to_him(tmp_path: Path)
     second.write(row("c.mp3"))
     second.close()
     assert [each["path"] for each in read(path)] == ["c.mp3"]
+
+
+@pytest.mark.parametrize(("kind", "is_written_on"), [("csv", True), ("csv", False), ("parquet", True)])
+def test_a_table_of_others_that_takes_its_place_meanwhile_stays(kind: str, is_written_on: bool, tmp_path: Path) -> None:
+    path, others = tmp_path / f"genres.{kind}", tmp_path / f"others.{kind}"
+    table = open_table(path, COLUMNS)
+    for size in (10, 20):
+        table.write(row("a.mp3", size=size))
+    other = open_table(others, Columns(("rock", "jazz", "metal"), None, timeline=True, embeddings=True))
+    other.write(row("b.mp3"))
+    other.close()
+    path.write_bytes(others.read_bytes())
+    with pytest.raises(TableError, match="other options") if is_written_on else nullcontext(), closing(table):
+        if is_written_on:
+            table.write(row("c.mp3"))
+    assert path.read_bytes() == others.read_bytes()
 
 
 def test_a_model_is_the_same_however_its_folder_was_typed(tmp_path: Path) -> None:
