@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # after which the next of parquet's rows brings them to the disk
 # A spreadsheet would compute a cell that begins with one of these signs; in some countries it ends at a semicolon.
 FORMULA = re.compile(r"(^|;)(?=[ \"]*[=+\-@\t\r\n])")
@@ -58,10 +57,11 @@ class Columns:
     def __init__(self, genres: Iterable[str], top: int | None, timeline: bool, embeddings: bool) -> None:
         self.genres, self.top = tuple(genres), top
         self.more = ("timeline",) * timeline + ("embedding",) * embeddings
-        ranks = range(1, min(top or 0, len(self.genres)) + 1)
-        self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
-        self.n_shares = len(ranks) or len(self.genres)
-        self.shares = self.shares if top else [PROBABILITY_OF + genre for genre in self.genres]
+        self.n_shares = len(self.genres[:top])
+        self.shares = [PROBABILITY_OF + genre for genre in self.genres]
+        if top:
+            ranks = range(1, self.n_shares + 1)
+            self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
         facts = ("path", "size_bytes", "modified_ns", "model", "heard")
         answer = ("genre", "probability", "is_strange", "sounds_like")
         self.names = [*facts, *answer, *self.shares, "duration_seconds", "notices", "error", *self.more]
@@ -81,16 +81,14 @@ class Columns:
 
 def open_table(path: Path, columns: Columns) -> "Table":
     """A new table, or the one that is there. Raises TableError."""
-    kinds = {".csv": CsvTable, ".jsonl": JsonTable, ".parquet": ParquetTable}
-    if path.suffix.lower() not in kinds:
-        raise TableError(
-            f"{path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which says what is written."
-        )
+    if path.suffix.lower() not in KINDS:
+        *others, last = KINDS
+        raise TableError(f"{path} must end with {', '.join(others)} or {last}, which says what is written.")
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for who reads it
             raise TableError(f"{path} is a folder or a device, and a table is a file: give another --out.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return kinds[path.suffix.lower()](path, columns)
+        return KINDS[path.suffix.lower()](path, columns)
     except OSError as error:
         raise TableError(unwritable(path, error)) from error
 
@@ -563,3 +561,6 @@ def digest(*values: object) -> int:
 def key_of(row: dict) -> int:
     facts = (row[name] for name in ("path", "size_bytes", "modified_ns", "heard"))
     return digest(same_model(str(row["model"])), *facts)
+
+
+KINDS: dict[str, type[Table]] = {".csv": CsvTable, ".jsonl": JsonTable, ".parquet": ParquetTable}
