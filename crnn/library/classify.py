@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _cluster(text: str) -> str:
     if not re.fullmatch(r"here|auto|local|[^/\s]+:\d+/?|(ray|anyscale)://\S+", text):  # else it takes a song for one
-        raise argparse.ArgumentTypeError(f"this takes a cluster, as HOST:PORT, not {text!r}: songs stand before it")
+        raise argparse.ArgumentTypeError(f"this takes a cluster as HOST:PORT, not {text!r}; put songs before --ray")
     return text
 
 

@@ -545,7 +545,7 @@ def _lock(file: int | None, path: Path) -> None:
 def other_columns(out: object) -> TableError:
     """What to say of a table, or a data set, that has."""
     return TableError(
-        f"{out} has other columns, of another model or other options: give another --out, or take it away."
+        f"{out} was written by another program or model, or with other options: give another --out, or delete it."
     )
 
 

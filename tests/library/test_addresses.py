@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,16 +87,6 @@ def test_addresses_may_be_chained(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").touch()
     ((file,), problems) = found_at([f"simplecache::file://{tmp_path}"], SUFFIXES)
     assert (file.path, problems) == (f"file://{tmp_path}/a.mp3", [])
-
-
-@pytest.mark.parametrize(
-    ("address", "is_one"),
-    [("head:1", True), ("ray://head:1/", True), ("ray://head", True), ("anyscale://us/a", True), ("a.mp3", False)],
-)
-def test_a_cluster_is_named_as_ray_takes_it(address: str, is_one: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) if not is_one else nullcontext():
-        main(["music", "--ray", address])
-    assert ("this takes a cluster" in capsys.readouterr().err) != is_one
 
 
 @pytest.fixture

@@ -241,12 +241,13 @@ def test_a_song_behind_ray_is_no_cluster(address: str, capfd: pytest.CaptureFixt
     with pytest.raises(SystemExit) as caught:
         main(["OTHER/", "--out", "genres", "--ray", address])
     assert caught.value.code == 2
-    assert f"this takes a cluster, as HOST:PORT, not {address!r}" in capfd.readouterr().err
+    assert f"this takes a cluster as HOST:PORT, not {address!r}; put songs before --ray" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("given", [[], ["auto"], ["head:6379"], ["[::1]:6379"], ["ray://head:10001"]])
-def test_clusters(given: list[str]) -> None:
-    assert parsed("--ray", *given).ray == (given or [cluster.HERE])[0]
+@pytest.mark.parametrize("address", ["auto", "head:1", "[::1]:6379", "ray://head:1/", "ray://head", "anyscale://us/a"])
+def test_a_cluster_is_named_as_ray_takes_it(address: str) -> None:
+    assert parsed("--ray", address).ray == address
+    assert parsed("--ray").ray == cluster.HERE
 
 
 def test_passages(

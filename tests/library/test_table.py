@@ -386,7 +386,7 @@ def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path
     table.write(row("a.mp3"))
     table.close()
     before = path.read_bytes()
-    with pytest.raises(TableError, match="other columns"):
+    with pytest.raises(TableError, match="other options: give another --out, or delete it"):
         open_table(path, PLAIN)
     assert path.read_bytes() == before
     open_table(path, COLUMNS).close()  # nor does it stay locked
