@@ -8,11 +8,12 @@ from pathlib import Path
 from crnn.audio import SUFFIXES
 
 TWICE, SONGS_TWICE = "folders that are named or linked twice", "songs that are named twice"
-NOWHERE = "links that lead nowhere, or devices"
+NOWHERE, BELOW = "links that lead nowhere, or devices", "folders below"
 ONE = {  # of these
     TWICE: "folder that is named or linked twice",
     SONGS_TWICE: "song that is named twice",
     NOWHERE: "link that leads nowhere, or device",
+    BELOW: "folder below",
 }
 
 
@@ -89,7 +90,7 @@ class Walk:
                     if is_hidden(entry.name):
                         self.passed_over["hidden"] += 1
                     elif not self._recursive:
-                        self.passed_over["in folders below"] += 1
+                        self.passed_over[BELOW] += 1
                     elif entry.is_symlink():
                         linked.append(Path(entry.path))
                     else:

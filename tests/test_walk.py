@@ -80,9 +80,13 @@ def test_what_is_named_is_a_song_whatever_its_name(music: Path) -> None:
 
 
 def test_without_the_folders_below(music: Path) -> None:
+    """They are counted, and not what is in them."""
     walk = Walk([music], recursive=False)
     assert names(walk, music) == ["again.mp3", "b.mp3"]
-    assert walk.passed_over["in folders below"] == 5
+    assert "5 folders below" in walk.summary()
+    walk = Walk([music / "a"], recursive=False)
+    assert names(walk, music) == ["a/1.FLAC"]
+    assert walk.summary().endswith(", 1 hidden, 1 folder below")
 
 
 def test_other_suffixes(music: Path) -> None:
