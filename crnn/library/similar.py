@@ -5,9 +5,9 @@ import json
 import os
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from crnn.inference import GenreClassifier
 
 DESCRIPTION = (
     "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
@@ -78,10 +80,12 @@ class Library:
 
     def index(self, song: Path) -> int | None:
         """Where a song is in it, also by the name of what it is a link to."""
-        if str(song) in self.paths:
-            return self.paths.index(str(song))
-        wanted = {absolute(song), absolute(os.path.realpath(song))}
-        return next((n for n, path in enumerate(self.paths) if absolute(path) in wanted), None)
+        places = absolute(song), absolute(os.path.realpath(song))
+        return next((self._numbers[place] for place in places if place in self._numbers), None)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {absolute(path): number for number, path in enumerate(self.paths)}
 
     def has_changed(self, number: int) -> bool:
         """Whether a song that is there is no longer as it was heard, as far as the table tells."""
@@ -172,42 +176,50 @@ def _patterns(args: argparse.Namespace, library: Library) -> tuple["np.ndarray",
     """
     import numpy as np  # noqa: PLC0415
 
-    embeddings, seconds, classifier = [], [], None
-    for song in args.songs:
-        number = library.index(song)
-        if number is not None and not library.has_changed(number):
-            embeddings.append(library.embeddings[number])
-            seconds.append(library.seconds[number])
-            continue
-        if classifier is None:
-            from crnn.audio import AudioError  # noqa: PLC0415
-            from crnn.inference import GenreClassifier  # noqa: PLC0415
-            from crnn.library.job import attempt  # noqa: PLC0415
+    classifier = cache(partial(_classifier, args.model))
+    patterns = [_pattern(song, args.table, library, classifier) for song in args.songs]
+    embeddings, seconds = zip(*patterns, strict=True)
+    return np.stack(embeddings), [*seconds]
 
-            classifier = GenreClassifier.from_pretrained(args.model)
-        if same_model(name := classifier.name) != same_model(library.model):
-            if number is None:
-                same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
-                what = "hear the library anew" if same else "name that model with --model"
-                raise LibraryError(
-                    f"{args.table} is by {library.model}, and {song} is not in it: {name} would hear it differently, "
-                    f"so {what}."
-                )
-            complain(
-                f"{song} changed after {args.table} was made, and is taken as it was then: the table is by "
-                f"{library.model}, and {name} would hear it differently."
+
+def _classifier(model: str | None) -> "GenreClassifier":
+    from crnn.inference import GenreClassifier  # noqa: PLC0415 (which songs that the table has do without)
+
+    return GenreClassifier.from_pretrained(model)
+
+
+def _pattern(
+    song: Path, table: Path, library: Library, classifier: Callable[[], "GenreClassifier"]
+) -> tuple["np.ndarray", float | None]:
+    """The embedding (features,) of a song and how long it is, as the table has it or the model hears it."""
+    number = library.index(song)
+    if number is None or library.has_changed(number):
+        name = classifier().name
+        if same_model(name) == same_model(library.model):
+            return _heard(song, classifier())
+        if number is None:
+            same = name.rpartition(" ")[0] == library.model.rpartition(" ")[0]
+            what = "hear the library anew" if same else "name that model with --model"
+            raise LibraryError(
+                f"{table} is by {library.model}, and {song} is not in it: {name} would hear it differently, so {what}."
             )
-            embeddings.append(library.embeddings[number])
-            seconds.append(library.seconds[number])
-            continue
-        prediction = attempt(File(song), partial(classifier.predict, song))
-        if isinstance(prediction, AudioError):
-            raise prediction
-        if not len(prediction.embedding):
-            raise LibraryError(f"There is no music in {song}.")
-        embeddings.append(prediction.embedding)
-        seconds.append(prediction.duration_seconds)
-    return np.stack(embeddings), seconds
+        complain(
+            f"{song} changed after {table} was made, and is taken as it was then: the table is by {library.model}, "
+            f"and {name} would hear it differently."
+        )
+    return library.embeddings[number], library.seconds[number]
+
+
+def _heard(song: Path, classifier: "GenreClassifier") -> tuple["np.ndarray", float]:
+    from crnn.audio import AudioError  # noqa: PLC0415
+    from crnn.library.job import attempt  # noqa: PLC0415
+
+    prediction = attempt(File(song), partial(classifier.predict, song))
+    if isinstance(prediction, AudioError):
+        raise prediction
+    if not len(prediction.embedding):
+        raise LibraryError(f"There is no music in {song}.")
+    return prediction.embedding, prediction.duration_seconds
 
 
 def find(library: Library, patterns: "np.ndarray", without: set[int | None]) -> Iterator[tuple[int, float]]:

@@ -278,6 +278,15 @@ def test_a_song_is_known_by_what_its_name_leads_to(
     assert answers[0] == answers[1] == answers[2]
 
 
+def test_of_the_rows_of_a_song_the_last_counts_however_its_path_was_typed(
+    vectors: np.ndarray, write_table: Table, songs: list[Path]
+) -> None:
+    rows = rows_of(vectors)
+    rows[1]["path"] = str(songs[0].absolute())
+    library = Library.read(write_table(".jsonl", rows))
+    assert [library.index(song) for song in (songs[0], songs[0].absolute(), songs[1], songs[2])] == [1, 1, None, 2]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_songs_that_another_model_heard_are_left_out(
     vectors: np.ndarray, write_table: Table, suffix: str, capfd: pytest.CaptureFixture[str]
