@@ -244,6 +244,7 @@ def side_by_side(
                 n_given += len(numbers)
                 yield [held.pop(number) for number in numbers]
     finally:
+        list(_ready(waiting, is_any=False))  # what nobody waits for any more is not begun
         for _ in threads:
             waiting.put(None)
     for thread in threads:

@@ -722,6 +722,23 @@ def test_side_by_side_keeps_the_order_and_the_bound() -> None:
     assert max(count for part in counted for _, count in part) <= before + 2
 
 
+def test_what_waits_is_not_begun_where_it_is_broken_off() -> None:
+    begun, go_on, before = [], threading.Event(), {*threading.enumerate()}
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number:
+            go_on.wait()
+
+    answers = job.side_by_side(range(9), work, 2)
+    next(answers)
+    answers.close()
+    go_on.set()
+    for thread in {*threading.enumerate()} - before:
+        thread.join()
+    assert len(begun) <= 3
+
+
 @pytest.mark.parametrize("n_threads", [0, 1])
 def test_it_goes_on_with_the_threads_that_could_be_started(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     start, started = threading.Thread.start, []
