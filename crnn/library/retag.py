@@ -23,7 +23,7 @@ from crnn.audio.container import open_container, packets_of
 from crnn.audio.faults import Fault, shortage
 from crnn.files import take_away_copies
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
-from crnn.library.undo import UndoError
+from crnn.library.undo import Change, UndoError
 
 COPIED_BYTES = 2**20  # at once
 SOUND_BYTES = 16  # of the digest by which a song is known again
@@ -71,45 +71,36 @@ def write_genre(
 
 
 def restore_genre(
-    path: Path,
-    earlier: Places,
-    later: Places,
-    had_tag: bool = True,
-    keep_times: bool = False,
-    only_try: bool = False,
-    name: str = "",
-    before: Collection[Places] = (),
-    sound: str = "",
+    change: Change, keep_times: bool = False, only_try: bool = False, before: Collection[Places] = ()
 ) -> bool:
-    """Bring back what a file's places held, `earlier`, before they held `later`; returns whether that changed them.
+    """Take back a change of a file's genre; returns whether the file changes by that.
 
-    Where they hold that no longer, but the genre that was written, it is known by its name and the sound together.
+    Where its places no longer hold what was written, but the genre that was, that is known by its name and the sound
+    together: other programs may have spelled it otherwise, or put it elsewhere, too.
 
     Args:
-        path, keep_times, only_try: as of `write_genre`.
-        earlier, later: places.
-        had_tag: whether there was a tag then.
-        name: of the genre that was written, which other programs may have spelled otherwise or put elsewhere, too.
+        change: as the undo file has it.
+        keep_times, only_try: as of `write_genre`.
         before: what the places held before changes that are older: then this one has been taken back already.
-        sound: what `sound_of` gave then, "" if nobody knows.
 
     Raises TagError; then the file is as it was. So it does where somebody has changed the genre meanwhile, or where it
     is known by its name alone, as the sound has changed or another song has taken its place.
     """
+    path = Path(change.path)
 
     def places_in(_: Tags, genre: Genre) -> Places:
-        if genre.places in (later, earlier):
-            return earlier
-        if genre.names == (name,):
-            if sound and sound_of(path) != sound:
+        if genre.places in (change.later, change.earlier):
+            return change.earlier
+        if genre.names == (change.genre,):
+            if change.sound and sound_of(path) != change.sound:
                 raise TagError("its sound has changed, or another song has taken its place, so it stays as it is")
-            return earlier
+            return change.earlier
         if genre.places in before:
             return genre.places
         said = ", ".join(genre.names) or "none"
         raise TagError(f"its genre was changed by somebody else meanwhile, to {said}")
 
-    genre, places = _rewrite(path, places_in, keep_times, had_tag, only_try=only_try)
+    genre, places = _rewrite(path, places_in, keep_times, change.had_tag, only_try=only_try)
     return places != genre.places
 
 

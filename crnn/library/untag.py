@@ -92,8 +92,7 @@ def _restore(args: argparse.Namespace, change: "Change", before: "list[Places]",
     from crnn.library.tags import TagError  # noqa: PLC0415
 
     if newer is None:
-        options = (args.keep_times, args.dry_run, change.genre, before, change.sound)
-        return restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, *options)
+        return restore_genre(change, args.keep_times, args.dry_run, before)
     if newer.earlier not in (change.later, change.earlier, *before):
         raise TagError("its genre was changed by somebody else meanwhile")
     return newer.earlier == change.later

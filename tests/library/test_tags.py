@@ -128,8 +128,7 @@ def write_noted(path: Path, name: str, **options: bool) -> Change:
 
 def take_back(change: Change) -> None:
     """As it comes out of an undo file."""
-    change = Change(**json.loads(json.dumps(vars(change))))
-    restore_genre(Path(change.path), change.earlier, change.later, change.had_tag, sound=change.sound)
+    restore_genre(Change(**json.loads(json.dumps(vars(change)))))
 
 
 @pytest.mark.parametrize("tags", [True, False])
