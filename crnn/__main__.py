@@ -44,6 +44,7 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
 }
 
 NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
+NO_MEMORY = "There is not enough memory for PyTorch (ulimit -v)."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
-    except (ImportError, OSError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_ROOM):
-            if isinstance(error, ImportError):
-                raise
+    except MemoryError as error:
+        complain(f"There is not enough memory: {error}." if str(error) else NO_MEMORY)
+    except (ImportError, OSError) as error:
+        if any(words in str(error) for words in NO_ROOM):
+            complain(NO_MEMORY)
+        elif isinstance(error, OSError):
             return explain(error)
-        what = f": {error}" if isinstance(error, MemoryError) and str(error) else " for PyTorch (ulimit -v)"
-        complain(f"There is not enough memory{what}.")
+        else:
+            raise
     except RuntimeError as error:
         if not lacks_threads(error):
             raise
