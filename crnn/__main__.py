@@ -31,7 +31,7 @@ from crnn.terminal import (
 )
 
 # Each command is a module with DESCRIPTION, `add_arguments(parser)` and `run(args) -> int`, the exit status. It is
-# imported when it is asked for, and what takes long, PyTorch above all, before `run` if it is named in NEEDS, or there.
+# imported when it is asked for, and what takes long, PyTorch above all, in `run`, or before it if NEEDS names it.
 DEFAULT = "crnn.library.classify"
 COMMANDS: dict[str, tuple[str, str]] = {  # by name: the module, and what stands in --help
     "tag": ("crnn.library.tag", "write the genres of songs into their files"),
@@ -101,14 +101,15 @@ def run_command(argv: Sequence[str]) -> int:
     given = without_dashes(argv[1:] if name else argv)
     is_for_help = not {"-h", "--help"}.isdisjoint(given)  # which the other way, options between songs, cannot print
     args = (parser.parse_args if is_for_help else parser.parse_intermixed_args)(given)
-    if command.NEEDS and (sentence := import_fault()):
+    needs = getattr(command, "NEEDS", ())
+    if needs and (sentence := import_fault()):
         complain(sentence)
         return 2
     check_folder()
     let_threads_rest()
     leave_threads_to_pytorch()
     with ended_at_once():
-        for needed in command.NEEDS:
+        for needed in needs:
             import_module(needed)
     with ended_like_ctrl_c() as came:
         status = command.run(args)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hub_server import HubServer
 
 from crnn import checkpoint, sources
-from crnn.__main__ import main
+from crnn.__main__ import COMMANDS, main
 from crnn.audio import SAMPLE_RATE
 from crnn.bundle import MODEL_VARIABLE
 from crnn.checkpoint import save
@@ -317,6 +318,21 @@ def test_no_room_for_threads(
     assert main([str(songs["low"])]) == 2
     said = "genre-crnn: This cannot go on: the system starts no more threads (ulimit -u, ulimit -v).\n"
     assert capfd.readouterr() == ("", said)
+
+
+def test_a_command_of_ones_own(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """With no more than the recipe of docs/architecture.md asks for."""
+    command = SimpleNamespace(
+        DESCRIPTION="Count.",
+        add_arguments=lambda parser: parser.add_argument("numbers", nargs="+"),
+        run=lambda args: len(args.numbers),
+    )
+    monkeypatch.setitem(sys.modules, "counting", command)
+    monkeypatch.setitem(COMMANDS, "count", ("counting", "count numbers"))
+    assert main(["count", "1", "2", "3"]) == 3
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "count numbers" in capfd.readouterr().out
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from crnn.library.undo import Change
 
 DESCRIPTION = "Bring back the genres, or their absence, that genre-crnn tag wrote over; nobody else's changes are lost."
-NEEDS = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
