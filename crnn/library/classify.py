@@ -5,6 +5,7 @@ import json
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from crnn.audio import AudioError
     from crnn.inference import GenreClassifier, Prediction
     from crnn.library.job import Hearing
-    from crnn.library.table import Table
 
 DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
 NEEDS = ("crnn.library.job", "crnn.library.table")
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         with at_work(hearing, map(File.of, walk), jobs, args.watch) as (classifier, files):
             if classifier.origin.notice:
                 complain(classifier.origin.notice)
-            with Output(args, hearing, classifier) as output:
+            with output_of(args, hearing, classifier) as output:
                 work(output, report, files, jobs)
                 report.walked(walk)
                 while args.watch:
@@ -145,6 +145,13 @@ def hearing_of(args: argparse.Namespace) -> "Hearing":
     )
 
 
+def output_of(args: argparse.Namespace, hearing: "Hearing", classifier: "GenreClassifier") -> "Output":
+    """Where the options have answers go. Raises TableError."""
+    if args.out is None:
+        return Printed(hearing, classifier, args.json)
+    return Tabled(hearing, classifier, args.out)
+
+
 def is_settled(file: File) -> bool:
     """Whether a file has not been changed just now; one from the future, by a clock that was set back, has not."""
     return file.modified_ns is None or abs(time.time() - file.modified_ns / 1e9) > SETTLED_SECONDS
@@ -156,35 +163,97 @@ def work(output: "Output", report: "Report", files: Iterable[File], jobs: int) -
 
     new = report.new_ones(files, output.has)
     with report.bar() as bar:
-        for file, answer in hear(new, output.classifier, output.hearing, jobs, in_order=output.table is None):
+        for file, answer in hear(new, output.classifier, output.hearing, jobs, in_order=output.in_order):
             output.write(file, answer)
             report.heard(file, answer, bar)
 
 
-class Output:
-    """Where answers go: the table, which raises TableError where it fails, or lines on standard output."""
+class Output(ABC):
+    """Where answers go, and which songs have one there."""
 
-    def __init__(self, args: argparse.Namespace, hearing: "Hearing", classifier: "GenreClassifier") -> None:
+    in_order: bool  # whether they go there in the order of the songs
+
+    def __init__(self, hearing: "Hearing", classifier: "GenreClassifier") -> None:
         self.hearing, self.classifier = hearing, classifier
-        self.table: Table | None = None
-        self._out, self._as_json = args.out, args.json
-        self._heard: set[File] = set()  # what is printed, without the change of its status
         self._failed: dict[File, float] = {}  # in this run, with the time from which on it is heard again
 
     def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:  # noqa: B027 - lines are left as they are
+        """End."""
+
+    def flush(self) -> None:  # noqa: B027 - lines are printed at once
+        """Leave nothing that is heard in memory alone."""
+
+    def has(self, file: File) -> bool:
+        """Whether it is there already, or has failed just now."""
+        return time.monotonic() < self._failed.get(file, -inf) or self._is_there(file)
+
+    def write(self, file: File, answer: "Prediction | AudioError") -> None:
+        """Write what came of a song."""
+        from crnn.library.job import is_passing  # noqa: PLC0415
+
+        if isinstance(answer, ValueError):
+            if File.of(file.path).size_bytes is None:
+                file = File(file.path)  # as which it is another when it is back
+            self._failed[file] = time.monotonic() + AGAIN_SECONDS if is_passing(answer) else inf
+        self._put(file, answer)
+
+    @abstractmethod
+    def _is_there(self, file: File) -> bool:
+        """Whether it has an answer there."""
+
+    @abstractmethod
+    def _put(self, file: File, answer: "Prediction | AudioError") -> None:
+        """Write it there; a file that cannot be looked at, or no longer, has no size."""
+
+
+class Printed(Output):
+    """Answers as lines on standard output; of failed songs there are none."""
+
+    in_order = True
+
+    def __init__(self, hearing: "Hearing", classifier: "GenreClassifier", as_json: bool) -> None:
+        super().__init__(hearing, classifier)
+        self._as_json = as_json
+        self._heard: set[File] = set()  # without the change of their status
+
+    def _is_there(self, file: File) -> bool:
+        return file._replace(status_changed_ns=None) in self._heard
+
+    def _put(self, file: File, answer: "Prediction | AudioError") -> None:
+        if isinstance(answer, ValueError):
+            return
+        self._heard.add(file._replace(status_changed_ns=None))
+        if self._as_json:
+            print(json.dumps(self._object(file, answer)), flush=True)
+        else:
+            print(printable(f"{file.path}: {answer.summary(self.hearing.top or 3)}"), flush=True)
+            for line in windows_of(answer) if self.hearing.timeline else ():
+                print(printable(line), flush=True)
+
+    def _object(self, file: File, answer: "Prediction") -> dict:
+        given = {"path": str(file.path), **answer.as_dict()}
+        given["probabilities"] = dict(islice(given["probabilities"].items(), self.hearing.top))
+        return given | ({"embedding": answer.embedding.tolist() or None} if self.hearing.embeddings else {})
+
+
+class Tabled(Output):
+    """Answers as rows of the table at a path. Raises TableError where that cannot be had, read or written."""
+
+    in_order = False
+
+    def __init__(self, hearing: "Hearing", classifier: "GenreClassifier", path: Path) -> None:
         from crnn.library.table import Columns, open_table  # noqa: PLC0415
 
-        if self._out is not None:
-            hearing = self.hearing
-            columns = Columns(self.classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
-            self.table = open_table(self._out, columns)
-        return self
+        super().__init__(hearing, classifier)
+        columns = Columns(classifier.genres, hearing.top, hearing.timeline, hearing.embeddings)
+        self.table = open_table(path, columns)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         from crnn.library.table import TableError  # noqa: PLC0415
 
-        if self.table is None:
-            return
         try:
             with self._named():
                 self.table.close()
@@ -200,52 +269,21 @@ class Output:
         try:
             yield
         except OSError as error:
-            raise TableError(unwritable(self._out, error)) from error
+            raise TableError(unwritable(self.table.path, error)) from error
 
     def flush(self) -> None:
-        """Leave nothing that is heard in memory alone."""
-        if self.table is not None:
-            with self._named():
-                self.table.flush()
+        with self._named():
+            self.table.flush()
 
-    def has(self, file: File) -> bool:
-        """Whether it is there already."""
-        if time.monotonic() < self._failed.get(file, -inf):
-            return True
-        if self.table is None:
-            return file._replace(status_changed_ns=None) in self._heard
+    def _is_there(self, file: File) -> bool:
         return self.table.has(self.hearing.facts(file, self.classifier))
 
-    def write(self, file: File, answer: "Prediction | AudioError") -> None:
-        """Write it; what cannot be looked at, or no longer, keeps the row that it has, and gets none."""
-        from crnn.library.job import is_passing  # noqa: PLC0415
-
-        has_failed = isinstance(answer, ValueError)
-        if has_failed and File.of(file.path).size_bytes is None:
-            file = File(file.path)  # as which it is another when it is back
-        if has_failed:
-            self._failed[file] = time.monotonic() + AGAIN_SECONDS if is_passing(answer) else inf
-        elif self.table is None:
-            self._heard.add(file._replace(status_changed_ns=None))
-        if self.table is not None:
-            if not has_failed or file.size_bytes is not None:  # else it is away, or mistyped
-                row = self.hearing.row(file, answer, self.classifier)
-                with self._named():
-                    self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
+    def _put(self, file: File, answer: "Prediction | AudioError") -> None:
+        if isinstance(answer, ValueError) and file.size_bytes is None:  # it is away, or mistyped: a row it has stays
             return
-        if has_failed:
-            return
-        if self._as_json:
-            print(json.dumps(self._object(file, answer)), flush=True)
-        else:
-            print(printable(f"{file.path}: {answer.summary(self.hearing.top or 3)}"), flush=True)
-            for line in windows_of(answer) if self.hearing.timeline else ():
-                print(printable(line), flush=True)
-
-    def _object(self, file: File, answer: "Prediction") -> dict:
-        given = {"path": str(file.path), **answer.as_dict()}
-        given["probabilities"] = dict(islice(given["probabilities"].items(), self.hearing.top))
-        return given | ({"embedding": answer.embedding.tolist() or None} if self.hearing.embeddings else {})
+        row = self.hearing.row(file, answer, self.classifier)
+        with self._named():
+            self.table.write(row | {"path": os.path.abspath(row["path"])})  # noqa: PTH100 - links stay
 
 
 def windows_of(answer: "Prediction") -> Iterator[str]:

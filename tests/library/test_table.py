@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crnn.library.classify import Output
+from crnn.library.classify import Tabled
 from crnn.library.rows import LibraryError, read_rows
 from crnn.library.table import Columns, Table, TableError, open_table
 
@@ -478,10 +478,10 @@ def test_a_line_that_somebody_has_changed_is_told(line: bytes, tmp_path: Path) -
 
 def test_of_a_full_disk_the_disk_is_told_not_the_row_that_it_cut(tmp_path: Path) -> None:
     hearing = SimpleNamespace(top=None, timeline=True, embeddings=True)
-    args, classifier = SimpleNamespace(out=tmp_path / "genres.jsonl", json=False), SimpleNamespace(genres=GENRES)
+    path, classifier = tmp_path / "genres.jsonl", SimpleNamespace(genres=GENRES)
 
     def run() -> None:
-        with Output(args, hearing, classifier) as output:
+        with Tabled(hearing, classifier, path) as output:
             for _ in range(2):
                 output.table.write(row("a.mp3"))
             output.table._put('{"path": "b.')
@@ -489,7 +489,7 @@ def test_of_a_full_disk_the_disk_is_told_not_the_row_that_it_cut(tmp_path: Path)
 
     with pytest.raises(OSError, match="full"):
         run()
-    assert args.out.read_text().count("a.mp3") == 2
+    assert path.read_text().count("a.mp3") == 2
 
 
 @KINDS
