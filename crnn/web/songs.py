@@ -4,15 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 from threading import Lock
 from typing import ClassVar
 
 import numpy as np
 
-from crnn.audio import Notice
 from crnn.inference import Prediction
 from crnn.library.likeness import Place, lay_out, nearest
 from crnn.library.table import harmless
@@ -23,33 +22,21 @@ LEAST_ON_MAP = 3  # songs
 NEAREST = 3  # that are named
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """What became of one song. Either it has an answer, or a `fault` that says why not."""
 
     path: str  # of the file on the server, while it is kept
     model: str
-    answer: dict | None = None  # Prediction.as_dict(), rounded
-    colours: tuple[str, ...] = ()  # of the genres, most probable first
-    shares: tuple[float, ...] = ()  # of the same, not rounded: else another per cent than beside the song is shown
-    notices: tuple[Notice, ...] = ()  # those of the answer, to be said in the visitor's language
+    answer: Prediction | None = None  # without its arrays over frames
     fault: tuple[str, dict] | None = None  # message and values of the AudioError, without what that holds on to
     copy: int = 1  # of the files of a visit that have the same name
-    embedding: np.ndarray | None = field(default=None, compare=False, repr=False)  # of music alone
 
     @classmethod
     def of(cls, path: str, model: str, prediction: Prediction) -> "Row":
         """The row of a song that has an answer."""
-        colours = genre_colours(prediction.genres)
-        return cls(
-            path,
-            model,
-            _rounded(prediction.as_dict()),
-            tuple(colours[genre] for genre in prediction.probabilities),
-            tuple(prediction.probabilities.values()),
-            prediction.notices,
-            embedding=prediction.embedding if len(prediction.embedding) else None,
-        )
+        no_frames = {name: getattr(prediction, name)[..., :0].copy() for name in ("log_mel", "sounds", "peaks")}
+        return cls(path, model, replace(prediction, **no_frames))
 
     @property
     def key(self) -> tuple[str, str]:
@@ -137,7 +124,7 @@ def added(rows: Sequence[Row], row: Row, below: tuple[str, str] | None = None) -
 
 def comparable(rows: Sequence[Row]) -> list[Row]:
     """The songs that can be compared: those with music in them that the model of the newest has heard."""
-    with_music = [row for row in rows if row.embedding is not None]
+    with_music = [row for row in rows if row.answer and len(row.answer.embedding)]
     return [row for row in with_music if row.model == with_music[0].model]
 
 
@@ -146,7 +133,7 @@ def places_of(rows: Sequence[Row], earlier: dict[str, Place]) -> dict[str, Place
     alike = comparable(rows)
     if len(alike) < LEAST_ON_MAP:
         return {}
-    return lay_out([row.id for row in alike], np.stack([row.embedding for row in alike]), earlier)
+    return lay_out([row.id for row in alike], np.stack([row.answer.embedding for row in alike]), earlier)
 
 
 def nearest_of(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -154,30 +141,32 @@ def nearest_of(rows: Sequence[Row]) -> dict[str, list[str]]:
     alike = comparable(rows)
     if len(alike) < LEAST_ON_MAP:
         return {}
-    others = nearest(np.stack([row.embedding for row in alike]), NEAREST)
+    others = nearest(np.stack([row.answer.embedding for row in alike]), NEAREST)
     return {row.id: [alike[number].id for number in near] for row, near in zip(alike, others.tolist(), strict=True)}
 
 
 def to_json(rows: Sequence[Row]) -> str:
     """A JSON array with an object for each song."""
-    songs = [{"song": row.name, "model": row.model, **(row.answer or {"error": row.error})} for row in rows]
+    answers = [_rounded(row.answer.as_dict()) if row.answer else {"error": row.error} for row in rows]
+    songs = [{"song": row.name, "model": row.model, **answer} for row, answer in zip(rows, answers, strict=True)]
     return json.dumps(songs, ensure_ascii=False)
 
 
 def to_csv(rows: Sequence[Row]) -> str:
     """A table (RFC 4180) with a line for each song and a column for each genre that any of the models knows."""
-    genres = sorted({genre for row in rows if row.answer for genre in row.answer["probabilities"]})
+    genres = sorted({genre for row in rows if row.answer for genre in row.answer.probabilities})
     text = io.StringIO()
     table = csv.writer(text)
-    facts = ("genre", "is_strange", "sounds_like")
-    table.writerow(map(_harmless, ["song", "model", *facts, "duration_seconds", *genres, "notices", "error"]))
+    facts = ("genre", "is_strange", "sounds_like", "duration_seconds")
+    table.writerow(map(_harmless, ["song", "model", *facts, *genres, "notices", "error"]))
     for row in rows:
-        answer = row.answer or {**dict.fromkeys(facts, ""), "duration_seconds": None, "probabilities": {}}
-        seconds = answer["duration_seconds"]
-        shares = [answer["probabilities"].get(genre) for genre in genres]
-        cells = [row.name, row.model, *(answer[fact] for fact in facts), seconds and round(seconds, 2)]
-        notices = " ".join(map(str, row.notices))
-        table.writerow(map(_harmless, [*cells, *shares, notices, row.error]))
+        cells = [""] * (len(facts) + len(genres) + 1)
+        if answer := row.answer:
+            shares = [_rounded(answer.probabilities.get(genre)) for genre in genres]
+            notices = " ".join(map(str, answer.notices))
+            seconds = round(answer.duration_seconds, 2)
+            cells = [answer.verdict, answer.is_strange, answer.sounds_like, seconds, *shares, notices]
+        table.writerow(map(_harmless, [row.name, row.model, *cells, row.error]))
     return text.getvalue()
 
 
@@ -196,29 +185,30 @@ def songs_view(rows: Sequence[Row], with_json: bool = True, places: Mapping[str,
 def _cells(row: Row) -> dict:
     cells = {"id": row.id, "song": row.name, "model": row.model}
     if row.fault:
-        cells["error"] = _sentence(*row.fault)
-    else:
-        top = [
-            {"genre": genre, "share": share, "colour": colour}
-            for genre, share, colour in zip(row.answer["probabilities"], row.shares, row.colours, strict=True)
-        ]
-        cells |= {"verdict": row.answer["genre"], "top": top[:2], "seconds": row.answer["duration_seconds"]}
-        cells["course"] = _course(row)
-        cells["notices"] = [_sentence(notice.message, notice.values) for notice in row.notices]
-        cells["is_genre"] = row.answer["genre"] in row.answer["probabilities"]
-        cells["is_strange"] = row.answer["is_strange"]  # so that the nearest genre says nothing
-    return cells
+        return cells | {"error": _sentence(*row.fault)}
+    answer, colours = row.answer, genre_colours(row.answer.genres)
+    top = [
+        {"genre": genre, "share": share, "colour": colours[genre]}
+        for genre, share in islice(answer.probabilities.items(), 2)
+    ]
+    return cells | {
+        "verdict": answer.verdict,
+        "top": top,
+        "seconds": round(answer.duration_seconds, 4),
+        "course": _course(answer, colours),
+        "notices": [_sentence(notice.message, notice.values) for notice in answer.notices],
+        "is_genre": answer.verdict in answer.probabilities,
+        "is_strange": answer.is_strange,  # so that the nearest genre says nothing
+    }
 
 
 def _sentence(message: str, values: dict[str, object]) -> dict:
     return {"message": message, "values": {name: str(value) for name, value in values.items()}}
 
 
-def _course(row: Row) -> list[dict]:
+def _course(answer: Prediction, colours: Mapping[str, str]) -> list[dict]:
     """The most probable genre of stretch after stretch of a song, with its colour and its share of the windows."""
-    colours = dict(zip(row.answer["probabilities"], row.colours, strict=True))
-    windows = [window["probabilities"] for window in row.answer["timeline"]]
-    genres = [max(shares, key=shares.get) for shares in windows]
+    genres = [answer.genres[number] for number in answer.timeline.argmax(axis=1)]
     return [
         {"genre": genre, "colour": colours[genre], "share": round(len(list(stretch)) / len(genres), 4)}
         for genre, stretch in groupby(genres)
