@@ -48,12 +48,24 @@ def check_name(session: str | None) -> None:
         raise HTTPException(422, f"A session_hash has {MOST_OF_NAME} characters at most.")
 
 
+class Session(SessionState):
+    """What Gradio keeps of a session, but for what its components show: megabytes of tables and figures.
+
+    Only links to a page as somebody has left it would ask for that.
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
+
+    def _update_value_in_config(self, key: int, value: object) -> None:
+        pass
+
+
 class Sessions(StateHolder):
     """What Gradio keeps of sessions, but for what it does where there are too many: it would forget the oldest.
 
     Whoever makes many would make it forget those of all others. So one of the address that has most goes: the oldest of
-    those that have no songs, as all may come from the address of a proxy, or else the oldest. Nor does a new one begin
-    with what all components are set to, which only links to a page as somebody has left it ask for.
+    those that have no songs, as all may come from the address of a proxy, or else the oldest.
     """
 
     def __init__(self) -> None:
@@ -63,8 +75,7 @@ class Sessions(StateHolder):
     def __getitem__(self, session_id: str) -> SessionState:
         check_name(session_id)
         if session_id not in self.session_data:
-            no_components = SimpleNamespace(default_config=self.blocks.default_config, blocks=())
-            self.session_data[session_id] = SessionState(no_components)
+            self.session_data[session_id] = Session(self.blocks)
         return super().__getitem__(session_id)
 
     def update(self, session_id: str) -> None:

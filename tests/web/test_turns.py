@@ -448,6 +448,17 @@ def test_who_opens_the_page_often_makes_it_forget_his_own_visits_alone(
     assert len(kept.session_data) == 6
 
 
+def test_what_a_page_shows_is_kept_of_no_visit(served: tuple) -> None:
+    url, demo = served
+    number = next(fn._id for fn in demo.fns.values() if fn.name == "about")
+    visitor = Visitor(url, 1)
+    question = {"data": [None], "fn_index": number, "session_hash": visitor.session}
+    assert visitor.client.post("/gradio_api/queue/join", json=question).status_code == 200
+    facts, *_ = visitor.messages()[-1]["output"]["data"]
+    assert "a tiny model" in facts
+    assert "a tiny model" not in str([*demo.state_holder[visitor.session].components])
+
+
 def test_a_clock_that_is_set_does_not_change_what_the_next_ones_are_told(served: tuple, songs: list[Path]) -> None:
     url, demo = served
     visitor = Visitor(url, 1)
