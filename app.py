@@ -35,7 +35,7 @@ from crnn.sources import bundled_names
 from crnn.web import page
 from crnn.web.cores import keep_memory_together
 from crnn.web.gate import Gate
-from crnn.web.handlers import EXAMPLES, Page, table_of
+from crnn.web.handlers import EXAMPLES, Page
 from crnn.web.server import (
     Questions,
     ask_oneself_directly,
@@ -301,12 +301,12 @@ def songs_tab(happens: Page, shared: Shared) -> None:
             **PRIVATE,
         )
     stopped = page.hint("Stopped; what was heard so far is below.")
-    stop.click(
-        lambda visit: (happens.stop("many", visit), table_of(visit), stopped),
-        shared.visit,
-        [stop, shared.table, status],
-        **PRIVATE,
+    stop.click(lambda visit: (happens.stop("many", visit), stopped), shared.visit, [stop, status], **PRIVATE)
+    file = gr.Textbox(visible=False)  # a property of the table would be kept for each visitor
+    saved = shared.table.take(
+        happens.as_json, shared.visit, file, show_progress_on=status, trigger_mode="multiple", **PRIVATE
     )
+    saved.success(None, file, file, js="text => window.songs.save(text)", **PRIVATE)
     shared.table.select(
         happens.open_again,
         shared.visit,

@@ -1142,8 +1142,32 @@ def test_several_songs_become_a_table(page_, songs, classifier):
     prediction = classifier.predict(songs["noise"])
     assert float(read["noise.wav"]["rock & roll"]) == pytest.approx(prediction.probabilities["rock & roll"], abs=1e-4)
     assert read["text.mp3"]["error"] == str(error.value)
-    _, answers = expect_files(page_, "[data-take=json]")
-    assert [answer["song"] for answer in json.loads(answers)] == ["tone.wav", "noise.wav", "text.mp3", "silence.wav"]
+    for _ in range(2):
+        name, answers = expect_files(page_, "[data-take=json]")
+        assert name == "genres.json"
+        assert [song["song"] for song in json.loads(answers)] == ["tone.wav", "noise.wav", "text.mp3", "silence.wav"]
+
+
+def test_answers_that_the_server_has_no_longer_are_in_the_csv(browser, classifier, songs):
+    demo = app.build_demo(classifier)
+    with served(demo) as address, opened(browser, address, locale="de") as tab:
+        go(tab, "songs")
+        tab.set_input_files("#files input[type=file]", songs["tone"])
+        expect(tab.locator("#status")).to_contain_text("1 von 1")
+        for session in [*demo.state_holder.session_data]:
+            demo.state_holder.forget(session)
+        late = tab.locator("#songs [data-part=late]")
+        expect(late).to_be_hidden()
+        tab.locator("[data-take=json]").press("Enter")
+        expect(late).to_contain_text("Lade das CSV herunter")
+        assert b"tone.wav" in expect_files(tab, "[data-take=csv]")[1]
+        expect(late).to_be_hidden()
+        demo.close()
+        tab.locator("[data-take=json]").click()
+        expect(tab.locator("#songs [data-part=large]")).to_have_text(re.compile("^Der Server ist gerade nicht da"))
+        tab.locator("[data-take=json]").click()
+        expect(late).to_contain_text("Lade das CSV herunter")
+        tab.faults.clear()
 
 
 def test_songs_are_sorted_by_their_names_as_people_sort_them(page_, songs, tmp_path):

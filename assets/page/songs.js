@@ -190,8 +190,7 @@ function show() {
   const none = !songs.rows.length;
   root.querySelector('[data-part=none]').hidden = !none;
   for (const name of ['table', 'downloads']) root.querySelector(`[data-part=${name}]`).hidden = none;
-  for (const button of root.querySelectorAll('[data-take]'))
-    button.disabled = !songs[button.dataset.take];  // there is no JSON while more are heard
+  late.hidden = true;
   draw();
   map.hidden = !songs.map;
   drawMap();
@@ -204,14 +203,22 @@ for (const button of root.querySelectorAll('[data-sort]')) {
     draw();
   });
 }
-for (const button of root.querySelectorAll('[data-take]')) {
-  button.addEventListener('click', () => {
-    const format = button.dataset.take;
-    taken = songs.csv;
-    const [text, type] = format === 'csv' ? [`\ufeff${songs.csv}`, 'text/csv'] : [songs.json, 'application/json'];
-    window.saveText(text, type, `genres.${format}`);  // Excel knows UTF-8 by its mark alone
-  });
-}
+const late = root.querySelector('[data-part=late]');  // that the server is
+const save = (text, type, name) => {
+  late.hidden = Boolean(text);
+  if (!text) return;
+  taken = songs.csv;
+  window.saveText(text, type, name);
+};
+root.querySelector('[data-take=csv]').addEventListener('click', () =>
+  save(`\ufeff${songs.csv}`, 'text/csv', 'genres.csv'));  // Excel knows UTF-8 by its mark alone
+// The JSON, which is many times as large, comes from the server.
+window.songs.save = text => {
+  save(text, 'application/json', 'genres.json');
+  return '';  // of the field in which it came
+};
+root.querySelector('[data-take=json]').addEventListener('click', () =>
+  window.songs.isAway() ? window.songs.save('') : trigger('take'));
 // When the server is lost for a moment, Gradio begins the page anew and has forgotten the songs.
 addEventListener('beforeunload', event => {
   if (element.isConnected && window.songs.isAway() && songs.rows.length && songs.csv !== taken) event.preventDefault();

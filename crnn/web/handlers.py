@@ -26,7 +26,7 @@ from crnn.web import about, page
 from crnn.web.background import Stopped, in_steps
 from crnn.web.cores import Cores
 from crnn.web.gate import is_own_trouble, note
-from crnn.web.songs import Row, Visit, songs_view
+from crnn.web.songs import Row, Visit, songs_view, to_json
 from crnn.web.turns import is_awaited
 from crnn.web.uploads import name_of
 from crnn.web.view import overlay, song_view
@@ -153,7 +153,7 @@ class Page:
         view = gr.update(value=json.dumps(song_view(name, prediction)), overlay="")
         heard = Heard(song, replace(prediction, log_mel=prediction.log_mel[:, :0].copy()), classifier)
         self.spectrograms.keep(heard, prediction.log_mel)
-        return answer, view, "", heard, table_of(visit), idle, idle
+        return answer, view, "", heard, _table_of(visit), idle, idle
 
     def overhear(self, event: gr.EventData, own: GenreClassifier | None, visit: Visit) -> tuple[str, str]:
         """A passage of a recording that goes on: the answer to it; for the recorder its number and its colour."""
@@ -266,8 +266,8 @@ class Page:
         songs = [file for file in files if len(files) == 1 or is_sound(file)]
         n_heard, has_dropped = 0, False
         for number, song in enumerate(songs):
-            if not visit.is_latest("many", token):  # stopped since the last row: this table is the last
-                yield table_of(visit), gr.skip(), gr.skip()
+            if not visit.is_latest("many", token):
+                yield UNCHANGED
                 return
             self.shown(song)
             if visit.has_answer(song, classifier.origin.name):
@@ -291,7 +291,7 @@ class Page:
                 return
             has_dropped |= visit.add(row, below=(songs[number - 1], row.model) if number else None)
             n_heard += not row.fault
-            yield table_of(visit, with_json=False), gr.skip(), gr.skip()
+            yield _table_of(visit), gr.skip(), gr.skip()
         done = page.hint("Songs heard: {n} of {all}.", n=n_heard, all=len(songs))
         if has_dropped:
             done += " " + page.hint(
@@ -299,7 +299,7 @@ class Page:
             )
         if others := len(files) - len(songs):
             done += " " + page.hint("Files left out, as their names are not those of sounds: {others}.", others=others)
-        yield table_of(visit), done, gr.update(visible=False)
+        yield gr.skip(), done, gr.update(visible=False)
 
     def stop(self, work: str, visit: Visit) -> dict:
         """A kind of work is to end at its next step: the button for that, which goes.
@@ -315,6 +315,10 @@ class Page:
         if row is None or not Path(row.path).is_file():
             return gr.skip(), gr.skip(), page.hint(NO_LONGER)
         return row.path, gr.Tabs(selected="listen"), ""
+
+    def as_json(self, visit: Visit) -> str:
+        """The songs are to be saved: the text of the file, of which most is never asked for; empty without songs."""
+        return to_json(visit.rows) if visit.rows else ""
 
     def try_model(self, name: str, visit: Visit) -> tuple:
         """A visitor asks for another model for himself; one that cannot be had leaves the current one in place.
@@ -449,6 +453,6 @@ def _passage(code: str) -> np.ndarray:
     return samples.astype(np.float32) / 32_768
 
 
-def table_of(visit: Visit, with_json: bool = True) -> str:
+def _table_of(visit: Visit) -> str:
     """The value of the table and the map of a visit's songs."""
-    return json.dumps(songs_view(visit.rows, with_json, visit.places))
+    return json.dumps(songs_view(visit.rows, visit.places))

@@ -170,16 +170,15 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def songs_view(rows: Sequence[Row], with_json: bool = True, places: Mapping[str, Place] | None = None) -> dict:
-    """What the page's table and map show, ready for JSON, and the files to take away.
+def songs_view(rows: Sequence[Row], places: Mapping[str, Place] | None = None) -> dict:
+    """What the page's table and map show, ready for JSON, and the CSV, which is there without the server, too.
 
-    The CSV adds a tenth; the JSON, which has the course of each song, makes it five times as large. On the map are the
-    songs that have `places`.
+    On the map are the songs that have `places`.
     """
     view = {"rows": [_cells(row) for row in rows], "csv": to_csv(rows)}
     if places:
         view["map"] = {"places": places, "nearest": nearest_of(rows)}
-    return view | {"json": to_json(rows)} if with_json else view
+    return view
 
 
 def _cells(row: Row) -> dict:

@@ -180,8 +180,9 @@ def test_a_passage_is_answered_only_while_no_song_is_there(
 
 def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict], str]:
     """What the table and the status are after several songs have come."""
-    *_, (rows, status, _) = happens.hear_many(songs, None, visit, lambda *_, **__: None)
-    return table(rows), status
+    steps = [*happens.hear_many(songs, None, visit, lambda *_, **__: None)]
+    told = [rows for rows, _, _ in steps if isinstance(rows, str)]
+    return table(told[-1]) if told else {}, steps[-1][1]
 
 
 def test_names_that_begin_with_dots_are_those_of_songs_but_for_what_macos_adds(
@@ -202,8 +203,8 @@ def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: List
     assert listener.asked == songs
     assert "Songs heard: 3 of 3." in status
     assert [name for name, row in rows.items() if "error" in row] == []
-    rows, status = many(happens, visit, songs)
-    assert [*rows] == [Path(song).name for song in songs]
+    _, status = many(happens, visit, songs)
+    assert [row.name for row in visit.rows] == [Path(song).name for song in songs]
     assert len(listener.asked) == 3
     assert "Songs heard: 3 of 3." in status
 
@@ -240,11 +241,16 @@ def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Lis
     next(steps)  # it hears the first song
     next(steps)  # its row
     visit.stop("many")
-    rows, status, button = next(steps)
-    assert "csv" in json.loads(rows)  # to be taken away
-    assert (status, button) == (gr.skip(), gr.skip())
-    assert list(steps) == []
+    assert list(steps) == [(gr.skip(),) * 3]
     assert listener.asked == songs[:1]
+
+
+def test_the_windows_of_songs_are_sent_only_when_they_are_to_be_saved(happens: Page, songs: list[str]) -> None:
+    visit = Visit()
+    told = [*happens.hear_many(songs, None, visit, lambda *_, **__: None)]
+    assert not [part for parts in told for part in parts if "start_seconds" in str(part)]
+    assert [song["song"] for song in json.loads(happens.as_json(visit))] == ["a.wav", "b.wav", "c.wav"]
+    assert happens.as_json(Visit()) == ""
 
 
 @pytest.mark.parametrize(("most", "is_said"), [(2, True), (3, False)])

@@ -218,13 +218,13 @@ def test_the_table_shows_the_two_best_genres_in_their_colours(rock: Prediction) 
     assert [cells["is_genre"] for cells in view["rows"]] == [True, False, False]
     assert silent["top"] == []
     assert answered["seconds"] == 14.9877
-    assert (view["csv"], view["json"]) == (to_csv(rows), to_json(rows))
+    assert view["csv"] == to_csv(rows)
     assert json.loads(json.dumps(view, allow_nan=False)) == view
 
 
 def test_no_songs_give_empty_files() -> None:
     header = "song,model,genre,is_strange,sounds_like,duration_seconds,notices,error\r\n"
-    assert songs_view([]) == {"rows": [], "csv": header, "json": "[]"}
+    assert songs_view([]) == {"rows": [], "csv": header}
 
 
 def test_a_song_like_nothing_the_model_knows_is_told_from_one_between_genres(rock: Prediction) -> None:
@@ -261,14 +261,6 @@ def test_only_the_last_work_of_a_kind_is_the_latest() -> None:
     assert visit.is_latest("hear", second)
     assert visit.is_latest("why", other)
     assert deepcopy(visit).rows == []
-
-
-def test_table_without_json_is_all_else_of_that_with_it(rock: Prediction) -> None:
-    rows = [Row.of("/tmp/a.mp3", "a", rock)]
-    view = songs_view(rows)
-    assert view.pop("json") == to_json(rows)
-    assert songs_view(rows, with_json=False) == view
-    assert view["csv"] == to_csv(rows)
 
 
 def sounding(prediction: Prediction, *embedding: float) -> Prediction:
