@@ -52,7 +52,8 @@ NO_SONG = (
     "This is no song that the server has: send it to /gradio_api/upload first, and then the path that you get as "
     '{"path": PATH, "meta": {"_type": "gradio.FileData"}}.'
 )
-NOT_ANSWERED = "The page has asked for what the server does not have any more: load it anew."
+WRONG_SHAPE = "/classify takes one song, /classify_batch a list of songs."
+OUT_OF_DATE = "This page is out of date: reload it."
 AS_ADDRESS = (
     "It is given as data:audio/mpeg;base64,... or as the address of an upload to this server, "
     "http://SERVER/gradio_api/file=PATH with the path that /gradio_api/upload returns."
@@ -63,17 +64,23 @@ SAVE_BASE64 = processing_utils.save_base64_to_cache
 class Questions(Blocks):
     """A page that says what is wrong with a question; Gradio says nothing, and shows the host where it noticed."""
 
-    async def preprocess_data(self, block_fn: BlockFunction, *given: object, **named: object) -> list:
+    async def preprocess_data(self, block_fn: BlockFunction, inputs: list, *given: object, **named: object) -> list:
         """What a handler gets of a question. Raises Error."""
         try:
-            return await super().preprocess_data(block_fn, *given, **named)
+            return await super().preprocess_data(block_fn, inputs, *given, **named)
         except Error:
             raise
         except Exception as error:
             note(block_fn.name, error)
-            not_there = NO_SONG if block_fn.api_visibility == "public" else NOT_ANSWERED
-            sentence = OWN_TROUBLE if is_own_trouble(error) else not_there
+            sentence = OWN_TROUBLE if is_own_trouble(error) else self._fault_of(block_fn, inputs)
             raise Error(sentence, print_exception=False) from error
+
+    @staticmethod
+    def _fault_of(block_fn: BlockFunction, inputs: list) -> str:
+        if block_fn.api_visibility != "public":
+            return OUT_OF_DATE
+        takes_list = isinstance(block_fn.inputs[0], File)
+        return WRONG_SHAPE if inputs and isinstance(inputs[0], dict if takes_list else list) else NO_SONG
 
 
 class CrossOrigin(CustomCORSMiddleware):

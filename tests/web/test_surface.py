@@ -230,8 +230,18 @@ def test_a_question_without_an_upload_is_told_how_to_ask(
     client: httpx.Client, capfd: pytest.CaptureFixture[str], name: str, data: list
 ) -> None:
     event, told = ask(client, *data, name=name)
-    assert (event, told["error"]) == ("error", server.NO_SONG)
+    is_shape_wrong = data and isinstance(data[0], list if name == "classify" else dict)
+    assert (event, told["error"]) == ("error", server.WRONG_SHAPE if is_shape_wrong else server.NO_SONG)
     assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["classify", "classify_batch"])
+def test_uploads_in_another_shape_are_told_which_endpoint_takes_them(
+    client: httpx.Client, song: bytes, name: str
+) -> None:
+    file = {"path": upload(client, song), "meta": META}
+    event, told = ask(client, [file] if name == "classify" else file, name=name)
+    assert (event, told["error"]) == ("error", server.WRONG_SHAPE)
 
 
 def test_what_the_page_would_not_ask_is_told_as_that(
@@ -240,7 +250,7 @@ def test_what_the_page_would_not_ask_is_told_as_that(
     number = next(fn._id for fn in demo.fns.values() if fn.name == "hear_many")
     asked = {"fn_index": number, "data": ["song.wav", None, None], "session_hash": "odd"}
     client.post("/gradio_api/queue/join", json=asked)
-    assert server.NOT_ANSWERED in client.get("/gradio_api/queue/data?session_hash=odd").text
+    assert server.OUT_OF_DATE in client.get("/gradio_api/queue/data?session_hash=odd").text
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
