@@ -102,7 +102,6 @@ class Beats:
     bpm: float | None  # mean tempo in beats a minute, of what is no silence
     parts_seconds: tuple[np.ndarray, ...]  # the times of beats (beats,) before, between and after long silences
     onset_strength: np.ndarray  # (frames,), at least 0: how much louder the mel bands have become, mean in dB
-    pulse_clarity: float  # at most 1
     duration_seconds: float
 
     @property
@@ -145,16 +144,12 @@ def beats(waveform: Waveform) -> Beats:
     longest_rest_frames = max(LONGEST_REST_SECONDS * FINE_FRAMES_PER_SECOND, LONGEST_REST_BEATS * period_frames)
     parts = _parted(frames, waveform.silent, longest_rest_frames)
     seconds = np.concatenate([np.diff(part) for part in parts]) / FINE_FRAMES_PER_SECOND  # from beat to beat
-    bpm, clarity = None, 0.0
-    if len(seconds) >= LEAST_BEATS - 1:
-        clarity = pulse_clarity(onsets, round(period_frames))
-    if clarity >= LEAST_PULSE_CLARITY:
+    bpm = None
+    if len(seconds) >= LEAST_BEATS - 1 and pulse_clarity(onsets, round(period_frames)) >= LEAST_PULSE_CLARITY:
         bpm = 60.0 / float(seconds.mean())
     else:
         parts = [frames[:0]]
-    return Beats(
-        bpm, tuple(part / FINE_FRAMES_PER_SECOND for part in parts), onsets, clarity, waveform.duration_seconds
-    )
+    return Beats(bpm, tuple(part / FINE_FRAMES_PER_SECOND for part in parts), onsets, waveform.duration_seconds)
 
 
 def _parted(frames: np.ndarray, silent: np.ndarray, longest_rest_frames: float) -> list[np.ndarray]:

@@ -43,20 +43,8 @@ class Explanation:
     """
 
     genre: str
-    evidence: np.ndarray  # float32 (bands, columns) of patches, the lowest band first
+    evidence: np.ndarray  # float32 (bands, columns) of patches, the lowest band first; BAND_EDGES part them
     frame_edges: np.ndarray  # int64 (columns + 1,): where the columns of patches begin and end
-    band_edges: tuple[int, ...] = BAND_EDGES  # likewise for their bands, in mel bands
-
-    @property
-    def attribution(self) -> np.ndarray:
-        """Float32 (128, frames): the evidence of each patch, spread evenly, so that its cells add up to it.
-
-        The sum over the map is that of all patches. It is what the genre would lose with everything hidden where
-        patches do not depend on each other; networks are not additive, so that in general it is not.
-        """
-        heights, lengths = np.diff(self.band_edges), np.diff(self.frame_edges)
-        density = self.evidence / np.outer(heights, lengths).astype(np.float32)
-        return density.repeat(heights, axis=0).repeat(lengths, axis=1)
 
     def strongest(self, n: int = 3) -> list[Passage]:
         """The `n` passages that spoke most for the genre, or fewer, the weightiest first; they do not overlap.
@@ -72,8 +60,8 @@ class Explanation:
                 Passage(
                     start_seconds=float(self.frame_edges[start] / FRAMES_PER_SECOND),
                     end_seconds=float(self.frame_edges[end] / FRAMES_PER_SECOND),
-                    low_hz=_edge_hz(self.band_edges[low]),
-                    high_hz=_edge_hz(self.band_edges[high]),
+                    low_hz=_edge_hz(BAND_EDGES[low]),
+                    high_hz=_edge_hz(BAND_EDGES[high]),
                     share=float(left[low:high, start:end].sum()) / total,
                 )
             )

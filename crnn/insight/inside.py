@@ -26,7 +26,6 @@ class Trace:
     directions: tuple[str, ...]  # of the recurrent layer: forwards and backwards, or the single one of a model without
     states: np.ndarray  # float32 (steps, features) in equal parts for the directions; -1 to 1 if it has two
     attention: np.ndarray  # float32 (steps,), sum 1; all alike where the pooling has none
-    member_logits: np.ndarray  # float32 (n_genres,), of the first member
     logits: np.ndarray  # float32 (n_genres,), of the whole: what `CRNN.forward` gives
     probabilities: np.ndarray  # float32 (n_genres,), sum 1: softmax(logits / temperature)
 
@@ -82,7 +81,6 @@ def trace(model: CRNN, log_mel: np.ndarray, waveform: np.ndarray, start_seconds:
         directions=member.recurrent.directions,
         states=states[0].numpy(),
         attention=member.pool.weights(states)[0, :, 0].numpy(),
-        member_logits=member.classify(steps, states, model.of_channels(stem))[0].numpy(),
         logits=logits.numpy(),
         probabilities=(logits / config.temperature).softmax(dim=-1).numpy(),
     )

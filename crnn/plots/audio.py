@@ -217,7 +217,6 @@ def _seconds(values: np.ndarray, duration_seconds: float) -> np.ndarray:
 class Feature:
     """An audio feature as a page shows it: `figure(compute(waveform))`."""
 
-    key: str
     title: str
     meaning: str  # to a musician
     compute: Callable[[Waveform], Any]
@@ -226,7 +225,6 @@ class Feature:
 
 FEATURES = (
     Feature(
-        "loudness",
         "Loudness",
         "How loud the recording is from moment to moment: 0 dBFS is a sine at full scale, 6 dB less is half "
         "the amplitude.",
@@ -234,35 +232,30 @@ FEATURES = (
         loudness,
     ),
     Feature(
-        "beats",
         "Tempo and beats",
         "Where new sounds begin, and where one would tap a foot; half or double that tempo may feel right as well.",
         analysis.beats,
         beats,
     ),
     Feature(
-        "chroma",
         "Chroma",
         "How strong each note is, whatever its octave: the bright rows at a moment are its chord.",
         analysis.chroma,
         chroma,
     ),
     Feature(
-        "centroid",
         "Spectral centroid",
         "Where the energy lies on average: bright sounds are high, dark sounds are low.",
         analysis.spectral_centroid,
         spectral_centroid,
     ),
     Feature(
-        "contrast",
         "Spectral contrast",
         "How far tones stand out of the noise between them: clear notes are bright, cymbals and distortion are dark.",
         analysis.spectral_contrast,
         spectral_contrast,
     ),
     Feature(
-        "mfcc",
         "Timbre (MFCC)",
         "The colour of the sound in 13 numbers, from its coarse shape to its fine detail: what sounds "
         "alike looks alike.",

@@ -233,7 +233,6 @@ def _heat(axes: Axes, rows: np.ndarray, trace: Trace, span_seconds: float, **sty
 class Step:
     """One step on the way from sound to genre, as a page shows it: `figure(trace)`."""
 
-    key: str
     title: str
     meaning: str
     figure: Callable[[Trace], Figure]
@@ -241,42 +240,36 @@ class Step:
 
 STEPS = (
     Step(
-        "waveform",
         "Sound is a row of numbers",
         "22 050 times a second, the recording says where the membrane of a loudspeaker should be. "
         "This is the part of the song that spoke most for the answer.",
         waveform,
     ),
     Step(
-        "frames",
         "It is cut into short frames",
         "A fifth of a second, seen closely: windows that swell and fade cut out frames of 93 ms, "
         "which overlap so that nothing is lost between them.",
         frames,
     ),
     Step(
-        "spectrum",
         "Each frame becomes a spectrum, summed up in mel bands",
         "The Fourier transform tells how strong each frequency of the frame is. "
         "128 triangles, some of them drawn here, sum it up as the ear does: narrow for low sounds, wide for high ones.",
         spectrum,
     ),
     Step(
-        "log_mel",
         "Frame by frame, a picture of the sound",
         "The bands of all frames side by side: time goes to the right, pitch goes up, and bright is loud. "
         "This is all that the network sees.",
         log_mel,
     ),
     Step(
-        "convolutions",
         "Convolutions look for patterns",
         "Small filters slide over the picture and light up where they find what they have learned: onsets, held notes, "
         "noise. Each layer finds patterns among those of the layer before.",
         convolutions,
     ),
     Step(
-        "recurrent",
         "A recurrent layer follows them through time",
         "Each row is a unit with a memory of what came before it, or after it; red is active, blue the "
         "opposite. "
@@ -284,7 +277,6 @@ STEPS = (
         recurrent,
     ),
     Step(
-        "softmax",
         "The answer, as probabilities",
         "Each genre gets a number, its logit, and softmax turns them into shares that "
         "add up to 1: "

@@ -13,7 +13,7 @@ from PIL import Image
 
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, band_of_hz, to_levels
 from crnn.inference import Prediction
-from crnn.insight.explain import Explanation
+from crnn.insight.explain import BAND_EDGES, Explanation
 from crnn.plots import genre_colours
 from crnn.plots.style import MEL_TICKS_HZ, columns, readable_on
 
@@ -93,7 +93,7 @@ def overlay(explanation: Explanation) -> list[dict]:
     colours = np.where(strength[..., None] > 0, np.uint8(SPOKE_FOR), np.uint8(SPOKE_AGAINST))
     opacity = (MOST_OPACITY * np.sqrt(np.abs(strength))).round().astype(np.uint8)  # the root lets weak parts be seen
     picture = np.concatenate([colours, opacity[..., None]], axis=-1)
-    return list(tiles(picture[:, patches].repeat(np.diff(explanation.band_edges), axis=0)))
+    return list(tiles(picture[:, patches].repeat(np.diff(BAND_EDGES), axis=0)))
 
 
 def tiles(picture: np.ndarray) -> Iterator[dict]:

@@ -133,7 +133,6 @@ def test_there_is_no_beat_where_nothing_repeats(waveform):
     beats = analysis.beats(Waveform(waveform))
     assert beats.bpm is None
     assert beats.times_seconds.size == 0
-    assert beats.pulse_clarity < analysis.LEAST_PULSE_CLARITY
     assert "no steady beat" in texts(plots.FEATURES[1].figure(beats))
 
 
@@ -188,7 +187,7 @@ def test_silence_is_what_is_far_below_the_song_itself():
     assert Waveform(1e-5 * noise()).silent.all()
 
 
-@pytest.mark.parametrize("feature", plots.FEATURES, ids=lambda feature: feature.key)
+@pytest.mark.parametrize("feature", plots.FEATURES, ids=lambda feature: feature.title)
 @pytest.mark.parametrize(
     "sound",
     [
@@ -229,7 +228,7 @@ def test_figures_share_their_time_axis():
 
 
 def test_chroma_figure_shows_the_note_in_its_row():
-    feature = next(feature for feature in plots.FEATURES if feature.key == "chroma")
+    feature = next(feature for feature in plots.FEATURES if feature.title == "Chroma")
     figure = feature.figure(feature.compute(Waveform(sine(A4_HZ))))
     row = figure.axes[0].images[0].get_array().mean(axis=1).argmax()
     ticks = {label.get_text(): tick for tick, label in zip(*plots_ticks(figure.axes[0]), strict=True)}
@@ -247,8 +246,7 @@ def test_beats_are_marked_where_they_are():
     assert [segment[0, 0] for segment in marks.get_segments()] == pytest.approx(beats.times_seconds)
 
 
-def test_registry_has_unique_keys_and_whole_sentences():
-    assert len({feature.key for feature in plots.FEATURES}) == len(plots.FEATURES) == 6
+def test_meanings_are_whole_sentences():
     assert all(feature.meaning.endswith(".") for feature in plots.FEATURES)
 
 

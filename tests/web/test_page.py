@@ -368,7 +368,7 @@ def test_figures_of_the_sound_come_one_after_another_as_they_are_computed(
             computed.append(key)
             return key
 
-        return plots.Feature(key, f"Title {key}", "What it means.", compute, drawing)
+        return plots.Feature(f"Title {key}", "What it means.", compute, drawing)
 
     monkeypatch.setattr(plots, "FEATURES", tuple(feature(key) for key in "abc"))
     figures = page.sound_figures(write_wav(tmp_path / "song.wav", np.zeros(SAMPLE_RATE)))
@@ -419,7 +419,7 @@ def test_the_inside_is_that_of_the_strongest_window_and_drawn_step_by_step(
             ways.append(way)
             return drawing(key)
 
-        return plots.Step(key, f"Title {key}", "What it means.", figure)
+        return plots.Step(f"Title {key}", "What it means.", figure)
 
     monkeypatch.setattr(plots, "STEPS", tuple(step(key) for key in "ab"))
     seconds = np.arange(9 * SAMPLE_RATE) / SAMPLE_RATE
