@@ -129,7 +129,7 @@ def _reliability(origin: Origin, _: Sequence[str]) -> Figure:
 
 
 def _curves(origin: Origin, _: Sequence[str]) -> Figure:
-    if "valid" in _heard(origin):
+    if "valid" in _record(origin).get("heard", []):
         raise ValueError
     rows = list(csv.DictReader(io.StringIO(optional_text(origin.folder, HISTORY_FILE))))
     if not 0 < len(rows) <= MOST_EPOCHS:
@@ -146,7 +146,7 @@ def _number(row: dict, name: str, least: float, most: float) -> float:
 
 
 def _record(origin: Origin) -> dict:
-    return json.loads(optional_text(origin.folder, METRICS_FILE))
+    return json.loads(optional_text(origin.folder, METRICS_FILE) or "{}")
 
 
 def _part(record: dict) -> str:
@@ -160,12 +160,6 @@ def _part(record: dict) -> str:
 def _measured(origin: Origin) -> dict:
     record = _record(origin)
     return record[_part(record)]
-
-
-def _heard(origin: Origin) -> Sequence[str]:
-    """The parts that the model which this one was made from had heard; their figures are no measurement."""
-    text = optional_text(origin.folder, METRICS_FILE)
-    return json.loads(text).get("heard", []) if text else []
 
 
 TRAINING_FIGURES = (

@@ -249,10 +249,9 @@ def remember_what_language_models_send(uploads: Uploads) -> None:
 
     It sends each to the page once more, which answers that one.
     """
-    save = SAVE_BASE64
 
     def noted(*given: object, **named: object) -> str:
-        path = save(*given, **named)
+        path = SAVE_BASE64(*given, **named)
         uploads.paths.add(path)
         uploads.answered(path)
         return path

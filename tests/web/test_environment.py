@@ -150,27 +150,6 @@ def test_a_fault_is_all_that_is_said() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
-def test_a_fault_that_cannot_be_said_is_one() -> None:
-    environment = {**os.environ, "HF_HUB_ETAG_TIMEOUT": "x"}
-    with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "train.py", "compare", "nowhere"]
-        assert subprocess.run(command, cwd=ROOT, env=environment, stderr=full, check=False).returncode == 2
-
-
-@pytest.mark.processes
-@pytest.mark.skipif(sys.platform == "win32", reason="its shell is another one")
-def test_a_training_starts_whatever_is_closed_or_shows_figures() -> None:
-    command = f"exec {shlex.quote(sys.executable)} train.py compare nowhere >&-"
-    environment = {**os.environ, "MPLBACKEND": "nonsense"}
-    done = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("train.py: ")
-
-
-@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell is another one")
 def test_a_page_is_served_without_an_output(model: Path, tmp_path: Path) -> None:
     """By an address of IPv6 where there is one, at which the image looks whether it is well, too."""

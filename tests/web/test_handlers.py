@@ -178,6 +178,29 @@ def test_a_passage_is_answered_only_while_no_song_is_there(
     assert json.loads(told)["number"] == 1
 
 
+@pytest.mark.parametrize("samples", [None, 7, "?", "AAA", base64.b64encode(bytes(3)).decode(), "A" * 2**23])
+def test_a_passage_that_is_none_changes_nothing(happens: Page, samples: object) -> None:
+    answer, told = happens.overhear(gr.EventData(None, {"number": 1, "samples": samples}), None, Visit())
+    assert answer == gr.skip()
+    assert json.loads(told) == {"number": 1}
+
+
+def test_a_late_passage_does_not_cover_the_answer_to_a_song(
+    happens: Page, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit, predict = Visit(), listener.predict_waveform
+
+    def meanwhile(waveform: np.ndarray) -> Prediction:
+        visit.about = "song.mp3", listener
+        return predict(waveform)
+
+    monkeypatch.setattr(listener, "predict_waveform", meanwhile)
+    samples = base64.b64encode(np.full(3 * SAMPLE_RATE, 9_000, "<i2").tobytes()).decode()
+    answer, told = happens.overhear(gr.EventData(None, {"number": 1, "samples": samples}), None, visit)
+    assert answer == gr.skip()
+    assert json.loads(told)["number"] == 1
+
+
 def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict], str]:
     """What the table and the status are after several songs have come."""
     steps = [*happens.hear_many(songs, None, visit, lambda *_, **__: None)]
