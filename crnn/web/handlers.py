@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,11 +22,10 @@ from crnn.plots import genre_colours
 from crnn.sources import load_public
 from crnn.walk import is_sound
 from crnn.web import about, page
-from crnn.web.background import Stopped, in_steps
+from crnn.web.background import Stopped, as_long_as, in_steps
 from crnn.web.cores import Cores
 from crnn.web.gate import is_own_trouble, note
 from crnn.web.songs import Row, Visit, songs_view, to_json
-from crnn.web.turns import is_awaited
 from crnn.web.uploads import name_of
 from crnn.web.view import overlay, song_view
 
@@ -35,7 +33,6 @@ EXAMPLES = ASSETS / "examples"
 CREDITS = json.loads((EXAMPLES / "credits.json").read_text("utf-8"))  # by genre: what is heard, whose, which licence
 MOST_PASSAGE = 4 * 2**20  # characters of the base64 of a passage: more than a minute
 MOST_SPECTROGRAMS = 2**28  # bytes: six hours of sound
-PATIENCE_SECONDS = 2.0  # after which one is told how far a song is heard
 MOST_OTHERS = 16  # models that visitors have chosen, of up to 128 MB
 NO_LONGER = "This song is no longer on the server: choose it anew to hear it."
 NO_SONG = "Choose a song first."
@@ -276,10 +273,8 @@ class Page:
             progress((number, len(songs)), desc=name_of(song))
             yield gr.skip(), page.hint("Song {n} of {all} …", n=number + 1, all=len(songs)), gr.update(visible=True)
             try:
-                with self.cores.share(is_of_many=True):
-                    report = as_long_as(lambda: visit.is_latest("many", token))
-                    report(0.0)  # it may have waited for its turn
-                    row = Row.of(song, classifier.origin.name, classifier.predict(song, report=report))
+                prediction = self._one_of_many(classifier, song, as_long_as(lambda: visit.is_latest("many", token)))
+                row = Row.of(song, classifier.origin.name, prediction)
             except Stopped:
                 yield UNCHANGED
                 return
@@ -300,6 +295,12 @@ class Page:
         if others := len(files) - len(songs):
             done += " " + page.hint("Files left out, as their names are not those of sounds: {others}.", others=others)
         yield gr.skip(), done, gr.update(visible=False)
+
+    def _one_of_many(self, classifier: GenreClassifier, song: str, report: Report) -> Prediction:
+        """The answer to one of several songs. Raises AudioError, and what the report does, also before it begins."""
+        with self.cores.share(is_of_many=True):
+            report(0.0)  # it may have waited for its turn
+            return classifier.predict(song, report=report)
 
     def stop(self, work: str, visit: Visit) -> dict:
         """A kind of work is to end at its next step: the button for that, which goes.
@@ -396,9 +397,7 @@ class Page:
         try:
             for song in dict.fromkeys(songs):
                 try:
-                    with self.cores.share(is_of_many=True):
-                        report(0.0)  # it may have waited for its turn
-                        answers[song] = self.classifier.predict(song, report=report).as_dict()
+                    answers[song] = self._one_of_many(self.classifier, song, report).as_dict()
                 except AudioError as error:
                     answers[song] = _named(song, error)
         except Stopped as error:
@@ -407,22 +406,6 @@ class Page:
             for song in songs:
                 self.answered(song)
         return [_told(song, answers[song]) for song in songs]
-
-
-def as_long_as(is_wanted: Callable[[], bool] = lambda: True, progress: gr.Progress | None = None) -> Report:
-    """A report that raises Stopped as soon as what is reported is not wanted any more, or whoever asked has gone.
-
-    Else `progress` shows the shares after PATIENCE_SECONDS.
-    """
-    since = time.monotonic()
-
-    def report(share: float) -> None:
-        if not (is_wanted() and is_awaited()):
-            raise Stopped
-        if progress is not None and time.monotonic() - since > PATIENCE_SECONDS:
-            progress(share)
-
-    return report
 
 
 def _reason(song: str, error: AudioError) -> AudioError:

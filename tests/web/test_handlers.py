@@ -22,7 +22,7 @@ from crnn.checkpoint import CheckpointError
 from crnn.inference import GenreClassifier, Prediction
 from crnn.network.model import CRNN, Report, to_nobody
 from crnn.sources import Origin
-from crnn.web import handlers
+from crnn.web import background, handlers
 from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Heard, Page
 from crnn.web.server import file_input
 from crnn.web.songs import Visit
@@ -120,7 +120,7 @@ def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_b
     happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit = Visit()
-    monkeypatch.setattr(handlers, "is_awaited", lambda: False)
+    monkeypatch.setattr(background, "is_awaited", lambda: False)
     assert happens.hear(songs[0], None, visit) == (gr.skip(),) * 7
     with pytest.raises(gr.Error, match="Nobody waits"):
         happens.classify(songs[0])
@@ -149,7 +149,7 @@ def test_how_far_a_long_song_is_heard_is_told(happens: Page, songs: list[str], m
     shares: list[float] = []
     happens.hear(songs[0], None, Visit(), shares.append)
     assert shares == []  # nobody has lost patience
-    monkeypatch.setattr(handlers, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(background, "PATIENCE_SECONDS", 0.0)
     happens.hear(songs[1], None, Visit(), shares.append)
     assert shares
     assert 0 < shares[0] <= shares[-1] <= 1
