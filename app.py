@@ -35,9 +35,9 @@ from crnn.sources import bundled_names
 from crnn.web import page
 from crnn.web.cores import keep_memory_together
 from crnn.web.gate import Gate
-from crnn.web.handlers import EXAMPLES, Page
+from crnn.web.handlers import EXAMPLES, Handlers
 from crnn.web.server import (
-    Questions,
+    PageBlocks,
     ask_oneself_directly,
     file_input,
     files_input,
@@ -49,7 +49,7 @@ from crnn.web.server import (
     tended,
 )
 from crnn.web.songs import Visit
-from crnn.web.turns import FairQueue, Told
+from crnn.web.turns import FairQueue, QueuePlaces
 from crnn.web.uploads import Uploads, own_folder
 
 ROOT = Path(__file__).parent
@@ -91,6 +91,11 @@ TABS = {
     "programs": "For developers",
 }
 PRIVATE = {"api_visibility": "private"}  # of what only the page itself may ask
+LONG = {  # of long work, in which neither a visitor's next choice waits for his last one nor he for others
+    "trigger_mode": "multiple",
+    "concurrency_limit": VISITORS,
+    **PRIVATE,
+}
 
 ENGLISH = {message: message for message in TRANSLATIONS["de"]}
 ENGLISH |= {  # Gradio's own texts, which it lacks in some languages
@@ -128,12 +133,12 @@ def build_demo(classifier: GenreClassifier, choice: bool = True) -> gr.Blocks:
 
     `choice`: whether visitors may try another model from the Hub.
     """
-    happens = Page(classifier)
+    happens = Handlers(classifier)
     replace_parts()
     gr.set_static_paths(EXAMPLES)  # else they would be deleted with the uploads
     looked_after = max(1, KEPT_SECONDS // 12)  # seconds; uploads get no older than the sum of both
     kept = {"delete_cache": (looked_after, KEPT_SECONDS - looked_after)}
-    with Questions(title="Genre CRNN", analytics_enabled=False, **kept) as demo:
+    with PageBlocks(title="Genre CRNN", analytics_enabled=False, **kept) as demo:
         languages = "".join(f'<option value="{code}" lang="{code}">{name}</option>' for code, name in LANGUAGES.items())
         gr.HTML(part("header.html").replace("@languages", languages), elem_id="header")
         if classifier.origin.notice:
@@ -180,7 +185,7 @@ def songs_table() -> gr.HTML:
     return gr.HTML("", **component("songs"), render=False, elem_id="songs")
 
 
-def listen_tab(happens: Page, shared: Shared) -> tuple[dict, dict]:
+def listen_tab(happens: Handlers, shared: Shared) -> tuple[dict, dict]:
     """One song: the answer, the drawing, the reasons, the audio features.
 
     Returns how a song is heard and how its features are computed, for `gr.on`.
@@ -221,7 +226,7 @@ def listen_tab(happens: Page, shared: Shared) -> tuple[dict, dict]:
     return hear, features
 
 
-def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HTML, gr.Button]:
+def reasons_section(happens: Handlers, shared: Shared, view: gr.HTML) -> tuple[gr.HTML, gr.Button]:
     """What spoke for the genre that is chosen in the drawing. Returns the reasons and the button to stop the search."""
     with gr.Row(elem_id="why"):
         reasons = gr.HTML("", elem_id="reasons", scale=4)
@@ -231,9 +236,7 @@ def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HT
         [shared.heard, shared.visit],
         [view, reasons, stop_why],
         show_progress_on=reasons,
-        trigger_mode="multiple",  # the next choice does not wait for the last one
-        concurrency_limit=VISITORS,
-        **PRIVATE,
+        **LONG,
     )
     stop_why.click(
         lambda visit: (happens.stop("why", visit), gr.update(overlay="")), shared.visit, [stop_why, view], **PRIVATE
@@ -241,7 +244,7 @@ def reasons_section(happens: Page, shared: Shared, view: gr.HTML) -> tuple[gr.HT
     return reasons, stop_why
 
 
-def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
+def sound_section(happens: Handlers, shared: Shared) -> tuple[dict, gr.Button]:
     """The audio features, computed while the section is open. Returns how, for an event, and the button to stop it."""
     with gr.Accordion(text("More about the sound"), open=False, elem_id="sound") as section:
         figures = gr.HTML("", elem_id="sound-figures")
@@ -252,9 +255,7 @@ def sound_section(happens: Page, shared: Shared) -> tuple[dict, gr.Button]:
         "inputs": [shared.heard, is_open, shown, shared.visit],
         "outputs": [figures, shown, stop],
         "show_progress": "minimal",
-        "trigger_mode": "multiple",  # the next song does not wait for the figures of the last one
-        "concurrency_limit": VISITORS,
-        **PRIVATE,
+        **LONG,
     }
     section.expand(lambda: True, None, is_open, **PRIVATE).then(**features)
     section.collapse(lambda: False, None, is_open, **PRIVATE)
@@ -281,7 +282,7 @@ def example_buttons(song: gr.Audio) -> None:
     )
 
 
-def songs_tab(happens: Page, shared: Shared) -> None:
+def songs_tab(happens: Handlers, shared: Shared) -> None:
     """Many songs: upload, progress, the table of the visit."""
     with gr.Row():
         files = files_input(text("Several songs at once"), file_count="multiple", height=140, elem_id="files")
@@ -296,16 +297,12 @@ def songs_tab(happens: Page, shared: Shared) -> None:
             [chosen, shared.own, shared.visit],
             [shared.table, status, stop],
             show_progress_on=status,
-            trigger_mode="multiple",
-            concurrency_limit=VISITORS,  # the songs of all who wait are heard side by side
-            **PRIVATE,
+            **LONG,
         )
     stopped = page.hint("Stopped; what was heard so far is below.")
     stop.click(lambda visit: (happens.stop("many", visit), stopped), shared.visit, [stop, status], **PRIVATE)
     file = gr.Textbox(visible=False)  # a property of the table would be kept for each visitor
-    saved = shared.table.take(
-        happens.as_json, shared.visit, file, show_progress_on=status, trigger_mode="multiple", **PRIVATE
-    )
+    saved = shared.table.take(happens.as_json, shared.visit, file, show_progress_on=status, **LONG)
     saved.success(None, file, file, js="text => window.songs.save(text)", **PRIVATE)
     shared.table.select(
         happens.open_again,
@@ -316,7 +313,7 @@ def songs_tab(happens: Page, shared: Shared) -> None:
     )
 
 
-def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
+def inside_tab(happens: Handlers, shared: Shared, tab: gr.Tab) -> None:
     """The way from the visitor's song to its genre."""
     gr.HTML(
         page.hint("The way from your song to its genre, in pictures of the passage that spoke most for the answer.")
@@ -331,14 +328,12 @@ def inside_tab(happens: Page, shared: Shared, tab: gr.Tab) -> None:
         [shared.heard, shown, shared.visit],
         [figures, shown, stop],
         show_progress="minimal",
-        trigger_mode="multiple",  # the next song does not wait for the figures of the last one
-        concurrency_limit=VISITORS,
-        **PRIVATE,
+        **LONG,
     )
     stop.click(partial(happens.stop, "inside"), shared.visit, stop, **PRIVATE)
 
 
-def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, features: dict, choice: bool) -> None:
+def model_tab(happens: Handlers, shared: Shared, tab: gr.Tab, hear: dict, features: dict, choice: bool) -> None:
     """The model behind the answers, and another one to try."""
     facts = gr.HTML("", elem_id="facts")
     if choice:
@@ -380,7 +375,7 @@ def model_tab(happens: Page, shared: Shared, tab: gr.Tab, hear: dict, features: 
             event.then(**hear).then(**features)
 
 
-def programs_tab(happens: Page) -> None:
+def programs_tab(happens: Handlers) -> None:
     """The endpoints, and how to use them."""
     gr.HTML(page.programs())
     gr.Markdown(f"```python\n{(ROOT / 'examples/client.py').read_text('utf-8')}```", elem_id="client")
@@ -415,7 +410,7 @@ def launch_options() -> dict:
         "enable_monitoring": False,
         "ssr_mode": False,
         "app_kwargs": {
-            "middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder())), Middleware(Told)],
+            "middleware": [Middleware(Gate, uploads=Path(gr.utils.get_upload_folder())), Middleware(QueuePlaces)],
             "lifespan": tended,
         },
     }

@@ -42,9 +42,9 @@ function sentence({message: text, values}) {
 }
 
 function line(row) {
-  const open = html('button', {type: 'button'}, row.song);
-  open.addEventListener('click', () => trigger('select', {id: row.id}));
-  const cells = [html('th', {scope: 'row', id: `song-${row.id}`}, row.error ? row.song : open)];
+  const opener = html('button', {type: 'button'}, row.song);
+  opener.addEventListener('click', () => trigger('select', {id: row.id}));
+  const cells = [html('th', {scope: 'row', id: `song-${row.id}`}, row.error ? row.song : opener)];
   if (row.error) {
     cells.push(html('td', {colspan: 6, class: 'error'}, html('div', {}, sentence(row.error))));
     return html('tr', {}, ...cells);
@@ -108,7 +108,7 @@ function drawMap() {
   rows.sort((a, b) => at.get(a.id)[0] - at.get(b.id)[0]);  // as the arrow keys go
   drawing.setAttribute('viewBox', `0 0 ${width} ${height}`);
   drawing.style.height = `${height}px`;
-  const taken = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
+  const covered = rows.map(row => box(at.get(row.id), -RADIUS, 2 * RADIUS));
   const dots = rows.map(row => {
     const [x, y] = at.get(row.id), colour = colourOf(row);
     const style = row.is_genre ? {fill: colour} : {fill: 'none', stroke: colour, 'stroke-width': 4};
@@ -123,8 +123,8 @@ function drawMap() {
     for (const [start, down] of places) {
       const room = box([x, y + down], start, long);
       const isOut = room.left < 0 || room.right > width || room.top < 0 || room.bottom > height;
-      if (isOut || taken.some(other => crosses(room, other))) continue;
-      taken.push(room);
+      if (isOut || covered.some(other => crosses(room, other))) continue;
+      covered.push(room);
       node.append(svg('text', {x: room.left, y: y + down + 4}, name));
       break;
     }

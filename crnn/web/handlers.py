@@ -80,7 +80,7 @@ class Spectrograms:
         return log_mel
 
 
-class Page:
+class Handlers:
     """What happens on the page. `classifier` is the host's; a visitor may have chosen another for himself, `own`.
 
     `shown` is told of each song that the page has an answer to, `answered` of those of programs.

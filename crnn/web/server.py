@@ -61,7 +61,7 @@ AS_ADDRESS = (
 SAVE_BASE64 = processing_utils.save_base64_to_cache
 
 
-class Questions(Blocks):
+class PageBlocks(Blocks):
     """A page that says what is wrong with a question; Gradio says nothing, and shows the host where it noticed."""
 
     async def preprocess_data(self, block_fn: BlockFunction, inputs: list, *given: object, **named: object) -> list:

@@ -276,7 +276,7 @@ class FairQueue(Queue):
                 del self.pending_event_ids_session[session]
 
 
-class Told:
+class QueuePlaces:
     """An ASGI application before the page's, by which who asks by plain HTTP, `/call/`, is told place and time, too.
 
     What he reads has an event `estimation` if he has to wait, and again with each heartbeat; Gradio leaves them out.

@@ -23,7 +23,7 @@ from crnn.inference import GenreClassifier, Prediction
 from crnn.network.model import CRNN, Report, to_nobody
 from crnn.sources import Origin
 from crnn.web import background, handlers
-from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Heard, Page
+from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Handlers, Heard
 from crnn.web.server import file_input
 from crnn.web.songs import Visit
 from crnn.web.uploads import Song
@@ -51,8 +51,8 @@ def listener(tiny_model: CRNN) -> Listener:
 
 
 @pytest.fixture
-def happens(listener: Listener) -> Page:
-    return Page(listener)
+def happens(listener: Listener) -> Handlers:
+    return Handlers(listener)
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def table(value: str) -> dict[str, dict]:
     return {row["song"]: row for row in json.loads(value)["rows"]}
 
 
-def test_a_late_error_of_a_song_that_was_left_changes_nothing(happens: Page, listener: Listener, text: str) -> None:
+def test_a_late_error_of_a_song_that_was_left_changes_nothing(happens: Handlers, listener: Listener, text: str) -> None:
     visit = Visit()
     listener.meanwhile = lambda: setattr(visit, "about", ("another.mp3", listener))
     assert happens.hear(text, None, visit) == (gr.skip(),) * 7
 
 
-def test_a_song_that_was_left_is_heard_no_further(happens: Page, listener: Listener, songs: list[str]) -> None:
+def test_a_song_that_was_left_is_heard_no_further(happens: Handlers, listener: Listener, songs: list[str]) -> None:
     visit, blocks = Visit(), []
     opener = listener.opener
 
@@ -100,7 +100,7 @@ def test_a_song_that_was_left_is_heard_no_further(happens: Page, listener: Liste
 
 
 def test_a_song_that_is_chosen_again_while_it_is_left_is_answered(
-    happens: Page, listener: Listener, songs: list[str]
+    happens: Handlers, listener: Listener, songs: list[str]
 ) -> None:
     """A, B and A again, before what heard A first has seen that it was left."""
     visit, again = Visit(), []
@@ -117,7 +117,7 @@ def test_a_song_that_is_chosen_again_while_it_is_left_is_answered(
 
 
 def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_back(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit = Visit()
     monkeypatch.setattr(background, "is_awaited", lambda: False)
@@ -132,7 +132,7 @@ def test_a_song_whose_visitor_has_gone_is_heard_no_further_and_anew_when_he_is_b
 
 @pytest.mark.parametrize("step", ["predict", "song_view"])
 def test_a_song_that_fails_in_no_foreseen_way_is_heard_when_it_is_chosen_again(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, step: str
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise MemoryError
@@ -145,7 +145,9 @@ def test_a_song_that_fails_in_no_foreseen_way_is_heard_when_it_is_chosen_again(
     assert happens.hear(songs[0], None, visit)[3].path == songs[0]
 
 
-def test_how_far_a_long_song_is_heard_is_told(happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_far_a_long_song_is_heard_is_told(
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shares: list[float] = []
     happens.hear(songs[0], None, Visit(), shares.append)
     assert shares == []  # nobody has lost patience
@@ -157,7 +159,7 @@ def test_how_far_a_long_song_is_heard_is_told(happens: Page, songs: list[str], m
 
 @pytest.mark.parametrize("is_sound", [True, False])
 def test_what_is_begun_of_the_last_song_while_the_next_is_heard_ends_with_the_answer(
-    happens: Page, listener: Listener, songs: list[str], text: str, is_sound: bool
+    happens: Handlers, listener: Listener, songs: list[str], text: str, is_sound: bool
 ) -> None:
     visit, tokens = Visit(), {}
     listener.meanwhile = lambda: tokens.update({work: visit.start(work) for work in ABOUT})
@@ -168,7 +170,7 @@ def test_what_is_begun_of_the_last_song_while_the_next_is_heard_ends_with_the_an
 
 @pytest.mark.parametrize(("song", "is_told"), [(None, True), ("song.mp3", False)])
 def test_a_passage_is_answered_only_while_no_song_is_there(
-    happens: Page, listener: Listener, song: str | None, is_told: bool
+    happens: Handlers, listener: Listener, song: str | None, is_told: bool
 ) -> None:
     visit = Visit()
     visit.about = song, listener
@@ -179,14 +181,14 @@ def test_a_passage_is_answered_only_while_no_song_is_there(
 
 
 @pytest.mark.parametrize("samples", [None, 7, "?", "AAA", base64.b64encode(bytes(3)).decode(), "A" * 2**23])
-def test_a_passage_that_is_none_changes_nothing(happens: Page, samples: object) -> None:
+def test_a_passage_that_is_none_changes_nothing(happens: Handlers, samples: object) -> None:
     answer, told = happens.overhear(gr.EventData(None, {"number": 1, "samples": samples}), None, Visit())
     assert answer == gr.skip()
     assert json.loads(told) == {"number": 1}
 
 
 def test_a_late_passage_does_not_cover_the_answer_to_a_song(
-    happens: Page, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit, predict = Visit(), listener.predict_waveform
 
@@ -201,7 +203,7 @@ def test_a_late_passage_does_not_cover_the_answer_to_a_song(
     assert json.loads(told)["number"] == 1
 
 
-def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict], str]:
+def many(happens: Handlers, visit: Visit, songs: list[str]) -> tuple[dict[str, dict], str]:
     """What the table and the status are after several songs have come."""
     steps = [*happens.hear_many(songs, None, visit, lambda *_, **__: None)]
     told = [rows for rows, _, _ in steps if isinstance(rows, str)]
@@ -209,7 +211,7 @@ def many(happens: Page, visit: Visit, songs: list[str]) -> tuple[dict[str, dict]
 
 
 def test_names_that_begin_with_dots_are_those_of_songs_but_for_what_macos_adds(
-    happens: Page, songs: list[str], text: str
+    happens: Handlers, songs: list[str], text: str
 ) -> None:
     names = ["...One More Time.wav", ".a.wav"]
     given = [shutil.copy(songs[0], Path(songs[0]).with_name(name)) for name in names]
@@ -218,7 +220,7 @@ def test_names_that_begin_with_dots_are_those_of_songs_but_for_what_macos_adds(
     assert "their names are not those of sounds: 1." in status
 
 
-def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: Listener, songs: list[str]) -> None:
+def test_songs_that_come_to_others_are_heard_alone(happens: Handlers, listener: Listener, songs: list[str]) -> None:
     visit = Visit()
     many(happens, visit, songs[:2])
     Path(songs[0]).unlink()  # its hour is over
@@ -233,7 +235,7 @@ def test_songs_that_come_to_others_are_heard_alone(happens: Page, listener: List
 
 
 def test_a_song_without_answer_and_another_model_are_tried_again(
-    happens: Page, listener: Listener, songs: list[str], text: str, tiny_model: CRNN
+    happens: Handlers, listener: Listener, songs: list[str], text: str, tiny_model: CRNN
 ) -> None:
     visit = Visit()
     for _ in range(2):
@@ -246,7 +248,7 @@ def test_a_song_without_answer_and_another_model_are_tried_again(
 
 
 def test_a_song_that_other_models_have_heard_says_who_answers_and_where_their_answers_are(
-    happens: Page, songs: list[str], tiny_model: CRNN
+    happens: Handlers, songs: list[str], tiny_model: CRNN
 ) -> None:
     visit, own = Visit(), Listener(tiny_model)
     own.origin = Origin("another")
@@ -258,7 +260,7 @@ def test_a_song_that_other_models_have_heard_says_who_answers_and_where_their_an
     assert "Answered by another." in happens.hear(songs[1], own, visit)[0]
 
 
-def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Listener, songs: list[str]) -> None:
+def test_stopped_between_two_songs_nothing_is_begun(happens: Handlers, listener: Listener, songs: list[str]) -> None:
     visit = Visit()
     steps = happens.hear_many(songs, None, visit, lambda *_, **__: None)
     next(steps)  # it hears the first song
@@ -268,7 +270,7 @@ def test_stopped_between_two_songs_nothing_is_begun(happens: Page, listener: Lis
     assert listener.asked == songs[:1]
 
 
-def test_the_windows_of_songs_are_sent_only_when_they_are_to_be_saved(happens: Page, songs: list[str]) -> None:
+def test_the_windows_of_songs_are_sent_only_when_they_are_to_be_saved(happens: Handlers, songs: list[str]) -> None:
     visit = Visit()
     told = [*happens.hear_many(songs, None, visit, lambda *_, **__: None)]
     assert not [part for parts in told for part in parts if "start_seconds" in str(part)]
@@ -278,7 +280,7 @@ def test_the_windows_of_songs_are_sent_only_when_they_are_to_be_saved(happens: P
 
 @pytest.mark.parametrize(("most", "is_said"), [(2, True), (3, False)])
 def test_answers_that_do_not_fit_into_the_table_are_named(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, most: int, is_said: bool
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch, most: int, is_said: bool
 ) -> None:
     monkeypatch.setattr(Visit, "MOST_ROWS", most)
     rows, status = many(happens, Visit(), songs)
@@ -287,7 +289,7 @@ def test_answers_that_do_not_fit_into_the_table_are_named(
 
 
 def test_songs_of_one_name_are_numbered_in_their_order(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alike = []
     for song in songs:
@@ -302,7 +304,7 @@ def test_songs_of_one_name_are_numbered_in_their_order(
     assert [*many(happens, Visit(), songs)[0]] == ["b.wav", "c.wav"]
 
 
-def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], text: str) -> None:
+def test_names_are_those_that_visitors_know(happens: Handlers, songs: list[str], text: str) -> None:
     """But for signs that turn what is read, as they would the sentence about a song."""
     good, bad = (
         shutil.move(path, str(Path(path).with_name(f"%22say%22\u202e {Path(path).name}"))) for path in (songs[0], text)
@@ -318,7 +320,9 @@ def test_names_are_those_that_visitors_know(happens: Page, songs: list[str], tex
     assert json.loads(view["value"])["name"] == names[0]
 
 
-def test_names_that_a_disk_of_the_server_would_not_take_are_kept(happens: Page, songs: list[str], text: str) -> None:
+def test_names_that_a_disk_of_the_server_would_not_take_are_kept(
+    happens: Handlers, songs: list[str], text: str
+) -> None:
     good, other, bad = Song(songs[0], "Why?\ud800.flac"), Song(songs[1], "Why.flac"), Song(text, f"{'?' * 300}.mp3")
     rows, _ = many(happens, Visit(), [good, other, bad])
     assert [*rows] == ["Why?.flac", "Why.flac", "?" * 255]
@@ -331,7 +335,7 @@ def test_names_that_a_disk_of_the_server_would_not_take_are_kept(happens: Page, 
     assert file_input("Song").postprocess(song).orig_name == "Why?.flac"
 
 
-def test_equal_songs_have_their_own_names_in_a_batch(happens: Page, songs: list[str], text: str) -> None:
+def test_equal_songs_have_their_own_names_in_a_batch(happens: Handlers, songs: list[str], text: str) -> None:
     names = ["one.wav", "two.wav", "one.mp3", "two.mp3", r"\u202e"]
     paths = [songs[0], songs[0], text, text, songs[0]]
     sent = [Song(path, name) for path, name in zip(paths, [*names[:4], "\u202e"], strict=True)]
@@ -346,7 +350,7 @@ def gone(path: str) -> str:
     return str(Path(path).with_name("gone.wav"))
 
 
-def test_a_song_that_is_gone_is_said_to_be_no_longer_there(happens: Page, songs: list[str], text: str) -> None:
+def test_a_song_that_is_gone_is_said_to_be_no_longer_there(happens: Handlers, songs: list[str], text: str) -> None:
     answer, *_ = happens.hear(gone(songs[0]), None, Visit())
     assert NO_LONGER in answer
     answer, *_ = happens.hear(text, None, Visit())
@@ -358,7 +362,7 @@ def test_a_song_that_is_gone_is_said_to_be_no_longer_there(happens: Page, songs:
 
 @pytest.mark.parametrize("work", ["sound", "inside"])
 def test_figures_that_fail_say_why(
-    happens: Page, listener: Listener, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
+    happens: Handlers, listener: Listener, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     def fails(*_: object, **__: object) -> Iterator[str]:
         raise AudioError("The decoder of {name} was killed.", name="a.wav")
@@ -376,7 +380,7 @@ def test_figures_that_fail_say_why(
 
 
 def test_what_cannot_be_looked_into_yet_says_why(
-    happens: Page, listener: Listener, songs: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, listener: Listener, songs: list[str], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit, samples = Visit(), base64.b64encode(np.full(3 * SAMPLE_RATE, 9_000, "<i2").tobytes()).decode()
 
@@ -402,7 +406,7 @@ def test_what_cannot_be_looked_into_yet_says_why(
 
 @pytest.mark.parametrize("work", ["why", "sound", "inside"])
 def test_what_is_made_of_a_song_takes_its_share_of_the_cores(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     threads: list[int] = []
 
@@ -432,7 +436,9 @@ def test_what_is_made_of_a_song_takes_its_share_of_the_cores(
 
 
 @pytest.mark.parametrize("name", ["", "someone/missing"])
-def test_a_model_that_cannot_be_had_undoes_nothing(happens: Page, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_model_that_cannot_be_had_undoes_nothing(
+    happens: Handlers, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """The visitor may have gone back to the default while it was looked for."""
 
     def missing(_: str) -> None:
@@ -445,7 +451,7 @@ def test_a_model_that_cannot_be_had_undoes_nothing(happens: Page, monkeypatch: p
 
 
 def test_spectrograms_that_are_too_many_are_made_anew_and_go_with_their_visits(
-    happens: Page, songs: list[str], monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, songs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "MOST_SPECTROGRAMS", 1)
     heard = [happens.hear(song, None, Visit())[3] for song in songs[:2]]
@@ -461,7 +467,7 @@ def test_spectrograms_that_are_too_many_are_made_anew_and_go_with_their_visits(
 
 
 def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
-    happens: Page, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "MOST_OTHERS", 1)
     monkeypatch.setattr(handlers, "load_public", lambda name: (deepcopy(tiny_model), Origin(name)))
@@ -479,7 +485,7 @@ def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
 
 
 def test_the_host_hears_of_a_disk_that_has_no_room_for_models(
-    happens: Page, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    happens: Handlers, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     hub.push("someone/a", model)
     monkeypatch.setattr(files, "KEPT_FREE", 2**60)
@@ -493,7 +499,7 @@ def test_the_host_hears_of_a_disk_that_has_no_room_for_models(
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_model_that_nobody_waits_for_any_more_changes_nothing(
-    happens: Page, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, is_there: bool
+    happens: Handlers, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     visit, meanwhile = Visit(), []
 
