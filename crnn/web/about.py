@@ -16,7 +16,8 @@ from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
 from crnn.sources import HUB_ADDRESS, Origin
-from crnn.web.page import figure, say
+from crnn.web.figures import figure
+from crnn.web.page import say
 
 MARKUP = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])|```(?=mermaid)")  # what begins a picture, HTML or a diagram
 MOST_GENRES, MOST_BINS, MOST_EPOCHS = 30, 100, 2_000  # that can be drawn

@@ -21,7 +21,7 @@ from crnn.network.model import Report
 from crnn.plots import genre_colours
 from crnn.sources import load_public
 from crnn.walk import is_sound
-from crnn.web import about, page
+from crnn.web import about, figures, page
 from crnn.web.background import Stopped, as_long_as, in_steps
 from crnn.web.cores import Cores
 from crnn.web.gate import is_own_trouble, note
@@ -203,7 +203,7 @@ class Handlers:
         """The audio features are to be seen, one after another as they are computed: figures, whose, stop button."""
         if is_open:
             opener = self.classifier.opener
-            yield from self._one_by_one("sound", heard, shown, visit, partial(page.sound_figures, opener=opener))
+            yield from self._one_by_one("sound", heard, shown, visit, partial(figures.sound_figures, opener=opener))
         else:
             yield UNCHANGED
 
@@ -213,7 +213,7 @@ class Handlers:
         def draw(path: str) -> Iterator[str]:
             log_mel = self.spectrograms.of(heard)
             model, opener = heard.classifier.model, self.classifier.opener
-            yield from page.inside_figures(model, path, heard.prediction, log_mel, opener)
+            yield from figures.inside_figures(model, path, heard.prediction, log_mel, opener)
 
         yield from self._one_by_one("inside", heard, shown, visit, draw)
 
@@ -241,7 +241,7 @@ class Handlers:
                     yield UNCHANGED
                     return
                 parts.append(figure)
-                yield page.figures(parts), None, gr.update(visible=True)
+                yield figures.in_columns(parts), None, gr.update(visible=True)
         except AudioError as error:
             yield page.fault(_reason(heard.path, error)), None, gr.update(visible=False)
             return
@@ -353,9 +353,9 @@ class Handlers:
     def about(self, own: GenreClassifier | None) -> tuple:
         """The model that answers: facts, figures and card."""
         classifier = own or self.classifier
-        figures = page.figures([*about.training_figures(classifier.origin, classifier.genres)])
+        drawn = figures.in_columns([*about.training_figures(classifier.origin, classifier.genres)])
         card = about.card(classifier.origin.card)
-        return about.facts(classifier), figures + (page.in_english() if card else ""), card
+        return about.facts(classifier), drawn + (page.in_english() if card else ""), card
 
     def classify(self, song: str) -> dict:
         """Recognise the genre of a song.

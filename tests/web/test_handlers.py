@@ -368,7 +368,7 @@ def test_figures_that_fail_say_why(
         raise AudioError("The decoder of {name} was killed.", name="a.wav")
         yield
 
-    monkeypatch.setattr(handlers.page, f"{work}_figures", fails)
+    monkeypatch.setattr(handlers.figures, f"{work}_figures", fails)
     prediction = listener.predict(songs[0])
     for path, said in ((songs[0], "The decoder of a.wav was killed."), (gone(songs[0]), NO_LONGER)):
         heard = Heard(path, prediction, listener)
@@ -417,7 +417,7 @@ def test_what_is_made_of_a_song_takes_its_share_of_the_cores(
         raise AudioError("That is enough.")
 
     for name in ("sound_figures", "inside_figures"):
-        monkeypatch.setattr(handlers.page, name, figures)
+        monkeypatch.setattr(handlers.figures, name, figures)
     monkeypatch.setattr(handlers, "explain", lambda *_: [*figures()])
     visit, event = Visit(), gr.EventData(None, {"genre": "jazz"})
     heard, n_cores = happens.hear(songs[0], None, visit)[3], torch.get_num_threads()
