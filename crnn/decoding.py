@@ -1,5 +1,6 @@
 """Decoding in processes of its own: a file that crashes or hangs native code takes nothing with it but itself."""
 
+import errno
 import json
 import os
 import select
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import LifoQueue
 from shutil import copyfileobj
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -27,6 +29,7 @@ CPU_SECONDS = 180  # and compute for one song, or for one block of a song that m
 MEMORY_BYTES = 2**30  # of its address space, of which 0.2 GB are code
 MOST_WORKERS = 8
 SHORTAGE = "the machine is short of memory or time"
+ENDING = "the program is ending"
 
 _HEAD = struct.Struct("!cHI")  # of a message: its kind, the channels, and the samples of each or bytes
 _READY, _LENGTH, _BLOCK, _END, _ERROR = b"r", b"l", b"b", b"e", b"x"
@@ -72,9 +75,9 @@ class Decoders:
         self.close()
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them for good: a song at work, and one that is opened later, raises AudioError."""
         for worker in self._workers:
-            worker.end()
+            worker.close()
 
     @contextmanager
     def open_audio(
@@ -148,6 +151,8 @@ class DecodedSound:
             signal_number = None if isinstance(error, TimeoutError) else worker.ended_by()
             is_stopped = isinstance(error, TimeoutError) and not worker.is_working()
             is_killed = signal_number == signal.SIGKILL  # by the system, where memory runs out
+            if worker.is_closed:
+                raise not_now(self._name, ENDING) from error
             if not worker.is_ready or is_stopped or is_killed:
                 raise not_now(self._name, SHORTAGE) from error
             if isinstance(error, TimeoutError) or signal_number == signal.SIGXCPU:
@@ -184,13 +189,15 @@ class _Worker:
         self._stall_seconds = stall_seconds
         self._process: subprocess.Popen | None = None
         self._cpu_seconds = 0.0  # before what is waited for now
-        self.is_ready = False
+        self._lock = Lock()  # for nobody to start it while another thread closes it
+        self.is_ready = self.is_closed = False
 
     def be_there(self) -> None:
         """Have it run, also if it has died while it had nothing to do. Raises OSError where none can be started."""
-        if self._process is None or self._process.poll() is not None:
-            self.end()
-            self._start()
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._end()
+                self._start()
 
     def ask(self, file: BinaryIO, name: str, how: list) -> None:
         """Let it decode a file that has a number. Raises OSError or EOFError where it dies or does not start."""
@@ -242,12 +249,17 @@ class _Worker:
 
     def restart(self) -> None:
         """Another process in its place, now or, if the machine has no room for it, when it is asked next."""
-        self.end()
-        with suppress(OSError):
+        with self._lock, suppress(OSError):
+            self._end()
             self._start()
 
-    def end(self) -> None:
-        """Kill it, if it runs."""
+    def close(self) -> None:
+        """Kill it, if it runs, and start none in its place."""
+        with self._lock:
+            self.is_closed = True
+            self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -255,6 +267,8 @@ class _Worker:
 
     def _start(self) -> None:
         """Not by `multiprocessing`, whose children import the main module, and with it PyTorch and Gradio."""
+        if self.is_closed:
+            raise OSError(errno.ECANCELED, ENDING)
         self._connection, its_end = socket.socketpair()
         self.is_ready = False
         code = f"import sys; sys.path[:] = {sys.path!r}; {_PROGRAM}"

@@ -206,6 +206,24 @@ def test_a_worker_that_is_killed_between_songs_costs_nothing(fragile: Decoders, 
         assert load_audio(song("good.wav"), opener=fragile.open_audio).shape == (1, 220_500)
 
 
+@pytest.mark.parametrize("is_left", [False, True])
+def test_workers_that_are_closed_stay_so(song: Callable, monkeypatch: pytest.MonkeyPatch, is_left: bool) -> None:
+    """Whatever becomes of the song at work: nobody would end a process that is started then."""
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda *args, **options: started.append(popen(*args, **options)) or started[-1]
+    )
+    with Decoders(1) as decoders, decoders.open_audio(song("long.wav")) as sound:
+        blocks = sound.blocks()
+        next(blocks)
+        decoders.close()
+        if not is_left:
+            with pytest.raises(AudioError, match="the program is ending"):
+                list(blocks)
+    assert "ending" in fault(decoders, song("long.wav"))
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
+
+
 def test_others_are_answered_meanwhile(monkeypatch: pytest.MonkeyPatch, song: Callable) -> None:
     monkeypatch.setattr(decoding, "_PROGRAM", f"sys.path.append({TESTS!r}); import hostile_decoder")
     faults = []
