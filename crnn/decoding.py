@@ -81,11 +81,7 @@ class Decoders:
 
     @contextmanager
     def open_audio(
-        self,
-        source: str | os.PathLike | bytes,
-        sample_rate: int = SAMPLE_RATE,
-        start_seconds: float = 0.0,
-        passages: Passages | None = None,
+        self, source: str | os.PathLike | bytes, sample_rate: int = SAMPLE_RATE, passages: Passages | None = None
     ) -> Iterator["DecodedSound"]:
         """As `crnn.audio.open_audio`, but what is wrong with a sound may be said only when its blocks are read.
 
@@ -93,7 +89,7 @@ class Decoders:
             AudioError: also for a file that breaks the decoder, or on which it goes on without end.
         """
         with open_file(source) as (file, name):
-            sound = DecodedSound(self._idle, file, name, [sample_rate, start_seconds, passages, self._own_songs])
+            sound = DecodedSound(self._idle, file, name, [sample_rate, passages, self._own_songs])
             try:
                 yield sound
             finally:
@@ -314,12 +310,12 @@ def _decode_next(connection: socket.socket) -> None:
             raise EOFError
         number = numbers[0] if kind == _ASK else None  # a _STOP may come when a song is over
     *_, size = _HEAD.unpack(_receive(connection, _HEAD.size))
-    name, sample_rate, start_seconds, passages, is_own = json.loads(_receive(connection, size))
+    name, sample_rate, passages, is_own = json.loads(_receive(connection, size))
     _limit("RLIMIT_CPU", int(time.process_time()) + CPU_SECONDS)
     with os.fdopen(number, "rb") as file:
         file.seek(0)
         try:
-            with open_sound(file, name, sample_rate, start_seconds, passages and Passages(*passages)) as sound:
+            with open_sound(file, name, sample_rate, passages and Passages(*passages)) as sound:
                 _send(connection, _LENGTH, sound.expected_seconds)
                 for block in sound.blocks():
                     if select.select([connection], [], [], 0)[0]:  # a _STOP

@@ -1,4 +1,4 @@
-"""A file opened, from any place on or in passages, and a look at whether as much was there as it says."""
+"""A file opened, as a whole or in passages, and a look at whether as much was there as it says."""
 
 import io
 import os
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
-from itertools import groupby
+from itertools import chain, groupby, islice, takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -50,8 +50,6 @@ SUFFIXES = frozenset(
 )
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 2_822_400  # of DSD, FFmpeg makes an eighth of its bits a second
-_PREROLL_SECONDS = 1.0  # that decoders and resampler may need before a passage
-_BRIEF_PREROLL_SECONDS = 0.2  # that suffices where a few samples more or less do not matter
 _SHARE_THAT_IS_NEEDED = 1 / 3
 _MUCH_LONGER = 1.5  # times as long as its passages is a song that is worth the trouble
 _MOST_ASTRAY = 0.15  # a place in time from one in bytes, as shares of one recording; of two it is 0.25 somewhere
@@ -59,7 +57,6 @@ _MOST_OFF_SECONDS = 0.1  # may a passage lack, as where a packet is damaged; mor
 _PADDING_SECONDS = 0.5  # encoders count their delay and padding differently
 _BATCH_SAMPLES = 2**15  # of what passes from the decoder to the resampler at once
 
-T = TypeVar("T")
 Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what opens files elsewhere as it does
 
 
@@ -77,10 +74,7 @@ class Passages(NamedTuple):
 
 @contextmanager
 def open_audio(
-    source: str | os.PathLike | bytes,
-    sample_rate: int = SAMPLE_RATE,
-    start_seconds: float = 0.0,
-    passages: Passages | None = None,
+    source: str | os.PathLike | bytes, sample_rate: int = SAMPLE_RATE, passages: Passages | None = None
 ) -> Iterator["Sound"]:
     """Open a local sound or video file, to decode it block by block in memory that its duration does not change.
 
@@ -101,7 +95,6 @@ def open_audio(
     Args:
         source: the path of a regular file, or the bytes of one; never an address, which is not opened.
         sample_rate: of the blocks, in Hz.
-        start_seconds: where they begin.
         passages: decode these alone, one block each. `Sound.starts_seconds` is empty, whatever came, for a song that is
             hardly longer, or of which it is not known how long it is, or of which one is missing, and for several songs
             behind each other in a file.
@@ -109,7 +102,7 @@ def open_audio(
     Raises:
         AudioError: no such file, or one that is no sound or is known to be damaged before it is decoded.
     """
-    with open_file(source) as (file, name), open_sound(file, name, sample_rate, start_seconds, passages) as sound:
+    with open_file(source) as (file, name), open_sound(file, name, sample_rate, passages) as sound:
         yield sound
 
 
@@ -124,12 +117,10 @@ def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str
 
 
 @contextmanager
-def open_sound(
-    file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
-) -> Iterator["Sound"]:
+def open_sound(file: BinaryIO, name: str, sample_rate: int, passages: Passages | None = None) -> Iterator["Sound"]:
     """What `open_audio` gives, from a file that is open. Raises AudioError."""
     with explained(name):
-        sound = Sound(file, name, sample_rate, start_seconds, passages)
+        sound = Sound(file, name, sample_rate, passages)
     try:
         yield sound
     finally:
@@ -140,7 +131,6 @@ def load_audio(
     source: str | os.PathLike | bytes,
     sample_rate: int = SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
-    start_seconds: float = 0.0,
     opener: Opener = open_audio,
     most_channels: int | None = None,
 ) -> np.ndarray:
@@ -154,7 +144,7 @@ def load_audio(
     """
     max_samples = round(max_seconds * sample_rate)
     blocks, n_samples = [], 0
-    with opener(source, sample_rate, start_seconds) as sound:
+    with opener(source, sample_rate) as sound:
         for block in sound.blocks():
             blocks.append(with_channels(block, min(len(block), most_channels or len(block))))
             n_samples += block.shape[1]
@@ -175,14 +165,11 @@ class Sound:
         duration_seconds: of the song, if so; likewise.
     """
 
-    def __init__(
-        self, file: BinaryIO, name: str, sample_rate: int, start_seconds: float, passages: Passages | None = None
-    ) -> None:
+    def __init__(self, file: BinaryIO, name: str, sample_rate: int, passages: Passages | None = None) -> None:
         self.sample_rate = sample_rate
         self.starts_seconds: tuple[float, ...] = ()
         self.duration_seconds: float | None = None
-        self._passages, self._end_seconds = passages, None
-        self._file, self._name, self._start_seconds = file, name, start_seconds
+        self._file, self._name, self._passages = file, name, passages
         self._blocks: Iterator[np.ndarray] | None = None
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
         self._byte_share = byte_share(file)
@@ -196,7 +183,7 @@ class Sound:
             raise missing_much()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The sound from its start, once: blocks of shape (channels, samples), float32, contiguous and writable.
+        """The sound, once: blocks of shape (channels, samples), float32, contiguous and writable.
 
         All have as many channels as the first. They have 2**16 samples, except where a file changes its format and at
         its end, and are decoded ahead by threads.
@@ -206,7 +193,7 @@ class Sound:
         """
         if self._blocks is not None:
             raise RuntimeError("the blocks of a sound are read once: open it again")
-        self._blocks = self._passage_blocks(self._passages) if self._passages else self._checked_blocks()
+        self._blocks = self._passage_blocks(self._passages) if self._passages else self._whole_blocks()
         return self._blocks
 
     def close(self) -> None:
@@ -222,16 +209,16 @@ class Sound:
         if self._is_cut or has_more_sound(self._file) or not is_long_enough:
             return
         starts_seconds, place_bytes = passages.starts_seconds(duration_seconds), 0
-        for self._start_seconds in starts_seconds:
-            self._end_seconds = self._start_seconds + passages.seconds
-            blocks = list(self._checked_blocks())
+        for start_seconds in starts_seconds:
+            end_seconds = start_seconds + passages.seconds
+            blocks = list(self._passage(start_seconds, end_seconds))
             least_seconds = max(MIN_SECONDS, passages.seconds - _MOST_OFF_SECONDS)
             if sum(block.shape[1] for block in blocks) < least_seconds * self.sample_rate:
                 return
             if 0 < self._track.place_bytes <= place_bytes:  # by a table of places that is of no use
                 return
             place_bytes = self._track.place_bytes
-            astray = abs(self._track.share_passed - self._end_seconds / duration_seconds)
+            astray = abs(self._track.share_passed - end_seconds / duration_seconds)
             if self._track.may_be_several and astray > _MOST_ASTRAY:
                 return
             yield np.concatenate(blocks, axis=1)
@@ -252,36 +239,42 @@ class Sound:
             return duration_seconds
         last_seconds = track.promised_seconds - _seconds_that_may_miss(track.promised_seconds)
         with explained(self._name):
-            frames = track.frames(last_seconds, _BRIEF_PREROLL_SECONDS)
-            ends_seconds = ((track.seconds_of(frame) or 0.0) + frame.samples / frame.sample_rate for frame in frames)
+            ends_seconds = (
+                (track.seconds_of(frame) or 0.0) + frame.samples / frame.sample_rate
+                for frame in track.frames(last_seconds)
+            )
             return duration_seconds if any(seconds > last_seconds for seconds in ends_seconds) else None
 
-    def _checked_blocks(self) -> Iterator[np.ndarray]:
-        """The blocks from `start_seconds` on, and a look at the length when they end."""
-        n_samples = 0
-        with explained(self._name), closing(self._ahead(self._resampled_blocks())) as blocks:
-            for block in blocks:
+    def _passage(self, start_seconds: float, end_seconds: float) -> Iterator[np.ndarray]:
+        """What is there between two places, decoded without threads, which would pay for longer ones alone."""
+        track, n_samples = self._track, 0
+        with explained(self._name):
+            frames = track.frames(start_seconds)
+            until_end = takewhile(lambda frame: (track.seconds_of(frame) or 0.0) <= end_seconds, frames)
+            one_at_least = islice(frames, 1)  # as a passage may be the silence before
+            for block in self._resampled(self._batches(chain(one_at_least, until_end))):
                 first, end = (
-                    None
-                    if seconds is None
-                    else round((seconds - self._track.began_seconds) * self.sample_rate) - n_samples
-                    for seconds in (self._start_seconds, self._end_seconds)
+                    max(0, round((seconds - track.began_seconds) * self.sample_rate) - n_samples)
+                    for seconds in (start_seconds, end_seconds)
                 )
                 n_samples += block.shape[1]
-                heard = block[:, max(0, first) : None if end is None else max(0, end)]
-                if heard.shape[1]:
-                    yield np.ascontiguousarray(heard)
-            if self._end_seconds is None:
-                self._check_length(self._track.began_seconds + n_samples / self.sample_rate)
+                if first < min(end, block.shape[1]):  # an empty view would keep the rest in memory
+                    yield block[:, first:end]
 
-    def _ahead(self, items: Iterator[T]) -> Iterator[T]:
-        """As `ahead`, but of passages, which are over before threads for them would pay."""
-        return items if self._passages else ahead(items)
+    def _whole_blocks(self) -> Iterator[np.ndarray]:
+        """All blocks, and a look at the length when they end."""
+        n_samples = 0
+        batches = ahead(self._batches(self._track.frames()))
+        with explained(self._name), closing(ahead(self._resampled(batches))) as blocks:
+            for block in blocks:
+                n_samples += block.shape[1]
+                yield block
+            self._check_length(n_samples / self.sample_rate)
 
     def _check_length(self, lasts_seconds: float) -> None:
         track = self._track
         if track.is_left:
-            if lasts_seconds - self._start_seconds < MIN_SECONDS:
+            if lasts_seconds < MIN_SECONDS:
                 raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
             time = re.sub("^0:0?", "", str(timedelta(seconds=int(lasts_seconds))))  # 0:04, 30:00, 12:00:00
             self.notices += (
@@ -295,7 +288,7 @@ class Sound:
             max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
         )
         share = min(self._byte_share, 1 - min(track.shares_damaged))
-        if (n_bytes := frame_bytes(self._file)) and track.began_seconds == 0:
+        if n_bytes := frame_bytes(self._file):
             share = min(share, track.sound_bytes / n_bytes)
         has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
         # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
@@ -312,11 +305,11 @@ class Sound:
             raise by_name(self._file, missing_much())
         if seconds == 0:
             raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
-        if round(lasts_seconds, 2) < MIN_SECONDS or lasts_seconds - self._start_seconds < 1 / self.sample_rate:
+        if round(lasts_seconds, 2) < MIN_SECONDS:
             raise Fault(
                 "{name} lasts only {seconds} s: at least {least} s is needed.",
                 seconds=f"{lasts_seconds:.2f}",
-                least=f"{self._start_seconds + MIN_SECONDS:g}",
+                least=f"{MIN_SECONDS:g}",
             )
         if is_incomplete:
             is_cut = is_cut or _is_too_short(ended_seconds, promised_seconds)
@@ -327,9 +320,9 @@ class Sound:
                 else Notice("Some of it is damaged: this answer is from the {seconds} s that can be read.", values),
             )
 
-    def _resampled_blocks(self) -> Iterator[np.ndarray]:
+    def _resampled(self, batches: Iterator[tuple[Kind, list[av.AudioFrame]]]) -> Iterator[np.ndarray]:
         n_channels = 0
-        with closing(self._ahead(self._batches())) as batches:
+        with closing(batches):
             for kind, same_kind in groupby(batches, key=itemgetter(0)):
                 if not _LOWEST_RATE_HZ <= kind.rate_hz <= _HIGHEST_RATE_HZ:
                     raise Fault(
@@ -342,15 +335,10 @@ class Sound:
                 for block in join(pieces, kind.n_channels):
                     yield with_channels(mend(block), n_channels)
 
-    def _batches(self) -> Iterator[tuple[Kind, list[av.AudioFrame]]]:
+    def _batches(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[Kind, list[av.AudioFrame]]]:
         """Frames of one kind, some at a time: a file may change its rate and its channels on the way."""
         batch, batch_kind, n_samples = [], None, 0
-        track = self._track
-        preroll_seconds = _BRIEF_PREROLL_SECONDS if self._passages else _PREROLL_SECONDS
-        for frame in track.frames(self._start_seconds, preroll_seconds):
-            # One at least, as a passage may be the silence before.
-            if batch and self._end_seconds is not None and (track.seconds_of(frame) or 0.0) > self._end_seconds:
-                break
+        for frame in frames:
             kind = Kind(frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
             if batch and (kind != batch_kind or n_samples >= _BATCH_SAMPLES):
                 yield batch_kind, batch
@@ -359,7 +347,7 @@ class Sound:
             batch.append(frame)
             n_samples += frame.samples
         if batch:
-            self._ended_seconds = (track.seconds_of(batch[-1]) or 0) + batch[-1].samples / batch_kind.rate_hz
+            self._ended_seconds = (self._track.seconds_of(batch[-1]) or 0) + batch[-1].samples / batch_kind.rate_hz
             yield batch_kind, batch
 
 

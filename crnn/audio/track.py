@@ -28,6 +28,7 @@ _LATE_SECONDS = 0.1  # after the pictures is where sound begins late; less is an
 _BYTE_RATED = frozenset({"wav", "w64"})  # where FFmpeg seeks by the bytes a second that the head claims
 _JOINABLE = frozenset({"ogg", "mpegts", "mpeg"})
 _PAGE_BYTES = 65_307  # of an ogg, at most
+_PREROLL_SECONDS = 0.2  # that decoders and resampler need before a passage, but for a few samples more or less
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
 _LEAST_HOLE_BYTES, _LEAP_SECONDS = 1_024, 0.25  # between packets; less is what a format writes there itself
@@ -68,10 +69,10 @@ class Track:
         """Close what FFmpeg has open; the file stays."""
         self.container.close()
 
-    def frames(self, start_seconds: float, preroll_seconds: float) -> Iterator[av.AudioFrame]:
-        """From `preroll_seconds` before a place if the format can be entered there, else from the beginning."""
+    def frames(self, start_seconds: float = 0.0) -> Iterator[av.AudioFrame]:
+        """From shortly before a place if the format can be entered there, else from the beginning."""
         self.began_seconds = self.late_seconds = 0.0
-        target_seconds = start_seconds - preroll_seconds
+        target_seconds = start_seconds - _PREROLL_SECONDS
         if target_seconds > 0:
             beginning = round(self._begins_seconds / self.stream.time_base)
             frames = self._decoded()

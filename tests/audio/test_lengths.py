@@ -135,13 +135,12 @@ def test_the_sound_of_a_film_begins_when_a_player_plays_it(kind):
     assert match > 0.95
     assert delay_seconds == pytest.approx(4, abs=0.1)
     assert not whole[0, : 3 * SAMPLE_RATE].any()
-    passages = {seconds: mono(file, max_seconds=2, start_seconds=seconds) for seconds in (1.0, 3.0, 9.0)}
-    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+    with open_audio(file, passages=Passages(5, 2.0)) as sound:  # of which the first is silent
         blocks = [block[0] for block in sound.blocks()]
     assert bool(sound.starts_seconds) == (kind != "mts of a broadcast")
-    for seconds, passage in (*passages.items(), *zip(sound.starts_seconds, blocks, strict=False)):
+    for seconds, passage in zip(sound.starts_seconds, blocks, strict=False):
         expected = whole[0, round(seconds * SAMPLE_RATE) :][: 2 * SAMPLE_RATE]
-        assert passage.size == expected.size
+        assert passage.size == pytest.approx(expected.size, abs=1)
         assert not passage.any() if not expected.any() else delay_and_match(passage, expected)[1] > 0.95
 
 
@@ -195,18 +194,23 @@ def test_where_no_thread_can_be_started_it_is_the_same_sound(monkeypatch):
     assert np.array_equal(mono(song("mp3")), expected)
 
 
+HEARD_WHOLE = {"aac", "webm recorded live"}  # of which nobody knows how long they are
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("start_seconds", [0.5, 6.25])
-def test_a_passage(kind, start_seconds):
+def test_passages_sound_as_the_song_does_there(kind):
     file = long_song(kind)
-    start = round(start_seconds * SAMPLE_RATE)
-    whole, passage = mono(file), mono(file, max_seconds=3, start_seconds=start_seconds)
-    assert passage.size == 3 * SAMPLE_RATE
-    delay_seconds, match, level = delay_and_match(passage, whole[start : start + passage.size])
-    assert delay_seconds == pytest.approx(0, abs=0.1 if kind == "wma" else 0.01)  # by the file's own clock
-    assert match > 0.95  # resampled half a sample apart at most
-    assert level == pytest.approx(1, abs=0.02)
-    assert mono(file, start_seconds=start_seconds).size / SAMPLE_RATE == pytest.approx(12 - start_seconds, abs=0.1)
+    whole = mono(file)
+    with open_audio(file, passages=Passages(2, 2.0)) as sound:
+        passages = [block.mean(axis=0) for block in sound.blocks()]
+    assert len(sound.starts_seconds) == (0 if kind in HEARD_WHOLE else 2)
+    for seconds, passage in zip(sound.starts_seconds, passages, strict=kind not in HEARD_WHOLE):
+        assert passage.size == 2 * SAMPLE_RATE
+        start = round(seconds * SAMPLE_RATE)
+        delay_seconds, match, level = delay_and_match(passage, whole[start : start + passage.size])
+        assert delay_seconds == pytest.approx(0, abs=0.1)  # by the file's own clock, or its bytes
+        assert match > 0.94  # resampled half a sample apart at most
+        assert level == pytest.approx(1, abs=0.02)
 
 
 def ape_tag(n_bytes: int) -> bytes:
@@ -336,13 +340,22 @@ def test_places_are_found_where_the_head_claims_another_byte_rate(container):
     """FFmpeg itself writes such of ADPCM, 16 kB for a second of any, and seeks by it."""
     file = encode(container, "adpcm_ms", melody(44_100, 24), 44_100)
     whole = mono(file)
-    np.testing.assert_array_equal(
-        mono(file, max_seconds=3, start_seconds=15), whole[15 * SAMPLE_RATE :][: 3 * SAMPLE_RATE]
-    )
     with open_audio(file, passages=Passages(2, 2.0)) as sound:
         passages = list(sound.blocks())
     for seconds, passage in zip(sound.starts_seconds, passages, strict=True):
         np.testing.assert_array_equal(passage[0], whole[round(seconds * SAMPLE_RATE) :][: 2 * SAMPLE_RATE])
+
+
+def test_memory_follows_the_passages_where_no_place_is_found():
+    """What lies before them is decoded then, and not kept."""
+    file = encode("wav", "adpcm_ms", np.zeros(8 * 60 * 8_000, np.float32), 8_000)
+    tracemalloc.start()
+    try:
+        with open_audio(file, passages=Passages(1, 2.0)) as sound:
+            assert [block.shape for block in sound.blocks()] == [(1, 2 * SAMPLE_RATE)]
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**16 * 4
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("begins_seconds", ["0", "7", "100"])
@@ -420,10 +433,6 @@ def test_a_wav_whose_last_size_was_not_written_is_heard_to_its_end(silent_second
     sound_[2 * 8_000 :][: silent_seconds * 8_000] = 0
     file = wav_header(8_000, 1, 4 * 8_000) + sound_.tobytes()
     assert mono(file).size / SAMPLE_RATE == pytest.approx(12, abs=0.1)
-
-
-def test_a_passage_after_the_end():
-    assert "lasts only 12.00 s: at least 31 s is needed" in refusal(long_song("wav 16 bit"), start_seconds=30)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100])
