@@ -42,14 +42,17 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # neither
 
 
 class Decoders:
-    """Processes that decode, one song each at a time; kept, and replaced when they die.
+    """A pool of processes, each of which decodes one song at a time; one that dies is replaced.
 
-    Two are started at once, the others when a song waits and none is idle. They import no PyTorch and take 20 MB each.
-    They get a file that is open already, and cannot write any. `open_audio` may be called by several threads at once:
-    those for which none is left wait. They need sockets that pass files on, which Windows lacks.
+    Two are started at once, another when a song comes while all are at work. A process imports no PyTorch, takes 20 MB,
+    gets files that are open already, and can write none. Threads may share a pool: while all processes are at work, who
+    asks for the blocks of another song waits. Windows has none, as its sockets pass no files on.
 
-    A song may take CPU_SECONDS to decode, so that a stranger's cannot keep a process for hours; one of `own_songs`, for
-    which an hour of DSD is music, may go on for as long as blocks of it come.
+    Args:
+        n_workers: how many processes at most; else one for each core, from 2 to MOST_WORKERS.
+        stall_seconds: how long a process may take to the next block.
+        own_songs: a song may take any time to decode, as an hour of DSD does, while blocks of it come. Else it may take
+            CPU_SECONDS, so that no stranger's keeps a process for hours.
     """
 
     def __init__(
@@ -141,23 +144,10 @@ class DecodedSound:
                 self.notices = tuple(Notice(message, values) for message, values in notices)
                 self.starts_seconds = tuple(starts_seconds)
                 return
+        except AudioError:
+            raise
         except (OSError, EOFError, LookupError, ValueError, TypeError) as error:
-            if isinstance(error, AudioError):
-                raise
-            signal_number = None if isinstance(error, TimeoutError) else worker.ended_by()
-            is_stopped = isinstance(error, TimeoutError) and not worker.is_working()
-            is_killed = signal_number == signal.SIGKILL  # by the system, where memory runs out
-            if worker.is_closed:
-                raise not_now(self._name, ENDING) from error
-            if not worker.is_ready or is_stopped or is_killed:
-                raise not_now(self._name, SHORTAGE) from error
-            if isinstance(error, TimeoutError) or signal_number == signal.SIGXCPU:
-                raise AudioError(
-                    "{name} takes too long to decode: save it as flac or mp3 first.", name=self._name
-                ) from error
-            raise AudioError(
-                "{name} breaks the decoder: it is damaged, so fetch or export it again.", name=self._name
-            ) from error
+            raise self._blamed(worker, error) from error
         except GeneratorExit:  # nobody wants the rest
             is_clean = worker.stop()
             raise
@@ -165,6 +155,20 @@ class DecodedSound:
             if not is_clean:
                 worker.restart()
             self._idle.put(worker)
+
+    def _blamed(self, worker: "_Worker", error: Exception) -> AudioError:
+        """What is told where a worker fails with an `error`: a fault of the machine, or else of the song."""
+        is_late = isinstance(error, TimeoutError)
+        signal_number = None if is_late else worker.ended_by()
+        is_stopped = is_late and not worker.is_working()
+        is_killed = signal_number == signal.SIGKILL  # by the system, where memory runs out
+        if worker.is_closed:
+            return not_now(self._name, ENDING)
+        if not worker.is_ready or is_stopped or is_killed:
+            return not_now(self._name, SHORTAGE)
+        if is_late or signal_number == signal.SIGXCPU:
+            return AudioError("{name} takes too long to decode: save it as flac or mp3 first.", name=self._name)
+        return AudioError("{name} breaks the decoder: it is damaged, so fetch or export it again.", name=self._name)
 
     @contextmanager
     def _ready(self, worker: "_Worker") -> Iterator[BinaryIO]:
