@@ -16,8 +16,8 @@ _BLOCK_SAMPLES = 2**16
 _PULLED_SAMPLES = 2**14  # that pass from FFmpeg to NumPy at once: what fits a cache is faster
 
 
-class Kind(NamedTuple):
-    """What a resampler is made for."""
+class AudioFormat(NamedTuple):
+    """How the samples of a frame are stored: sample format and channel layout by their names in FFmpeg."""
 
     sample_format: str
     layout: str
@@ -25,15 +25,15 @@ class Kind(NamedTuple):
     rate_hz: int
 
 
-def resample(batches: Iterable[list[av.AudioFrame]], kind: Kind, to_hz: int) -> Iterator[av.AudioFrame]:
+def resample(batches: Iterable[list[av.AudioFrame]], audio_format: AudioFormat, to_hz: int) -> Iterator[av.AudioFrame]:
     """All channels alike in one filter, as frames of float32: planar if `_is_planar`, else interleaved."""
-    sample_format = "fltp" if _is_planar(kind.n_channels) else "flt"
+    sample_format = "fltp" if _is_planar(audio_format.n_channels) else "flt"
     graph = Graph()
     source = graph.add_abuffer(
-        format=kind.sample_format,
-        layout=kind.layout,
-        sample_rate=kind.rate_hz,
-        time_base=Fraction(1, kind.rate_hz),
+        format=audio_format.sample_format,
+        layout=audio_format.layout,
+        sample_rate=audio_format.rate_hz,
+        time_base=Fraction(1, audio_format.rate_hz),
     )
     resampler = graph.add("aresample", f"{to_hz}:out_sample_fmt={sample_format}:{_RESAMPLER}")
     collector, sink = graph.add("asetnsamples", f"n={_PULLED_SAMPLES}:p=0"), graph.add("abuffersink")

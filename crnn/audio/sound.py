@@ -35,7 +35,7 @@ from crnn.audio.faults import (
     not_now,
     shortage,
 )
-from crnn.audio.resampling import Kind, join, mend, resample, silence, with_channels
+from crnn.audio.resampling import AudioFormat, join, mend, resample, silence, with_channels
 from crnn.audio.track import MOST_SECONDS, Track
 
 SAMPLE_RATE = 22_050  # Hz
@@ -320,35 +320,38 @@ class Sound:
                 else Notice("Some of it is damaged: this answer is from the {seconds} s that can be read.", values),
             )
 
-    def _resampled(self, batches: Iterator[tuple[Kind, list[av.AudioFrame]]]) -> Iterator[np.ndarray]:
+    def _resampled(self, batches: Iterator[tuple[AudioFormat, list[av.AudioFrame]]]) -> Iterator[np.ndarray]:
         n_channels = 0
         with closing(batches):
-            for kind, same_kind in groupby(batches, key=itemgetter(0)):
-                if not _LOWEST_RATE_HZ <= kind.rate_hz <= _HIGHEST_RATE_HZ:
+            for audio_format, same_format in groupby(batches, key=itemgetter(0)):
+                if not _LOWEST_RATE_HZ <= audio_format.rate_hz <= _HIGHEST_RATE_HZ:
                     raise Fault(
-                        "{name} claims a sample rate of {rate} Hz: 4 000 to 2 822 400 Hz work.", rate=kind.rate_hz
+                        "{name} claims a sample rate of {rate} Hz: 4 000 to 2 822 400 Hz work.",
+                        rate=audio_format.rate_hz,
                     )
                 if not n_channels:
-                    n_channels = kind.n_channels
+                    n_channels = audio_format.n_channels
                     yield from silence(n_channels, round(self._track.late_seconds * self.sample_rate))
-                pieces = resample((frames for _, frames in same_kind), kind, self.sample_rate)
-                for block in join(pieces, kind.n_channels):
+                pieces = resample((frames for _, frames in same_format), audio_format, self.sample_rate)
+                for block in join(pieces, audio_format.n_channels):
                     yield with_channels(mend(block), n_channels)
 
-    def _batches(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[Kind, list[av.AudioFrame]]]:
-        """Frames of one kind, some at a time: a file may change its rate and its channels on the way."""
-        batch, batch_kind, n_samples = [], None, 0
+    def _batches(self, frames: Iterator[av.AudioFrame]) -> Iterator[tuple[AudioFormat, list[av.AudioFrame]]]:
+        """Frames of one format, some at a time: a file may change its rate and its channels on the way."""
+        batch, batch_format, n_samples = [], None, 0
         for frame in frames:
-            kind = Kind(frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
-            if batch and (kind != batch_kind or n_samples >= _BATCH_SAMPLES):
-                yield batch_kind, batch
+            audio_format = AudioFormat(
+                frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
+            )
+            if batch and (audio_format != batch_format or n_samples >= _BATCH_SAMPLES):
+                yield batch_format, batch
                 batch, n_samples = [], 0
-            batch_kind = kind
+            batch_format = audio_format
             batch.append(frame)
             n_samples += frame.samples
         if batch:
-            self._ended_seconds = (self._track.seconds_of(batch[-1]) or 0) + batch[-1].samples / batch_kind.rate_hz
-            yield batch_kind, batch
+            self._ended_seconds = (self._track.seconds_of(batch[-1]) or 0) + batch[-1].samples / batch_format.rate_hz
+            yield batch_format, batch
 
 
 def _open_file(source: str | os.PathLike | bytes) -> BinaryIO:

@@ -30,7 +30,7 @@ from sounds import (
     write,
 )
 
-from crnn.audio import SAMPLE_RATE, AudioError, Passages, load_audio, open_audio, track
+from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
 from crnn.audio.track import Track
 
 
@@ -156,16 +156,6 @@ def test_of_several_tracks_the_first_that_sounds_is_used():
     late = np.concatenate([0 * music, music])
     assert heard(film(late, tone(900, 48_000)))[1] == ["Of its 2 audio tracks, this answer is for track 1."]
     assert np.abs(load_audio(film(0 * music, 0 * music))).max() == 0
-
-
-def test_of_several_tracks_places_are_guessed_as_of_one(monkeypatch):
-    given = []
-    open_container = track.open_container
-    monkeypatch.setattr(
-        track, "open_container", lambda file, is_fast=False: given.append(is_fast) or open_container(file)
-    )
-    with open_audio(film(tone(500, 48_000), tone(900, 48_000)), passages=Passages(1, 1.0)):
-        assert given == [True, True]
 
 
 def test_a_track_of_a_broadcast_sounds_as_late_as_its_clock_is():
