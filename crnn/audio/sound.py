@@ -215,9 +215,9 @@ class Sound:
             least_seconds = max(MIN_SECONDS, passages.seconds - _MOST_OFF_SECONDS)
             if sum(block.shape[1] for block in blocks) < least_seconds * self.sample_rate:
                 return
-            if 0 < self._track.place_bytes <= place_bytes:  # by a table of places that is of no use
+            if 0 < self._track.tally.place_bytes <= place_bytes:  # by a table of places that is of no use
                 return
-            place_bytes = self._track.place_bytes
+            place_bytes = self._track.tally.place_bytes
             astray = abs(self._track.share_passed - end_seconds / duration_seconds)
             if self._track.may_be_several and astray > _MOST_ASTRAY:
                 return
@@ -231,8 +231,8 @@ class Sound:
         Where FFmpeg has guessed it, the bytes a second of the passages tell more, unless they are quite other ones.
         """
         track = self._track
-        if n_bytes := guessed_bytes(self._file, track.container.format.name):
-            lasts_seconds = n_bytes * track.seconds / max(1, track.n_bytes)
+        if n_bytes := guessed_bytes(self._file, track.format_name):
+            lasts_seconds = n_bytes * track.tally.seconds / max(1, track.tally.n_bytes)
             is_near = abs(duration_seconds - lasts_seconds) <= SHARE_THAT_MAY_MISS * lasts_seconds
             return lasts_seconds if is_near else None
         if not track.promised_seconds:
@@ -287,19 +287,19 @@ class Sound:
         seconds, ended_seconds, promised_seconds = (
             max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
         )
-        share = min(self._byte_share, 1 - min(track.shares_damaged))
+        share = min(self._byte_share, 1 - min(track.tally.shares_damaged))
         if n_bytes := frame_bytes(self._file):
-            share = min(share, track.sound_bytes / n_bytes)
+            share = min(share, track.tally.sound_bytes / n_bytes)
         has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
         # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
-        has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.n_damaged
+        has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.tally.n_damaged
         if _is_too_short(seconds, promised_seconds) and not has_holes:
             share = min(share, seconds / promised_seconds)
         is_short = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
-        has_gap = is_short or max(track.share_skipped, *track.shares_damaged) > SHARE_THAT_MAY_MISS
-        is_cut = self._is_cut or (track.is_cut and not has_all)  # tags behind the sound may be no packets
+        has_gap = is_short or max(track.share_skipped, *track.tally.shares_damaged) > SHARE_THAT_MAY_MISS
+        is_cut = self._is_cut or (track.tally.is_cut and not has_all)  # tags behind the sound may be no packets
         is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
-        if seconds == 0 and track.n_damaged and not promised_seconds:  # no packet was one
+        if seconds == 0 and track.tally.n_damaged and not promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())
         if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):
             raise by_name(self._file, missing_much())

@@ -15,6 +15,7 @@ from crnn.audio.announced import SHARE_THAT_MAY_MISS
 from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
 from crnn.audio.faults import Notice, shortage
 from crnn.audio.resampling import mend_frame
+from crnn.audio.tally import Tally
 
 _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
@@ -31,7 +32,6 @@ _PAGE_BYTES = 65_307  # of an ogg, at most
 _PREROLL_SECONDS = 0.2  # that decoders and resampler need before a passage, but for a few samples more or less
 _SAMPLES_A_SECOND = 2 * 48_000  # of all channels together; more of them, or a new packet, take as long as more seconds
 _PACKET_SECONDS = 0.02
-_LEAST_HOLE_BYTES, _LEAP_SECONDS = 1_024, 0.25  # between packets; less is what a format writes there itself
 
 
 class Track:
@@ -41,9 +41,8 @@ class Track:
         notices: which one it is, where there are several.
         began_seconds: where decoding did, which is before the place that was asked for.
         late_seconds: that a player is silent for before the sound of a film begins, where decoding began there.
-        n_packets, n_damaged: how many were read, and could not be decoded or hold no numbers.
-        n_bytes, seconds: of these packets.
-        is_cut: whether the file ended where it should not.
+        tally: of the packets that were read.
+        format_name: of the file, by FFmpeg.
         is_left: whether it is so much that the rest is not decoded.
     """
 
@@ -51,12 +50,13 @@ class Track:
         """Open a file. `is_fast`: places may be guessed. Raises Fault if nothing in it can be decoded."""
         self.notices: tuple[Notice, ...] = ()
         self.began_seconds = self.late_seconds = 0.0
-        self._begin_counting()
-        self.is_cut = self.is_left = False
+        self.is_left = False
         self._file, self._is_fast = file, is_fast
-        self._place_bytes = self._begins_bytes = 0  # of the packet that was read last, and of the first
+        self._begins_bytes = 0  # where the first packet does
         self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
         self.container = open_container(file, is_fast)
+        self.format_name = self.container.format.name
+        self.tally = Tally(self.format_name)
         try:
             self.stream = self._choose()
             if is_fast and self.may_be_several:  # a picture may stand before the sound
@@ -97,60 +97,39 @@ class Track:
     @property
     def is_indexed(self) -> bool:
         """Whether the file lists its packets, so that none of them is overlooked."""
-        return self.container.format.name.startswith("mov")
-
-    @property
-    def place_bytes(self) -> int:
-        """Where in the file the packet stands that was read last; 0 where that is not known."""
-        return self._place_bytes
+        return self.format_name.startswith("mov")
 
     @property
     def share_passed(self) -> float:
         """How much of the sound lies before the packet that was read last, in bytes of the file."""
-        return (self._place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
-
-    @property
-    def shares_damaged(self) -> tuple[float, float]:
-        """How much of what was read could not be decoded, in packets and in bytes.
-
-        Either alone may be nearly all where other sound, or something else, stands behind what can be decoded. Of an
-        mp3 both are in packets: one may hold all that stands between songs that were joined, pictures even.
-        """
-        of_packets = self.n_damaged / max(1, self.n_packets)
-        is_mp3 = self.container.format.name == "mp3"
-        return of_packets, of_packets if is_mp3 else self._damaged_bytes / max(1, self.n_bytes)
+        return (self.tally.place_bytes - self._begins_bytes) / max(1, self.container.size - self._begins_bytes)
 
     @property
     def share_skipped(self) -> float:
         """How much of the file lies between packets and should be some, in bytes."""
-        return self._skipped_bytes / max(1, self.container.size)
-
-    @property
-    def sound_bytes(self) -> int:
-        """Of the packets that could be decoded."""
-        return self.n_bytes - self._damaged_bytes
+        return self.tally.skipped_bytes / max(1, self.container.size)
 
     @property
     def may_be_several(self) -> bool:
         """Whether recordings behind each other make one file, of which FFmpeg takes the last clock for the whole."""
-        return self.container.format.name in _JOINABLE
+        return self.format_name in _JOINABLE
 
     @property
     def has_no_pauses(self) -> bool:
         """Whether its clock leaps mostly where packets are missing; that of FLAC in ogg begins at 0 in any case."""
-        return self.container.format.name == "ogg" and self.stream.codec_context.name != "flac"
+        return self.format_name == "ogg" and self.stream.codec_context.name != "flac"
 
     @property
     def promised_seconds(self) -> float:
         """The duration in the file's header; 0 where there is none, and FFmpeg's is often an estimate."""
-        if self.container.format.name.split(",")[0] in TIMED_FORMATS and self.stream.duration:
+        if self.format_name.split(",")[0] in TIMED_FORMATS and self.stream.duration:
             return self._end_of_track_seconds
         return 0.0
 
     @property
     def duration_seconds(self) -> float:
         """The duration as FFmpeg knows or estimates it; 0 where it does neither."""
-        is_counted_from_0 = self.container.format.name in ("matroska,webm", "asf") or self._is_opus_in_ogg
+        is_counted_from_0 = self.format_name in ("matroska,webm", "asf") or self._is_opus_in_ogg
         if self.stream.duration and not is_counted_from_0:
             return self._end_of_track_seconds
         seconds = (self.container.duration or 0) / av.time_base
@@ -160,7 +139,7 @@ class Track:
 
     @property
     def _is_opus_in_ogg(self) -> bool:
-        return self.container.format.name == "ogg" and self.stream.codec_context.name == "opus"
+        return self.format_name == "ogg" and self.stream.codec_context.name == "opus"
 
     @property
     def _begins_seconds(self) -> float:
@@ -187,10 +166,10 @@ class Track:
 
     def _is_found(self) -> bool:
         """Whether a place that has been sought is where FFmpeg takes it to be, as far as packets can tell."""
-        if self.container.format.name not in _BYTE_RATED or not self.stream.bit_rate:
+        if self.format_name not in _BYTE_RATED or not self.stream.bit_rate:
             return True
-        claimed_bytes = self.seconds * self.stream.bit_rate / 8
-        return abs(claimed_bytes - self.n_bytes) <= SHARE_THAT_MAY_MISS * self.n_bytes
+        claimed_bytes = self.tally.seconds * self.stream.bit_rate / 8
+        return abs(claimed_bytes - self.tally.n_bytes) <= SHARE_THAT_MAY_MISS * self.tally.n_bytes
 
     def _first_place(self) -> int:
         with suppress(av.FFmpegError):
@@ -269,12 +248,7 @@ class Track:
         index, self._is_fast = self.stream.index, False
         self._reopen()
         self.stream = self.container.streams[index]
-        self._begin_counting()
-
-    def _begin_counting(self) -> None:
-        self.n_packets = self.n_damaged = self.n_bytes = 0
-        self._damaged_bytes = self._skipped_bytes = 0  # of packets that were no sound, and between packets
-        self.seconds = 0.0
+        self.tally = Tally(self.format_name)
 
     def _from_beginning(self) -> Iterator[av.AudioFrame]:
         frames = self._decoded()
@@ -287,58 +261,33 @@ class Track:
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
         takes_any_float = self.stream.codec_context.codec.name.startswith(("pcm_f", "wavpack"))
-        self._follows, self._ends_bytes = None, 0
         try:
             for packet in packets_of(self.container, [self.stream]):
                 if self._is_spent():
                     self.is_left = True
                     return
                 if packet is None:
-                    self.is_cut = True  # unless more follows
+                    self.tally.is_cut = True  # unless more follows
                     self._spent_seconds += _PACKET_SECONDS
                     continue
-                self._count(packet)
+                self.tally.count(packet)
                 try:
                     frames = self._decode(packet)
                 except av.FFmpegError as error:
                     if shortage(error):
                         raise
-                    self._count_damaged(packet)
+                    self.tally.count_damaged(packet)
                     continue
                 whole = [frame for frame in frames if not (takes_any_float and mend_frame(frame))]
                 if len(whole) < len(frames):
-                    self._count_damaged(packet)
+                    self.tally.count_damaged(packet)
                 yield from whole
         except av.error.PatchWelcomeError:
             self.is_left = True
         except av.FFmpegError as error:
             if shortage(error):
                 raise
-            self.is_cut = True
-
-    def _count(self, packet: av.Packet) -> None:
-        self.n_packets += 1
-        self.n_bytes += packet.size
-        self.seconds += float((packet.duration or 0) * packet.time_base)
-        if not packet.size:  # the last, which is none
-            return
-        self._place_bytes = packet.pos or self._place_bytes  # which not all have that a parser cuts
-        skipped_bytes = self._place_bytes - self._ends_bytes
-        if self._follows and skipped_bytes > _LEAST_HOLE_BYTES and (self.is_cut or self._leaps(packet)):
-            self._skipped_bytes += skipped_bytes
-        self._ends_bytes = max(self._place_bytes, self._ends_bytes) + packet.size
-        self._follows, self.is_cut = packet, False
-
-    def _count_damaged(self, packet: av.Packet) -> None:
-        self.n_damaged += 1
-        self._damaged_bytes += packet.size
-
-    def _leaps(self, packet: av.Packet) -> bool:
-        """Whether the clock leaps to a packet, which alone may be a pause of the recorder."""
-        before = self._follows
-        if self.is_indexed or self.container.format.name == "ogg" or None in (before.pts, packet.pts):
-            return False
-        return (packet.pts - before.pts - (before.duration or 0)) * packet.time_base > _LEAP_SECONDS
+            self.tally.is_cut = True
 
     def _decode(self, packet: av.Packet) -> list[av.AudioFrame]:
         """The frames of a packet, which use up what may be spent."""
