@@ -154,6 +154,16 @@ def load_audio(
     return np.concatenate(blocks, axis=1)
 
 
+class _Found(NamedTuple):
+    """How much there is of a song."""
+
+    seconds: float  # without the silence before a film sounds, as the next
+    promised_seconds: float  # by the head of its file; 0 where that does not say
+    share: float  # the least, of all ways to count
+    is_incomplete: bool
+    is_cut: bool  # if so, at its end
+
+
 class Sound:
     """A file that `open_audio` has opened.
 
@@ -272,38 +282,16 @@ class Sound:
             self._check_length(n_samples / self.sample_rate)
 
     def _check_length(self, lasts_seconds: float) -> None:
-        track = self._track
-        if track.is_left:
-            if lasts_seconds < MIN_SECONDS:
-                raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
-            time = re.sub("^0:0?", "", str(timedelta(seconds=int(lasts_seconds))))  # 0:04, 30:00, 12:00:00
-            self.notices += (
-                Notice(
-                    "Only what lies before {time} is heard: of a file like this, no more is decoded.", {"time": time}
-                ),
-            )
+        """Refuse a song of which too little is there, and say what is missing of another."""
+        if self._track.is_left:
+            self._say_where_it_is_left(lasts_seconds)
             return
-        # Of the silence before a film sounds nothing can be missing.
-        seconds, ended_seconds, promised_seconds = (
-            max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
-        )
-        share = min(self._byte_share, 1 - min(track.tally.shares_damaged))
-        if n_bytes := frame_bytes(self._file):
-            share = min(share, track.tally.sound_bytes / n_bytes)
-        has_all = promised_seconds and not _is_too_short(ended_seconds, promised_seconds)
-        # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
-        has_holes = track.is_indexed and not self._fragments.are_there and has_all and not track.tally.n_damaged
-        if _is_too_short(seconds, promised_seconds) and not has_holes:
-            share = min(share, seconds / promised_seconds)
-        is_short = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
-        has_gap = is_short or max(track.share_skipped, *track.tally.shares_damaged) > SHARE_THAT_MAY_MISS
-        is_cut = self._is_cut or (track.tally.is_cut and not has_all)  # tags behind the sound may be no packets
-        is_incomplete = is_cut or has_gap or share < 1 - SHARE_THAT_MAY_MISS
-        if seconds == 0 and track.tally.n_damaged and not promised_seconds:  # no packet was one
+        found = self._found(lasts_seconds)
+        if found.seconds == 0 and self._track.tally.n_damaged and not found.promised_seconds:  # no packet was one
             raise by_name(self._file, no_sound_file())
-        if is_incomplete and (share < _SHARE_THAT_IS_NEEDED or round(seconds, 2) < MIN_SECONDS):
+        if found.is_incomplete and (found.share < _SHARE_THAT_IS_NEEDED or round(found.seconds, 2) < MIN_SECONDS):
             raise by_name(self._file, missing_much())
-        if seconds == 0:
+        if found.seconds == 0:
             raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
         if round(lasts_seconds, 2) < MIN_SECONDS:
             raise Fault(
@@ -311,14 +299,43 @@ class Sound:
                 seconds=f"{lasts_seconds:.2f}",
                 least=f"{MIN_SECONDS:g}",
             )
-        if is_incomplete:
-            is_cut = is_cut or _is_too_short(ended_seconds, promised_seconds)
-            values = {"seconds": f"{seconds:.0f}"}
+        if found.is_incomplete:
+            values = {"seconds": f"{found.seconds:.0f}"}
             self.notices += (
                 Notice("Its end is missing: this answer is from the {seconds} s that are there.", values)
-                if is_cut
+                if found.is_cut
                 else Notice("Some of it is damaged: this answer is from the {seconds} s that can be read.", values),
             )
+
+    def _say_where_it_is_left(self, lasts_seconds: float) -> None:
+        if lasts_seconds < MIN_SECONDS:
+            raise Fault("{name} takes too long to decode: save it as flac or mp3 first.")
+        time = re.sub("^0:0?", "", str(timedelta(seconds=int(lasts_seconds))))  # 0:04, 30:00, 12:00:00
+        self.notices += (
+            Notice("Only what lies before {time} is heard: of a file like this, no more is decoded.", {"time": time}),
+        )
+
+    def _found(self, lasts_seconds: float) -> "_Found":
+        """What there was of a song that has been decoded, in so many seconds."""
+        track, tally = self._track, self._track.tally
+        # Of the silence before a film sounds nothing can be missing.
+        seconds, ended_seconds, promised_seconds = (
+            max(0.0, end - track.late_seconds) for end in (lasts_seconds, self._ended_seconds, track.promised_seconds)
+        )
+        ends_early = _is_too_short(ended_seconds, promised_seconds)
+        has_end = bool(promised_seconds) and not ends_early
+        # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
+        has_pauses = track.is_indexed and not self._fragments.are_there and has_end and not tally.n_damaged
+        shares = [self._byte_share, 1 - min(tally.shares_damaged)]
+        if n_bytes := frame_bytes(self._file):
+            shares.append(tally.sound_bytes / n_bytes)
+        if _is_too_short(seconds, promised_seconds) and not has_pauses:
+            shares.append(seconds / promised_seconds)
+        leaps = track.has_no_pauses and _is_too_short(seconds, ended_seconds)
+        has_gap = leaps or max(track.share_skipped, *tally.shares_damaged) > SHARE_THAT_MAY_MISS
+        is_cut = self._is_cut or (tally.is_cut and not has_end)  # tags behind the sound may be no packets
+        is_incomplete = is_cut or has_gap or min(shares) < 1 - SHARE_THAT_MAY_MISS
+        return _Found(seconds, promised_seconds, min(shares), is_incomplete, is_cut or ends_early)
 
     def _resampled(self, batches: Iterator[tuple[AudioFormat, list[av.AudioFrame]]]) -> Iterator[np.ndarray]:
         n_channels = 0
