@@ -1,41 +1,36 @@
 """How large a file says that it is, which FFmpeg does not tell, and how much of it is there."""
 
-import os
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from crnn.audio.extent import Extent, number_in, read_at
 
 _UNKNOWN_BYTES = 0x7F00_0000  # recorders that write to a pipe announce this or more in 32 bits
 _MOST_CHUNKS = 1_000
 _MATROSKA, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-# The first is that of mp3, mp2 and aac, then ac3 and dts.
-_WITHOUT_PARTS = (b"\xff", b"\x0b\x77", b"\x7f\xfe\x80\x01", b"OggS", b"wvpk", b"MAC ", b"fLaC", b"TTA1")
 _GUESSED = frozenset("aac ac3 amr dts eac3 mlp mp3 shn truehd".split())  # noqa: SIM905
 _BOXES = frozenset(b"ftyp styp sidx emsg prft moov moof mdat free skip wide uuid meta udta mfra".split())
 _MOST_BOXES = 100_000
 _PCM = (b"\x01\0", b"\x03\0", b"\xfe\xff")  # integers, floats, and those whose kind is told behind
 _MOST_FRAME_BYTES = 1_441  # of layer III
-_MOST_TAGS = 16  # one behind the other
-_BLOCK_BYTES, _MANY_ZEROS = 2**16, 1_024
+_BLOCK_BYTES = 2**16
 SHARE_THAT_MAY_MISS = 0.02
 
 
-def byte_share(file: BinaryIO) -> float:
+def byte_share(extent: Extent) -> float:
     """How much is there of the bytes that a file announces, which FFmpeg does not tell; 1 where it announces none."""
-    n_bytes = size_of(file)
-    n_tag_bytes = tags_before(file)
-    head = read_at(file, n_tag_bytes, 4_096)
-    beginning, size = _announced_data(file, n_tag_bytes, head)
-    share = max(0, n_bytes - beginning) / size if size else 1.0
+    beginning, size = _announced_data(extent)
+    share = max(0, extent.n_bytes - beginning) / size if size else 1.0
     return share if share < 1 - SHARE_THAT_MAY_MISS else 1.0
 
 
-def understates(file: BinaryIO) -> bool:
+def understates(extent: Extent) -> bool:
     """Whether a wav of PCM goes on behind what it announces, as where a recorder died before it wrote the last size."""
-    head = read_at(file, 0, 22)
-    if not (head.startswith(b"RIFF") and head[8:16] == b"WAVEfmt " and head[20:] in _PCM):
+    head = extent.head
+    if extent.begin or not (head.startswith(b"RIFF") and head[8:16] == b"WAVEfmt " and head[20:22] in _PCM):
         return False
-    beginning, size = _data_chunk(file, 0, _CHUNKED[b"RIFF"])
-    end, n_bytes = beginning + size, size_of(file)
+    beginning, size = _data_chunk(extent, _CHUNKED[b"RIFF"])
+    file, end, n_bytes = extent.file, beginning + size, extent.n_bytes
     if not size or n_bytes - end <= SHARE_THAT_MAY_MISS * n_bytes:
         return False
     if any(_is_chunk_or_tag(read_at(file, place, 8), n_bytes - place) for place in (end, end + 1)):  # padded or not
@@ -44,39 +39,37 @@ def understates(file: BinaryIO) -> bool:
     return any(part.strip(b"\0") for part in ends)  # no padding
 
 
-def corrected_head(file: BinaryIO) -> tuple[int, bytes]:
+def corrected_head(extent: Extent) -> tuple[int, bytes]:
     """A place in the head of a wav or w64 of PCM, and what to read there; else b"".
 
     FFmpeg takes the bits of a sample that are valid for its size, which WAVE_FORMAT_EXTENSIBLE tells before (24 in 32
     is frequent), and seeks by the size of a block, which some programs get wrong.
     """
-    n_tag_bytes = tags_before(file)
-    magic = read_at(file, n_tag_bytes, 4)
+    magic = extent.head[:4]
     if magic not in (b"RIFF", b"RF64", b"BW64", b"riff"):  # a dsf has such a chunk, too
         return 0, b""
-    beginning, size = _data_chunk(file, n_tag_bytes, _CHUNKED[magic]._replace(data=(b"fmt ",)))
-    head = read_at(file, beginning, 26)
+    beginning, size = _data_chunk(extent, _CHUNKED[magic]._replace(data=(b"fmt ",)))
+    head = read_at(extent.file, beginning, 26)
     is_extensible = head.startswith(b"\xfe\xff")
     if size < (40 if is_extensible else 16) or (head[24:] if is_extensible else head[:2]) not in _PCM:
         return 0, b""
-    block_bytes = _number(head, 2, 2, "little") * -(-_number(head, 14, 2, "little") // 8)
+    block_bytes = number_in(head, 2, 2, "little") * -(-number_in(head, 14, 2, "little") // 8)
     block = (block_bytes & 0xFFFF).to_bytes(2, "little") + head[14:16]
     return beginning + 12, block + head[16:18] + head[14:16] if is_extensible else block
 
 
 def _is_chunk_or_tag(head: bytes, n_bytes: int) -> bool:
     """Whether a chunk of a wav begins like this, for which there is room, or what taggers write behind all of them."""
-    name, size = head[:4].rstrip(b"\0"), _number(head, 4, 4, "little")
+    name, size = head[:4].rstrip(b"\0"), number_in(head, 4, 4, "little")
     is_name = len(name) >= 3 and all(0x20 <= byte < 0x7F for byte in name)
     return head.startswith((b"ID3", b"TAG")) or (is_name and 8 + size <= n_bytes + 1)
 
 
-def is_cut_ogg(file: BinaryIO) -> bool:
+def is_cut_ogg(extent: Extent) -> bool:
     """Whether it is an ogg whose last page lacks bytes."""
-    if not read_at(file, tags_before(file), 4).startswith(b"OggS"):
+    if not extent.head.startswith(b"OggS"):
         return False
-    n_bytes = end_of_sound(file) or size_of(file)
-    return _is_cut_page(read_at(file, max(0, n_bytes - 65_536), 65_536))  # a page is no longer
+    return _is_cut_page(read_at(extent.file, max(0, extent.end - 65_536), 65_536))  # a page is no longer
 
 
 class Fragments(NamedTuple):
@@ -86,125 +79,60 @@ class Fragments(NamedTuple):
     are_cut: bool  # the file ends within one of them
 
 
-def fragments_of(file: BinaryIO) -> Fragments:
+def fragments_of(extent: Extent) -> Fragments:
     """Those of a file; it may be none of these."""
-    position, n_bytes, names = 0, size_of(file), []
+    position, names = 0, []
     for _ in range(_MOST_BOXES):
-        head = read_at(file, position, 16)
-        name, size = head[4:8], _number(head, 0, 4)
-        size = _number(head, 8, 8) if size == 1 else size
+        head = read_at(extent.file, position, 16)
+        name, size = head[4:8], number_in(head, 0, 4)
+        size = number_in(head, 8, 8) if size == 1 else size
         if name not in (_BOXES if names else (b"ftyp",)) or size < 8:  # one of size 0 goes on to the end
             break
         names.append(name)
         position += size
     are_there = b"moof" in names
-    return Fragments(are_there, are_there and position > n_bytes and names[-1] in (b"moof", b"mdat"))
+    return Fragments(are_there, are_there and position > extent.n_bytes and names[-1] in (b"moof", b"mdat"))
 
 
-def end_of_sound(file: BinaryIO) -> int | None:
-    """Where the sound of a file ends, if tags or zeros stand behind it, which FFmpeg may take for damaged sound.
-
-    That is looked for in formats that have no account of their parts.
-    """
-    n_tag_bytes, n_bytes = tags_before(file), size_of(file)
-    if not read_at(file, n_tag_bytes, 4).startswith(_WITHOUT_PARTS):
-        return None
-    end = n_bytes
-    for _ in range(_MOST_TAGS):
-        before, end = end, _end_before_zeros(file, max(0, end - _tag_bytes_before(file, end)))
-        if not n_tag_bytes < end < before:
-            break
-    return end if n_tag_bytes < end < n_bytes else None
-
-
-def frame_bytes(file: BinaryIO) -> int:
+def frame_bytes(extent: Extent) -> int:
     """How many bytes at least the frames of sound in an mp3 have by its header; 0 of a file without one."""
-    return max(0, _xing_bytes(read_at(file, tags_before(file), 4_096)) - _MOST_FRAME_BYTES)  # it counts itself
+    return max(0, _xing_bytes(extent.head) - _MOST_FRAME_BYTES)  # it counts itself
 
 
-def has_more_sound(file: BinaryIO) -> bool:
+def has_more_sound(extent: Extent) -> bool:
     """Whether an mp3 is longer than it says, as of several that were joined: FFmpeg finds no place in it then."""
-    n_tag_bytes = tags_before(file)
-    size = _xing_bytes(read_at(file, n_tag_bytes, 4_096))
-    end = end_of_sound(file) or size_of(file)
-    return bool(size) and end - n_tag_bytes > size * (1 + SHARE_THAT_MAY_MISS)
+    size = _xing_bytes(extent.head)
+    return bool(size) and extent.end - extent.begin > size * (1 + SHARE_THAT_MAY_MISS)
 
 
-def guessed_bytes(file: BinaryIO, kind: str) -> int:
-    """The size of the sound where FFmpeg guesses from it how long that is; `kind` is its name of the format. Else 0."""
-    if kind not in _GUESSED:
-        return 0
-    n_tag_bytes = tags_before(file)
-    head = read_at(file, n_tag_bytes, 4_096)
-    if _xing_bytes(head) or head[36:40] == b"VBRI":
-        return 0
-    return (end_of_sound(file) or size_of(file)) - n_tag_bytes
+def guessed_bytes(extent: Extent, format_name: str) -> int:
+    """The size of the sound in a format, as FFmpeg calls it, in which that alone tells how long it is; else 0."""
+    is_guessed = format_name in _GUESSED and not _xing_bytes(extent.head) and extent.head[36:40] != b"VBRI"
+    return extent.end - extent.begin if is_guessed else 0
 
 
-def tags_before(file: BinaryIO) -> int:
-    """The size of the ID3v2 tags that a file begins with, and of zeros behind them."""
-    n_bytes = 0
-    for _ in range(_MOST_TAGS):
-        if not (more := _id3_bytes(read_at(file, n_bytes, 10))):
-            break
-        n_bytes += more
-    behind = read_at(file, n_bytes, _BLOCK_BYTES) if n_bytes else b""
-    sound = behind.lstrip(b"\0")
-    return n_bytes + (len(behind) - len(sound) if sound.startswith(_WITHOUT_PARTS) else 0)
-
-
-def _tag_bytes_before(file: BinaryIO, end: int) -> int:
-    """The size of the tag that ends at a place: ID3v1, APEv2 or Lyrics3; 0 if there is none."""
-    if read_at(file, max(0, end - 128), 3) == b"TAG":
-        return 128
-    foot = read_at(file, max(0, end - 32), 32)
-    if foot.startswith(b"APETAGEX"):
-        return _number(foot, 12, 4, "little") + 32 * (_number(foot, 20, 4, "little") >> 31)  # with a head or without
-    if foot.endswith(b"LYRICS200") and foot[-15:-9].isdigit():
-        return int(foot[-15:-9]) + 15
-    return 0
-
-
-def _end_before_zeros(file: BinaryIO, end: int) -> int:
-    """The same place, or the beginning of at least 1 kB of zeros that end there."""
-    start = end
-    while start and not (block := read_at(file, max(0, start - _BLOCK_BYTES), min(_BLOCK_BYTES, start))).strip(b"\0"):
-        start -= len(block)
-    start -= len(block) - len(block.rstrip(b"\0")) if start else 0
-    return start if end - start >= _MANY_ZEROS else end
-
-
-def read_at(file: BinaryIO, position: int, n_bytes: int) -> bytes:
-    """Bytes from a place of a file that FFmpeg may be reading elsewhere."""
-    before = file.tell()
-    try:
-        file.seek(position)
-        return file.read(n_bytes)
-    finally:
-        file.seek(before)
-
-
-def _announced_data(file: BinaryIO, n_tag_bytes: int, head: bytes) -> tuple[int, int]:
+def _announced_data(extent: Extent) -> tuple[int, int]:
     """Where the data of a file begin and how many bytes they should have; 0 where this is not said."""
+    head = extent.head
     chunked = next((chunked for magic, chunked in _CHUNKED.items() if head.startswith(magic)), None)
     if chunked is not None:
-        return _data_chunk(file, n_tag_bytes, chunked)
+        return _data_chunk(extent, chunked)
     if (properties := head.find(_ASF_FILE_PROPERTIES)) >= 0:
-        return n_tag_bytes, _number(head, properties + 40, 8, "little")
+        return extent.begin, number_in(head, properties + 40, 8, "little")
     if head.startswith(_MATROSKA) and (segment := head.find(_MATROSKA_SEGMENT)) >= 0:
         # Its size, in as many bytes, follows a leading 1 bit (RFC 8794).
-        width = 9 - _number(head, segment + 4, 1).bit_length()
+        width = 9 - number_in(head, segment + 4, 1).bit_length()
         unknown = (1 << 7 * width) - 1
-        size = _number(head, segment + 4, width) & unknown
-        return n_tag_bytes + segment, size if size < unknown else 0
-    return n_tag_bytes, _xing_bytes(head)
+        size = number_in(head, segment + 4, width) & unknown
+        return extent.begin + segment, size if size < unknown else 0
+    return extent.begin, _xing_bytes(head)
 
 
 def _xing_bytes(head: bytes) -> int:
     """How many bytes an mp3 has by its Xing or Info header; 0 where there is none, or one without their number."""
     xing = max(head.find(name, 0, 200) for name in (b"Xing", b"Info"))
-    says_it = head.startswith(b"\xff") and xing >= 0 and _number(head, xing + 4, 4) & 3 == 3  # and of the frames
-    return _number(head, xing + 12, 4) if says_it and _number(head, xing + 8, 4) else 0
+    says_it = head.startswith(b"\xff") and xing >= 0 and number_in(head, xing + 4, 4) & 3 == 3  # and of the frames
+    return number_in(head, xing + 12, 4) if says_it and number_in(head, xing + 8, 4) else 0
 
 
 class _Chunked(NamedTuple):
@@ -230,47 +158,25 @@ _CHUNKED = {
 }
 
 
-def _data_chunk(file: BinaryIO, beginning: int, chunked: _Chunked) -> tuple[int, int]:
+def _data_chunk(extent: Extent, chunked: _Chunked) -> tuple[int, int]:
     """Where the data chunk's content begins, and its size; 0 where there is none, or it is not known yet."""
-    position, long_size = beginning + chunked.first, 0
+    position, long_size = extent.begin + chunked.first, 0
     head_bytes = chunked.name_bytes + chunked.size_bytes
-    n_bytes = size_of(file)
     for _ in range(_MOST_CHUNKS):
-        if position >= n_bytes:
+        if position >= extent.n_bytes:
             break
-        head = read_at(file, position, head_bytes + 16)
-        name, size = head[:4], _number(head, chunked.name_bytes, chunked.size_bytes, chunked.order)
+        head = read_at(extent.file, position, head_bytes + 16)
+        name, size = head[:4], number_in(head, chunked.name_bytes, chunked.size_bytes, chunked.order)
         if len(head) < head_bytes:
             break
         if name == b"ds64":  # of an RF64, whose own sizes are all ones
-            long_size = _number(head, head_bytes + 8, 8, "little")
+            long_size = number_in(head, head_bytes + 8, 8, "little")
         size = size - head_bytes if chunked.sizes_with_head else size
         if name in chunked.data or (name == b"LIST" and head[head_bytes : head_bytes + 4] == b"movi"):  # of an avi
             is_unknown = size >= (_UNKNOWN_BYTES if chunked.size_bytes == 4 else 1 << 62)
             return position + head_bytes, long_size if is_unknown else size
         position += head_bytes + size + -size % chunked.aligned
     return 0, 0
-
-
-def size_of(file: BinaryIO) -> int:
-    """The bytes of a file that FFmpeg may be reading."""
-    before = file.tell()
-    try:
-        return file.seek(0, os.SEEK_END)
-    finally:
-        file.seek(before)
-
-
-def _id3_bytes(head: bytes) -> int:
-    """The size of the ID3v2 tag that a file begins with, head and foot included: it says what is between them."""
-    if not head.startswith(b"ID3"):
-        return 0
-    n_bytes = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
-    return n_bytes + (20 if _number(head, 5, 1) & 0x10 else 10)
-
-
-def _number(data: bytes, at: int, n_bytes: int, order: Literal["big", "little"] = "big") -> int:
-    return int.from_bytes(data[at : at + n_bytes], order)
 
 
 def _is_cut_page(tail: bytes) -> bool:

@@ -12,7 +12,8 @@ import av
 from av.container import InputContainer
 
 from crnn.audio import foreign
-from crnn.audio.announced import corrected_head, end_of_sound, read_at, size_of, tags_before, understates
+from crnn.audio.announced import corrected_head, understates
+from crnn.audio.extent import Extent, read_at
 from crnn.audio.faults import KNOWN_FORMATS, Fault, by_name, missing_end, no_sound_file, shortage
 
 # What FFmpeg may do with a file: use one of these demuxers and open nothing else. Playlists and scripts (hls, concat,
@@ -36,19 +37,19 @@ with suppress(AttributeError):  # on Windows the libraries of a module are not l
     _max_alloc(_MOST_ALLOCATED_BYTES)
 
 
-def open_container(file: BinaryIO, is_fast: bool = False) -> InputContainer:
+def open_container(extent: Extent, is_fast: bool = False) -> InputContainer:
     """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
+    file = extent.file
     if read_at(file, 0, 4) == b"RIFX":  # of which FFmpeg takes the samples to be little-endian
         raise by_name(file, no_sound_file())
     options = OPTIONS | ({"fflags": "fastseek"} if is_fast else {})
-    if understates(file):
+    if understates(extent):
         options["ignore_length"] = "1"
     try:
-        container = _probed(file, options, _PROBED_BYTES)
+        container = _probed(extent, options, _PROBED_BYTES)
         if not container.streams.audio and not _has_small_packets(container):  # a video whose sound begins late
             container.close()
-            file.seek(0)
-            container = _probed(file, options, _MOST_PROBED_BYTES)
+            container = _probed(extent, options, _MOST_PROBED_BYTES)
         return container
     except av.FFmpegError as error:
         if shortage(error):
@@ -119,13 +120,12 @@ class _Source:
     rather than raised, as PyAV would print what is raised there.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        n_bytes, n_tag_bytes = size_of(file), tags_before(file)
-        self._begin = n_tag_bytes if n_tag_bytes < n_bytes else 0  # as long as the file is no tag
-        self._end = end_of_sound(file) or n_bytes
-        self._corrected_place, self._corrected = corrected_head(file)
-        file.seek(self._begin)
+    def __init__(self, extent: Extent) -> None:
+        self._file = extent.file
+        self._begin = extent.begin if extent.begin < extent.n_bytes else 0  # as long as the file is no tag
+        self._end = extent.end
+        self._corrected_place, self._corrected = corrected_head(extent)
+        self._file.seek(self._begin)
 
     def read(self, n_bytes: int) -> bytes:
         """The next bytes, fewer at the end."""
@@ -148,9 +148,9 @@ class _Source:
             return -errno.EINVAL
 
 
-def _probed(file: BinaryIO, options: dict[str, str], n_bytes: int) -> InputContainer:
+def _probed(extent: Extent, options: dict[str, str], n_bytes: int) -> InputContainer:
     options = options | {"probesize": str(n_bytes)}
-    return av.open(_Source(file), mode="r", container_options=options, metadata_errors="replace")
+    return av.open(_Source(extent), mode="r", container_options=options, metadata_errors="replace")
 
 
 def _has_small_packets(container: InputContainer) -> bool:

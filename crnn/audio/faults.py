@@ -12,7 +12,7 @@ from typing import BinaryIO
 import av
 
 from crnn.audio import foreign
-from crnn.audio.announced import read_at
+from crnn.audio.extent import read_at
 
 ROOM_BYTES = 2**26  # for which a machine has room unless it is short of memory
 KNOWN_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, webm, aiff, wma"

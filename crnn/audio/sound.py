@@ -24,6 +24,7 @@ from crnn.audio.announced import (
     has_more_sound,
     is_cut_ogg,
 )
+from crnn.audio.extent import Extent
 from crnn.audio.faults import (
     AudioError,
     Fault,
@@ -179,13 +180,14 @@ class Sound:
         self.sample_rate = sample_rate
         self.starts_seconds: tuple[float, ...] = ()
         self.duration_seconds: float | None = None
-        self._file, self._name, self._passages = file, name, passages
+        self._name, self._passages = name, passages
         self._blocks: Iterator[np.ndarray] | None = None
         self._ended_seconds = 0.0  # by the file's own clock, which goes on in a hole
-        self._byte_share = byte_share(file)
-        self._fragments = fragments_of(file)
-        self._is_cut = self._byte_share < 1 or self._fragments.are_cut or is_cut_ogg(file)
-        self._track = Track(file, is_fast=passages is not None)
+        self._extent = Extent.of(file)
+        self._byte_share = byte_share(self._extent)
+        self._fragments = fragments_of(self._extent)
+        self._is_cut = self._byte_share < 1 or self._fragments.are_cut or is_cut_ogg(self._extent)
+        self._track = Track(self._extent, is_fast=passages is not None)
         self.expected_seconds = min(self._track.duration_seconds, MOST_SECONDS)
         self.notices = self._track.notices
         if self._byte_share < _SHARE_THAT_IS_NEEDED:
@@ -216,7 +218,7 @@ class Sound:
         """The passages of a song that is long enough, a block each; up to one that is not there."""
         duration_seconds = self._track.duration_seconds
         is_long_enough = duration_seconds > _MUCH_LONGER * passages.count * passages.seconds
-        if self._is_cut or has_more_sound(self._file) or not is_long_enough:
+        if self._is_cut or has_more_sound(self._extent) or not is_long_enough:
             return
         starts_seconds, place_bytes = passages.starts_seconds(duration_seconds), 0
         for start_seconds in starts_seconds:
@@ -241,7 +243,7 @@ class Sound:
         Where FFmpeg has guessed it, the bytes a second of the passages tell more, unless they are quite other ones.
         """
         track = self._track
-        if n_bytes := guessed_bytes(self._file, track.format_name):
+        if n_bytes := guessed_bytes(self._extent, track.format_name):
             lasts_seconds = n_bytes * track.tally.seconds / max(1, track.tally.n_bytes)
             is_near = abs(duration_seconds - lasts_seconds) <= SHARE_THAT_MAY_MISS * lasts_seconds
             return lasts_seconds if is_near else None
@@ -288,11 +290,11 @@ class Sound:
             return
         found = self._found(lasts_seconds)
         if found.seconds == 0 and self._track.tally.n_damaged and not found.promised_seconds:  # no packet was one
-            raise by_name(self._file, no_sound_file())
+            raise by_name(self._extent.file, no_sound_file())
         if found.is_incomplete and (found.share < _SHARE_THAT_IS_NEEDED or round(found.seconds, 2) < MIN_SECONDS):
-            raise by_name(self._file, missing_much())
+            raise by_name(self._extent.file, missing_much())
         if found.seconds == 0:
-            raise by_name(self._file, Fault("{name} holds no sound: its audio track is empty."))
+            raise by_name(self._extent.file, Fault("{name} holds no sound: its audio track is empty."))
         if round(lasts_seconds, 2) < MIN_SECONDS:
             raise Fault(
                 "{name} lasts only {seconds} s: at least {least} s is needed.",
@@ -327,7 +329,7 @@ class Sound:
         # Where a recorder paused; what is not fetched of a file in fragments leaves a hole, too.
         has_pauses = track.is_indexed and not self._fragments.are_there and has_end and not tally.n_damaged
         shares = [self._byte_share, 1 - min(tally.shares_damaged)]
-        if n_bytes := frame_bytes(self._file):
+        if n_bytes := frame_bytes(self._extent):
             shares.append(tally.sound_bytes / n_bytes)
         if _is_too_short(seconds, promised_seconds) and not has_pauses:
             shares.append(seconds / promised_seconds)

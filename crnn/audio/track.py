@@ -5,7 +5,6 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from math import inf
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -13,6 +12,7 @@ from av.stream import Disposition
 
 from crnn.audio.announced import SHARE_THAT_MAY_MISS
 from crnn.audio.container import TIMED_FORMATS, decodable_tracks, open_container, packets_of
+from crnn.audio.extent import Extent
 from crnn.audio.faults import Notice, shortage
 from crnn.audio.resampling import mend_frame
 from crnn.audio.tally import Tally
@@ -46,15 +46,15 @@ class Track:
         is_left: whether it is so much that the rest is not decoded.
     """
 
-    def __init__(self, file: BinaryIO, is_fast: bool = False) -> None:
+    def __init__(self, extent: Extent, is_fast: bool = False) -> None:
         """Open a file. `is_fast`: places may be guessed. Raises Fault if nothing in it can be decoded."""
         self.notices: tuple[Notice, ...] = ()
         self.began_seconds = self.late_seconds = 0.0
         self.is_left = False
-        self._file, self._is_fast = file, is_fast
+        self._extent, self._is_fast = extent, is_fast
         self._begins_bytes = 0  # where the first packet does
         self._spent_seconds, self._spent_bytes = 0.0, 0  # decoded, and as how many bytes of packets
-        self.container = open_container(file, is_fast)
+        self.container = open_container(extent, is_fast)
         self.format_name = self.container.format.name
         self.tally = Tally(self.format_name)
         try:
@@ -179,7 +179,7 @@ class Track:
         return 0
 
     def _choose(self) -> av.AudioStream:
-        tracks = decodable_tracks(self.container, self._file)
+        tracks = decodable_tracks(self.container, self._extent.file)
         best = self.container.streams.best("audio")
         tracks.sort(key=lambda track: best is None or track.index != best.index)
         if len(tracks) == 1:
@@ -240,8 +240,7 @@ class Track:
 
     def _reopen(self) -> None:
         self.container.close()
-        self._file.seek(0)
-        self.container = open_container(self._file, self._is_fast)
+        self.container = open_container(self._extent, self._is_fast)
 
     def _enter_anew(self) -> None:
         """From the beginning, as if nothing had been decoded."""

@@ -20,6 +20,7 @@ import av
 
 from crnn.audio import AudioError, open_audio
 from crnn.audio.container import open_container, packets_of
+from crnn.audio.extent import Extent
 from crnn.audio.faults import Fault, shortage
 from crnn.files import take_away_copies
 from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
@@ -229,7 +230,7 @@ def sound_of(path: Path) -> str:
     """
     digest, n_packets = hashlib.blake2b(digest_size=SOUND_BYTES), 0
     try:
-        with path.open("rb") as file, open_container(file) as container:
+        with path.open("rb") as file, open_container(Extent.of(file)) as container:
             packets = packets_of(container, container.streams.audio[:1])
             sounds = (packet for packet in packets if packet is not None and packet.size)
             for packet, _ in pairwise(sounds):  # the last may hold a tag behind the sound

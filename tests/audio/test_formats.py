@@ -31,6 +31,7 @@ from sounds import (
 )
 
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio, open_audio
+from crnn.audio.extent import Extent
 from crnn.audio.track import Track
 
 
@@ -179,7 +180,7 @@ def test_little_of_a_silent_track_is_decoded(monkeypatch):
         Track, "_decode", lambda self, packet: decoded.update([packet.stream.index]) or decode(self, packet)
     )
     silence = np.zeros(30 * 48_000, np.float32)
-    Track(io.BytesIO(film(silence, tone(500, 48_000, 30)))).close()
+    Track(Extent.of(io.BytesIO(film(silence, tone(500, 48_000, 30))))).close()
     assert decoded[0] < 0.3 * 30 * 48_000 / 1_024
 
 

@@ -30,7 +30,7 @@ from sounds import (
 )
 
 from benchmarks.torture.corpus import missing_tag, tiny_matroska_packets, tiny_opus_packets
-from crnn.audio import SAMPLE_RATE, AudioError, Passages, announced, container, load_audio, open_audio, track
+from crnn.audio import SAMPLE_RATE, AudioError, Passages, container, extent, load_audio, open_audio, track
 
 
 def test_a_longer_file_is_read_up_to_the_limit():
@@ -258,16 +258,17 @@ def test_a_large_picture_before_the_sound_is_no_obstacle(kind, padding):
 @pytest.mark.parametrize("tag", [b"ID3\4\0\0\0\0\0\0", b"TAG" + bytes(range(1, 126)), b"LYRICSBEGIN000000LYRICS200"])
 def test_no_more_tags_are_looked_at_than_files_have(tag, monkeypatch):
     looks = []
-    read_at = announced.read_at
-    monkeypatch.setattr(announced, "read_at", lambda *given: looks.append(given) or read_at(*given))
+    read_at = extent.read_at
+    monkeypatch.setattr(extent, "read_at", lambda *given: looks.append(given) or read_at(*given))
     file = tag * 10_000 + song("mp3") if tag.startswith(b"ID3") else song("mp3") + tag * 10_000
-    announced.end_of_sound(io.BytesIO(file))
+    extent.Extent.of(io.BytesIO(file))
     assert len(looks) < 200
 
 
 def test_a_tag_that_is_larger_than_its_file_is_none():
     facts = b"APETAGEX" + (2_000).to_bytes(4, "little") + b"\xff\xff\xff\x7f" + bytes(16)
-    assert announced.end_of_sound(io.BytesIO(song("mp3") + facts)) is None
+    file = song("mp3") + facts
+    assert extent.Extent.of(io.BytesIO(file)).end == len(file)
 
 
 @pytest.mark.parametrize("between", [b"", b"TAG" + bytes(125), bytes(4_096)])
