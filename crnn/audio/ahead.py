@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, while a thread, where there is one, makes those that follow: FFmpeg does not hold Python's lock."""
+    """Yield the items while a thread computes up to `_AHEAD` more; without a thread, one by one.
+
+    It pays for FFmpeg and NumPy, which release Python's lock meanwhile. Errors of `items` are raised here.
+    """
     made, room = SimpleQueue(), Semaphore(_AHEAD)
     is_over = False
 

@@ -18,7 +18,7 @@ SHARE_THAT_MAY_MISS = 0.02
 
 
 def byte_share(extent: Extent) -> float:
-    """How much is there of the bytes that a file announces, which FFmpeg does not tell; 1 where it announces none."""
+    """The share that is there of the bytes a file announces; 1 if 2 % or less are missing, or it announces none."""
     beginning, size = _announced_data(extent)
     share = max(0, extent.n_bytes - beginning) / size if size else 1.0
     return share if share < 1 - SHARE_THAT_MAY_MISS else 1.0
@@ -80,7 +80,7 @@ class Fragments(NamedTuple):
 
 
 def fragments_of(extent: Extent) -> Fragments:
-    """Those of a file; it may be none of these."""
+    """Whether a file is such an mp4; it may be of any format."""
     position, names = 0, []
     for _ in range(_MOST_BOXES):
         head = read_at(extent.file, position, 16)

@@ -38,7 +38,12 @@ with suppress(AttributeError):  # on Windows the libraries of a module are not l
 
 
 def open_container(extent: Extent, is_fast: bool = False) -> InputContainer:
-    """`is_fast`: where there is no index, places are guessed from the bit rate rather than looked for."""
+    """Open a file for FFmpeg to demux, by its content alone.
+
+    `is_fast`: where there is no index, places are guessed from the bit rate rather than looked for.
+
+    Raises Fault for what is none of the formats that are read, and FFmpegError where the machine is short of memory.
+    """
     file = extent.file
     if read_at(file, 0, 4) == b"RIFX":  # of which FFmpeg takes the samples to be little-endian
         raise by_name(file, no_sound_file())

@@ -26,7 +26,7 @@ class AudioFormat(NamedTuple):
 
 
 def resample(batches: Iterable[list[av.AudioFrame]], audio_format: AudioFormat, to_hz: int) -> Iterator[av.AudioFrame]:
-    """All channels alike in one filter, as frames of float32: planar if `_is_planar`, else interleaved."""
+    """Resample frames of one format, all channels alike, to float32: planar if `_is_planar`, else interleaved."""
     sample_format = "fltp" if _is_planar(audio_format.n_channels) else "flt"
     graph = Graph()
     source = graph.add_abuffer(
@@ -46,7 +46,7 @@ def resample(batches: Iterable[list[av.AudioFrame]], audio_format: AudioFormat, 
 
 
 def join(frames: Iterable[av.AudioFrame], n_channels: int) -> Iterator[np.ndarray]:
-    """Blocks of `_BLOCK_SAMPLES` or some more, shape (channels, samples), and what remains."""
+    """Join what `resample` gives to blocks of `_BLOCK_SAMPLES` or some more, the last of fewer: (channels, samples)."""
     collected, n_samples = [], 0
     for frame in frames:
         collected.append(frame)
@@ -59,7 +59,7 @@ def join(frames: Iterable[av.AudioFrame], n_channels: int) -> Iterator[np.ndarra
 
 
 def silence(n_channels: int, n_samples: int) -> Iterator[np.ndarray]:
-    """Blocks of `_BLOCK_SAMPLES`, and what remains."""
+    """So many zeros for each channel, in blocks of `_BLOCK_SAMPLES`, the last of fewer: (channels, samples)."""
     for start in range(0, n_samples, _BLOCK_SAMPLES):
         yield np.zeros((n_channels, min(_BLOCK_SAMPLES, n_samples - start)), np.float32)
 
@@ -80,9 +80,9 @@ def mend(samples: np.ndarray) -> np.ndarray:
 
 
 def mend_frame(frame: av.AudioFrame) -> bool:
-    """The same before such samples spread in the resampler, for codecs that keep whatever float they are given.
+    """`mend` a frame of floats, in place, before what is damaged spreads in the resampler.
 
-    Returns whether there was hardly anything else.
+    Returns whether it was more than half of the samples.
     """
     n_lost = n_samples = 0
     if frame.format.name.startswith(("flt", "dbl")):

@@ -62,13 +62,13 @@ Opener = Callable[..., AbstractContextManager["Sound"]]  # `open_audio`, or what
 
 
 class Passages(NamedTuple):
-    """That a song is heard in so many passages, spread evenly over it, rather than as a whole."""
+    """Which part of a song to hear: `count` passages of `seconds` each, spread evenly."""
 
     count: int
-    seconds: float  # of each
+    seconds: float
 
     def starts_seconds(self, duration_seconds: float) -> tuple[float, ...]:
-        """Where they begin, about the middles of as many equal parts of a song that lasts so long."""
+        """Where they begin in a song that lasts so long: each is the middle of one of `count` equal parts."""
         middles = ((number + 0.5) * duration_seconds / self.count for number in range(self.count))
         return tuple(middle - self.seconds / 2 for middle in middles)
 
@@ -109,7 +109,7 @@ def open_audio(
 
 @contextmanager
 def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str]]:
-    """What `open_audio` reads, as a file that can be sought in, and what to call it. Raises AudioError."""
+    """Open a source of `open_audio` as a seekable file, and say by which name messages call it. Raises AudioError."""
     name = "The audio" if isinstance(source, bytes) else Path(source).name or "This path"
     with explained(name):
         file = _open_file(source)
@@ -119,7 +119,7 @@ def open_file(source: str | os.PathLike | bytes) -> Iterator[tuple[BinaryIO, str
 
 @contextmanager
 def open_sound(file: BinaryIO, name: str, sample_rate: int, passages: Passages | None = None) -> Iterator["Sound"]:
-    """What `open_audio` gives, from a file that is open. Raises AudioError."""
+    """As `open_audio`, of a file that is open and stays so; `name` is what messages call it. Raises AudioError."""
     with explained(name):
         sound = Sound(file, name, sample_rate, passages)
     try:

@@ -20,9 +20,9 @@ from crnn.audio.tally import Tally
 _SOUNDING = 10 ** (-70 / 20)  # a track that stays below this is silent: hiss of 16 bits, a codec's rounding
 _SECONDS_TO_SOUND = 600.0  # in which a track has to, where there are several
 _LOOK_SECONDS, _LOOK_EACH_SECONDS = 0.2, 1.0  # what is decoded for that, as a codec may need what was just before
-# As much is decoded of a file as packets with this many bytes for a second may hold, yet half an hour of any and no
-# more than twelve hours: compressed silence of a day has few bytes. Codecs for speech have fewer yet, music has not.
-# The file's own size would tell too much: it may be a film's, or that of the heads of countless packets.
+# At most so many seconds are decoded as its packets have bytes / 2 000, but never less than 30 minutes nor more than 12
+# hours: a day of silence compresses to few bytes, music never below 16 kbit/s, speech alone does. The size of the file
+# would allow too much: it may be a film's, or that of the heads of countless packets.
 _FEWEST_BYTES_A_SECOND = 2_000
 _LEAST_SECONDS, MOST_SECONDS = 1_800.0, 43_200.0
 _LATE_SECONDS = 0.1  # after the pictures is where sound begins late; less is an encoder's delay
@@ -35,7 +35,7 @@ _PACKET_SECONDS = 0.02
 
 
 class Track:
-    """The default of the tracks that can be decoded, or the first that sounds.
+    """The audio track of a file that is heard: its default one, or the first that sounds if that is silent.
 
     Attributes:
         notices: which one it is, where there are several.
