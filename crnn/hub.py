@@ -34,9 +34,25 @@ def why_unreached(error: BaseException, host: str, else_why: str = SILENT) -> st
     return else_why.format(host=host)
 
 
+def own_token() -> str | None:
+    """The token of this machine's login on the Hub; None if there is none, or if its file cannot be read."""
+    try:
+        return get_token()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def implicit_token() -> bool | None:
+    """What the Hub's client is given as a token: None, by which it takes its own, or False if it has none it can read.
+
+    It would fail to read that for public models, too.
+    """
+    return False if own_token() is None else None
+
+
 def is_of_login(error: BaseException) -> bool:
     """Whether a request was not sent, as the token of the Hub cannot stand in its header, which ASCII alone can."""
-    token = (get_token() or "") if isinstance(error, UnicodeEncodeError) else ""
+    token = (own_token() or "") if isinstance(error, UnicodeEncodeError) else ""
     return not token.isascii() and token in error.object
 
 

@@ -46,7 +46,7 @@ from crnn.checkpoint import (
     read_config,
 )
 from crnn.files import has_room
-from crnn.hub import BROKEN_OFF, SILENT, causes, why_unreached
+from crnn.hub import BROKEN_OFF, SILENT, causes, implicit_token, why_unreached
 from crnn.network.model import CRNN
 from crnn.walk import is_folder
 
@@ -199,11 +199,11 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
     """
     commit = None
     wanted = f"{repo}@{revision}" if revision else repo
-    token = False if public else None  # None is this machine's own, if it has one
     try:
         is_fixed = revision and COMMIT.fullmatch(revision)
         folder = cached(repo, revision) if is_fixed and not (public or anew) else None
         if folder is None:
+            token = False if public else implicit_token()
             commit = ask_commit(repo, revision, token)
             if public and not has_room(Path(constants.HF_HUB_CACHE), MOST_BYTES[WEIGHTS_FILE] + KEPT_FOR_SONGS):
                 full = OSError(errno.ENOSPC, "a gigabyte beside the songs' stays free", constants.HF_HUB_CACHE)
@@ -315,11 +315,15 @@ def fetch_file(repo: str, file: str, commit: str, token: bool | None, anew: bool
 
 
 def cached(repo: str, revision: str | None) -> Path | None:
-    """The folder of a Hub model that is complete in the cache, found without the network."""
+    """The folder of a Hub model that is complete in the cache, found without the network. Raises CheckpointError."""
     try:
-        folder = Path(hf_hub_download(repo, WEIGHTS_FILE, revision=revision, local_files_only=True)).parent
+        path = hf_hub_download(repo, WEIGHTS_FILE, revision=revision, local_files_only=True, token=False)
     except LocalEntryNotFoundError:
         return None
+    except OSError as error:
+        place = error.filename or constants.HF_HUB_CACHE
+        raise CheckpointError(f"{place} cannot be read ({error.strerror or error}).") from error
     except RuntimeError as error:  # of pathlib: neither the environment nor the system knows a home for its cache
         raise CheckpointError("There is no home folder to keep models of the Hub in: HF_HOME may name one.") from error
+    folder = Path(path).parent
     return folder if (folder / CONFIG_FILE).is_file() else None

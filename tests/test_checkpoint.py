@@ -838,6 +838,35 @@ def test_a_token_that_cannot_be_sent_is_no_silent_hub(
     assert load_public(REPO)[1].notice is None  # as it sends none
 
 
+@pytest.mark.parametrize("home", ["with a folder for a token", "a file"])
+def test_a_login_that_cannot_be_read_is_as_none(
+    home: str, hub: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the token of another user is; so that root cannot read it either, it is a folder here, or below a file."""
+    token = tmp_path / "home" / "token"
+    if home == "a file":
+        token.parent.write_text("in the way")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(token.parent / "hub"))
+    else:
+        token.mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(token))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    hub.push(REPO, folder)
+    hub.private.add("someone/private")
+    hub.push("someone/private", folder)
+    if home == "a file":
+        assert "home/hub cannot be written (Not a directory)" in refusal(REPO)
+    else:
+        assert load_checkpoint(REPO)[1].notice is None
+        assert "or log in with `hf auth login` if it is private" in refusal("someone/private")
+    assert hub.tokens == {None}
+    hub.stop()
+    origin = load_checkpoint(REPO, fallback=True)[1]
+    assert origin.notice.startswith("The Hub does not answer")
+    assert origin.name.startswith(DEFAULT_MODEL if home == "a file" else REPO)
+
+
 def test_nothing_cached_and_the_hub_down(hub: HubServer) -> None:
     hub.stop()
     start = time.perf_counter()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from crnn.data.names import GENRES
 from crnn.features import DatasetError
-from crnn.hub import why_unreached
+from crnn.hub import implicit_token, why_unreached
 
 HUB_DATASET = "marsyas/gtzan"
 ARCHIVE = "data/genres.tar.gz"
@@ -98,11 +98,12 @@ def fetch_archive(folder: Path) -> Path:
         return archive
     try:
         url = hf_hub_url(HUB_DATASET, ARCHIVE, repo_type="dataset")
-        metadata = patiently(lambda: get_hf_file_metadata(url))
+        token = implicit_token()
+        metadata = patiently(lambda: get_hf_file_metadata(url, token=token))
         if not (metadata.etag and metadata.size):
             raise NotTheFileError
         partial = folder / f"genres.{metadata.etag[:16]}.partial"  # of this version only
-        complete(partial, url, metadata.size, "genres.tar.gz", build_hf_headers())
+        complete(partial, url, metadata.size, "genres.tar.gz", build_hf_headers(token=token))
         partial.replace(archive)
     except Exception as error:  # the client, its HTTP library and the disk have errors of their own
         raise DatasetError(

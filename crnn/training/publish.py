@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -116,7 +116,10 @@ def push(upload: Upload, message: str, private: bool = False, revision: str | No
     commit. Raises CheckpointError if nobody is logged in, the repo is somebody else's or public in spite of `private`,
     or if the Hub does not answer.
     """
-    token = get_token()
+    try:
+        token = get_token()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"The login on the Hub in {constants.HF_TOKEN_PATH} cannot be read: {LOG_IN}.") from error
     if token is None:
         raise CheckpointError(f"Publishing needs a login on the Hub: {LOG_IN}.")
     api = HfApi(token=token)

@@ -15,7 +15,7 @@ from threading import Event
 import numpy as np
 import pytest
 from hub_server import HubServer
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import WeakFileLock
 
 from crnn.data import download
@@ -154,12 +154,23 @@ def test_two_who_download_at_once_have_one_whole_copy(
 
 
 def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(url: str) -> None:
+    def ask(url: str, token: bool | None) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(download, "get_hf_file_metadata", ask)
     with pytest.raises(DatasetError, match=r"could not be downloaded .* --data"):
         download_gtzan(tmp_path)
+
+
+def test_a_login_that_cannot_be_read_is_not_needed(
+    hub: HubServer, large_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    hub.push(REPO, tmp_path / "repo")
+    assert download_gtzan(tmp_path / "data", lambda text: None).is_dir()
+    assert hub.tokens == {None}
 
 
 @pytest.mark.parametrize("resets", [False, True])

@@ -386,6 +386,8 @@ def test_a_missing_or_a_false_login(
     assert refusal(capsys, folder).startswith("The Hub does not accept this login: log in with `hf auth login`")
     monkeypatch.delenv("HF_TOKEN")
     assert refusal(capsys, folder).startswith("Publishing needs a login on the Hub: log in with `hf auth login`")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder))
+    assert refusal(capsys, folder).startswith(f"The login on the Hub in {folder} cannot be read: log in with")
     assert not hub.requests
 
 
