@@ -226,7 +226,7 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
             f"{wanted} on the Hub is no model of this program: it lacks {CONFIG_FILE} or {WEIGHTS_FILE}."
         ) from error
     except Exception as error:  # the client, its HTTP library and its downloader each have errors of their own
-        why = trouble(error, "The cache" if public else None, BROKEN_OFF if commit else SILENT)
+        why = trouble(error, BROKEN_OFF if commit else SILENT, public)
         if public:
             raise CheckpointError(f"{why}: try again later, or take a bundled model.") from error
         if anew:
@@ -235,23 +235,26 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
             ) from error
         folder = cached(repo, revision)
         if folder is None:
-            else_there = "has not been downloaded before"
-            if commit:
-                else_there = "is not here as a whole: the same command downloads it again"
-            raise CheckpointError(f"{why}, and {wanted} {else_there}.") from error
+            if is_of_disk(error):
+                raise CheckpointError(f"{why}: make room there, or let HF_HOME name another folder.") from error
+            partly, never = "was only partly downloaded: the same command goes on", "has not been downloaded before"
+            raise CheckpointError(f"{why}, and {wanted} {partly if commit else never}.") from error
         return folder, hub_origin(folder, repo, f"{why}; this is the copy of {wanted} kept here.")
 
 
-def trouble(error: Exception, place: str | None = None, else_why: str = SILENT) -> str:
-    """Why a download failed, as the first half of a sentence.
-
-    `place` stands for a path that nobody should see, nor anything else of this machine.
-    """
+def trouble(error: Exception, else_why: str = SILENT, public: bool = False) -> str:
+    """Why the Hub or its cache failed, as the first half of a sentence, if `public` without a word of this machine."""
     if isinstance(error, HfHubHTTPError):
         return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
-    if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
-        return f"{place or error.filename or 'The cache'} cannot be written ({error.strerror})"
-    return else_why.format(host="The Hub") if place else why_unreached(error, "The Hub", else_why)
+    if is_of_disk(error):
+        place = "" if public else f" {constants.HF_HUB_CACHE}"
+        return f"The cache{place} cannot be written ({error.strerror})"
+    return else_why.format(host="The Hub") if public else why_unreached(error, "The Hub", else_why)
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Whether a file is in trouble rather than the network."""
+    return isinstance(error, OSError) and bool(error.filename or error.errno in DISK_ERRORS)
 
 
 def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:

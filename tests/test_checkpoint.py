@@ -821,7 +821,7 @@ def test_a_download_that_breaks_off_is_no_silent_hub(
     hub.cuts, hub.knows_ranges = [100] + 20 * [0], False
     ending = ": try again later, or take a bundled model."
     if load is load_checkpoint:
-        ending = f", and {REPO} is not here as a whole: the same command downloads it again."
+        ending = f", and {REPO} was only partly downloaded: the same command goes on."
     assert refusal(REPO, load) == f"The Hub answered, but the download broke off{ending}"
 
 
@@ -989,8 +989,10 @@ def test_a_full_disk_is_said(hub: HubServer, folder: Path, monkeypatch: pytest.M
     hub.push(REPO, folder)
     monkeypatch.setattr(sources, "hf_hub_download", fail)
     monkeypatch.setattr(sources, "cached", lambda *_: None)
-    for load in (load_checkpoint, load_public):
-        assert refusal(REPO, load).startswith("The cache cannot be written (No space left on device)")
+    said = "cannot be written (No space left on device): "
+    advice = "make room there, or let HF_HOME name another folder."
+    assert refusal(REPO) == f"The cache {constants.HF_HUB_CACHE} {said}{advice}"
+    assert refusal(REPO, load_public) == f"The cache {said}try again later, or take a bundled model."
 
 
 def test_what_the_hub_does_not_have_is_said(hub: HubServer, folder: Path) -> None:
@@ -1014,7 +1016,7 @@ def test_a_cache_that_cannot_be_written_is_said(
     hub.push(REPO, folder)
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
-    assert "cannot be written" in refusal(REPO)
+    assert refusal(REPO).startswith(f"The cache {tmp_path / 'file'} cannot be written (")
 
 
 def test_who_has_no_home_is_told_where_the_cache_may_be(
