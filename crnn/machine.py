@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
 
 TIMEOUTS = {  # in seconds, of which 0 is the Hub's own
     "HF_HUB_DOWNLOAD_TIMEOUT": range(86_401),
@@ -13,7 +14,7 @@ PROGRESS = {  # of tqdm's bars, the kind of number
     **dict.fromkeys(("TQDM_DELAY", "TQDM_MAXINTERVAL", "TQDM_MININTERVAL", "TQDM_MINITERS"), float),
     **dict.fromkeys(("TQDM_SMOOTHING", "TQDM_TOTAL"), float),
 }
-LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
+HUB = "HF_ENDPOINT"
 NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u, ulimit -v)."
 
 
@@ -30,17 +31,26 @@ def import_fault() -> str | None:
         except ValueError:
             whole = "whole " if kind is int else ""
             return f"{name} must be a {whole}number, not {os.environ[name]!r}."
+    if HUB in os.environ and not is_address(os.environ[HUB]):
+        return f"{HUB} must be an address such as https://huggingface.co, not {os.environ[HUB]!r}."
     return number_fault(TIMEOUTS)
 
 
-def number_fault(numbers: Mapping[str, range]) -> str | None:
-    """Which of these variables is none of the numbers that it may be, in a sentence; an empty list goes."""
+def is_address(text: str) -> bool:
+    """Whether it is one of a server that answers by HTTP."""
+    try:
+        parts = urlsplit(text)
+        is_place = (parts.hostname or "").encode("idna") != b"" and parts.port != 0
+    except ValueError:  # of no port either, or of no name that a server may have
+        return False
+    return is_place and parts.scheme in ("http", "https") and not any(map(str.isspace, text))
+
+
+def number_fault(numbers: Mapping[str, range], lists: Collection[str] = ()) -> str | None:
+    """A sentence about the first variable whose value is out of range, else None; `lists` may have several values."""
     for name, values in numbers.items():
         given = os.environ.get(name, "1").strip()
-        if not given and name in LISTS:
-            del os.environ[name]
-            continue
-        parts = map(str.strip, given.split(",")) if name in LISTS else [given]
+        parts = map(str.strip, given.split(",")) if name in lists else [given]
         if not all(part.isdecimal() and int(part[:10]) in values for part in parts):
             return f"{name} must be a number from {values[0]} to {values[-1]}, not {given!r}."
     return None

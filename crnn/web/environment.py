@@ -13,6 +13,7 @@ NUMBERS = {  # what each may be
     "GRADIO_NUM_PORTS": range(1, 65_536),
     "OMP_NUM_THREADS": range(1, 1_025),
 }
+LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
 ROOT_PATH = "GRADIO_ROOT_PATH"
 FOREIGN = (  # numbers of what this page does not use, or, as these processes of Gradio's pass by the Gate, must not
     "GRADIO_ANALYTICS_CACHE_FREQUENCY",
@@ -30,7 +31,10 @@ BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, 
 
 def fault() -> str | None:
     """What is wrong with the environment, in a sentence; what can be mended is, here and for what is started here."""
-    if sentence := import_fault() or number_fault(NUMBERS):
+    for name in LISTS:
+        if not os.environ.get(name, "1").strip():
+            del os.environ[name]
+    if sentence := import_fault() or number_fault(NUMBERS, LISTS):
         return sentence
     for name in FOREIGN:
         os.environ.pop(name, None)

@@ -39,12 +39,26 @@ from crnn.web.server import own_place
         ("TQDM_NCOLS", "1.5", "TQDM_NCOLS must be a whole number, not '1.5'."),
         ("OMP_NUM_THREADS", "4,x", "OMP_NUM_THREADS must be a number from 1 to 1024, not '4,x'."),
         ("OMP_NUM_THREADS", "all", "OMP_NUM_THREADS must be a number from 1 to 1024, not 'all'."),
+        ("HF_ENDPOINT", "hub.example", "HF_ENDPOINT must be an address such as https://huggingface.co, not 'hub.exam"),
+        ("HF_ENDPOINT", "", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "http://[::1", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "http://127.0.0.1:99999", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "ftp://hub.example", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "https://hub..example", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "https://hub example", "HF_ENDPOINT must be an address"),
+        ("HF_ENDPOINT", "https://", "HF_ENDPOINT must be an address"),
         ("ALL_PROXY", "socks4://127.0.0.1:9", "A proxy that the environment names cannot be used (ALL_PROXY"),
     ],
 )
 def test_what_cannot_be_is_named(name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     assert fault().startswith(sentence)
+
+
+@pytest.mark.parametrize("address", ["https://huggingface.co/", "http://[::1]:8080/hub", "http://hub_2.example"])
+def test_an_address_of_a_hub_is_taken(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert fault() is None
 
 
 @pytest.mark.parametrize("threads", ["2", " 4, 2", ""])
