@@ -45,7 +45,7 @@ from crnn.features import DatasetError, Features
 from crnn.files import as_json, lock, whole_file, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
-from crnn.sources import HUB_ADDRESS, load_checkpoint
+from crnn.sources import load_checkpoint, page_of
 from crnn.terminal import (
     INTERRUPTED,
     aligned,
@@ -612,7 +612,7 @@ def run_push(args: argparse.Namespace, _: str) -> None:
         print(f"{upload}\nThis is a dry run: nothing was sent.")
     else:
         commit = push(upload, args.message, args.private, args.revision)
-        print(f"{HUB_ADDRESS}{args.repo} has the model: --model {args.repo}@{commit} uses exactly this one.")
+        print(f"{page_of(args.repo)} has the model: --model {args.repo}@{commit} uses exactly this one.")
 
 
 def run_export(args: argparse.Namespace, _: str) -> None:

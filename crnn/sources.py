@@ -54,7 +54,6 @@ BUNDLED = ASSETS / "models"
 KEPT_FOR_SONGS = 2**30  # bytes of the disk that strangers' models, which stay, leave to songs, which go
 MOST_NAME = 200  # characters of a model that a stranger names
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # some come without a file's name
-HUB_ADDRESS = "https://huggingface.co/"
 HUB_TIMEOUT_SECONDS = 4.0  # for the Hub's first answer; its client alone would go on trying for 23 s and more
 
 warnings.filterwarnings("ignore", "Not enough free disk space", UserWarning)  # the error that follows is told
@@ -113,7 +112,8 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
         return read(BUNDLED / name, name), bundled_origin(name)
     hub_id = None
     if len(name) <= MOST_NAME:
-        hub_id = HUB_ID.fullmatch(name.removeprefix(HUB_ADDRESS).removesuffix("/").replace("/tree/", "@", 1))
+        path = name.removeprefix(page_of("")).removeprefix(constants.HUGGINGFACE_CO_URL_HOME)
+        hub_id = HUB_ID.fullmatch(path.removesuffix("/").replace("/tree/", "@", 1))
     if not hub_id:
         raise CheckpointError(
             f"There is no model {brief(repr(name[:MOST_NAME]), 60)}: give a public model of the Hub, user/name or "
@@ -181,6 +181,11 @@ def bundled_origin(name: str, notice: str | None = None) -> Origin:
     """Where the bundled model of a name comes from."""
     folder = BUNDLED / name
     return Origin(f"{name} (bundled)", notice, folder=folder, card=optional_text(folder, CARD_FILE))
+
+
+def page_of(repo: str, revision: str | None = None) -> str:
+    """The address of a model's page on the Hub that is asked, which HF_ENDPOINT may name."""
+    return f"{constants.ENDPOINT}/{repo}" + (f"/tree/{revision}" if revision else "")
 
 
 def hub_origin(folder: Path, repo: str, notice: str | None = None) -> Origin:

@@ -1143,6 +1143,7 @@ def test_a_stranger_gets_bundled_and_public_models(
         f"{address}/": main,
         f"{address}/tree/main": main,
         f"{address}/tree/exp/louder": other,
+        f"{hub.url}/{REPO}/tree/exp/louder": other,
     }
     for source, commit in sources.items():
         model, origin = load_public(source)

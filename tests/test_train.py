@@ -1164,7 +1164,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit(
     started_from = json.loads((tmp_path / "first" / "metrics.json").read_text())["recipe"]["base"]
     assert (started_from["name"], started_from["revision"]) == ("someone/base", commit)
     card = (tmp_path / "first" / "model" / "README.md").read_text()
-    assert f"https://huggingface.co/someone/base) at commit {commit}" in card
+    assert f"({hub.url}/someone/base) at commit {commit}" in card
     assert ModelCard(card).data.base_model == "someone/base"
     assert ModelCard(card).data.license == "other"  # it is not ours to give
 

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from crnn.checkpoint import brief, own_parts
 from crnn.network.fronts import front_of
 from crnn.network.model import CRNN
-from crnn.sources import HUB_ADDRESS
+from crnn.sources import page_of
 
 GTZAN = "marsyas/gtzan"  # the Hub's name of the data set
 PLACE = "THIS FOLDER OR HUB ID"  # of the model, in the card of one that has not been published
@@ -219,7 +219,7 @@ def _fine_tuning(record: dict) -> str:
         return ""
     name, past = as_text(base["name"]), as_text(brief(base["trained_on"])) or "clips that are not told"
     if "revision" in base:
-        name = f"[{name}]({HUB_ADDRESS}{base['name']}) at commit {base['revision']}, whose licence holds here too"
+        name = f"[{name}]({page_of(base['name'])}) at commit {base['revision']}, whose licence holds here too"
     item = (
         f"\n- It was fine-tuned: it started from {name}, which had been trained on {past}."
         "\n  Its classifier is new, but for the genres that both know."

@@ -26,7 +26,7 @@ from crnn.checkpoint import (
     read,
 )
 from crnn.hub import causes, is_of_login
-from crnn.sources import HUB_ADDRESS, HUB_ID, HUB_TIMEOUT_SECONDS, trouble
+from crnn.sources import HUB_ID, HUB_TIMEOUT_SECONDS, page_of, trouble
 from crnn.training.card import hub_card
 from crnn.training.compare import is_calibrated_since
 
@@ -47,7 +47,7 @@ class Upload:
         """The files with their sizes, and the metadata of the card."""
         metadata = self.files[CARD_FILE].decode().split("\n---\n")[0].removeprefix("---\n")
         sizes = (f"{len(content):12,} bytes  {name}" for name, content in self.files.items())
-        return "\n".join([f"{HUB_ADDRESS}{self.repo}", *sizes, f"The card {CARD_FILE} says:", metadata])
+        return "\n".join([page_of(self.repo), *sizes, f"The card {CARD_FILE} says:", metadata])
 
 
 def prepare(folder: Path, repo: str) -> Upload:

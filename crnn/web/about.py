@@ -15,7 +15,7 @@ from crnn.checkpoint import HISTORY_FILE, METRICS_FILE, UNFIT, optional_text, ow
 from crnn.features import FRAMES_PER_SECOND
 from crnn.inference import GenreClassifier
 from crnn.network.model import CRNN
-from crnn.sources import HUB_ADDRESS, Origin
+from crnn.sources import Origin, page_of
 from crnn.web.figures import figure
 from crnn.web.page import say
 
@@ -39,7 +39,7 @@ def facts(classifier: GenreClassifier) -> str:
         *_measurements(origin),
     ]
     if origin.repo:
-        address = f"{HUB_ADDRESS}{origin.repo}/tree/{origin.revision}"
+        address = page_of(origin.repo, origin.revision)
         link = f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(address)}</a>'
         rows.append((say("On the Hub"), link))
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)

@@ -90,7 +90,7 @@ def test_a_published_model_answers_at_once(
 ) -> None:
     assert push(folder, "--message", "The first") == 0
     commit = hub.branches[REPO]["main"]
-    assert f"{REPO}@{commit}" in capsys.readouterr().out
+    assert f"{hub.url}/{REPO} has the model: --model {REPO}@{commit} uses" in capsys.readouterr().out
     assert hub.messages[commit] == "The first"
     assert len(hub.files[REPO]) == 2  # with the one that made the repo
     model, origin = load_public(REPO)
@@ -137,7 +137,7 @@ def test_a_fine_tuned_model_names_its_base_and_no_figures_of_what_that_has_heard
     card = ModelCard(published(hub)[CARD_FILE].decode())
     assert (card.data.base_model, card.data.license) == ("me/base", "other")
     assert {result.dataset_split for result in card.data.eval_results} == {"test"}
-    assert f"[me/base](https://huggingface.co/me/base) at commit {'a' * 40}" in card.text
+    assert f"[me/base]({hub.url}/me/base) at commit {'a' * 40}" in card.text
     assert "x" * 200 not in card.text
     assert "- **That model has heard such valid clips**" in card.text
 
@@ -231,7 +231,8 @@ def test_a_dry_run_shows_everything_and_asks_nobody(
     assert push(folder, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert f"{(folder / WEIGHTS_FILE).stat().st_size:,} bytes  {WEIGHTS_FILE}" in shown
-    assert all(text in shown for text in (REPO, "curves.png", "model-index", "marsyas/gtzan", "nothing was sent"))
+    assert shown.startswith(f"{hub.url}/{REPO}\n")
+    assert all(text in shown for text in ("curves.png", "model-index", "marsyas/gtzan", "nothing was sent"))
     assert "notes.txt" not in shown
     assert not hub.requests
 

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from crnn.checkpoint import HISTORY_FILE, METRICS_FILE
 from crnn.inference import GenreClassifier
@@ -300,9 +301,13 @@ def test_no_measurement_no_accuracy(tiny_model: CRNN, beside: Callable[..., Orig
     assert about.facts(GenreClassifier(tiny_model, beside(record, ""))) == without
 
 
-def test_a_model_of_the_hub_is_linked_to_its_commit(tiny_model: CRNN) -> None:
+@pytest.mark.parametrize("hub", ["https://huggingface.co", "https://mirror.example"])
+def test_a_model_of_the_hub_is_linked_to_its_commit(
+    tiny_model: CRNN, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", hub)
     html = about.facts(GenreClassifier(tiny_model, Origin("me/it", repo="me/it", revision="a" * 40)))
-    assert f'<a href="https://huggingface.co/me/it/tree/{"a" * 40}" target="_blank" rel="noopener">' in html
+    assert f'<a href="{hub}/me/it/tree/{"a" * 40}" target="_blank" rel="noopener">' in html
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "\"'><img src=x>", "{0.__class__} {genres} %s &lt;"])
