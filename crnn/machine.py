@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
@@ -59,9 +60,12 @@ def number_fault(numbers: Mapping[str, range], lists: Collection[str] = ()) -> s
 def let_the_hub_be_silent() -> None:
     """Let the Hub's client warn of nothing, which sentences of this program do, unless the environment says otherwise.
 
-    To be called before it is imported, and by programs alone: in others it is not ours.
+    Nor has it bars, which move the cursor, where no terminal shows them. To be called before it is imported, and by
+    programs alone: in others it is not ours.
     """
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    if not (sys.stderr and sys.stderr.isatty()):
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def n_cores() -> int:

@@ -31,6 +31,7 @@ class HubServer:
         self.broken: set[str] = set()  # names of files that cannot be had
         self.status: int | None = None  # if set, every answer is this error
         self.hangs = False  # accepts connections and never answers
+        self.where = ""  # what a path has to have in it so that it hangs, has that status or is that of a portal
         self.drips = False  # answers, but never comes to the end of the headers
         self.is_portal = False  # answers everything with a page of its own, as the login page of a hotel does
         self.cuts: list[int] = []  # after so many bytes the next answers break off
@@ -93,20 +94,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         hub.requests.append(f"{self.command} {self.path}")
         hub.tokens.add(self.headers["Authorization"])
-        if hub.hangs:
+        is_here = hub.where in self.path
+        if hub.hangs and is_here:
             hub.stopped.wait()
         elif hub.drips:
             self.wfile.write(b"HTTP/1.0 200 OK\r\n")
             while not hub.stopped.wait(0.1):
                 self.wfile.write(b"X-More: to come\r\n")
-        elif hub.is_portal:
+        elif hub.is_portal and is_here:
             self._answer(200, b"Please log in.")
         elif hub.n_busy:
             hub.n_busy -= 1
             self._answer(503)
         elif self.command == "GET" and hub.strange:
             self._answer_strangely(hub.strange.pop(0))
-        elif hub.status:
+        elif hub.status and is_here:
             self._answer(hub.status)
         elif "/resolve/" in self.path:
             self._answer_file(hub)

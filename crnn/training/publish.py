@@ -2,10 +2,22 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    set_client_factory,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -25,7 +37,7 @@ from crnn.checkpoint import (
     optional_text,
     read,
 )
-from crnn.hub import causes, is_of_login
+from crnn.hub import SILENT, causes, is_of_login
 from crnn.sources import HUB_ID, HUB_TIMEOUT_SECONDS, page_of, trouble
 from crnn.training.card import hub_card
 from crnn.training.compare import is_calibrated_since
@@ -33,6 +45,9 @@ from crnn.training.compare import is_calibrated_since
 FIGURE = re.compile(r"(?:curves|(?:confusion|reliability)-\w+)\.png")
 MOST_FIGURE_BYTES = 10_000_000
 FORMER = re.compile(r"reliability-|confusion-test\.")  # figures that a calibration ends
+WAIT_SECONDS = 60.0  # for an answer, and for a part of the upload to be taken: lines may be slow
+BROKEN_OFF = "{host} answered, but the upload broke off"
+UNCONFIRMED = "{host} did not confirm what was sent"
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
 
@@ -122,18 +137,36 @@ def push(upload: Upload, message: str, private: bool = False, revision: str | No
         raise CheckpointError(f"The login on the Hub in {constants.HF_TOKEN_PATH} cannot be read: {LOG_IN}.") from error
     if token is None:
         raise CheckpointError(f"Publishing needs a login on the Hub: {LOG_IN}.")
-    api = HfApi(token=token)
+    api, why, asked = HfApi(token=token), SILENT, []
     try:
-        make_repo(api, upload.repo, private, revision)
-        there = api.list_repo_files(upload.repo, revision=revision)
-        ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE) or FIGURE.fullmatch(name))
-        operations = [CommitOperationDelete(name) for name in ours if name not in upload.files]
-        operations += [CommitOperationAdd(name, content) for name, content in upload.files.items()]
-        return api.create_commit(upload.repo, operations, commit_message=message, revision=revision).oid
+        with bounded_waits() as asked:
+            make_repo(api, upload.repo, private, revision)
+            why = BROKEN_OFF
+            there = api.list_repo_files(upload.repo, revision=revision)
+            ours = (name for name in there if name in (METRICS_FILE, HISTORY_FILE) or FIGURE.fullmatch(name))
+            operations = [CommitOperationDelete(name) for name in ours if name not in upload.files]
+            operations += [CommitOperationAdd(name, content) for name, content in upload.files.items()]
+            return api.create_commit(upload.repo, operations, commit_message=message, revision=revision).oid
     except CheckpointError:
         raise
     except Exception as error:  # the client, its HTTP library and its uploader each have errors of their own
-        raise CheckpointError(refusal(error, upload.repo)) from error
+        if asked and f"/{upload.repo}/commit/" in asked[-1]:
+            why = UNCONFIRMED
+        raise CheckpointError(refusal(error, upload.repo, why)) from error
+
+
+@contextmanager
+def bounded_waits() -> Iterator[list[str]]:
+    """Let the Hub's client, which would wait for ever, wait for WAIT_SECONDS at a time; gives the paths it asks for."""
+    client = get_session()
+    hooks, asked = client.event_hooks, []
+    noted = {**hooks, "request": [*hooks["request"], lambda request: asked.append(request.url.path)]}
+    like_it = partial(type(client), follow_redirects=client.follow_redirects)
+    set_client_factory(partial(like_it, event_hooks=noted, timeout=WAIT_SECONDS))
+    try:
+        yield asked
+    finally:
+        set_client_factory(partial(like_it, event_hooks=hooks, timeout=client.timeout))
 
 
 def make_repo(api: HfApi, repo: str, private: bool, revision: str | None) -> None:
@@ -150,8 +183,8 @@ def make_repo(api: HfApi, repo: str, private: bool, revision: str | None) -> Non
         api.create_branch(repo, branch=revision, exist_ok=True)
 
 
-def refusal(error: Exception, repo: str) -> str:
-    """Why the Hub did not take a model, in one sentence."""
+def refusal(error: Exception, repo: str, why: str) -> str:
+    """Why the Hub did not take a model, in one sentence; `why` if the error does not say so."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if (status == 401 and not isinstance(error, RepositoryNotFoundError)) or any(map(is_of_login, causes(error))):
         return f"The Hub does not accept this login: {LOG_IN}."
@@ -159,4 +192,6 @@ def refusal(error: Exception, repo: str) -> str:
         return f"You may not write to {repo} on the Hub: give a name of your own, or a token that may write there."
     if str(error).startswith("Invalid metadata"):
         return f"The Hub does not take the card of this model: {brief(' '.join(str(error).split()))}."
-    return f"{trouble(error)}: nothing was published; try again later."
+    if why == UNCONFIRMED and (status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR):
+        return f"{trouble(error, why)}: perhaps the model was published; look at {page_of(repo)} before you try again."
+    return f"{trouble(error, why)}: nothing was published; try again later."

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 from hub_server import HubServer
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, constants, get_session
 
 from crnn.checkpoint import CARD_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, NOTICE_FILE, WEIGHTS_FILE, save
 from crnn.inference import GenreClassifier
@@ -426,6 +427,39 @@ def test_a_hub_in_trouble(
     monkeypatch.setattr(publish, "HUB_TIMEOUT_SECONDS", 0.3)
     vars(hub).update(trouble)
     assert refusal(capsys, folder) == f"{words}: nothing was published; try again later."
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ({"hangs": True, "where": "/repos/create"}, "The Hub does not answer"),
+        ({"is_portal": True, "where": "/tree/"}, "The Hub answered, but the upload broke off"),
+        ({"hangs": True, "where": "/large/"}, "The Hub answered, but the upload broke off"),
+        ({"status": 403, "where": "/large/"}, "The Hub answered, but the upload broke off"),
+        ({"hangs": True, "where": "/commit/"}, "The Hub did not confirm what was sent"),
+        ({"is_portal": True, "where": "/commit/"}, "The Hub did not confirm what was sent"),
+        ({"status": 504, "where": "/commit/"}, "The Hub answers 504 Gateway Timeout"),
+        ({"status": 413, "where": "/commit/"}, "The Hub answers 413 "),
+    ],
+)
+def test_a_hub_that_lets_an_upload_down(
+    hub: HubServer,
+    folder: Path,
+    trouble: dict,
+    words: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the question that makes a commit nobody knows whether there is one, unless the Hub has refused it."""
+    monkeypatch.setattr(publish, "WAIT_SECONDS", 0.4)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    vars(hub).update(trouble)
+    said = refusal(capsys, folder)
+    assert said.startswith(words)
+    is_unknown = trouble["where"] == "/commit/" and trouble.get("status") != 413
+    assert said.endswith(f"look at {hub.url}/{REPO} before you try again.") == is_unknown
+    assert is_unknown or "perhaps" not in said
+    assert get_session().timeout.read is None
 
 
 def test_no_hub_at_all(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
