@@ -13,7 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from crnn.machine import NO_THREADS, lacks_threads, let_threads_rest
-from crnn.terminal import INTERRUPTED, called_as, complain, ended_like_ctrl_c, leave, open_streams
+from crnn.terminal import (
+    INTERRUPTED,
+    called_as,
+    complain,
+    ended_like_ctrl_c,
+    ended_without_memory,
+    leave,
+    open_streams,
+)
 from crnn.web.environment import fault
 
 if sentence := fault():  # before it is read by what is imported now
@@ -21,7 +29,10 @@ if sentence := fault():  # before it is read by what is imported now
     sys.exit(2)
 else:
     let_threads_rest()
-    import torch  # first: it says what memory it lacks, where others end the program by a signal
+    with ended_without_memory("app.py"):
+        import torch  # first: it says what memory it lacks, where others end the program by a signal
+
+        from crnn.web.handlers import EXAMPLES, Handlers  # which import nearly all of the rest
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -35,7 +46,6 @@ from crnn.sources import bundled_names
 from crnn.web import page
 from crnn.web.cores import keep_memory_together
 from crnn.web.gate import Gate
-from crnn.web.handlers import EXAMPLES, Handlers
 from crnn.web.server import (
     PageBlocks,
     ask_oneself_directly,

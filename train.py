@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +26,8 @@ if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwh
     if sentence := import_fault():
         terminal.complain(sentence, "train.py")
         sys.exit(2)
+    with terminal.ended_without_memory("train.py"):
+        import_module("torch")
 
 from safetensors import SafetensorError
 from tqdm import tqdm

@@ -12,6 +12,7 @@ from crnn.bundle import ROOT
 from crnn.machine import (
     NO_THREADS,
     import_fault,
+    lack_of_memory,
     lacks_threads,
     leave_threads_to_pytorch,
     let_the_hub_be_silent,
@@ -43,9 +44,6 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
     "train": ("train.py", "train, evaluate, cross-validate, compare and publish models"),
 }
 
-NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
-NO_MEMORY = "There is not enough memory for PyTorch (ulimit -v)."
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
@@ -59,15 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return leave_broken_pipe()
-    except MemoryError as error:
-        complain(f"There is not enough memory: {error}." if str(error) else NO_MEMORY)
-    except (ImportError, OSError) as error:
-        if any(words in str(error) for words in NO_ROOM):
-            complain(NO_MEMORY)
-        elif isinstance(error, OSError):
-            return explain(error)
-        else:
+    except (ImportError, OSError, MemoryError) as error:
+        if sentence := lack_of_memory(error):
+            complain(sentence)
+        elif isinstance(error, ImportError):
             raise
+        else:
+            return explain(error)
     except RuntimeError as error:
         if not lacks_threads(error):
             raise

@@ -16,12 +16,22 @@ PROGRESS = {  # of tqdm's bars, the kind of number
     **dict.fromkeys(("TQDM_SMOOTHING", "TQDM_TOTAL"), float),
 }
 HUB = "HF_ENDPOINT"
+NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
 NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u, ulimit -v)."
 
 
 def lacks_threads(error: RuntimeError) -> bool:
     """Whether Python says so of a thread that was to be started."""
     return "can't start new thread" in str(error)
+
+
+def lack_of_memory(error: ImportError | OSError | MemoryError) -> str | None:
+    """What to say of an error in which the system has no memory for a library, or for data; None of others."""
+    if isinstance(error, MemoryError) and str(error):
+        return f"There is not enough memory: {error}."
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_ROOM):
+        return "There is not enough memory for PyTorch (ulimit -v)."
+    return None
 
 
 def import_fault() -> str | None:

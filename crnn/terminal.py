@@ -10,6 +10,8 @@ from threading import enumerate as threads
 from typing import TextIO
 from unicodedata import category, east_asian_width
 
+from crnn.machine import lack_of_memory
+
 PROGRAM = "genre-crnn"
 # What shells report for SIGHUP, SIGINT, SIGPIPE and SIGTERM.
 HUNG_UP, INTERRUPTED, BROKEN_PIPE, TERMINATED = 129, 130, 141, 143
@@ -86,6 +88,18 @@ def complain(message: object, program: str = PROGRAM) -> None:
         raise
     except OSError:
         _let_go(sys.stderr)
+
+
+@contextmanager
+def ended_without_memory(script: str) -> Iterator[None]:
+    """Let what is imported here end a program that stands beside the package in a sentence where it has no room."""
+    try:
+        yield
+    except (ImportError, OSError, MemoryError) as error:
+        if not (sentence := lack_of_memory(error)):
+            raise
+        complain(sentence, called_as(script))
+        sys.exit(2)
 
 
 def explain(error: OSError) -> int:

@@ -293,11 +293,19 @@ def test_a_working_folder_that_is_gone(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space has no limit")
-@pytest.mark.parametrize("command", [["song.mp3"], ["page"]])
-def test_no_room_for_pytorch(command: list[str]) -> None:
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (300_000_000,) * 2)"
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("genre-crnn", "import sys; sys.argv[1:] = ['song.mp3']; from crnn.__main__ import cli; sys.exit(cli())"),
+        ("genre-crnn page", "import sys; sys.argv[1:] = ['page']; from crnn.__main__ import cli; sys.exit(cli())"),
+        ("app.py", "import runpy; runpy.run_path('app.py', run_name='__main__')"),
+        ("train.py", "import runpy; runpy.run_path('train.py', run_name='__main__')"),
+    ],
+)
+def test_no_room_for_pytorch(name: str, program: str) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (300_000_000,) * 2)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{limit}; from crnn.__main__ import cli; sys.exit(cli())", *command],
+        [sys.executable, "-c", f"{limit}; {program}"],
         cwd=Path(checkpoint.__file__).parent.parent,
         capture_output=True,
         text=True,
@@ -305,7 +313,7 @@ def test_no_room_for_pytorch(command: list[str]) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "genre-crnn: There is not enough memory for PyTorch (ulimit -v).\n"
+    assert done.stderr == f"{name}: There is not enough memory for PyTorch (ulimit -v).\n"
 
 
 def test_no_room_for_threads(
