@@ -1,7 +1,7 @@
 """Each augmentation does what it says, alone; and nothing where it is switched off."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from crnn.audio import SAMPLE_RATE
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, LogMel
 from crnn.training import augment
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, Augmentation, Augmenter, ClipStore
+from crnn.training.recipes import RECIPES
+from crnn.training.values import describe, strength
 from tests.training.test_fit import NO_AUGMENTATION
 
 WINDOW = 100
@@ -48,6 +50,11 @@ def clips() -> list[torch.Tensor]:
     rough = FLOOR_DB * torch.rand(4, 1, 16, 30)
     smooth = torch.nn.functional.interpolate(rough, size=(N_MELS, 300), mode="bilinear")[:, 0]
     return [smooth[0], smooth[1, :, :250], smooth[2, :, :60], smooth[3]]
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), *(recipe.augmentation for recipe in RECIPES.values())])
+def test_what_recipes_say_can_be_asked_for(augmentation: Augmentation) -> None:
+    assert dict(map(strength, describe(augmentation).split())) == asdict(augmentation)
 
 
 def test_nothing_on_means_the_middle_of_the_clip(clips: list[torch.Tensor]) -> None:
