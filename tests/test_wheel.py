@@ -1,5 +1,6 @@
 """The wheel, built and installed where the repository is out of sight."""
 
+import json
 import os
 import re
 import subprocess
@@ -72,3 +73,20 @@ def test_what_it_needs_is_what_requirements_txt_says(folder: Path) -> None:
     lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
     listed = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in lines if line and line[0] != "#"}
     assert needed == listed
+
+
+def test_it_names_the_licence_of_each_example_and_has_every_notice(folder: Path) -> None:
+    code = (
+        "from importlib.metadata import files, metadata; about = metadata('genre-crnn');"
+        "print(about['License-Expression'], *about.get_all('License-File'), *files('genre-crnn'), sep='\\n')"
+    )
+    expression, *lines = run(folder, "python", "-c", code).splitlines()
+    names = {licence.removesuffix("-or-later").removesuffix(".0") for licence in expression.split(" AND ")}
+    credits_ = json.loads((ROOT / "assets/examples/credits.json").read_text("utf-8")).values()
+    used = {credit.rpartition(", ")[2].replace(" ", "-").removesuffix(".0") for credit in credits_}
+    assert used | {"MIT", "ISC", "CC0-1", "CC-BY-4"} == names
+    notices = [ROOT / "LICENSE", ROOT / "assets/examples/README.md", *(ROOT / "assets/examples/licences").iterdir()]
+    notices += [path for name in ("NOTICE*", "LICEN[CS]E*") for path in (ROOT / "assets").rglob(name)]
+    for name in (path.relative_to(ROOT).as_posix() for path in notices):
+        assert name in lines
+        assert any(line.endswith(f".dist-info/licenses/{name}") for line in lines)
