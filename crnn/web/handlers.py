@@ -331,6 +331,8 @@ class Handlers:
             return gr.skip(), "", *UNCHANGED
         try:
             host = self.classifier
+            origins = [other.origin for kept in self.others.valuerefs() if (other := kept())]
+            self._check_room(any((origin.repo or origin.name.split()[0]) in name for origin in origins))
             own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
             told = own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
         except CheckpointError as error:
@@ -346,9 +348,13 @@ class Handlers:
 
     def _shared(self, chosen: GenreClassifier) -> GenreClassifier:
         """The same model as others have it already. Raises CheckpointError if they have too many others."""
-        if chosen.name not in self.others and len(self.others) >= MOST_OTHERS:
-            raise CheckpointError("Visitors try as many other models as there is room for: try again in an hour.")
+        self._check_room(chosen.name in self.others)
         return self.others.setdefault(chosen.name, chosen)
+
+    def _check_room(self, is_known: bool) -> None:
+        """Raises CheckpointError if visitors have too many models for one that is not known to be among them."""
+        if not is_known and len(self.others) >= MOST_OTHERS:
+            raise CheckpointError("Visitors try as many other models as there is room for: try again in an hour.")
 
     def about(self, own: GenreClassifier | None) -> tuple:
         """The model that answers: facts, figures and card."""

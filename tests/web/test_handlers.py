@@ -470,15 +470,23 @@ def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
     happens: Handlers, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "MOST_OTHERS", 1)
-    monkeypatch.setattr(handlers, "load_public", lambda name: (deepcopy(tiny_model), Origin(name)))
+    asked = []
+
+    def load(name: str) -> tuple[CRNN, Origin]:
+        asked.append(name)
+        return deepcopy(tiny_model), Origin(name, repo=name.partition("@")[0])
+
+    monkeypatch.setattr(handlers, "load_public", load)
     visit = Visit()
     own, *_ = happens.try_model("someone/a", visit)
     again, *_ = happens.try_model("someone/a", Visit())
     assert again is own
+    assert happens.try_model("someone/a@older", Visit())[0] == gr.skip()
     happens.hear(None, own, visit)
     refused, told, *_ = happens.try_model("someone/b", Visit())
     assert refused == gr.skip()
     assert "try again" in told
+    assert "someone/b" not in asked  # so that nothing of it is fetched
     del own, again  # the page is closed; what Gradio keeps of a visit stays longer
     own, *_ = happens.try_model("someone/b", Visit())
     assert own.origin.name == "someone/b"
