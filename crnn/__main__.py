@@ -36,8 +36,8 @@ from crnn.terminal import (
 DEFAULT = "crnn.library.classify"
 COMMANDS: dict[str, tuple[str, str]] = {  # by name: the module, and what stands in --help
     "tag": ("crnn.library.tag", "write the genres of songs into their files"),
-    "untag": ("crnn.library.untag", "take back what tag wrote"),
-    "similar": ("crnn.library.similar", "find the songs of a table that sound most like one"),
+    "untag": ("crnn.library.untag", "undo what tag wrote"),
+    "similar": ("crnn.library.similar", "find the songs of a table that sound most like a given one"),
 }
 SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
     "page": ("app.py", "serve the web page"),
@@ -123,7 +123,7 @@ def without_dashes(given: Sequence[str]) -> list[str]:
 def others() -> str:
     """What the other commands do, for the end of --help."""
     lines = [f"  {name:10} {what}" for name, (_, what) in {**COMMANDS, **SCRIPTS}.items()]
-    return "\n".join(["other commands, each with a --help of its own:", *lines])
+    return "\n".join(["other commands, each with its own --help:", *lines])
 
 
 def run_script(name: str, argv: list[str]) -> int:

@@ -12,8 +12,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The option `--model` of a command that answers with any."""
     parser.add_argument(
         "--model",
-        help="a folder, a bundled model or a Hub id with an optional @revision "
-        f"(default: ${MODEL_VARIABLE}, or else {DEFAULT_MODEL})",
+        help="the model: a folder, a bundled model or a Hub id with an optional @revision "
+        f"(default: ${MODEL_VARIABLE} if it is set, otherwise {DEFAULT_MODEL})",
     )
 
 

@@ -33,12 +33,21 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_name,
         metavar="SONG",
-        help="an audio file, a folder of them, or - for a list of both on standard input, one a line",
+        help="an audio file, a folder, or - to read a list of files and folders from standard input, one per line",
     )
-    parser.add_argument("-0", "--null", action="store_true", help="the list has NUL signs between its paths")
-    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="leave out folders in folders")
     parser.add_argument(
-        "--extensions", metavar="LIST", type=suffixes, help="look for these in folders alone, such as mp3,flac"
+        "-0",
+        "--null",
+        action="store_true",
+        help="paths in the list are separated by NUL bytes, as by find -print0",
+    )
+    parser.add_argument("--no-recursive", dest="recursive", action="store_false", help="do not search subfolders")
+    parser.add_argument(
+        "--extensions",
+        metavar="LIST",
+        type=suffixes,
+        help="inside folders, take only files with these endings, such as mp3,flac; files that you name are always "
+        "heard",
     )
 
 
@@ -50,24 +59,28 @@ def _name(text: str) -> str:
 
 def add_hearing(parser: argparse.ArgumentParser) -> None:
     """How they are heard, for `passages_of` and others."""
-    hearing = parser.add_argument_group("how to hear")
+    hearing = parser.add_argument_group("how to listen")
     add_model(hearing)
     parts = hearing.add_mutually_exclusive_group()
     parts.add_argument(
         "--quick",
         action="store_true",
-        help="hear four passages of 4 s, spread over each song, and all of those whose genre they leave open",
+        help="listen to four passages of 4 s spread over each song, and to the whole song where they leave its genre "
+        "open",
     )
     parts.add_argument(
-        "--seconds", type=positive(float), metavar="S", help="hear so many seconds, in passages spread over each song"
+        "--seconds",
+        type=positive(float),
+        metavar="S",
+        help="listen to S seconds of each song, in passages spread over it",
     )
-    hearing.add_argument("--jobs", type=positive(int), help="songs at a time (default: one for each core)")
+    hearing.add_argument("--jobs", type=positive(int), help="number of songs at a time (default: one per core)")
     hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     hearing.add_argument(
         "--precision",
         default="fastest",
         choices=("float32", "bfloat16", "fastest"),
-        help="of the network (default: the fastest, which moves probabilities by some 0.01)",
+        help="precision of the network (default: %(default)s, which changes probabilities by about 0.01)",
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crnn.inference import GenreClassifier, Prediction
     from crnn.library.job import Hearing
 
-DESCRIPTION = "Name the genre of songs: a line each, or a table of a whole library."
+DESCRIPTION = "Classify songs by genre: one line per song, or a table of a whole library."
 NEEDS = ("crnn.library.job", "crnn.library.table")
 WATCH_SECONDS = 10.0  # between two looks at the folders
 AGAIN_SECONDS = 600.0  # after which what the machine lacked for a song may be there
@@ -34,13 +34,14 @@ SETTLED_SECONDS = 5.0  # without a change, then a file is no longer being writte
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_songs(parser)
-    parser.add_argument("--watch", action="store_true", help="when all are heard, wait for new and changed ones")
+    parser.add_argument("--watch", action="store_true", help="when all songs are heard, wait for new and changed ones")
     add_hearing(parser)
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
         metavar="FILE",
-        help="a table, csv, jsonl or parquet by its ending; the same command goes on with it where it was",
+        help="write a table: csv, jsonl or parquet, by the ending of its name; if it is interrupted, the same command "
+        "continues it",
     )
     output.add_argument(
         "--ray",
@@ -48,24 +49,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="here",
         type=_cluster,
         metavar="ADDRESS",
-        help="hear on a Ray cluster (default: one of this machine); SONG and --out, a folder, may be addresses such as "
-        "s3://bucket/music (pip install 'ray[data]' s3fs)",
+        help="run on a Ray cluster (default: one on this machine); --out is then a folder; SONG and --out may be "
+        "addresses such as s3://bucket/music (needs: pip install 'ray[data]' s3fs)",
     )
-    output.add_argument("--json", action="store_true", help="print one JSON object a line")
-    output.add_argument("--top", type=positive(int), metavar="K", help="only the K most probable genres")
+    output.add_argument("--json", action="store_true", help="print one JSON object per line")
+    output.add_argument("--top", type=positive(int), metavar="K", help="report only the K most probable genres")
     output.add_argument(
         "--threshold",
         type=share,
         metavar="P",
-        help="unsure below this probability (default: the model's own border), and of what is like nothing it knows",
+        help='answer "unsure" below this probability (default: the model\'s own threshold); songs unlike anything it '
+        'knows are always "unsure"',
     )
-    output.add_argument("--timeline", action="store_true", help="also the genres of each window of the song")
+    output.add_argument("--timeline", action="store_true", help="also report the genres of each window of the song")
     output.add_argument(
         "--embeddings",
         action="store_true",
-        help="also what the classifier reads: songs that sound alike have alike ones",
+        help="also write each song's embedding; songs that sound alike have similar embeddings",
     )
-    output.add_argument("--quiet", action="store_true", help="no progress, no notices and no summary; errors are told")
+    output.add_argument("--quiet", action="store_true", help="report only errors: no progress, notices or summary")
 
 
 def _cluster(text: str) -> str:

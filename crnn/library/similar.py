@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from crnn.inference import GenreClassifier
 
 DESCRIPTION = (
-    "Find the songs that sound most like one, or like several together, in a table of embeddings (genre-crnn MUSIC "
-    "--embeddings --out genres.parquet). The model hears it first if the table lacks it, or has it as it was before."
+    "Find the songs that sound most like SONG, or like several songs together, in a table of embeddings (made by "
+    "genre-crnn MUSIC --embeddings --out genres.parquet). A song that the table lacks, or that has changed since, is "
+    "heard first."
 )
 NEEDS = ("numpy",)
 COLUMNS = ("path", "size_bytes", "modified_ns", "model", "embedding", "genre", "duration_seconds")
@@ -95,15 +96,20 @@ class Library:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="one or several songs, as a pattern")
+    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="one or more songs to compare with")
     parser.add_argument(
-        "--in", dest="table", type=Path, required=True, metavar="TABLE", help="csv, jsonl or parquet with embeddings"
+        "--in",
+        dest="table",
+        type=Path,
+        required=True,
+        metavar="TABLE",
+        help="a csv, jsonl or parquet table with embeddings",
     )
     parser.add_argument(
-        "--top", type=positive(int), default=10, metavar="K", help="how many songs (default: %(default)s)"
+        "--top", type=positive(int), default=10, metavar="K", help="how many songs to find (default: %(default)s)"
     )
-    parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist, SONG first")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist that begins with SONG")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     add_model(parser)
 
 

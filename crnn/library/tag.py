@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Write the genres of songs into their files (mp3, flac, ogg, opus, m4a, wav, aiff, wma, ape, wv, mpc, tak, tta, "
-    "dsf), where the model is sure and no genre stands yet. Sound, other tags and pictures stay as they are; "
+    "dsf), where the model is sure and the file has no genre yet. Sound, other tags and pictures stay as they are; "
     "genre-crnn untag takes all of it back."
 )
 
@@ -35,29 +35,29 @@ TABLE_COLUMNS = ("path", "size_bytes", "modified_ns", "genre", "probability")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_songs(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument(
         "--threshold",
         type=share,
         default=0.0,
         metavar="P",
-        help="write only genres with at least this probability, 0 to 1; where the model is unsure, nothing is ever "
-        "written (default: wherever it is sure)",
+        help="write only genres with at least this probability, from 0 to 1 (default: all of which the model is sure); "
+        "where it is unsure, nothing is ever written",
     )
     parser.add_argument(
         "--from",
         dest="table",
         type=Path,
         metavar="TABLE",
-        help="take the answers from a table that genre-crnn --out wrote, rather than hear the songs again",
+        help="take the answers from a table that genre-crnn --out wrote, instead of hearing the songs again",
     )
-    parser.add_argument("--overwrite", action="store_true", help="write over genres that files have, too")
+    parser.add_argument("--overwrite", action="store_true", help="also replace genres that files already have")
     parser.add_argument(
         "--replace",
         action="append",
         default=[],
         metavar="GENRE",
-        help="write over this genre, such as Other or Unknown; may be given several times",
+        help="replace this genre, such as Other or Unknown; may be given several times",
     )
     parser.add_argument(
         "--name",
@@ -65,17 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_renaming,
         metavar="GENRE=NAME",
-        help="write a genre of the model under this name, or never if the name is empty; may be given several times "
-        "(default: the standard names, such as Hip-Hop for hiphop)",
+        help="write a genre of the model under this name, or never write it if the name is empty; may be given "
+        "several times (default: the standard names, such as Hip-Hop for hiphop)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no summary; files that fail are told")
-    parser.add_argument("--keep-times", action="store_true", help="leave the files their time of change")
+    parser.add_argument("--quiet", action="store_true", help="print no summary; files that fail are still reported")
+    parser.add_argument("--keep-times", action="store_true", help="keep the modification times of the files")
     parser.add_argument(
         "--undo",
         type=Path,
         default=DEFAULT_UNDO,
         metavar="FILE",
-        help="where to note what was there (default: %(default)s)",
+        help="the file that records the earlier genres (default: %(default)s)",
     )
     add_hearing(parser)
 

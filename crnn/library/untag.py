@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from crnn.library.tags import Places
     from crnn.library.undo import Change
 
-DESCRIPTION = "Bring back the genres, or their absence, that genre-crnn tag wrote over; nobody else's changes are lost."
+DESCRIPTION = (
+    "Undo what genre-crnn tag wrote: each file gets its earlier genre back, or none. Others' changes are kept."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "undo", nargs="?", type=Path, default=DEFAULT_UNDO, metavar="FILE", help="the undo file (default: %(default)s)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be brought back, and write nothing")
-    parser.add_argument("--keep-times", action="store_true", help="leave the files their time of change")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be restored, and write nothing")
+    parser.add_argument("--keep-times", action="store_true", help="keep the modification times of the files")
 
 
 def run(args: argparse.Namespace) -> int:
