@@ -455,16 +455,16 @@ def serve(args: argparse.Namespace) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Serve the page. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address."
+        description="Serve the page. The variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address."
     )
     add_model(parser)
     parser.add_argument(
         "--fixed",
         action="store_true",
         default=FIXED_VARIABLE in os.environ,
-        help=f"visitors cannot try another model (default: if ${FIXED_VARIABLE} is set)",
+        help=f"do not let visitors try other models (default: if ${FIXED_VARIABLE} is set)",
     )
-    parser.add_argument("--open", action="store_true", help="open the page in the browser of this computer")
+    parser.add_argument("--open", action="store_true", help="open the page in this computer's browser")
     return parser.parse_args(argv)
 
 

@@ -63,26 +63,27 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with the unfinished training in this folder; it needs no other options, unless what --data, "
-        "--features, --artists or --pretrained named has moved, or there is more to --accept",
+        help="continue the unfinished training in this folder; it needs no other options, except --data, --features, "
+        "--artists or --pretrained if what they named has moved, and --accept if there is more to accept",
     )
     train.add_argument(
         "--patience",
         type=positive(int),
         default=argparse.SUPPRESS,
         metavar="N",
-        help="stop when the validation loss has not fallen for N epochs and take the best epoch (default: train all)",
+        help="stop when the validation loss has not fallen for N epochs, and take the best epoch "
+        "(default: train all epochs)",
     )
     train.add_argument(
         "--tensorboard",
         action="store_true",
-        help="log the epochs in OUT/tensorboard too (needs: pip install tensorboard)",
+        help="also log the epochs in OUT/tensorboard (needs: pip install tensorboard)",
     )
     train.add_argument(
         "--no-refit",
         dest="refit",
         action="store_false",
-        help="keep the model that was validated; the default is to train it anew on training and validation clips",
+        help="keep the validated model (default: train again on training and validation clips together)",
     )
     add_recipe_options(train)
 
@@ -96,16 +97,17 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
         "out. The folds run side by side; the same command goes on where it was stopped.",
     )
     add_data_options(validate)
-    validate.add_argument("--folds", type=positive(int), help=f"number of folds (default: {FOLDS}, or one a genre)")
+    validate.add_argument("--folds", type=positive(int), help=f"number of folds (default: {FOLDS}, or one per genre)")
     validate.add_argument(
         "--groups",
         choices=("artist", "none", "genre"),
-        help="artist keeps all clips of an artist in one fold; none shows what it does to the figures if they are not; "
-        "genre trains a model without each genre, to see what it makes of that (default: artist with --artists)",
+        help="artist: keep all clips of an artist in one fold; none: do not, to show how this changes the figures; "
+        "genre: train one model without each genre, to see what it takes that genre for (default: artist with "
+        "--artists)",
     )
     validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
     validate.add_argument(
-        "--jobs", type=positive(int), help="folds at a time (default: one for each core, or one on a GPU)"
+        "--jobs", type=positive(int), help="number of folds at a time (default: one per core, or one on a GPU)"
     )
     validate.add_argument("--out", type=Path, help="a folder (default: runs/cross-validate-<config>-<groups>)")
     add_recipe_options(validate)
@@ -115,9 +117,9 @@ def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
     """Options of `calibrate`."""
     calibrate = commands.add_parser(
         "calibrate",
-        help="fit a model's border of unsure to strangers' songs",
-        description="Write the temperature and the border of unsure into a model that what cross-validations of its "
-        "recipe held out speaks for: clips of the genres that it knows, and clips of genres that were left out.",
+        help='set a model\'s threshold of "unsure" by cross-validations',
+        description='Set a model\'s temperature and its threshold of "unsure" by the clips that cross-validations of '
+        "its recipe held out: clips of the genres that it knows, and clips of genres that were left out.",
     )
     calibrate.add_argument(
         "--model", type=Path, required=True, metavar="DIR", help="a model's folder, as a training made it"
@@ -127,16 +129,16 @@ def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="folders of cross-validate, with --groups artist (or none) and with --groups genre",
+        help="the folders of two cross-validations: --groups artist (or none), and --groups genre",
     )
     calibrate.add_argument(
         "--unknown",
         type=share,
         default=0.2,
-        help="share of people's songs that are of no genre it knows (default: %(default)s)",
+        help="expected share of songs of no genre that the model knows (default: %(default)s)",
     )
     calibrate.add_argument(
-        "--risk", type=share, default=0.1, help="share of its answers that may be wrong (default: %(default)s)"
+        "--risk", type=share, default=0.1, help="largest share of its answers that may be wrong (default: %(default)s)"
     )
 
 
@@ -148,19 +150,19 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="MODEL",
-        help="fine-tune a model: a folder, a bundled one, a Hub id; its network is kept, the classifier is new but for "
-        "the genres that it knows",
+        help="fine-tune this model: a folder, a bundled model or a Hub id; its network is kept, the classifier is new "
+        "except for the genres that it knows already",
     )
     add_schedule_options(parser)
     add_network_options(parser)
-    parser.add_argument("--seed", type=seed, default=0, help="fixes everything that is random (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of everything that is random (default: %(default)s)")
     parser.add_argument(
         "--augment",
         nargs="+",
         type=strength,
         default=[],
         metavar="NAME=STRENGTH",
-        help="change augmentations, 0 switches one off; without this option: "
+        help="change the strength of augmentations; 0 switches one off; without this option: "
         + "; ".join(f"{key} {describe(recipe.augmentation)}" for key, recipe in RECIPES.items()),
     )
     add_machine_options(parser)
@@ -181,14 +183,18 @@ def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     for name, kind, meaning in (
         ("epochs", positive(int), "passes over the training clips"),
         ("batch_size", positive(int), "clips in a batch"),
-        ("lr", positive(float), "highest learning rate of the cycle"),
-        ("pretrained_lr", positive(float), "that of layers that are trained further, as a share of it"),
-        ("thaw", share, "share of the epochs for which weights that others published rest"),
-        ("copies", count, "augmented copies of each clip that they hear meanwhile, 0 for another in each epoch"),
+        ("lr", positive(float), "highest learning rate of the one-cycle schedule"),
+        ("pretrained_lr", positive(float), "learning rate of pretrained layers, as a share of --lr"),
+        ("thaw", share, "share of the epochs in which published weights are frozen"),
+        (
+            "copies",
+            count,
+            "augmented copies of each clip that frozen nets hear, each once; 0 for a new copy in each epoch",
+        ),
         (
             "accumulation",
             positive(int),
-            "parts in which a batch is computed that is too large for the memory of a device",
+            "parts in which a batch is computed, where it is too large for the device's memory",
         ),
     ):
         defaults = by_recipe(lambda recipe, name=name: f"{getattr(recipe.training, name):g}")
@@ -201,7 +207,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--members",
         type=positive(int),
-        help=f"networks whose probabilities are averaged (default: {by_recipe(lambda recipe: recipe.members)})",
+        help="number of networks whose probabilities are averaged "
+        f"(default: {by_recipe(lambda recipe: recipe.members)})",
     )
     parser.add_argument(
         "--front",
@@ -213,8 +220,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--pretrained",
         type=Path,
         metavar="DIR",
-        help="take the weights that others published from this folder, rather than download them; so does the "
-        f"environment variable {FOLDER_VARIABLE}",
+        help="read published weights from this folder instead of downloading them (default: "
+        f"${FOLDER_VARIABLE} if it is set)",
     )
     parser.add_argument(
         "--set",
@@ -238,7 +245,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bfloat16"),
         default=argparse.SUPPRESS,
-        help="of the convolutions in training (default: the faster one on this machine)",
+        help="precision of the convolutions in training (default: the faster one on this machine)",
     )
 
 
@@ -257,18 +264,18 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
         "--split",
         choices=("test", "valid", "train", "all"),
         default="test",
-        help="part of the data (default: %(default)s)",
+        help="the part of the data to measure on (default: %(default)s)",
     )
-    measure.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
+    measure.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
 
 
 def add_compare_options(commands: argparse._SubParsersAction) -> None:
     """Options of `compare`."""
     compare = commands.add_parser(
         "compare",
-        help="set finished runs side by side",
-        description="Print the figures of finished runs and what was different about them, and draw their validation "
-        "curves. Minutes are those of the training that was validated.",
+        help="compare finished runs",
+        description="Print the figures of finished runs and how the runs differ, and draw their validation curves. "
+        "Minutes are those of the training that was validated.",
     )
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of a model")
     compare.add_argument(
@@ -276,7 +283,7 @@ def add_compare_options(commands: argparse._SubParsersAction) -> None:
         type=Path,
         default=Path("runs") / "comparison.png",
         metavar="PICTURE",
-        help="the curves, as PNG or what else its ending says (default: %(default)s)",
+        help="the file for the curves: PNG, or another format that its ending names (default: %(default)s)",
     )
 
 
@@ -288,10 +295,12 @@ def add_push_options(commands: argparse._SubParsersAction) -> None:
         description="Send a model with its card, figures and history to the Hugging Face Hub, in one commit.",
     )
     publish.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model's folder: runs/<name>/model")
-    publish.add_argument("--repo", required=True, metavar="USER/NAME", help="where to; it is made if it is missing")
-    publish.add_argument("--private", action="store_true", help="a repo that is made is for its owner alone")
-    publish.add_argument("--revision", metavar="BRANCH", help="a branch, made if it is missing (default: main)")
-    publish.add_argument("--message", default="Publish a model", help="of the commit (default: %(default)s)")
+    publish.add_argument(
+        "--repo", required=True, metavar="USER/NAME", help="the repository to send it to, created if it is missing"
+    )
+    publish.add_argument("--private", action="store_true", help="if the repository is created, make it private")
+    publish.add_argument("--revision", metavar="BRANCH", help="a branch, created if it is missing (default: main)")
+    publish.add_argument("--message", default="Publish a model", help="the commit message (default: %(default)s)")
     publish.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
 
 
@@ -301,13 +310,13 @@ def add_export_options(commands: argparse._SubParsersAction) -> None:
         "export",
         help="write a model for other programs",
         description="Write a model as one graph from waveform to probabilities. The waveform is float32 (channels, "
-        "samples) at 22050 Hz with full scale 1, of a second at least; the file says its genres.",
+        "samples) at 22050 Hz with full scale 1, and lasts at least a second. The file names the genres.",
     )
     add_model(export)
     export.add_argument(
         "--onnx", type=Path, metavar="FILE", help="for ONNX Runtime and others (pip install onnx onnxscript)"
     )
-    export.add_argument("--pt2", type=Path, metavar="FILE", help="a program of torch.export")
+    export.add_argument("--pt2", type=Path, metavar="FILE", help="as a program of torch.export")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -318,7 +327,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="a folder of genre folders with audio files; they may lie in folders named train, valid and test",
+        help="a folder of genre folders with audio files; it may be split into folders named train, valid and test",
     )
     parser.add_argument(
         "--accept",
@@ -326,7 +335,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         choices=ACCEPTABLE,
         default=[],
         metavar="NAME",
-        help="go on in spite of what a look at the data found: "
+        help="continue in spite of problems found in the data: "
         + "; ".join(f"{name}, {what}" for name, what in ACCEPTABLE.items()),
     )
 
@@ -337,14 +346,15 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
         option,
         choices=SPLITS,
         dest="protocol",
-        help="how the clips were split: fault-filtered, GTZAN's published lists; random, by track and stratified by "
-        "genre; segments, with segments of a track in all parts, only to show how worthless good figures can be "
-        "(default: that of the folders, if they are named after parts; fault-filtered for GTZAN, random otherwise)",
+        help="how the clips are split: fault-filtered: by GTZAN's published lists; random: by track, stratified by "
+        "genre; segments: with segments of one track in all parts, only to show how worthless good figures can be "
+        "(default: by the folders if they are named after parts, otherwise fault-filtered for GTZAN and random for "
+        "other data)",
     )
     parser.add_argument(
         "--groups",
         choices=("artist", "none"),
-        help="artist keeps all clips of an artist in one part of a random split (default: artist with --artists)",
+        help="artist: keep all clips of an artist in one part of a random split (default: artist with --artists)",
     )
     parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
 
