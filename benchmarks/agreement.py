@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", type=Path)
-    parser.add_argument("--songs", type=positive(int), help="so many of them by chance (default: all)")
+    parser.add_argument("--songs", type=positive(int), help="number of songs, drawn at random (default: all)")
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
-    parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 3x5")
+    parser.add_argument(
+        "--passages", nargs="*", default=[], help="other passages to try besides those of --quick, such as 3x5"
+    )
     args = parser.parse_args(argv)
     ways = {f"{QUICK.count}x{QUICK.seconds:g}": QUICK}
     for text in args.passages:

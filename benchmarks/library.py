@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=n_cores())
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
-    parser.add_argument("--passages", nargs="*", default=[], help="other passages than those of --quick, such as 4x5")
+    parser.add_argument(
+        "--passages", nargs="*", default=[], help="other passages to try besides those of --quick, such as 4x5"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = args.folder or Path(made)

@@ -351,10 +351,14 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clip-seconds", type=float, default=30)
-    parser.add_argument("--rest", type=float, default=60, help="seconds until the last look at memory")
-    parser.add_argument("--url", action="append", help="of a page that runs already; may be given several times")
+    parser.add_argument(
+        "--rest", type=float, default=60, help="seconds to wait before memory is measured for the last time"
+    )
+    parser.add_argument(
+        "--url", action="append", help="the address of a page that already runs; may be given several times"
+    )
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
-    parser.add_argument("--app", default="", help="more options for app.py, in one argument")
+    parser.add_argument("--app", default="", help="further options for app.py, as one argument")
     args = parser.parse_args()
     classifier = GenreClassifier.from_pretrained(args.model, precision="fastest")
     clips = make_clips(classifier, args.visitors, args.clip_seconds)

@@ -433,7 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="a folder of genre folders with GTZAN's clips")
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--split", choices=FAULT_FILTERED, default="valid")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="a file for the figures")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
     args = parser.parse_args(argv)
     try:
         run(args)

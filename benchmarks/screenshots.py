@@ -1,6 +1,6 @@
 """Take a picture of each state of the page, at three widths, light and dark: `make screenshots`, then look at them.
 
-They go to runs/screenshots; the README's own are renewed in assets/.
+The pictures go to runs/screenshots; those of the README are also renewed in assets/.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Whether songs that a model finds alike are: `python benchmarks/similar.py MUSIC... [--artists CSV] [--model M]`.
+"""Whether songs that sound alike share a genre: `python benchmarks/similar.py MUSIC... [--artists CSV] [--model M]`.
 
-MUSIC is a folder of genre folders, or a feature file whose tracks are called GENRE.NUMBER. Of each clip the five
-nearest others are looked up, none of the same artist where the table knows him, and how many have its genre is counted:
-by the embedding, by plain statistics of the log-mel (mean and standard deviation of each band) and by chance. Clips in
-which nothing sounds are left out. Of clips that the model has learned from, its figure says little. Then a look-up
-among 100,000 songs is timed.
+MUSIC is a folder of genre folders, or a feature file whose tracks are called GENRE.NUMBER. For each clip, the five
+nearest other clips are looked up, none of the same artist if the table knows the artist. Counted is how many of them
+have the clip's genre: by the embedding, by plain statistics of the log-mel (mean and standard deviation of each band)
+and by chance. Silent clips are left out. For clips that the model has learned from, the figure says little. Then a
+look-up among 100,000 songs is timed.
 """
 
 import argparse

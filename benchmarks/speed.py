@@ -294,8 +294,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a folder, a bundled model or a Hub id")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--songs", type=int, default=20, help="in the library")
-    parser.add_argument("--short", action="store_true", help="short songs and a single run: whether all of it works")
+    parser.add_argument("--songs", type=int, default=20, help="number of songs in the library")
+    parser.add_argument(
+        "--short", action="store_true", help="short songs and a single run, to check that everything works"
+    )
     args = parser.parse_args()
     lengths = {"30 s": CLIP_SECONDS, "4 minutes": SONG_SECONDS, "an hour": HOUR_SECONDS}
     if args.short:

@@ -104,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--batch-size", type=int)
     parser.add_argument(
-        "--epochs", type=positive(int), default=3, help="of a kind, of which the median counts (default: %(default)s)"
+        "--epochs",
+        type=positive(int),
+        default=3,
+        help="epochs of each kind, of which the median counts (default: %(default)s)",
     )
     args = parser.parse_args(argv)
 

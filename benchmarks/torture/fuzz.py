@@ -1,10 +1,10 @@
 """Coverage-guided fuzzing of `load_audio`: `make fuzz`, or `python benchmarks/torture/fuzz.py [FOLDER] [OPTION...]`.
 
-It needs `pip install -r requirements-fuzz.txt` (Linux); the options are libFuzzer's. The coverage is that of the Python
-code, which reads headers itself; FFmpeg's is not seen, so its code is reached by the seeds: the beginnings of files of
-every kind, which are written into FOLDER, where what is new is kept. `-max_total_time=60` ends it after a minute.
-Whatever is no AudioError, or takes longer than `-timeout` or more memory than `-rss_limit_mb`, fails, and is written
-into FOLDER.
+It needs `pip install -r requirements-fuzz.txt` (Linux); the options are libFuzzer's. The coverage is that of the
+Python code, which reads headers itself. FFmpeg's coverage is not seen, so the seeds have to reach its code: the
+beginnings of files of every kind. They are written into FOLDER, where new inputs are kept, too. `-max_total_time=60`
+ends it after a minute. An input fails, and is written into FOLDER, if it raises anything but an AudioError, or takes
+longer than `-timeout` or more memory than `-rss_limit_mb`.
 """
 
 import argparse
@@ -26,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False, allow_abbrev=False
     )
-    parser.add_argument("folder", nargs="?", default=str(FOLDER), help="for seeds and findings (default: %(default)s)")
+    parser.add_argument(
+        "folder", nargs="?", default=str(FOLDER), help="the folder for seeds and findings (default: %(default)s)"
+    )
     parser.add_argument("--help", action="help", help="show this help message and exit")  # -help=1 is libFuzzer's
     args, options = parser.parse_known_args()
     if not find_spec("atheris"):

@@ -327,10 +327,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2_500)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first one")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=450.0, help="for each way")
-    parser.add_argument("--at-once", type=int, default=n_cores(), help="ways")
+    parser.add_argument("--seconds", type=float, default=450.0, help="longest time for each way")
+    parser.add_argument("--at-once", type=int, default=n_cores(), help="number of ways that run at once")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     args = parser.parse_args(argv)
     made: list = []
