@@ -323,10 +323,10 @@ class CRNN(
         it, mirrored. Recurrent layers of the stem go over all of it. `report` as in `hear`.
         """
         step = self.config.step_frames
+        n_pieces = STRETCH_PIECES if self.stem.groups else 1
         stretches, plans, kept = [], [], [[] for _ in log_mels]
         for log_mel, of_song in zip(log_mels, kept, strict=True):
             pieces = self._pieces(-(-log_mel.shape[-1] // step))
-            n_pieces = STRETCH_PIECES if self.stem.groups else 1
             for first in range(0, len(pieces), n_pieces):
                 together = pieces[first : first + n_pieces]
                 start, end = together[0].heard_from, together[-1].heard_to
@@ -336,7 +336,7 @@ class CRNN(
                 plans.append(tuple(Piece(*(place - start for place in piece)) for piece in together))
         given: list[list[Tensor]] = [[] for _ in stretches]
         n_done = 0
-        for numbers in _alike(plans, max(1, pieces_at_once // STRETCH_PIECES)):
+        for numbers in _alike(plans, max(1, pieces_at_once // n_pieces)):
             parts = self._of_stretches(torch.stack([stretches[number] for number in numbers]), plans[numbers[0]])
             for number, *of_stretch in zip(numbers, *parts, strict=True):
                 given[number] = of_stretch

@@ -385,6 +385,14 @@ def test_a_long_song_takes_the_memory_of_a_short_one() -> None:
         assert len(seen) <= n_frames_of(seconds) // 48 + 2
 
 
+def test_as_many_pieces_go_through_the_convolutions_at_once_as_were_asked_for() -> None:
+    model, seen = alive("small"), []
+    model.stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with torch.inference_mode():
+        model.songs_steps([-80 * torch.rand(N_MELS, 100 * 48)], pieces_at_once=32)
+    assert max(seen) == 32
+
+
 def test_windows_that_do_not_overlap_are_computed_alone() -> None:
     model = alive("small")
     log_mel = -80 * torch.rand(N_MELS, 110)
