@@ -112,7 +112,8 @@ class LogMel(nn.Module):
                 above = np.repeat(margin, len(rest), axis=0)
             else:
                 if state is None:  # as if the first sample had always been there: no step where the sound begins
-                    state = sosfilt_zi(self.rumble_filter)[:, None] * block[None, :, :1]
+                    with np.errstate(invalid="ignore"):  # of an infinite one, as in `power`
+                        state = sosfilt_zi(self.rumble_filter)[:, None] * block[None, :, :1]
                 if len(block) != len(rest):
                     rest = np.broadcast_to(rest, (len(block), rest.shape[1]))
                     state = np.broadcast_to(state, (len(state), len(block), 2))
@@ -121,19 +122,19 @@ class LogMel(nn.Module):
             n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
             if n_frames > 0:
                 samples = rest[:, : (n_frames - 1) * self.hop_length + N_FFT]
-                yield self.power(samples.astype(np.float32))
+                yield self.power(samples)
                 rest = rest[:, n_frames * self.hop_length :]
 
     def power(self, samples: np.ndarray) -> np.ndarray:
-        """The mel power of whole frames of (channels, samples), float32, averaged over channels: (128, frames)."""
+        """The mel power of whole frames of (channels, samples), averaged over channels: (128, frames), float32."""
         from scipy.fft import rfft  # noqa: PLC0415
 
-        frames = sliding_window_view(samples, N_FFT, axis=-1)[:, :: self.hop_length] * self.window
-        squares = rfft(frames, overwrite_x=True).view(np.float32)
-        with np.errstate(over="ignore"):  # of samples so huge that the whole is refused
+        with np.errstate(over="ignore", invalid="ignore"):  # of infinite or huge samples, for which all is refused
+            frames = sliding_window_view(samples.astype(np.float32), N_FFT, axis=-1)[:, :: self.hop_length]
+            squares = rfft(frames * self.window, overwrite_x=True).view(np.float32)
             squares *= squares
-        # The filters are linear, so that channels may be averaged before them.
-        return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
+            # The filters are linear, so that channels may be averaged before them.
+            return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
 
 
 def mel_filters() -> Tensor:

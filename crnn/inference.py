@@ -11,6 +11,7 @@ from os import PathLike
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
@@ -29,6 +30,7 @@ GPU_PIECES = 32  # of songs that a GPU hears at once
 LISTENING_SHARE = 0.4  # of the time that an answer takes
 LEAST_FRAMES = n_frames_of(MIN_SECONDS)  # that sound
 PRECISIONS = ("float32", "bfloat16", "fastest")
+FULL_SCALES = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # of the integers in sound files
 PEAK_SAMPLES = HOP_LENGTH // 2  # of which `Prediction.peaks` has the largest
 
 if hasattr(os, "register_at_fork"):  # as Windows, where nothing forks, has not
@@ -238,13 +240,14 @@ class GenreClassifier:
             margins.append((of_first - of_second) / DOUBT_LOG_ODDS)
         return abs(min(margins)) < 1
 
-    def predict_waveform(self, waveform: np.ndarray) -> Prediction:
-        """Classify a waveform (samples,) or (channels, samples), float at 22 050 Hz, full scale 1.
+    def predict_waveform(self, waveform: ArrayLike) -> Prediction:
+        """Classify a waveform (samples,) or (channels, samples) at 22 050 Hz.
 
-        Raises AudioError if it is shorter than one second, sounds for less or is not finite, or if the model breaks
-        down on it.
+        Its samples, also of a tensor or in lists, are floats with full scale 1, or the integers of FULL_SCALES. Raises
+        AudioError if they are others, if it is shorter than one second, sounds for less or is not finite, or if the
+        model breaks down on it.
         """
-        waveform = np.atleast_2d(np.require(waveform, np.float32, ["C"]))
+        waveform = np.atleast_2d(_as_float32(waveform))
         if waveform.ndim != 2 or waveform.shape[1] < MIN_SECONDS * SAMPLE_RATE or not len(waveform):
             raise AudioError(
                 "A waveform must be (samples,) or (channels, samples) of at least {least} s at {rate} Hz; this one has "
@@ -387,6 +390,31 @@ class GenreClassifier:
         probabilities = dict(sorted(shares, key=lambda item: -item[1]))
         top = next(iter(probabilities))
         return probabilities, UNSURE if lacks_energy or probabilities[top] < self.unsure_below else top
+
+
+def _as_float32(waveform: ArrayLike) -> np.ndarray:
+    """Samples with full scale 1. Raises AudioError for what is no array of samples."""
+    kind = type(waveform).__name__
+    try:
+        if isinstance(waveform, Tensor):
+            waveform = waveform.detach().cpu()
+            waveform = (waveform.float() if waveform.is_floating_point() else waveform).numpy()  # which has no bfloat16
+        samples = np.asarray(waveform)
+        kind = samples.dtype.name
+    except (TypeError, ValueError, RuntimeError):  # such as a list with channels of different lengths
+        samples = np.zeros(0, object)
+    if kind in FULL_SCALES:
+        middle = FULL_SCALES[kind] if samples.dtype.kind == "u" else 0.0
+        return (samples.astype(np.float32) - np.float32(middle)) / np.float32(FULL_SCALES[kind])
+    if samples.dtype.kind != "f":
+        raise AudioError(
+            "A waveform must be an array of floats with full scale 1, or of integers as in sound files ({kinds}), not "
+            "{kind}.",
+            kinds=", ".join(FULL_SCALES),
+            kind=kind,
+        )
+    with np.errstate(over="ignore"):  # what becomes infinite is told
+        return np.ascontiguousarray(samples, np.float32)
 
 
 def _log_odds(share: float) -> float:

@@ -467,6 +467,52 @@ def test_any_layout_of_a_waveform(classifier: GenreClassifier, tone: Tone) -> No
         assert_close(classifier.predict_waveform(other), expected)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["uint8", "int16", ">i2", "int32", "float16", "longdouble"])
+def test_any_samples_of_sound_files(classifier: GenreClassifier, tone: Tone, kind: str) -> None:
+    """Integers as a file with them is heard: those of eight bits about 128."""
+    bits, levels = 8 * min(np.dtype(kind).itemsize, 4), tone(3)
+    levels = np.round(levels * 2.0**7) / 2.0**7
+    middle = 128 if kind == "uint8" else 0
+    samples = levels if np.dtype(kind).kind == "f" else levels * 2.0 ** (bits - 1) + middle
+    assert_close(classifier.predict_waveform(samples.astype(kind)), classifier.predict_waveform(levels))
+
+
+def test_samples_that_are_hardly_any_are_silence_in_integers_too(classifier: GenreClassifier) -> None:
+    dither = np.random.default_rng(0).integers(-1, 2, 3 * SAMPLE_RATE).astype(np.int16)
+    for samples in (dither, dither / 32_768):
+        assert classifier.predict_waveform(samples).verdict == NO_MUSIC
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int16])
+def test_any_tensor_of_samples(classifier: GenreClassifier, tone: Tone, dtype: torch.dtype) -> None:
+    levels = torch.from_numpy(np.round(tone(3) * 2.0**7) / 2.0**7)
+    samples = levels.to(dtype).requires_grad_() if dtype.is_floating_point else (levels * 2.0**15).to(dtype)
+    assert_close(classifier.predict_waveform(samples), classifier.predict_waveform(levels.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "kind"),
+    [
+        (np.zeros(3 * SAMPLE_RATE, complex), "complex128"),
+        (np.zeros(3 * SAMPLE_RATE, "m8[s]"), r"timedelta64\[s\]"),
+        (np.zeros(3 * SAMPLE_RATE, int), "int64"),  # of which nobody knows the full scale
+        (np.zeros(3 * SAMPLE_RATE, bool), "bool"),
+        (torch.zeros(3 * SAMPLE_RATE, dtype=torch.complex64), "complex64"),
+        (torch.zeros(3 * SAMPLE_RATE, device="meta"), "Tensor"),
+        ([[0.0] * 3 * SAMPLE_RATE, [0.0]], "list"),
+        ("song.mp3", "str"),
+        (b"RIFF", "bytes"),
+        (None, "object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_are_no_samples_is_refused(classifier: GenreClassifier, waveform: object, kind: str) -> None:
+    with pytest.raises(AudioError, match=rf"must be an array of floats .*, not {kind}\d*\.$"):
+        classifier.predict_waveform(waveform)
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("waveform", "words"),
     [
@@ -479,9 +525,12 @@ def test_any_layout_of_a_waveform(classifier: GenreClassifier, tone: Tone) -> No
         (np.float32(1), "channels"),
         (np.where(np.arange(3 * SAMPLE_RATE) == 30_000, np.nan, 0.1), "NaN"),
         (np.where(np.arange(3 * SAMPLE_RATE) == 66_149, -np.inf, 0.1), "infinite"),
+        (np.where(np.arange(3 * SAMPLE_RATE) == 0, np.inf, 0.1), "infinite"),
         (np.where(np.arange(3 * SAMPLE_RATE) == 30_000, 1e30, 0.1), "huge"),
+        (np.where(np.arange(3 * SAMPLE_RATE) == 30_000, 1e300, 0.1), "huge"),
+        (np.full((2, 3 * SAMPLE_RATE), (-1.0) ** np.arange(3 * SAMPLE_RATE)) * [[3e38], [2e38]], "huge"),
     ],
-    ids=["empty", "short", "short stereo", "no channel", "cube", "column", "number", "nan", "infinite", "huge"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_waveform_is_refused(classifier: GenreClassifier, waveform: np.ndarray, words: str) -> None:
     with pytest.raises(AudioError, match=words):
