@@ -74,7 +74,12 @@ class Prediction:
     notices: tuple[Notice, ...] = ()  # what the person should know about the file
 
     def summary(self, most: int = 3) -> str:
-        """The answer in one line: the genre, its probability and the runners-up, `most` of them in all."""
+        """The answer in one line: the genre, its probability and the runners-up, `most` of them in all.
+
+        Raises ValueError if `most` is less than 1.
+        """
+        if most < 1:
+            raise ValueError(f"most is how many genres are named, from 1 up, not {most!r}.")
         if self.verdict == NO_MUSIC:
             sound = "silent" if self.is_silent else "nothing but steady tones"
             return f"no music: {'what is heard' if self.notices else 'the recording'} is {sound}"
@@ -104,20 +109,21 @@ class Prediction:
         """The kind of music that a strange song sounds like, where that can be told."""
         return self.stranger_kind if self.is_strange else ""
 
-    def course(self, seconds: np.ndarray) -> np.ndarray:
-        """The probabilities (len(seconds), n_genres) at some times, NaN where nothing sounds but a steady tone.
+    def course(self, seconds: ArrayLike) -> np.ndarray:
+        """The probabilities (..., n_genres) at times (...), NaN where nothing sounds but a steady tone or time is NaN.
 
         Those of a window stand at its middle, with straight lines in between. Raises ValueError where passages alone
         were heard.
         """
         if self.heard_seconds is not None:
             raise ValueError("Only passages of this song were heard, and between them nothing: see its timeline.")
+        seconds = np.asarray(seconds, float)
         if not len(self.timeline):
-            return np.full((len(seconds), len(self.genres)), np.nan)
+            return np.full((*seconds.shape, len(self.genres)), np.nan)
         middles = (self.starts_seconds + self.ends_seconds) / 2
-        shares = np.stack([np.interp(seconds, middles, column) for column in self.timeline.T], axis=1)
-        frames = np.clip((seconds * FRAMES_PER_SECOND).astype(int), 0, len(self.sounds) - 1)
-        return np.where(self.sounds[frames, None], shares, np.nan)
+        shares = np.stack([np.interp(seconds, middles, column) for column in self.timeline.T], axis=-1)
+        frames = np.nan_to_num(np.clip(seconds * FRAMES_PER_SECOND, 0, len(self.sounds) - 1)).astype(int)
+        return np.where(self.sounds[frames][..., None], shares, np.nan)
 
     def as_dict(self) -> dict:
         """The answer ready for JSON, without what it was made of.

@@ -613,6 +613,26 @@ def test_summary(tiny_model: CRNN, tone: Tone, n_genres: int, pattern: str) -> N
     assert summary.startswith(f"{prediction.verdict} {prediction.probabilities[prediction.verdict]:.0%}, then")
 
 
+@pytest.mark.parametrize("most", [0, -1])
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_a_summary_names_one_genre_at_least(classifier: GenreClassifier, tone: Tone, most: int, seconds: int) -> None:
+    prediction = classifier.predict_waveform(np.concatenate([tone(seconds), np.zeros(2 * SAMPLE_RATE)]))
+    assert "," not in prediction.summary(1)
+    with pytest.raises(ValueError, match=f"from 1 up, not {most}"):
+        prediction.summary(most)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_the_course_at_one_time_or_at_many(classifier: GenreClassifier, tone: Tone, seconds: int) -> None:
+    prediction = classifier.predict_waveform(np.concatenate([tone(seconds), np.zeros(2 * SAMPLE_RATE)]))
+    shares = prediction.course([-np.inf, 1, 1.5, np.nan, np.inf])
+    assert shares.shape == (5, 3)
+    assert np.isnan(shares).all(axis=1).tolist() == [not seconds, not seconds, not seconds, True, True]
+    np.testing.assert_array_equal(prediction.course(1), shares[1])
+    np.testing.assert_array_equal(prediction.course([[1], [1.5]]), shares[1:3, None])
+
+
 def test_the_answer_survives_json(classifier: GenreClassifier, tone: Tone) -> None:
     prediction = classifier.predict_waveform(tone(5))
     answer = json.loads(json.dumps(prediction.as_dict(), allow_nan=False))
