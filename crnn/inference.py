@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE, AudioError, Notice, Opener, Passages, Sound, open_audio
-from crnn.checkpoint import CheckpointError, digest
+from crnn.checkpoint import digest
 from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_frames_of, on_level, sounding_frames
-from crnn.network.config import NO_MUSIC, UNSURE, VERDICTS
+from crnn.network.config import NO_MUSIC, UNSURE
 from crnn.network.devices import best_precision, checked
 from crnn.network.layers import energy, window_weights
 from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
@@ -160,7 +160,7 @@ class GenreClassifier:
     opens songs as `open_audio` does, or elsewhere (`crnn.decoding`). `device` is where the model computes and
     `precision` in which numbers, of PRECISIONS. `unsure_below`, from 0 to 1, stands for the model's own border of
     probability; of what is like nothing that it knows, it is unsure all the same. Raises ValueError if one of these
-    cannot be, and CheckpointError if a genre of the model has the name of another verdict.
+    cannot be.
     """
 
     def __init__(
@@ -173,10 +173,6 @@ class GenreClassifier:
         precision: str = "float32",
         unsure_below: float | None = None,
     ) -> None:
-        if taken := set(VERDICTS).intersection(model.config.genres):
-            raise CheckpointError(
-                f"The model {origin.name} has a genre {taken.pop()!r}, which stands for no genre here."
-            )
         if precision not in PRECISIONS:
             raise ValueError(f"There is no precision {precision!r}: try {', '.join(PRECISIONS)}.")
         if not (isinstance(batch_size, Integral) and batch_size > 0):

@@ -36,7 +36,7 @@ from crnn.checkpoint import (
     save,
 )
 from crnn.inference import GenreClassifier
-from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, CRNNConfig
+from crnn.network.config import NOTHING_STRANGE, NOTHING_SURE, VERDICTS, CRNNConfig
 from crnn.network.fronts import front_of
 from crnn.network.licences import notice_of
 from crnn.network.model import CRNN
@@ -623,6 +623,15 @@ def test_the_bundled_model_stands_in_with_a_notice(folder: Path) -> None:
     assert model.config.genres == ("bundled", "default")
     assert origin.name == f"{DEFAULT_MODEL} (bundled)"
     assert origin.notice == f"{refusal(folder)} The bundled model {DEFAULT_MODEL} answers instead."
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_bundled_model_stands_in_where_a_genre_has_the_name_of_a_verdict(folder: Path, verdict: str) -> None:
+    edit(folder, genres=["rock", "jazz", verdict])
+    (folder / WEIGHTS_FILE).unlink()  # it is refused before these are read
+    classifier = GenreClassifier.from_pretrained(folder, fallback=True)
+    assert classifier.genres == ("bundled", "default")
+    assert f"no genre can be called {verdict!r}" in classifier.origin.notice
 
 
 def test_without_bundled_models_the_refusal_stands(bundled: Path) -> None:

@@ -98,6 +98,8 @@ class CRNNConfig:
             raise ValueError(f"a CRNN has at most {MOST_BLOCKS} convolutional blocks and {MOST_GENRES} genres")
         if not all(name.strip() and name.isprintable() and len(name) <= MOST_CHARACTERS for name in self.genres):
             raise ValueError(f"the name of a genre is a line of 1 to {MOST_CHARACTERS} characters")
+        if taken := [name for name in self.genres if name in VERDICTS]:
+            raise ValueError(f"no genre can be called {taken[0]!r}, the answer that means that it is none")
 
     def _check_cost(self) -> None:
         """The time that a window takes, and the memory of the weights, which are used once for a step or a window."""

@@ -408,6 +408,8 @@ def test_windows_that_do_not_overlap_are_computed_alone() -> None:
     [
         ({"genres": ("a",)}, "two different genres"),
         ({"genres": ("a", "a")}, "two different genres"),
+        ({"genres": ("a", "unsure")}, "no genre can be called 'unsure'"),
+        ({"genres": ("a", "no music")}, "no genre can be called 'no music'"),
         ({"mel_pools": (4,)}, "one number for each"),
         ({"mel_pools": (3, 5)}, "do not divide"),
         ({"front": "large"}, "one of small, musicnn"),
