@@ -129,8 +129,8 @@ class CRNNConfig:
 
     @property
     def min_frames(self) -> int:
-        """Frames of the shortest input."""
-        return front_of(self.front).min_frames(self)
+        """Frames of the shortest input, which gives one step."""
+        return self.step_frames
 
     @property
     def step_frames(self) -> int:

@@ -224,10 +224,6 @@ class FrontKind(ABC):
     def cost(self, config: Sizes) -> Cost:
         """What it takes for one window. Raises ValueError where its fields are at odds or ask for too much."""
 
-    def min_frames(self, config: Sizes) -> int:
-        """Frames of the shortest log-mel, which gives one step."""
-        return self.step_frames(config)
-
     def load_pretrained(self, stem: Stem, fronts: Sequence[Front], find: Callable[[Weights], Path]) -> None:  # noqa: ARG002
         """Fill in the weights that it starts from, if any, in a stem and the layers of all members.
 

@@ -126,10 +126,6 @@ class Joined(FrontKind):
             raise ValueError(f"fronts with steps of {' and '.join(map(str, sorted(lengths)))} frames cannot be joined")
         return lengths.pop()
 
-    def min_frames(self, config: Sizes) -> int:
-        """Of the one that needs most. Raises ValueError where their steps differ."""
-        return max(self.step_frames(config), *(part.min_frames(config) for part in self.parts))
-
     def cost(self, config: Sizes) -> Cost:
         """The sum."""
         costs = [part.cost(config) for part in self.parts]

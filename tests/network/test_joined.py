@@ -170,14 +170,6 @@ def test_unknown_and_repeated_names_are_refused(name: str, capsys: pytest.Captur
     assert said in capsys.readouterr().err
 
 
-def test_the_shortest_input_is_that_of_the_one_that_needs_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(FRONTS["won"]), "min_frames", lambda *_: 30)
-    config = replace(CONFIG, front="choi+won")
-    assert config.min_frames == 30
-    with pytest.raises(ValueError, match="24 window_frames are fewer than the 30 of one step"):
-        replace(config, window_frames=24)
-
-
 def test_members_start_alike_only_in_what_is_fitted() -> None:
     torch.manual_seed(0)
     model = CRNN(replace(CONFIG, front="musicnn+choi", members=2, bottleneck=5)).eval()

@@ -92,7 +92,7 @@ def test_any_length_from_a_second(parts: tuple[MusicnnStem, MusicnnFront], secon
 
 def test_the_shortest_input_is_one_step(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
     stem, front = parts
-    assert front(stem(torch.zeros(1, N_MELS, Musicnn().min_frames(None)))).shape[1] == 1
+    assert front(stem(torch.zeros(1, N_MELS, Musicnn().step_frames(None)))).shape[1] == 1
 
 
 def test_windows_do_not_depend_on_their_batch(parts: tuple[MusicnnStem, MusicnnFront]) -> None:
