@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crnn.features import n_frames_of, repeat_to
@@ -200,7 +199,6 @@ class FrontKind(ABC):
     """What is known of a front before one is made. Its instance in the registry is the only thing that others ask."""
 
     fields: frozenset[str] = frozenset()  # of CRNNConfig, those that mean something to this front alone
-    pretrained: Path | None = None  # the safetensors file that it starts from; without one the start is random
     memory_format = torch.contiguous_format  # in which a CPU computes its convolutions fastest
     stored_in = torch.float32  # on disk
     remembers = False  # whether its stem has recurrent layers, which hear a song in one piece
@@ -224,15 +222,9 @@ class FrontKind(ABC):
     def cost(self, config: Sizes) -> Cost:
         """What it takes for one window. Raises ValueError where its fields are at odds or ask for too much."""
 
-    def load_pretrained(self, stem: Stem, fronts: Sequence[Front], find: Callable[[Weights], Path]) -> None:  # noqa: ARG002
-        """Fill in the weights that it starts from, if any, in a stem and the layers of all members.
+    def load_pretrained(self, stem: Stem, fronts: Sequence[Front], find: Callable[[Weights], Path]) -> None:  # noqa: B027
+        """Fill in the weights that it starts from in a stem and the layers of all members; without any, all is random.
 
         `find` gives the path of a file that its authors publish. Raises what that raises, and ValueError if the file
         is not theirs.
         """
-        if self.pretrained:
-            self.load_weights(stem, fronts, load_file(self.pretrained))
-
-    def load_weights(self, stem: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:
-        """Fill in what the file `pretrained` has. Raises RuntimeError if it does not fit."""
-        raise NotImplementedError

@@ -5,15 +5,17 @@ late-breaking session, arXiv:1909.06654. The weights are the package's MSD_music
 assets/pretrained/README.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crnn.bundle import ASSETS
 from crnn.features import FRAMES_PER_SECOND
-from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
 from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of, slaney_centres_hz
 
@@ -147,7 +149,6 @@ class MusicnnFront(Front):
 class Musicnn(FrontKind):
     """Filters that stay as they are, and layers over time that are trained further."""
 
-    pretrained = PRETRAINED
     notice = """\
 Its convolutions are musicnn's, pretrained on tags of 200,000 songs of the Million Song Dataset (J. Pons and X. Serra,
 "musicnn", 2019; ISC licence, copyright Music Technology Group, Universitat Pompeu Fabra): the filters as they were, the
@@ -185,8 +186,9 @@ layers over time trained further on the clips below, like all that follows them.
         linear = 2 * (inputs + MIDDLE_CHANNELS * MIDDLE_LAYERS) * features // FRAMES_PER_STEP
         return Cost(shared=n_frames * (timbral + temporal), member=n_frames * (middle + linear), features=features)
 
-    def load_weights(self, stem: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:
-        """The filters of the stem, and the layers over time of each member."""
+    def load_pretrained(self, stem: Stem, fronts: Sequence[Front], _: Callable[[Weights], Path]) -> None:
+        """Fill in the filters of the stem, and the layers over time of each member."""
+        weights = load_file(PRETRAINED)
         middle = {name: value for name, value in weights.items() if name.startswith("middle.")}
         stem.load_state_dict({name: value for name, value in weights.items() if name not in middle}, strict=True)
         for front in fronts:

@@ -1,13 +1,12 @@
 """A front is one module and one registry line: what each says of itself holds, and a new one is taken everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import train
@@ -18,7 +17,7 @@ from crnn.insight.explain import explain
 from crnn.insight.inside import trace
 from crnn.network.config import CRNNConfig
 from crnn.network.devices import best_precision
-from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem
+from crnn.network.front import Cost, Front, FrontKind, Maps, Sizes, Stem, Weights
 from crnn.network.fronts import FRONTS, front_of
 from crnn.network.model import CRNN
 from crnn.sources import load_checkpoint
@@ -68,8 +67,8 @@ class Toy(FrontKind):
 
     notice = "Its convolution is a toy's, under no licence at all.\n"
 
-    def __init__(self, pretrained: Path) -> None:
-        self.pretrained = pretrained
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        self.weights = weights
 
     def stem(self) -> ToyStem:
         return ToyStem()
@@ -84,17 +83,16 @@ class Toy(FrontKind):
     def cost(self, config: Sizes) -> Cost:
         return Cost(N_MELS * config.window_frames, BANDS * WIDTH * config.window_frames, WIDTH)
 
-    def load_weights(self, _: Stem, fronts: Sequence[Front], weights: dict[str, Tensor]) -> None:
+    def load_pretrained(self, _: Stem, fronts: Sequence[Front], find: Callable[[Weights], Path]) -> None:  # noqa: ARG002
         for front in fronts:
-            front.conv.load_state_dict(weights, strict=False)
+            front.conv.load_state_dict(self.weights, strict=False)
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """The weights that the toy starts from; it stands in the registry."""
     weights = {"weight": torch.randn(WIDTH, BANDS, STEP, generator=torch.Generator().manual_seed(0))}
-    save_file(weights, tmp_path / "toy.safetensors")
-    monkeypatch.setitem(FRONTS, "toy", Toy(tmp_path / "toy.safetensors"))
+    monkeypatch.setitem(FRONTS, "toy", Toy(weights))
     return weights
 
 

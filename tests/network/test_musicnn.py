@@ -19,7 +19,7 @@ def parts() -> tuple[MusicnnStem, MusicnnFront]:
     """musicnn's filters and, behind them, its layers over time."""
     stem = MusicnnStem()
     front = MusicnnFront(16, stem.out_features)
-    Musicnn().load_pretrained(stem, [front], find=None)  # its file is part of the repository
+    Musicnn().load_pretrained(stem, [front], None)  # its file is part of the repository
     return stem.eval(), front.eval()
 
 
