@@ -51,15 +51,12 @@ class Member(nn.Module):
         self.classifier = classifier(read[0] if has_two_heads else sum(read), config)
         self.summary_classifier = classifier(read[1], config) if has_two_heads else None
 
-    def forward(self, steps: Tensor, of_channels: Tensor | None = None) -> Tensor:
+    def classify(self, steps: Tensor, states: Tensor, of_channels: Tensor | None = None) -> Tensor:
         """What the front gives, (batch, steps, front.out_features), to logits (batch, n_genres).
 
-        `of_channels` is what `CRNN.of_channels` gives, for the summary; without it that reads the steps.
+        `states` (batch, steps, recurrent.out_features) are what the recurrent layer makes of it, `of_channels` what
+        `CRNN.of_channels` gives, for the summary; without it that reads the steps.
         """
-        return self.classify(steps, self.recurrent(steps), of_channels)
-
-    def classify(self, steps: Tensor, states: Tensor, of_channels: Tensor | None = None) -> Tensor:
-        """The same with the states of the recurrent layer, (batch, steps, recurrent.out_features), at hand."""
         heads = self.heads(self.embed(steps, states, of_channels))
         return mean_logits(torch.stack(heads)) if self.summary_classifier else heads[0]
 
@@ -241,7 +238,10 @@ class CRNN(
         return self.outputs(self.steps_and_channels(stem))[0]
 
     def logits_of_each(self, stems: Sequence[Tensor | tuple[Tensor, ...]]) -> Tensor:
-        """The same where each member hears something else."""
+        """Logits (classifiers, batch, n_genres) where each member hears something else.
+
+        Unlike those of `logits_of`, they are not lowered by strangeness.
+        """
         logits = []
         for member, stem in zip(self.members, stems, strict=True):
             steps = member.front(stem)
@@ -254,14 +254,12 @@ class CRNN(
 
     def of_channels(self, stem: Tensor | tuple[Tensor, ...]) -> Tensor | None:
         """What the summaries read of what the stem gives, (batch, summary_components); None where they read steps."""
-        return self._of_channels(channels_of(stem)) if self.components else None
+        return self.components(moments(channels_of(stem))) if self.components else None
 
-    def window_logits(
-        self, log_mel: Tensor, hop_frames: int | None = None, batch_size: int = 16
-    ) -> tuple[Tensor, list[int]]:
+    def window_logits(self, log_mel: Tensor) -> tuple[Tensor, list[int]]:
         """Logits (n_windows, n_genres) of the windows of one log-mel (128, frames), and the frame where each starts."""
-        plan = self.plan(log_mel, hop_frames or self.config.hop_frames)
-        return self.hear([plan], batch_size)[0].logits, plan.starts
+        plan = self.plan(log_mel, self.config.hop_frames)
+        return self.hear([plan])[0].logits, plan.starts
 
     def plan(self, log_mel: Tensor, hop_frames: int) -> "Plan":
         """The windows of a log-mel (128, frames), `config.window_frames` long and about `hop_frames` apart.
@@ -387,9 +385,6 @@ class CRNN(
         """What the stem gives to `steps`; last, where the summaries read them, to its channels at each step."""
         return [*self.steps(stem), *([channels_of(stem)] if self.components else [])]
 
-    def _of_channels(self, channels: Tensor) -> Tensor:
-        return self.components(moments(channels))
-
     def outputs(self, per_member: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
         """What `steps_and_channels` gives of windows to logits as of `forward`, each member's `embed`, and kinds.
 
@@ -402,7 +397,7 @@ class CRNN(
     def _classified(self, per_member: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor]:
         """The same to logits as of `member_logits`, what `of_channels` gives, each member's `embed`, and kinds."""
         *per_member, channels = per_member if self.components else [*per_member, None]
-        of_channels = self._of_channels(channels) if self.components else None
+        of_channels = self.components(moments(channels)) if self.components else None
         vectors = [
             member.embed(steps, member.recurrent(steps), of_channels)
             for member, steps in zip(self.members, per_member, strict=True)

@@ -117,8 +117,7 @@ def test_the_classifier_reads_the_summary_beside_the_course() -> None:
     n_pooled = member.pool.out_features
     assert member.classifier.linear.in_features == n_pooled + member.summary.out_features == n_pooled + 10
     states = member.recurrent(steps)
-    logits = member(steps)
-    torch.testing.assert_close(member.classify(steps, states), logits)
+    logits = member.classify(steps, states)
     read = torch.cat([member.pool(states), member.summary(moments(steps))], dim=1)
     torch.testing.assert_close(member.classifier.linear(read), logits)
     of_summary = member.classifier.linear.weight[:, n_pooled:] @ member.summary(moments(steps)).T
@@ -152,11 +151,12 @@ def test_a_summary_of_channels_reads_the_components_of_all_nets() -> None:
     for member, steps, heads in zip(model.members, model.steps(stem), logits.split(2), strict=True):
         torch.testing.assert_close(member.classifier(member.pool(member.recurrent(steps))), heads[0])
         torch.testing.assert_close(member.summary_classifier(member.summary(read)), heads[1])
-        torch.testing.assert_close(member(steps, read).softmax(-1), heads.softmax(-1).mean(0))
+        classified = member.classify(steps, member.recurrent(steps), read)
+        torch.testing.assert_close(classified.softmax(-1), heads.softmax(-1).mean(0))
     known = set(map(id, model.pretrained_parameters()))
     assert known >= set(map(id, model.components.parameters()))
-    pieces, _ = model.window_logits(torch.cat(clips[:3], dim=1), hop_frames=24)
-    assert pieces.shape == (5, 3)
+    (pieces,) = model.hear([model.plan(torch.cat(clips[:3], dim=1), hop_frames=24)])
+    assert pieces.logits.shape == (5, 3)
 
 
 def test_a_front_whose_stem_gives_no_steps_has_a_summary_of_its_own_steps() -> None:
@@ -312,7 +312,8 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
         by_hand = []
         for start in starts:
             cut = [steps[:, start // 4 : start // 4 + 12] for steps in songs]
-            of_members = torch.stack([member(part) for member, part in zip(model.members, cut, strict=True)])
+            members = zip(model.members, cut, strict=True)
+            of_members = torch.stack([member.classify(part, member.recurrent(part)) for member, part in members])
             of_any = of_members.mean(0).logsumexp(-1, keepdim=True)
             by_hand.append(of_members.softmax(-1).mean(0).log() + of_any)
     torch.testing.assert_close(logits, torch.cat(by_hand), atol=1e-5, rtol=0)
@@ -366,10 +367,10 @@ def test_the_number_of_windows_at_once_changes_nothing(front: str) -> None:
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * 30 + 5)
     with torch.inference_mode():
-        answers = [model.window_logits(log_mel, batch_size=size) for size in (16, 1, 5, 1_000)]
-    for logits, starts in answers:
-        assert starts == answers[0][1]
-        torch.testing.assert_close(logits, answers[0][0], atol=1e-5, rtol=0)
+        plan = model.plan(log_mel, hop_frames=12)
+        answers = [model.hear([plan], batch_size=size)[0].logits for size in (16, 1, 5, 1_000)]
+    for logits in answers:
+        torch.testing.assert_close(logits, answers[0], atol=1e-5, rtol=0)
 
 
 def test_a_long_song_takes_the_memory_of_a_short_one() -> None:
@@ -397,10 +398,11 @@ def test_windows_that_do_not_overlap_are_computed_alone() -> None:
     model = alive("small")
     log_mel = -80 * torch.rand(N_MELS, 110)
     with torch.inference_mode():
-        logits, starts = model.window_logits(log_mel, hop_frames=48)
-        by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in starts])
-    assert starts == [0, 48, 62]
-    torch.testing.assert_close(logits, by_hand, atol=1e-5, rtol=0)
+        plan = model.plan(log_mel, hop_frames=48)
+        (heard,) = model.hear([plan])
+        by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in plan.starts])
+    assert plan.starts == [0, 48, 62]
+    torch.testing.assert_close(heard.logits, by_hand, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

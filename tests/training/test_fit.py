@@ -87,7 +87,8 @@ def test_history_watches_the_average_that_is_returned() -> None:
     assert [row.epoch for row in history] == [1, 2, 3, 4]
     n_frames = CONFIG.window_frames
     with torch.inference_mode():
-        logits = [model.window_logits(log_mel, hop_frames=n_frames)[0] for log_mel in valid.log_mels()]
+        plans = [model.plan(log_mel, hop_frames=n_frames) for log_mel in valid.log_mels()]
+        logits = [windows.logits for windows in model.hear(plans)]
     probabilities = mean_probabilities(logits)
     assert negative_log_likelihood(probabilities, valid.labels) == pytest.approx(history[-1].valid_loss, rel=1e-5)
 
