@@ -32,6 +32,7 @@ from crnn.checkpoint import (
     NOTICE_FILE,
     WEIGHTS_FILE,
     CheckpointError,
+    UnfitError,
     optional_text,
     save,
 )
@@ -350,6 +351,14 @@ def test_damaged_or_mismatched_weights_are_refused(folder: Path, damage: Damage)
     message = refusal(folder)
     assert f"The {WEIGHTS_FILE} of {folder} is damaged or does not fit" in message
     assert "download or train it again" in message
+
+
+def test_a_refusal_is_the_same_from_another_process(folder: Path) -> None:
+    truncate(folder)
+    with pytest.raises(UnfitError) as caught:
+        load_checkpoint(folder)
+    given = pickle.loads(pickle.dumps(caught.value))
+    assert (str(given), given.folder) == (str(caught.value), folder)
 
 
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
