@@ -268,11 +268,12 @@ def save(model: CRNN, folder: Path, card: str) -> None:
     with TemporaryDirectory(".partial", ".saving-", folder) as name:
         whole = Path(name)
         (whole / CARD_FILE).write_bytes(card_bytes(card))
-        model.save_pretrained(whole)
-        files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
-        asks_for_one = front_of(model.config.front).sources
-        if asks_for_one and (notice := notice_beside(model, folder)) != optional_text(folder, NOTICE_FILE):
+        notice = text_beside(folder, NOTICE_FILE) if front_of(model.config.front).sources else ""
+        if notice:
             (whole / NOTICE_FILE).write_text(notice, encoding="utf-8")
+        model.save_pretrained(whole)  # which puts what they ask for before that
+        files = [CARD_FILE, WEIGHTS_FILE, CONFIG_FILE]
+        if optional_text(whole, NOTICE_FILE) != notice:
             files.insert(0, NOTICE_FILE)
         for file in files:
             (whole / file).replace(folder / file)
