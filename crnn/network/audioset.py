@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crnn.network.genres import spelling
 from crnn.network.lean import of_low_rank
 
 RANK = 128  # of the hidden layer for what it hears
@@ -115,10 +116,9 @@ class KindScores(nn.Module):
 
 def names_in(genre: str) -> set[str]:
     """A genre's name as KINDS have it, its parts and its last word: "Soul/R&B" is soul and rnb, "death metal" metal."""
-    text = genre.lower().replace("&", "n").replace("'n'", "n")
-    whole = "".join(filter(str.isalnum, text)).removesuffix("music")
-    parts = ("".join(filter(str.isalnum, part)) for part in re.split(r"[/,;_+]|-(?=rnb)", text))
-    return {whole, *parts, text.split()[-1]}
+    parts = re.split(r"[/,;_+]|-(?=r'?[&n]'?b)", genre, flags=re.IGNORECASE)
+    whole = spelling(" ".join(parts)).removesuffix("music")
+    return {whole, *map(spelling, (*parts, genre.rsplit(maxsplit=1)[-1]))}
 
 
 class Strangeness:

@@ -84,9 +84,16 @@ def test_a_model_knows_the_kinds_of_its_genres() -> None:
     known = {KINDS[number].name for number in Strangeness(GTZAN).known}
     assert {"blues", "opera", "bluegrass", "hip-hop", "swing", "heavy metal", "ska", "punk"} <= known
     assert not known & {"techno", "electronic", "folk", "salsa", "soul", "flamenco"}
-    for spelling in ("Hip-Hop", "hip hop", "HipHop", "hip hop music"):
+    for spelling in ("Hip-Hop", "hip hop", "HipHop", "hip hop music", "hip+hop", "Ｈｉｐ Ｈｏｐ", "east coast hip-hop"):
         assert [KINDS[number].name for number in Strangeness((spelling, "rap")).known] == ["hip-hop"]
-    for name, kinds in (("R&B", ["rhythm and blues"]), ("Soul/R&B", ["rhythm and blues", "soul"])):
+    for name, kinds in (
+        ("R&B", ["rhythm and blues"]),
+        ("Soul/R&B", ["rhythm and blues", "soul"]),
+        ("soul-r'n'b", ["rhythm and blues", "soul"]),
+        ("Rhythm And Blues", ["rhythm and blues", "blues"]),
+        ("Rock 'n' Roll", ["rock and roll"]),
+        ("Opéra", ["opera"]),
+    ):
         assert [KINDS[number].name for number in Strangeness((name, name)).known] == kinds
     assert "heavy metal" in {KINDS[number].name for number in Strangeness(("death metal", "jazz")).known}
     assert len({kind.number for kind in KINDS}) == len(KINDS)
