@@ -133,6 +133,13 @@ def tiny_model() -> CRNN:
 
 
 @pytest.fixture
+def folder(tiny_model: CRNN, tmp_path: Path) -> Path:
+    """A saved model."""
+    save(tiny_model, tmp_path / "saved", card="# A card\n")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
 def model(tiny_model: CRNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A saved model, named by the environment."""
     save(tiny_model, tmp_path / "model", card="")

@@ -335,10 +335,6 @@ def test_repeat_to_cuts_what_is_longer() -> None:
     assert repeat_to(torch.arange(6), 4).tolist() == [0, 1, 2, 3]
 
 
-def test_frames_per_second() -> None:
-    assert pytest.approx(24.125, abs=0.001) == FRAMES_PER_SECOND
-
-
 @pytest.fixture
 def features() -> Features:
     front_end = LogMel()

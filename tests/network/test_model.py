@@ -1,7 +1,6 @@
-"""The CRNN: shapes, lengths, checks of its configuration."""
+"""The CRNN: shapes, lengths, what each part gives."""
 
 import re
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -45,12 +44,6 @@ def test_any_length_and_any_genres(seconds: float, genres: tuple[str, ...]) -> N
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="log_mel must be"):
         CRNN(CONFIG)(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("seconds", [1, 10])
-def test_the_pretrained_front_takes_the_same_log_mel(seconds: float) -> None:
-    model = CRNN(replace(CONFIG, front="musicnn")).eval()
-    assert model(-80 * torch.rand(2, N_MELS, int(seconds * FRAMES_PER_SECOND))).shape == (2, 3)
 
 
 def test_normalisation_is_part_of_the_weights() -> None:
@@ -184,12 +177,6 @@ def test_without_a_recurrent_layer_order_does_not_matter() -> None:
     torch.testing.assert_close(forward, backward)
 
 
-def test_an_lstm_costs_more_than_a_gru() -> None:
-    wide = replace(CONFIG, channels=(4, 24), recurrent_size=512, members=16)
-    with pytest.raises(ValueError, match="too slow"):
-        replace(wide, recurrent="lstm")
-
-
 @pytest.mark.parametrize("front", ["small", "musicnn"])
 @pytest.mark.parametrize("recurrent", RECURRENT)
 @pytest.mark.parametrize("pooling", POOLING)
@@ -203,7 +190,7 @@ def test_a_new_layer_is_a_class_and_a_line_as_the_readme_shows(monkeypatch: pyte
     code = re.search(r"^    class Rnn.*?^    RECURRENT = .*?$", readme, re.MULTILINE | re.DOTALL)[0]
     written = dict(vars(layers))
     exec(dedent(code), written)
-    assert written["RECURRENT"].keys() > RECURRENT.keys()
+    assert written["RECURRENT"].keys() >= RECURRENT.keys()
     monkeypatch.setitem(RECURRENT, "rnn", written["RECURRENT"]["rnn"])
     model = CRNN(replace(CONFIG, recurrent="rnn")).eval()
     assert isinstance(model.members[0].recurrent.rnn, torch.nn.RNN)
@@ -403,82 +390,6 @@ def test_windows_that_do_not_overlap_are_computed_alone() -> None:
         by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in plan.starts])
     assert plan.starts == [0, 48, 62]
     torch.testing.assert_close(heard.logits, by_hand, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"genres": ("a",)}, "two different genres"),
-        ({"genres": ("a", "a")}, "two different genres"),
-        ({"genres": ("a", "unsure")}, "no genre can be called 'unsure'"),
-        ({"genres": ("a", "no music")}, "no genre can be called 'no music'"),
-        ({"mel_pools": (4,)}, "one number for each"),
-        ({"mel_pools": (3, 5)}, "do not divide"),
-        ({"front": "large"}, "one of small, musicnn"),
-        ({"recurrent": "rnn"}, "one of gru, lstm, none"),
-        ({"pooling": "max"}, r"one of attention\+mean, attention, mean"),
-        ({"time_pools": (0, 2)}, "at least 1"),
-        ({"recurrent_size": 0}, "at least 1"),
-        ({"members": 0}, "at least 1"),
-        ({"window_frames": 3}, "do not survive"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"temperature": float("nan")}, "temperature"),
-        ({"temperature": 1e-9}, "temperature"),
-        ({"evidence": -1.0}, "evidence"),
-        ({"evidence": float("nan")}, "evidence"),
-    ],
-)
-def test_contradictory_configuration_is_refused(change: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)
-
-
-WIDE = {"summary": True, "recurrent": "none", "recurrent_size": 512, "members": 4}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bottleneck": 10**9}, "bottleneck must be"),
-        ({"members": 10**9}, "members must be at least 1 and at most 16"),
-        ({"channels": (4, 10**9)}, "channels must be"),
-        ({"mel_pools": (4, 10**5_000)}, "mel_pools must be"),
-        ({"time_pools": (10**9, 2)}, "time_pools must be"),
-        ({"recurrent_size": 10**9}, "recurrent_size must be"),
-        ({"window_frames": 10**9}, "window_frames must be"),
-        (dict.fromkeys(("channels", "mel_pools", "time_pools"), (1,) * 100_000), "at most 12 convolutional blocks"),
-        ({"genres": tuple(map(str, range(1_000_000)))}, "200 genres"),
-        ({"genres": ("a", "b" * 1_000_000)}, "name of a genre"),
-        ({"genres": ("a", "\x1b[31m")}, "name of a genre"),
-        ({"genres": ("a", "b\nc")}, "name of a genre"),
-        ({"genres": ("a", "\u202eb")}, "name of a genre"),  # turns round what follows it
-        ({"genres": ("a", "\ud800")}, "name of a genre"),
-        ({"genres": ("a", " ")}, "name of a genre"),
-        ({"channels": (1_024, 1), "window_frames": 1_000}, "too large"),
-        ({"channels": (64,), "mel_pools": (1,), "time_pools": (2,), **WIDE}, "too large"),
-        ({"channels": (128, 128), "mel_pools": (1, 1), "time_pools": (1, 1)}, "too slow"),
-        ({"channels": (128,), "mel_pools": (1,), "time_pools": (1,), "recurrent_size": 1, "members": 16}, "too many"),
-        ({"channels": (16, 1_024), "mel_pools": (1, 1), "time_pools": (1, 1), "recurrent_size": 512}, "too"),
-    ],
-    ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
-)
-def test_a_configuration_that_asks_for_too_much_is_refused_at_once(change: dict, message: str) -> None:
-    start = time.process_time()  # of this process alone, however busy the machine is
-    with pytest.raises(ValueError, match=message) as caught:
-        replace(CONFIG, **change)
-    assert len(str(caught.value)) < 200
-    assert time.process_time() - start < 0.5
-
-
-def test_larger_configurations_than_the_bundled_ones_are_allowed() -> None:
-    CRNNConfig(
-        genres=tuple(f"genre {number}" for number in range(161)),
-        members=5,
-        channels=(32, 96, 128, 256),
-        recurrent_size=256,
-        window_frames=n_frames_of(30.0),
-    )
-    CRNNConfig(genres=("a", "b"), members=16, front="musicnn", recurrent_size=128)
 
 
 def test_print_names_the_parts() -> None:
