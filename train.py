@@ -39,12 +39,12 @@ from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.download import download_gtzan
 from crnn.data.extraction import extract_features
+from crnn.data.features import DatasetError, Features
 from crnn.data.gtzan import Dataset, check_known, check_split, checked_genres, make_dataset
 from crnn.data.heard import record_of
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.features import DatasetError, Features
 from crnn.files import as_json, lock, whole_file, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as

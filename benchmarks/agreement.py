@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from crnn import GenreClassifier  # noqa: E402
 from crnn.arguments import positive  # noqa: E402
 from crnn.audio import Passages  # noqa: E402
-from crnn.features import FRAMES_PER_SECOND, Features, n_frames_of, sounding_frames, stand_on_level  # noqa: E402
+from crnn.data.features import Features  # noqa: E402
+from crnn.features import FRAMES_PER_SECOND, n_frames_of, sounding_frames, stand_on_level  # noqa: E402
 from crnn.inference import UNSURE, Recording  # noqa: E402
 from crnn.library.job import QUICK  # noqa: E402
 

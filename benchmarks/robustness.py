@@ -28,10 +28,10 @@ from crnn import GenreClassifier  # noqa: E402
 from crnn.__main__ import INTERRUPTED, leave_broken_pipe  # noqa: E402
 from crnn.audio import SAMPLE_RATE, AudioError, load_audio  # noqa: E402
 from crnn.checkpoint import CheckpointError  # noqa: E402
+from crnn.data.features import DatasetError  # noqa: E402
 from crnn.data.gtzan import FAULT_FILTERED, PROTOCOL, has_heard  # noqa: E402
 from crnn.data.look import find_tracks  # noqa: E402
 from crnn.data.names import genre_of  # noqa: E402
-from crnn.features import DatasetError  # noqa: E402
 
 RT60, PREDELAY = 0.6, 0.005  # seconds: a living room; its reverberation has fallen by 60 dB after RT60
 DIRECT_TO_REVERBERANT = 0  # dB: about a metre from the loudspeaker

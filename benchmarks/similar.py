@@ -25,9 +25,10 @@ sys.path.insert(0, str(ROOT))  # the project is not installed as a package
 from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import AudioError  # noqa: E402
 from crnn.data.artists import read_artists  # noqa: E402
+from crnn.data.features import DatasetError, Features  # noqa: E402
 from crnn.data.look import find_tracks  # noqa: E402
 from crnn.data.names import genre_of  # noqa: E402
-from crnn.features import DatasetError, Features, without_silence  # noqa: E402
+from crnn.features import without_silence  # noqa: E402
 from crnn.library.likeness import unit  # noqa: E402
 from crnn.library.similar import Library, find  # noqa: E402
 

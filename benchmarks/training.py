@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the project is not install
 
 from crnn.arguments import positive
 from crnn.data.clips import Clips
-from crnn.features import N_MELS, Features, n_frames_of
+from crnn.data.features import Features
+from crnn.features import N_MELS, n_frames_of
 from crnn.network.devices import best_device, best_precision
 from crnn.training.copies import StemCopies
 from crnn.training.recipes import RECIPES

@@ -12,7 +12,8 @@ import torch
 from benchmarks import agreement, load, similar, training
 from crnn.bundle import ROOT
 from crnn.checkpoint import save
-from crnn.features import FLOOR_DB, Features, n_frames_of
+from crnn.data.features import Features
+from crnn.features import FLOOR_DB, n_frames_of
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN

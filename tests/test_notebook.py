@@ -18,10 +18,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from crnn.data.features import DatasetError
 from crnn.data.gtzan import checked_genres
 from crnn.data.look import look_at
 from crnn.decoding import Decoders
-from crnn.features import DatasetError
 from crnn.training.options import parse_args, parse_recipe
 from crnn.training.state import TrainingError
 from crnn.web.uploads import OF_PAGES

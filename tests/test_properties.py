@@ -12,12 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from crnn.audio import SAMPLE_RATE
+from crnn.data.features import DatasetError, Features
 from crnn.features import (
     FLOOR_DB,
     N_MELS,
     SILENCE_DB,
-    DatasetError,
-    Features,
     LogMel,
     repeat_to,
     sounding_frames,

@@ -27,10 +27,11 @@ from safetensors.torch import load_file
 import train
 from crnn.checkpoint import save
 from crnn.data import download
+from crnn.data.features import Features
 from crnn.data.gtzan import FAULT_FILTERED
 from crnn.data.heard import record_of
 from crnn.data.names import genre_of
-from crnn.features import N_MELS, SAMPLE_RATE, Features
+from crnn.features import N_MELS, SAMPLE_RATE
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED

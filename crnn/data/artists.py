@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from crnn.data.features import DatasetError
 from crnn.data.names import GTZAN_TRACK, listed, part_in_genre, part_of_folder, slashed
-from crnn.features import DatasetError
 from crnn.walk import is_song
 
 COLUMNS = ("track_id", "artist")

@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 from torch import Tensor
 
-from crnn.features import Features
+from crnn.data.features import Features
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from crnn.features import FLOOR_DB, Features, n_frames_of
+from crnn.data.features import Features
+from crnn.features import FLOOR_DB, n_frames_of
 
 LIKE = 0.8  # correlation of the courses of two clips from which on they are the same song
 LEAST_SECONDS = 10.0  # for that: shorter ones have too little of a course, as loops and hits, and must be equal

@@ -20,8 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 from tqdm import tqdm
 
+from crnn.data.features import DatasetError
 from crnn.data.names import GENRES
-from crnn.features import DatasetError
 from crnn.hub import implicit_token, why_unreached
 
 HUB_DATASET = "marsyas/gtzan"

@@ -16,18 +16,9 @@ import torch
 from tqdm import tqdm
 
 from crnn.audio import AudioError, open_audio
+from crnn.data.features import DAMAGE, DatasetError, Features
 from crnn.data.workers import started
-from crnn.features import (
-    DAMAGE,
-    FEATURE_SETTINGS,
-    FLOOR_DB,
-    N_MELS,
-    DatasetError,
-    Features,
-    LogMel,
-    n_frames_of,
-    to_levels,
-)
+from crnn.features import FEATURE_SETTINGS, FLOOR_DB, N_MELS, LogMel, n_frames_of, to_levels
 from crnn.files import whole_file
 from crnn.machine import n_cores
 

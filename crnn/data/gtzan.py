@@ -9,10 +9,11 @@ from torchaudio.datasets import gtzan
 
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of, keep_together
+from crnn.data.features import DatasetError, Features
 from crnn.data.heard import n_heard
 from crnn.data.names import check_genres, genre_of, gtzan_name, own_split
 from crnn.data.splits import about_artists, about_commonest, about_copies, random_split, with_validation, without_copies
-from crnn.features import DatasetError, Features, n_frames_of
+from crnn.features import n_frames_of
 from crnn.network.config import CRNNConfig
 from crnn.network.genres import known_as
 from crnn.network.model import CRNN

@@ -4,7 +4,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from hashlib import sha256
 
-from crnn.features import Features
+from crnn.data.features import Features
 
 DIGEST_BYTES = 5  # one of a thousand clips is taken for one of a thousand others once in a million times
 MOST_HEARD = 10_000  # clips, for config.json to stay small; of more there is no record

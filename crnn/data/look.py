@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 
+from crnn.data.features import DatasetError
 from crnn.data.names import (
     GTZAN_TRACK,
     as_text,
@@ -22,7 +23,6 @@ from crnn.data.names import (
     own_split,
     part_of_folder,
 )
-from crnn.features import DatasetError
 from crnn.walk import Walk, is_folder
 
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders

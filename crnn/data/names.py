@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchaudio.datasets import gtzan
 
-from crnn.features import DatasetError
+from crnn.data.features import DatasetError
 from crnn.network.config import MOST_CHARACTERS, VERDICTS
 from crnn.network.genres import spelling
 

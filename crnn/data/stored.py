@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crnn.data.features import DatasetError, Features
 from crnn.data.names import check_folders, listed, lost_places, own_split, slashed
-from crnn.features import DatasetError, Features
 
 _WITH_GENRE = re.compile(r"(?!\.\.?/|[a-z]:/)[^/]+/.*|[^/]+\.\d+(\.\w+)?", re.IGNORECASE | re.DOTALL)
 

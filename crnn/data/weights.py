@@ -15,7 +15,7 @@ from crnn.data.download import (
     reason_of,
     sha256_of,
 )
-from crnn.features import DatasetError
+from crnn.data.features import DatasetError
 from crnn.network.front import Weights
 
 FOLDER_VARIABLE = "GENRE_CRNN_PRETRAINED"  # the environment's, so that all processes of a training know it

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crnn.audio import SAMPLE_RATE
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_FFT, N_MELS, Features, hz_of_band, to_decibels
+from crnn.data.features import Features
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_FFT, N_MELS, hz_of_band, to_decibels
 from crnn.training.clipping import clipped
 
 

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from crnn.checkpoint import METRICS_FILE, UNFIT
 from crnn.data.clips import Clips
 from crnn.data.copies import copies_of
+from crnn.data.features import DAMAGE, DatasetError
 from crnn.data.names import listed
 from crnn.data.workers import started
-from crnn.features import DAMAGE, DatasetError
 from crnn.files import whole_file, write_json
 from crnn.network.devices import lacks_memory
 from crnn.terminal import called_as

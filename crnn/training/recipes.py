@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from crnn.checkpoint import UNFIT, CheckpointError, digest, read, save
+from crnn.data.features import DatasetError, Features
 from crnn.data.heard import record_of
 from crnn.data.weights import find_weights
-from crnn.features import DatasetError, Features
 from crnn.files import write_json
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN

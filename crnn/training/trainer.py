@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from crnn.data.clips import Clips
-from crnn.features import Features, windows
+from crnn.data.features import Features
+from crnn.features import windows
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation, Augmenter, ClipStore
 from crnn.training.copies import StemCopies

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crnn.data.artists import read_artists
-from crnn.features import DatasetError
+from crnn.data.features import DatasetError
 
 TRACKS = ["rock/café 1.wav", "rock/café 2.wav", "jazz/a.wav"]
 ROWS = [("track_id", "artist"), (TRACKS[0], "Ann, Bob; Co"), (TRACKS[1], "Ben"), (TRACKS[2], "Cem")]

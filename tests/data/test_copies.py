@@ -10,8 +10,9 @@ import torch
 
 from crnn.audio import SAMPLE_RATE, load_audio
 from crnn.data.copies import copies_of, keep_together
+from crnn.data.features import DatasetError, Features
 from crnn.data.gtzan import make_dataset
-from crnn.features import DatasetError, Features, LogMel
+from crnn.features import LogMel
 
 
 def music(seconds: float, seed: int) -> np.ndarray:

@@ -20,8 +20,8 @@ from huggingface_hub.utils import WeakFileLock
 
 from crnn.data import download
 from crnn.data.download import download_gtzan, sha256_of, unpack
+from crnn.data.features import DatasetError
 from crnn.data.look import find_tracks
-from crnn.features import DatasetError
 
 REPO = "datasets/marsyas/gtzan"
 ROOT = Path(__file__).parents[2]

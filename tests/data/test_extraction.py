@@ -17,8 +17,9 @@ import torch
 from crnn.audio import load_audio
 from crnn.data import extraction
 from crnn.data.extraction import extract_features
+from crnn.data.features import DatasetError
 from crnn.data.look import find_tracks
-from crnn.features import SAMPLE_RATE, DatasetError, LogMel, n_frames_of, to_levels
+from crnn.features import SAMPLE_RATE, LogMel, n_frames_of, to_levels
 
 pytestmark = pytest.mark.processes
 

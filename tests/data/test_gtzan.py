@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crnn.data.features import DatasetError, Features
 from crnn.data.gtzan import FAULT_FILTERED, LEAK, PROTOCOL, has_heard, make_dataset
 from crnn.data.look import find_tracks
 from crnn.data.names import GENRES, genre_of
 from crnn.data.splits import random_split, with_validation
-from crnn.features import DatasetError, Features
 from crnn.network.model import CRNN
 
 

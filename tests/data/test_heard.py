@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from crnn.data import heard
+from crnn.data.features import Features
 from crnn.data.gtzan import LEAK, has_heard, make_dataset
 from crnn.data.heard import n_heard, record_of
-from crnn.features import N_MELS, Features
+from crnn.features import N_MELS
 from crnn.network.model import CRNN
 from crnn.training.recipes import RECIPES, Base
 

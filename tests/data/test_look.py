@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from crnn.data.features import DatasetError
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import as_text, check_genres, folders_alike, genre_of, gtzan_name, own_split
-from crnn.features import DatasetError
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from crnn.data.features import DatasetError, Features
 from crnn.data.stored import load_features
-from crnn.features import N_MELS, DatasetError, Features
+from crnn.features import N_MELS
 
 
 def file_of(path: Path, *tracks: str, silent: int = 0) -> Path:

@@ -17,8 +17,9 @@ from huggingface_hub import constants
 
 import train
 from crnn.data import download, weights
+from crnn.data.features import DatasetError, Features
 from crnn.data.weights import FOLDER_VARIABLE, find_weights
-from crnn.features import N_MELS, DatasetError, Features
+from crnn.features import N_MELS
 from crnn.network.choi import Choi, ChoiCrnnStem, ChoiStem
 from crnn.network.efficientat import EfficientATStem
 from crnn.network.front import Weights

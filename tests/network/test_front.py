@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import train
 from crnn import plots
 from crnn.checkpoint import save
-from crnn.features import FRAMES_PER_SECOND, N_MELS, Features
+from crnn.data.features import Features
+from crnn.features import FRAMES_PER_SECOND, N_MELS
 from crnn.insight.explain import explain
 from crnn.insight.inside import trace
 from crnn.network.config import CRNNConfig

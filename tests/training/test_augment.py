@@ -9,7 +9,8 @@ import torch
 
 from benchmarks.robustness import coloured_noise
 from crnn.audio import SAMPLE_RATE
-from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, Features, LogMel
+from crnn.data.features import Features
+from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, N_MELS, LogMel
 from crnn.training import augment
 from crnn.training.augment import AUGMENTATIONS, MASK_BANDS, Augmentation, Augmenter, ClipStore
 from crnn.training.recipes import RECIPES

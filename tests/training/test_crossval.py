@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from crnn.data.clips import Clips
+from crnn.data.features import Features
 from crnn.data.heard import n_heard
 from crnn.data.workers import started
-from crnn.features import N_MELS, Features
+from crnn.features import N_MELS
 from crnn.training import crossval
 from crnn.training.crossval import _side_by_side, folds_of, folds_without_a_genre, read_answers
 from crnn.training.state import TrainingError

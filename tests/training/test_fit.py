@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from crnn.data.clips import Clips
-from crnn.features import FLOOR_DB, N_MELS, Features
+from crnn.data.features import Features
+from crnn.features import FLOOR_DB, N_MELS
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.training.augment import AUGMENTATIONS, Augmentation

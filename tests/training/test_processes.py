@@ -10,7 +10,8 @@ import psutil
 import pytest
 import torch
 
-from crnn.features import N_MELS, Features
+from crnn.data.features import Features
+from crnn.features import N_MELS
 from crnn.network.model import CRNN
 from crnn.training.options import parse_args, recipe_of
 from crnn.training.processes import silent
