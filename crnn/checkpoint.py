@@ -83,7 +83,7 @@ def content_beside(folder: Path, file: str, most_bytes: int | None = None) -> by
         if not (path.is_relative_to(folder.resolve()) or path.parent == (folder.parent.parent / "blobs").resolve()):
             raise CheckpointError(f"{place} is a link to a file elsewhere: put the file itself there, or nothing.")
         if not path.is_file():
-            raise CheckpointError(f"{place} is no regular file: take it away.")
+            raise CheckpointError(f"{place} is not a regular file: remove it.")
         with path.open("rb") as opened:
             content = opened.read(most_bytes + 1)
     except (OSError, RuntimeError) as error:  # the latter of a link to itself
@@ -160,7 +160,7 @@ def read_weights(path: Path, config: CRNNConfig) -> dict[str, Tensor]:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file, 0 where there is none to be had, which reading it says, and None for a pipe or a device."""
+    """Size in bytes; 0 if it cannot be looked at (reading it will give the error); None for a pipe or device."""
     try:
         return path.stat().st_size if path.is_file() or path.is_dir() or not path.exists() else None
     except OSError:

@@ -140,8 +140,8 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     That is what the loudest cells of the frames that sound exceed for a twentieth of the time, and for a second at
     least, but at most PEAKS_DB above what they exceed for a tenth: no knock, click or pop moves it, nor does gain, nor
     a tone of a second or more that stays as it is (`steady_frames`) where there is anything else. What is louder is cut
-    off. A log-mel that stands on its level already stays as it is, if none of it was silent. Frames up to `silence_db`
-    are silent; where all are, it is -80.
+    off. Applying this twice changes nothing, unless frames were silent: those of up to `silence_db`. Where all are, it
+    is -80.
     """
     loudest, brief = _loudest_cells(decibels), n_frames_of(BRIEF_SECONDS)
     others = loudest.masked_fill(steady_frames(decibels, silence_db, BRIEF_SECONDS), -torch.inf)
@@ -177,8 +177,8 @@ def sounding_frames(log_mel: Tensor) -> Tensor:
 def steady_frames(decibels: Tensor, silence_db: float = -SOUNDING_DB, seconds: float = STEADY_SECONDS) -> Tensor:
     """Which frames of mel power (128, frames) in dB lie in a tone that stays as it is, bool (frames,): hum, a signal.
 
-    That is where something is louder than `silence_db` and for so many `seconds` no band moves that is heard beside it;
-    looked at in eighths of that, the last with what is left behind it.
+    That is where something is louder than `silence_db` and for so many `seconds` no band moves that is heard beside it.
+    Frames are judged in blocks of an eighth of that; those behind the last whole block as that block is.
     """
     n_parts, size = 8, n_frames_of(seconds / 8)
     whole = (decibels.shape[1] // size + n_parts + 1) * size

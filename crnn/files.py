@@ -52,7 +52,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def take_away_copies(folder: Path, pattern: str, are_folders: bool = False) -> None:
-    """Take those that programs which were killed have left out of a folder.
+    """Delete from a folder the partial copies that killed programs left behind.
 
     `pattern` is the regular expression of their names, which end .partial; a group in it is the number of the process
     that writes there, and as long as one of that number runs, its copy stays.

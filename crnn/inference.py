@@ -331,7 +331,7 @@ class GenreClassifier:
         config, log_mel = self.model.config, recording.log_mel
         frames = recording.sounds.nonzero()[:, 0]
         if recording.starts_seconds:
-            parts = joined(frames.split(recording.sounding_lengths()), config.window_frames)
+            parts = as_long_as_windows(frames.split(recording.sounding_lengths()), config.window_frames)
             parts = [part for part in parts if len(part) >= config.min_frames]
             plan = Plan([int(part[0]) for part in parts], [log_mel[:, part].to(self.device) for part in parts])
             return plan, np.array([(part[0], part[-1] + 1) for part in parts]).reshape(-1, 2)
@@ -360,7 +360,8 @@ class GenreClassifier:
             # Finite logits may still overflow on their way through a temperature, a product or a mean.
             if not all(np.isfinite(numbers).all() for numbers in (timeline, weights, of_any, embedding)):
                 return AudioError(
-                    "The model {model} finds no numbers for this song: try another model.", model=self.origin.name
+                    "The model {model} gives no valid probabilities for this song: try another model.",
+                    model=self.origin.name,
                 )
         edges_seconds = recording.seconds_of(edges_frames)
         lacks_energy = of_any < self.strange_below
@@ -445,8 +446,8 @@ def _long_enough(recording: "Recording") -> "Recording":
     return recording
 
 
-def joined(passages: Sequence[Tensor], window_frames: int) -> list[Tensor]:
-    """The frames (n,) of passages, those that are shorter than a window one behind the other in one as long.
+def as_long_as_windows(passages: Sequence[Tensor], window_frames: int) -> list[Tensor]:
+    """The frames (n,) of passages; those shorter than a window are joined until they are as long as one.
 
     So a model hears as much at once as it was trained on: of less it is less sure, and more often than of a whole song.
     """

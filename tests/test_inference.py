@@ -677,7 +677,7 @@ def test_the_bundled_models_find_no_genre_where_there_is_no_music(model: str, so
 def test_a_model_without_numbers_is_reported(tiny_model: CRNN, tone: Tone) -> None:
     classifier = configured(tiny_model)
     torch.nn.init.constant_(classifier.model.members[0].classifier.linear.bias, float("nan"))
-    with pytest.raises(AudioError, match="tiny finds no numbers"):
+    with pytest.raises(AudioError, match="tiny gives no valid probabilities"):
         classifier.predict_waveform(tone(3))
 
 
@@ -687,7 +687,7 @@ def test_logits_that_overflow_on_their_way_are_no_answer(
 ) -> None:
     classifier = configured(tiny_model, **{setting: value})
     torch.nn.init.constant_(classifier.model.members[0].classifier.linear.bias, -1e38)
-    with pytest.raises(AudioError, match="tiny finds no numbers"):
+    with pytest.raises(AudioError, match="tiny gives no valid probabilities"):
         classifier.predict_waveform(tone(3))
 
 
@@ -698,7 +698,7 @@ def test_an_embedding_that_overflows_is_no_answer(
     (heard,) = classifier.model.hear([classifier._windows(classifier._listen([tone(3)[None]]))[0]])
     huge = heard._replace(embeddings=torch.full_like(heard.embeddings, 3e38))
     monkeypatch.setattr(classifier.model, "hear", lambda *_, **__: [huge])
-    with pytest.raises(AudioError, match="tiny finds no numbers"):
+    with pytest.raises(AudioError, match="tiny gives no valid probabilities"):
         classifier.predict_waveform(tone(3))
 
 

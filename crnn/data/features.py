@@ -16,7 +16,7 @@ from torch import Tensor
 from crnn.features import FEATURE_SETTINGS, FLOOR_DB, N_MELS, stand_on_level, to_decibels, to_levels
 from crnn.files import whole_file
 
-# What NumPy raises of a file that is none of its, or damaged, and what its arrays do that are others than expected.
+# What NumPy raises for a file that is damaged or not its own, and what arrays of unexpected types or shapes raise.
 DAMAGE = (
     EOFError,
     zipfile.BadZipFile,

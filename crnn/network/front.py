@@ -87,9 +87,9 @@ class Stem(nn.Module):
         return self.convolved(stretch)[..., pieces[0].kept_from : pieces[-1].kept_to]
 
     def remembered(self, convolved: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What its convolutions gave of all of a song, as much as is heard of it, to what the stem gives of it.
+        """What `convolved` gives of a whole song, (1, channels, steps), to what the stem gives of it.
 
-        A net that was published with recurrent layers follows the song with them.
+        Here the recurrent layers of a published net go over the song.
         """
         return convolved
 

@@ -428,7 +428,7 @@ class Plan(NamedTuple):
 
 
 def _alike(kinds: Sequence[Hashable], at_once: int) -> Iterator[list[int]]:
-    """Where equal ones stand, at most so many at once."""
+    """Indices of equal items, in groups of at most `at_once`."""
     numbers: dict[Hashable, list[int]] = {}
     for number, kind in enumerate(kinds):
         numbers.setdefault(kind, []).append(number)
