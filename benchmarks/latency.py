@@ -29,6 +29,7 @@ from crnn import GenreClassifier  # noqa: E402
 from crnn.audio import Opener, open_audio  # noqa: E402
 from crnn.decoding import Decoders  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
+from crnn.network.songs import window_logits  # noqa: E402
 from crnn.web.view import song_view  # noqa: E402
 
 EXAMPLE = ROOT / "assets" / "examples" / "rock.mp3"
@@ -88,7 +89,7 @@ def measure(classifier: GenreClassifier, elsewhere: Opener, path: Path) -> dict[
     decoded, blocks = timed(lambda: sound_of(song))
     spectrogram, log_mel = timed(lambda: classifier.front_end.of_blocks(blocks))
     with torch.inference_mode():
-        network, _ = timed(lambda: classifier.model.window_logits(without_silence(log_mel)))
+        network, _ = timed(lambda: window_logits(classifier.model, without_silence(log_mel)))
     answer, prediction = timed(lambda: classifier.predict(path))
     classifier.opener = elsewhere
     on_the_page, _ = timed(lambda: classifier.predict(path))

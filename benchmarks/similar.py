@@ -31,6 +31,7 @@ from crnn.data.names import genre_of  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.library.likeness import unit  # noqa: E402
 from crnn.library.similar import Library, find  # noqa: E402
+from crnn.network.songs import hear, plan_of  # noqa: E402
 
 NEAREST = 5
 MANY = 100_000
@@ -55,7 +56,7 @@ def clips(source: Path, classifier: GenreClassifier) -> Iterator[tuple[str, np.n
             yield track, np.zeros(0), np.zeros(0)
             continue
         with torch.inference_mode():
-            (windows,) = model.hear([model.plan(log_mel, model.config.hop_frames)])
+            (windows,) = hear(model, [plan_of(model, log_mel, model.config.hop_frames)])
         yield track, windows.embeddings.mean(dim=0).numpy(), statistics(log_mel.numpy())
 
 

@@ -37,6 +37,7 @@ from crnn.audio import SAMPLE_RATE, load_audio  # noqa: E402
 from crnn.features import without_silence  # noqa: E402
 from crnn.library.job import QUICK, File, Hearing  # noqa: E402
 from crnn.network.devices import best_precision  # noqa: E402
+from crnn.network.songs import window_logits  # noqa: E402
 
 CLIP_SECONDS, SONG_SECONDS, HOUR_SECONDS = 30, 240, 3_600
 MATRIX = 2_048  # rows and columns of the product whose multiply-adds a second count as the machine's peak
@@ -132,7 +133,7 @@ def network(classifier: GenreClassifier, log_mel: torch.Tensor) -> Callable[[], 
 
     def step() -> object:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=classifier.precision == "bfloat16"):
-            return classifier.model.window_logits(log_mel)
+            return window_logits(classifier.model, log_mel)
 
     return step
 

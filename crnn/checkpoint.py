@@ -23,6 +23,7 @@ from crnn.network.fronts import front_of
 from crnn.network.layers import CLEAR_ENERGY, energy, window_weights
 from crnn.network.licences import NOTICE_FILE, notice_before
 from crnn.network.model import CRNN
+from crnn.network.songs import window_logits
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -116,7 +117,7 @@ def read(folder: Path, name: str) -> CRNN:
         model = CRNN(config).eval()
         model.load_state_dict(weights, strict=True)
         with torch.no_grad():
-            logits, _ = model.window_logits(torch.zeros(N_MELS, config.window_frames + 1))
+            logits, _ = window_logits(model, torch.zeros(N_MELS, config.window_frames + 1))
         shares = window_weights(energy(logits), config.evidence)
         if not all(numbers.isfinite().all() for numbers in (logits / config.temperature, shares)):
             raise ValueError("the weights give no numbers")

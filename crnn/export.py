@@ -30,7 +30,7 @@ from crnn.network.front import nets_of
 from crnn.network.fronts import front_of
 from crnn.network.layers import clear, energy
 from crnn.network.licences import notice_of
-from crnn.network.model import CONTEXT_SECONDS
+from crnn.network.songs import CONTEXT_SECONDS, remembered
 
 BLOCK = 128  # samples that the high-pass computes at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
@@ -170,7 +170,7 @@ class Graph(nn.Module):
         return weights @ shares * sounds.any() + unless_finite, counts @ energies / counts.sum() + unless_finite
 
     def song_steps(self, log_mel: Tensor) -> list[Tensor]:
-        """What `CRNN.songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
+        """What `songs_steps` gives of one log-mel (128, frames); the pieces are those of a loop in the graph."""
         step = self.model.config.step_frames
         context = -(-n_frames_of(CONTEXT_SECONDS) // step)
         piece = max(self.model.config.window_frames // step, 1)
@@ -189,7 +189,7 @@ class Graph(nn.Module):
             lambda nothing, first: (nothing.clone(), steps_of(first)), torch.zeros(()), torch.arange(0, n_steps, piece)
         )
         parts = [steps.flatten(0, 1)[:n_steps] for steps in parts]
-        return self.model.remembered([steps.T[None] for steps in parts]) if self.model.stem.groups else parts
+        return remembered(self.model, [steps.T[None] for steps in parts]) if self.model.stem.groups else parts
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from crnn.features import FLOOR_DB, FRAMES_PER_SECOND, HOP_LENGTH, LogMel, n_fra
 from crnn.network.config import NO_MUSIC, UNSURE
 from crnn.network.devices import best_precision, checked
 from crnn.network.layers import energy, window_weights
-from crnn.network.model import CRNN, Plan, Report, Windows, to_nobody
+from crnn.network.model import CRNN
+from crnn.network.songs import Plan, Report, Windows, hear, plan_of, to_nobody
 from crnn.sources import Origin, load_checkpoint
 
 MOST_WINDOWS = 120  # a song of more than five minutes has them further apart, all over it
@@ -295,7 +296,7 @@ class GenreClassifier:
         parted = [self._windows(recording) for recording in recordings]
         plans = [plan for plan, _ in parted if plan.starts]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_in_bfloat16):
-            given = iter(self.model.hear(plans, self.batch_size, pieces_at_once, report))
+            given = iter(hear(self.model, plans, self.batch_size, pieces_at_once, report))
         return [
             self._prediction(recording, next(given) if plan.starts else None, frames)
             for recording, (plan, frames) in zip(recordings, parted, strict=True)
@@ -338,7 +339,7 @@ class GenreClassifier:
         if not len(frames):
             return Plan([], []), np.zeros((0, 2), int)
         heard = (log_mel if len(frames) == log_mel.shape[1] else log_mel[:, frames]).to(self.device)
-        plan = self.model.plan(heard, max(config.hop_frames, len(frames) // MOST_WINDOWS))
+        plan = plan_of(self.model, heard, max(config.hop_frames, len(frames) // MOST_WINDOWS))
         starts = np.array(plan.starts)
         lasts = np.minimum(starts + config.window_frames, len(frames)) - 1
         frames = frames.numpy()

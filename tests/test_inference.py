@@ -25,6 +25,7 @@ from crnn.features import FRAMES_PER_SECOND, LogMel
 from crnn.inference import LISTENING_SHARE, MOST_WINDOWS, NO_MUSIC, UNSURE, GenreClassifier, Prediction
 from crnn.network.layers import window_weights
 from crnn.network.model import CRNN
+from crnn.network.songs import hear, window_logits
 from crnn.sources import Origin
 from crnn.training.metrics import mean_probabilities
 
@@ -84,7 +85,7 @@ def test_windows_count_by_what_speaks_for_any_genre_in_them(tiny_model: CRNN, to
     recording = classifier._listen([np.concatenate([tone(6), 0.1 * tone(6, 3_000)])[None]])
     (prediction,) = classifier.answer([recording])
     plan, _ = classifier._windows(recording)
-    (windows,) = classifier.model.hear([plan])
+    (windows,) = hear(classifier.model, [plan])
     weights = (evidence * windows.logits.logsumexp(dim=1)).exp()
     weights = (weights / weights.sum()).detach().numpy()
     by_column = [prediction.probabilities[genre] for genre in prediction.genres]
@@ -150,7 +151,7 @@ def test_all_of_a_long_set_is_heard(
     sample = torch.from_numpy(np.concatenate([np.tile(sounds[0], 5), np.tile(sounds[1], 15)]))
     linear = tiny_model.members[0].classifier.linear
     with torch.no_grad():
-        logits, starts = tiny_model.window_logits(LogMel()(sample))
+        logits, starts = window_logits(tiny_model, LogMel()(sample))
         seconds = np.array(starts) / FRAMES_PER_SECOND
         low, high = logits[seconds < 7].mean(dim=0), logits[seconds > 11].mean(dim=0)
         linear.bias -= (low + high) / 2
@@ -695,9 +696,9 @@ def test_an_embedding_that_overflows_is_no_answer(
     tiny_model: CRNN, tone: Tone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = configured(tiny_model)
-    (heard,) = classifier.model.hear([classifier._windows(classifier._listen([tone(3)[None]]))[0]])
+    (heard,) = hear(classifier.model, [classifier._windows(classifier._listen([tone(3)[None]]))[0]])
     huge = heard._replace(embeddings=torch.full_like(heard.embeddings, 3e38))
-    monkeypatch.setattr(classifier.model, "hear", lambda *_, **__: [huge])
+    monkeypatch.setattr("crnn.inference.hear", lambda *_, **__: [huge])
     with pytest.raises(AudioError, match="tiny gives no valid probabilities"):
         classifier.predict_waveform(tone(3))
 

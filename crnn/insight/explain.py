@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from crnn.features import F_MAX, FLOOR_DB, FRAMES_PER_SECOND, N_MELS, hz_of_band, repeat_to, sounding_frames
-from crnn.network.model import CRNN, Report, to_nobody
+from crnn.network.model import CRNN
+from crnn.network.songs import Report, to_nobody
 
 # Patches are about an octave high (the lowest is the bass) and a fifth of a window long. Training hid more cells than
 # that at a time (SpecAugment), so that the model knows what to do without them.

@@ -8,6 +8,7 @@ from torch import Tensor
 from crnn.data.clips import Clips
 from crnn.features import without_silence
 from crnn.network.model import CRNN
+from crnn.network.songs import window_logits
 from crnn.training.metrics import Calibration, cross_fitted_metrics, is_answered, mean_probabilities, metrics
 
 
@@ -19,7 +20,7 @@ def clip_logits(model: CRNN, clips: Clips) -> list[Tensor]:
     """
     model.arranged()
     heard = ((log_mel, without_silence(log_mel)) for log_mel in clips.log_mels())
-    return [model.window_logits(sounds if sounds.shape[1] else log_mel)[0] for log_mel, sounds in heard]
+    return [window_logits(model, sounds if sounds.shape[1] else log_mel)[0] for log_mel, sounds in heard]
 
 
 def calibrated(model: CRNN, calibration: Calibration) -> CRNN:

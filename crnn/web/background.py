@@ -6,7 +6,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TypeVar
 
-from crnn.network.model import Report
+from crnn.network.songs import Report
 from crnn.web.turns import is_awaited
 
 PATIENCE_SECONDS = 2.0  # after which one is told how far work is

@@ -17,7 +17,7 @@ from crnn.bundle import ASSETS
 from crnn.checkpoint import CheckpointError
 from crnn.inference import NO_MUSIC, GenreClassifier, Prediction
 from crnn.insight.explain import Explanation, explain
-from crnn.network.model import Report
+from crnn.network.songs import Report
 from crnn.plots import genre_colours
 from crnn.sources import load_public
 from crnn.walk import is_sound

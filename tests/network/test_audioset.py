@@ -17,6 +17,7 @@ from crnn.network.front import middles
 from crnn.network.fronts import FRONTS
 from crnn.network.layers import energy, mean_logits
 from crnn.network.model import CRNN, STRANGENESS
+from crnn.network.songs import hear, plan_of, songs_steps
 
 GTZAN = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 CONFIG = CRNNConfig(
@@ -135,10 +136,10 @@ def test_the_energy_of_what_sounds_strange_is_lower_and_probabilities_are_the_sa
     model.fit(clips())
     song = torch.cat(clips(3), dim=1)
     with torch.inference_mode():
-        (told,) = model.hear([model.plan(song, 120)])
+        (told,) = hear(model, [plan_of(model, song, 120)])
         strangeness, model.strangeness = model.strangeness, lambda scores: torch.zeros(len(scores))
-        (untold,) = model.hear([model.plan(song, 120)])
-        channels = model.songs_steps([song])[0][-1]
+        (untold,) = hear(model, [plan_of(model, song, 120)])
+        channels = songs_steps(model, [song])[0][-1]
         first = channels[: model.config.window_frames // 12].mean(dim=0)[None]
         lowered = STRANGENESS * strangeness(model.stem.kind_scores(first))
     torch.testing.assert_close(told.logits.softmax(-1), untold.logits.softmax(-1), atol=1e-5, rtol=0)

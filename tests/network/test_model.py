@@ -26,6 +26,7 @@ from crnn.network.layers import (
     moments,
 )
 from crnn.network.model import CRNN, FITTED_AT_ONCE
+from crnn.network.songs import hear, plan_of, songs_steps, window_logits
 
 CONFIG = CRNNConfig(
     genres=("a", "b", "c"), channels=(4, 6), mel_pools=(4, 8), time_pools=(2, 2), recurrent_size=5, window_frames=48
@@ -148,7 +149,7 @@ def test_a_summary_of_channels_reads_the_components_of_all_nets() -> None:
         torch.testing.assert_close(classified.softmax(-1), heads.softmax(-1).mean(0))
     known = set(map(id, model.pretrained_parameters()))
     assert known >= set(map(id, model.components.parameters()))
-    (pieces,) = model.hear([model.plan(torch.cat(clips[:3], dim=1), hop_frames=24)])
+    (pieces,) = hear(model, [plan_of(model, torch.cat(clips[:3], dim=1), hop_frames=24)])
     assert pieces.logits.shape == (5, 3)
 
 
@@ -279,7 +280,7 @@ def test_windows_cover_a_song_to_its_end(size: int, length: int) -> None:
     """A quarter of a window apart, from its first frame; the last one ends with the step that the song ends in."""
     model = alive("small", window_frames=size)
     with torch.inference_mode():
-        logits, starts = model.window_logits(-80 * torch.rand(N_MELS, length))
+        logits, starts = window_logits(model, -80 * torch.rand(N_MELS, length))
     assert logits.shape == (len(starts), 3)
     assert starts[0] == 0
     assert all(0 < later - earlier <= 12 for earlier, later in pairwise(starts))
@@ -292,7 +293,7 @@ def test_windows_are_cut_out_of_the_steps_of_the_song(members: int) -> None:
     model = alive("small", members=members)
     log_mel = -80 * torch.rand(N_MELS, 102)
     with torch.inference_mode():
-        logits, starts = model.window_logits(log_mel)
+        logits, starts = window_logits(model, log_mel)
         assert starts == [0, 12, 24, 36, 48, 56]
         filled = torch.cat([log_mel, log_mel[:, [100, 99]]], dim=-1)
         songs = model.steps(model.stem(filled[None]))
@@ -313,7 +314,7 @@ def test_pieces_of_a_song_give_the_steps_of_the_whole(front: str, steps: int) ->
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * steps)
     with torch.inference_mode():
-        pieces, whole = model.songs_steps([log_mel])[0], model.steps(model.stem(log_mel[None]))
+        pieces, whole = songs_steps(model, [log_mel])[0], model.steps(model.stem(log_mel[None]))
     for piece, member in zip(pieces, whole, strict=True):
         assert piece.shape == (steps, model.members[0].front.out_features)
         torch.testing.assert_close(piece, member[0], atol=1e-4, rtol=1e-4)
@@ -329,7 +330,7 @@ def test_pieces_that_are_heard_together_give_what_each_gives_alone(front: str, s
     log_mels = list(-80 * torch.rand(2, N_MELS, 12 * steps))
     size, context = 4, 3
     with torch.inference_mode():
-        for log_mel, song in zip(log_mels, model.songs_steps(log_mels, at_once), strict=True):
+        for log_mel, song in zip(log_mels, songs_steps(model, log_mels, at_once), strict=True):
             alone = []
             for first in range(0, steps, size):
                 start = min(max(first - context, 0), max(steps - size - 2 * context, 0))
@@ -342,7 +343,7 @@ def test_a_window_alone_hears_nothing_beyond_its_edges_and_the_same_within() -> 
     model = alive("small", time_pools=(3, 4))
     log_mel = -80 * torch.rand(N_MELS, 12 * 16)
     with torch.inference_mode():
-        cut = model.songs_steps([log_mel])[0][0][6:10]
+        cut = songs_steps(model, [log_mel])[0][0][6:10]
         alone = model.steps(model.stem_of(log_mel[None, :, 6 * 12 : 10 * 12]))[0][0]
     torch.testing.assert_close(cut[1:-1], alone[1:-1], atol=1e-5, rtol=1e-5)
     for edge in (0, -1):
@@ -354,8 +355,8 @@ def test_the_number_of_windows_at_once_changes_nothing(front: str) -> None:
     model = alive(front, time_pools=(3, 4), members=2)
     log_mel = -80 * torch.rand(N_MELS, 12 * 30 + 5)
     with torch.inference_mode():
-        plan = model.plan(log_mel, hop_frames=12)
-        answers = [model.hear([plan], batch_size=size)[0].logits for size in (16, 1, 5, 1_000)]
+        plan = plan_of(model, log_mel, hop_frames=12)
+        answers = [hear(model, [plan], batch_size=size)[0].logits for size in (16, 1, 5, 1_000)]
     for logits in answers:
         torch.testing.assert_close(logits, answers[0], atol=1e-5, rtol=0)
 
@@ -367,7 +368,7 @@ def test_a_long_song_takes_the_memory_of_a_short_one() -> None:
     for seconds in (10, 300):
         seen.clear()
         with torch.inference_mode():
-            model.window_logits(-80 * torch.rand(N_MELS, n_frames_of(seconds)))
+            window_logits(model, -80 * torch.rand(N_MELS, n_frames_of(seconds)))
         assert {shape[:2] for shape in seen} == {(1, N_MELS)}
         assert max(shape[2] for shape in seen) <= 48 + 2 * 40
         assert len(seen) <= n_frames_of(seconds) // 48 + 2
@@ -377,7 +378,7 @@ def test_as_many_pieces_go_through_the_convolutions_at_once_as_were_asked_for() 
     model, seen = alive("small"), []
     model.stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     with torch.inference_mode():
-        model.songs_steps([-80 * torch.rand(N_MELS, 100 * 48)], pieces_at_once=32)
+        songs_steps(model, [-80 * torch.rand(N_MELS, 100 * 48)], pieces_at_once=32)
     assert max(seen) == 32
 
 
@@ -385,8 +386,8 @@ def test_windows_that_do_not_overlap_are_computed_alone() -> None:
     model = alive("small")
     log_mel = -80 * torch.rand(N_MELS, 110)
     with torch.inference_mode():
-        plan = model.plan(log_mel, hop_frames=48)
-        (heard,) = model.hear([plan])
+        plan = plan_of(model, log_mel, hop_frames=48)
+        (heard,) = hear(model, [plan])
         by_hand = torch.cat([model(log_mel[None, :, start : start + 48]) for start in plan.starts])
     assert plan.starts == [0, 48, 62]
     torch.testing.assert_close(heard.logits, by_hand, atol=1e-5, rtol=0)

@@ -17,6 +17,7 @@ from crnn.data.features import Features
 from crnn.features import FLOOR_DB, N_MELS
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
+from crnn.network.songs import hear, plan_of, window_logits
 from crnn.training.augment import AUGMENTATIONS, Augmentation
 from crnn.training.evaluation import calibrated, clip_logits, evaluate
 from crnn.training.fit import Epoch, best_epoch, fit
@@ -88,8 +89,8 @@ def test_history_watches_the_average_that_is_returned() -> None:
     assert [row.epoch for row in history] == [1, 2, 3, 4]
     n_frames = CONFIG.window_frames
     with torch.inference_mode():
-        plans = [model.plan(log_mel, hop_frames=n_frames) for log_mel in valid.log_mels()]
-        logits = [windows.logits for windows in model.hear(plans)]
+        plans = [plan_of(model, log_mel, hop_frames=n_frames) for log_mel in valid.log_mels()]
+        logits = [windows.logits for windows in hear(model, plans)]
     probabilities = mean_probabilities(logits)
     assert negative_log_likelihood(probabilities, valid.labels) == pytest.approx(history[-1].valid_loss, rel=1e-5)
 
@@ -143,7 +144,7 @@ def test_outliers_make_the_model_unsure_of_them() -> None:
             config = training(epochs=12, outlier_share=share, seed=seed)
             model, _ = fit(CRNN(CONFIG), make_clips(24), config, NO_AUGMENTATION)
             with torch.inference_mode():
-                of_seeds.append(model.window_logits(noise)[0].softmax(-1).mean(0).max().item())
+                of_seeds.append(window_logits(model, noise)[0].softmax(-1).mean(0).max().item())
             assert evaluate(model, make_clips(20, seed=2))["accuracy"] >= 0.9
         sure.append(np.mean(of_seeds))
     assert sure[1] < sure[0] - 0.1
@@ -302,7 +303,7 @@ def test_evaluation_averages_calibrated_windows() -> None:
     by_hand = []
     with torch.inference_mode():
         for log_mel in clips.log_mels():
-            logits, starts = model.window_logits(log_mel)
+            logits, starts = window_logits(model, log_mel)
             assert len(starts) > 1
             by_hand.append((logits / 2.5).softmax(-1).mean(0))
     expected = metrics(torch.stack(by_hand).numpy(), clips.labels, GENRES, answered=np.ones(3, bool))

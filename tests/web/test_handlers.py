@@ -20,7 +20,8 @@ from crnn import files
 from crnn.audio import SAMPLE_RATE, AudioError, Sound
 from crnn.checkpoint import CheckpointError
 from crnn.inference import GenreClassifier, Prediction
-from crnn.network.model import CRNN, Report, to_nobody
+from crnn.network.model import CRNN
+from crnn.network.songs import Report, to_nobody
 from crnn.sources import Origin
 from crnn.web import background, handlers
 from crnn.web.handlers import NO_ANSWER, NO_LONGER, NO_SONG, STILL_HEARD, Handlers, Heard

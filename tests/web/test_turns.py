@@ -22,7 +22,8 @@ from starlette.requests import Request
 
 import app
 from crnn.inference import GenreClassifier
-from crnn.network.model import CRNN, to_nobody
+from crnn.network.model import CRNN
+from crnn.network.songs import to_nobody
 from crnn.sources import Origin
 from crnn.web import server, turns, uploads
 from crnn.web.cores import Cores
