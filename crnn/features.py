@@ -36,7 +36,6 @@ SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears be
 BRIEF_SECONDS = 1.0  # what is louder than all else for no longer is an accident: a knock, a click, a pop
 PEAKS_DB = 3.2  # what a twentieth of the sounding frames exceeds above what a tenth does: 98 of 100 clips have less
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
-EMPTY_DB = 70.0  # below the level, and further down, is what no recording of a room holds: dropouts, pauses, cuts
 STEADY_SECONDS = 3.0  # for which nothing moves in a tone that stays as it is
 STEADY_DB = 2.0  # standard deviation of what does not; hum and tones have 1.4, the stillest 3 s of 856 songs 3.7
 
@@ -140,8 +139,8 @@ def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:
     That is what the loudest cells of the frames that sound exceed for a twentieth of the time, and for a second at
     least, but at most PEAKS_DB above what they exceed for a tenth: no knock, click or pop moves it, nor does gain, nor
     a tone of a second or more that stays as it is (`steady_frames`) where there is anything else. What is louder is cut
-    off. Applying this twice changes nothing, unless frames were silent: those of up to `silence_db`. Where all are, it
-    is -80.
+    off. Applying this twice changes next to nothing, unless frames were silent: those of up to `silence_db`. Where all
+    are, it is -80.
     """
     loudest, brief = _loudest_cells(decibels), n_frames_of(BRIEF_SECONDS)
     others = loudest.masked_fill(steady_frames(decibels, silence_db, BRIEF_SECONDS), -torch.inf)
@@ -163,15 +162,13 @@ def sounding_frames(log_mel: Tensor) -> Tensor:
     Silent is what lies far below the level, whatever it is: digital silence, the hiss before a song. Nor is a tone
     music that stays as it is (`steady_frames`). Rests of up to GAP_SECONDS between sounds belong to the music, and of
     up to half as much at the ends, which may be a cut: the sounding frames, morphologically closed. Beside steady
-    tones, what does not last for BRIEF_SECONDS is where they begin, change and end: morphologically opened. A frame of
-    which nothing is left is no rest, however short, nor are those that share samples with it.
+    tones, what does not last for BRIEF_SECONDS is where they begin, change and end: morphologically opened.
     """
-    is_steady, loudest = steady_frames(log_mel), _loudest_cells(log_mel)
-    sounds = ((loudest > -SOUNDING_DB) & ~is_steady)[None, None].float()
+    is_steady = steady_frames(log_mel)
+    sounds = ((_loudest_cells(log_mel) > -SOUNDING_DB) & ~is_steady)[None, None].float()
     sounds = -_widened(-_widened(sounds))
     lasting = _widened(-_widened(-sounds, BRIEF_SECONDS), BRIEF_SECONDS)
-    empty = _widened((loudest <= -EMPTY_DB)[None, None].float(), 2 * N_FFT / SAMPLE_RATE)
-    return (torch.where(is_steady.any(), lasting, sounds) > empty)[0, 0]
+    return torch.where(is_steady.any(), lasting, sounds)[0, 0] > 0
 
 
 def steady_frames(decibels: Tensor, silence_db: float = -SOUNDING_DB, seconds: float = STEADY_SECONDS) -> Tensor:

@@ -1020,7 +1020,9 @@ def juts_out(tab, picture):
 @pytest.mark.usefixtures("compiled")
 def test_audio_features_come_when_they_are_asked_for(page_, songs, classifier, monkeypatch, tmp_path):
     decoded = []
-    monkeypatch.setattr(page, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how))
+    monkeypatch.setattr(
+        handlers.figures, "load_audio", lambda song, **how: decoded.append(song) or load_audio(song, **how)
+    )
     upload(page_, songs["tone"])
     expect_answer_to(songs["tone"], page_, classifier)
     assert len(decoded) == 0
@@ -1050,14 +1052,14 @@ def endless_sound(monkeypatch):
     """The figures of the first song never come to an end; later songs have one figure each, with their number."""
     begun, may_end = [], Event()
 
-    def figures(path, opener):
+    def drawn(path, opener):
         begun.append(path)
         yield f"<figure>song {len(begun)}</figure>"
         if len(begun) == 1:
             assert may_end.wait(60)
             yield "<figure>the rest</figure>"
 
-    monkeypatch.setattr(page, "sound_figures", figures)
+    monkeypatch.setattr(handlers.figures, "sound_figures", drawn)
     yield
     may_end.set()
 
@@ -1171,13 +1173,17 @@ def test_file_that_is_too_large_is_left_out_of_many(page_, songs, tmp_path):
         file.truncate(app.MAX_BYTES + 1)
     go(page_, "songs")
     page_.set_input_files("#files input[type=file]", [songs["tone"], large, songs["noise"]])
-    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    expect(page_.locator("#songs [data-part=large]")).to_have_text(
+        "Left out, as they are larger than 100 MB: large.wav"
+    )
     expect(page_.locator("#songs tbody th")).to_have_text(["tone.wav", "noise.wav"])
     page_.set_input_files("#folder input[type=file]", songs["tone"].parent)
-    expect(page_.locator("#songs .fault")).to_be_hidden()
+    expect(page_.locator("#songs [data-part=large]")).to_be_hidden()
     page_.locator("#files button[aria-label='Clear']").click()
     page_.set_input_files("#files input[type=file]", large)
-    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    expect(page_.locator("#songs [data-part=large]")).to_have_text(
+        "Left out, as they are larger than 100 MB: large.wav"
+    )
     go(page_, "listen")
     upload(page_, large)
     refused = page_.locator("#refused .fault")
@@ -1202,7 +1208,9 @@ def test_file_that_is_too_large_is_left_out_of_many_that_are_dropped(page_, song
         }""",
         [base64.b64encode(songs["tone"].read_bytes()).decode(), app.MAX_BYTES + 1],
     )
-    expect(page_.locator("#songs .fault")).to_have_text("Left out, as they are larger than 100 MB: large.wav")
+    expect(page_.locator("#songs [data-part=large]")).to_have_text(
+        "Left out, as they are larger than 100 MB: large.wav"
+    )
     expect(page_.locator("#songs tbody th")).to_have_text(["tone.wav"])
     expect(page_.locator("#status")).to_contain_text("Songs heard: 1 of 1.")
 

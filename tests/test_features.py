@@ -149,14 +149,11 @@ def test_blocks_are_one_waveform(size: int) -> None:
     torch.testing.assert_close(LogMel().of_blocks(blocks), log_mel_of(waveform), atol=1e-3, rtol=0)
 
 
-def hiss(seconds: float) -> np.ndarray:
-    """What is left of a room where nobody plays, 50 dB below `music`: (2, samples)."""
-    return 10 ** (-50 / 20) * 0.1 * np.random.default_rng(0).standard_normal((2, round(seconds * SAMPLE_RATE)))
-
-
 def test_silences_are_no_part_of_the_music() -> None:
-    song = music(4)
-    log_mel = log_mel_of(np.concatenate([hiss(6), song, hiss(0.5), song, 0 * hiss(6)], axis=1))
+    song, second = music(4), SAMPLE_RATE
+    hiss = 10 ** (-50 / 20) * 0.1 * np.random.default_rng(0).standard_normal((2, 6 * second))
+    rest = np.zeros((2, second // 2))
+    log_mel = log_mel_of(np.concatenate([hiss, song, rest, song, 0 * hiss], axis=1))
     seconds = torch.arange(log_mel.shape[1]) / FRAMES_PER_SECOND
     expected = (seconds > 6.0) & (seconds < 14.5)  # the rest of half a second belongs to it
     assert (sounding_frames(log_mel) != expected).sum() <= 4
@@ -166,7 +163,8 @@ def test_silences_are_no_part_of_the_music() -> None:
 
 @pytest.mark.parametrize(("seconds", "is_left_out"), [(0.5, False), (0.9, False), (2, True), (10, True)])
 def test_rests_stay_and_of_longer_pauses_nothing(seconds: float, is_left_out: bool) -> None:
-    log_mel = log_mel_of(np.concatenate([music(4), hiss(seconds), music(4)], axis=1))
+    song, pause = music(4), np.zeros((2, round(seconds * SAMPLE_RATE)))
+    log_mel = log_mel_of(np.concatenate([song, pause, song], axis=1))
     times = torch.arange(log_mel.shape[1]) / FRAMES_PER_SECOND
     pauses = (times > 4) & (times < 4 + seconds) & is_left_out
     assert (sounding_frames(log_mel) == pauses).sum() <= 3  # a frame lasts 93 ms
@@ -175,18 +173,9 @@ def test_rests_stay_and_of_longer_pauses_nothing(seconds: float, is_left_out: bo
     )
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.5, 0.9, 2])
-def test_nothing_stays_of_a_gap_in_the_recording(seconds: float) -> None:
-    """However short it is: no recording of music is as silent."""
-    gap = 0 * hiss(seconds)
-    log_mel = without_silence(log_mel_of(np.concatenate([music(4), gap, music(4), gap, music(4)], axis=1)))
-    assert log_mel[1:].amax(dim=0).min() > -45
-    assert log_mel.shape[1] == pytest.approx(12 * FRAMES_PER_SECOND, abs=8)
-
-
 @pytest.mark.parametrize(("seconds", "is_left_out"), [(0.4, False), (0.8, True)])
 def test_less_than_half_a_second_of_silence_at_an_end_stays(seconds: float, is_left_out: bool) -> None:
-    song, silence = music(4), hiss(seconds)
+    song, silence = music(4), np.zeros((2, round(seconds * SAMPLE_RATE)))
     for waveform in (np.concatenate([silence, song], axis=1), np.concatenate([song, silence], axis=1)):
         expected = (4 + seconds * (not is_left_out)) * FRAMES_PER_SECOND
         assert sounding_frames(log_mel_of(waveform)).sum() == pytest.approx(expected, abs=3)
