@@ -102,12 +102,15 @@ class LogMel(nn.Module):
         """The mel power of whole frames of (channels, samples), averaged over channels: (128, frames), float32."""
         from scipy.fft import rfft  # noqa: PLC0415
 
+        def squares(channel: np.ndarray) -> np.ndarray:
+            frames = sliding_window_view(channel, N_FFT)[:: self.hop_length]
+            values = rfft(frames * self.window, overwrite_x=True).view(np.float32)
+            values *= values
+            return values
+
         with np.errstate(over="ignore", invalid="ignore"):  # of infinite or huge samples, for which all is refused
-            frames = sliding_window_view(samples.astype(np.float32), N_FFT, axis=-1)[:, :: self.hop_length]
-            squares = rfft(frames * self.window, overwrite_x=True).view(np.float32)
-            squares *= squares
-            # The filters are linear, so that channels may be averaged before them.
-            return self._filters @ (squares.mean(axis=0) if len(squares) > 1 else squares[0]).T
+            # The filters are linear, so that channels may be averaged before them; one by one, there may be many.
+            return self._filters @ (sum(map(squares, samples.astype(np.float32))) / len(samples)).T
 
 
 def mel_filters() -> Tensor:
@@ -181,6 +184,7 @@ def steady_frames(decibels: Tensor, silence_db: float = -SOUNDING_DB, seconds: f
     whole = (decibels.shape[1] // size + n_parts + 1) * size
     padded = F.pad(decibels, (0, whole - decibels.shape[1]), value=FLOOR_DB)  # what would be part of it moves
     parts = [F.avg_pool1d(padded, size), F.avg_pool1d(padded.square_(), size)]  # far faster than their variance
+    del padded  # as large as the song
     levels, squares = (values.unfold(1, n_parts, 1).mean(dim=2) for values in parts)
     loudest = levels[1:].amax(dim=0)
     moves = ((squares - levels.square()) * (levels > loudest - SOUNDING_DB)).amax(dim=0)
