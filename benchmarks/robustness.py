@@ -201,6 +201,40 @@ def passing(waveform: np.ndarray) -> np.ndarray:
     return (waveform + noise * rms_of(waveform)).astype(np.float32)
 
 
+def tone(waveform: np.ndarray, seconds: float, db: float) -> np.ndarray:
+    """A tone of 1 kHz (samples,) of so many seconds, `db` above the RMS of a sound."""
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return at_level(np.sin(2_000 * np.pi * t), float(rms_of(waveform)) * 10 ** (db / 20))
+
+
+def signalled(waveform: np.ndarray, seconds: float = 2.0, db: float = 10.0) -> np.ndarray:
+    """The sound with such a tone over it, a third of the way in."""
+    start, signal = len(waveform) // 3, tone(waveform, seconds, db)
+    return waveform + np.pad(signal, (start, len(waveform) - start - len(signal)))
+
+
+def scratched(waveform: np.ndarray, turn_seconds: float = 1.8, times: float = 15.0) -> np.ndarray:
+    """The sound with a tick of 3 ms in each turn of the record, of so many times its RMS."""
+    t = np.arange(round(0.003 * SAMPLE_RATE)) / SAMPLE_RATE
+    tick = peaking_at(np.exp(-t / 0.00075) * np.sin(2 * np.pi * t / 0.003), 0) * rms_of(waveform) * times
+    ticks = np.zeros_like(waveform)
+    ticks[:: round(turn_seconds * SAMPLE_RATE)] = 1
+    return (waveform + fftconvolve(ticks, tick)[: len(waveform)]).astype(np.float32)
+
+
+def turned_down(waveform: np.ndarray, db: float = 20.0) -> np.ndarray:
+    """The sound with its second half quieter."""
+    half = len(waveform) // 2
+    return np.concatenate([waveform[:half], gain(waveform[half:], -db)])
+
+
+def interrupted(waveform: np.ndarray, times: int = 4, seconds: float = 0.8) -> np.ndarray:
+    """The sound with pauses of digital silence put in."""
+    gap = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    first, *rest = np.array_split(waveform, times + 1)
+    return np.concatenate([first, *(part for piece in rest for part in (gap, piece))])
+
+
 def hum(n_samples: int, hz: float) -> np.ndarray:
     """What the mains make (samples,): a tone and its overtones."""
     t = np.arange(n_samples) / SAMPLE_RATE
@@ -253,6 +287,11 @@ CONDITIONS = (
     Condition("applause last", "12 s of it at a concert", lambda x: encode(between(x, applause(len(x), 300), False))),
     Condition("hum first", "a cable that has come loose, 12 s", lambda x: encode(between(x, hum(len(x), 50)))),
     Condition("noise over a third", "a train passes, as loud as the music", lambda x: encode(passing(x))),
+    Condition("tone first, 2 s", "a horn, 10 dB above", lambda x: encode(np.concatenate([tone(x, 2.0, 10.0), x]))),
+    Condition("tone over it, 2 s", "the same in the middle", lambda x: encode(signalled(x))),
+    Condition("scratch", "a record that ticks once a turn", lambda x: encode(scratched(x))),
+    Condition("half 20 dB softer", "somebody turns it down", lambda x: encode(turned_down(x))),
+    Condition("four pauses of 0.8 s", "a pause key, a weak connection", lambda x: encode(interrupted(x))),
 )
 
 
