@@ -241,7 +241,8 @@ def download(repo: str, revision: str | None, public: bool = False, anew: bool =
         folder = cached(repo, revision)
         if folder is None:
             if is_of_disk(error):
-                raise CheckpointError(f"{why}: make room there, or let HF_HOME name another folder.") from error
+                advice = f"make room there, or let {cache_variable()} name another folder"
+                raise CheckpointError(f"{why}: {advice}.") from error
             partly, never = "was only partly downloaded: the same command goes on", "has not been downloaded before"
             raise CheckpointError(f"{why}, and {wanted} {partly if commit else never}.") from error
         return folder, hub_origin(folder, repo, f"{why}; this is the copy of {wanted} kept here.")
@@ -252,14 +253,19 @@ def trouble(error: Exception, else_why: str = SILENT, public: bool = False) -> s
     if isinstance(error, HfHubHTTPError):
         return f"The Hub answers {error.response.status_code} {error.response.reason_phrase}".rstrip()
     if is_of_disk(error):
-        place = "" if public else f" {constants.HF_HUB_CACHE}"
-        return f"The cache{place} cannot be written ({error.strerror})"
+        place = "The cache" if public else error.filename or f"The cache {constants.HF_HUB_CACHE}"
+        return f"{place} cannot be written ({error.strerror})"
     return else_why.format(host="The Hub") if public else why_unreached(error, "The Hub", else_why)
 
 
 def is_of_disk(error: Exception) -> bool:
     """Whether a file is in trouble rather than the network."""
     return isinstance(error, OSError) and bool(error.filename or error.errno in DISK_ERRORS)
+
+
+def cache_variable() -> str:
+    """The variable that can name another folder for the Hub's cache: HF_HUB_CACHE, where it is set, has precedence."""
+    return "HF_HOME" if Path(constants.HF_HUB_CACHE) == Path(constants.default_cache_path) else "HF_HUB_CACHE"
 
 
 def ask_commit(repo: str, revision: str | None, token: bool | None = None) -> str:
@@ -332,6 +338,8 @@ def cached(repo: str, revision: str | None) -> Path | None:
         place = error.filename or constants.HF_HUB_CACHE
         raise CheckpointError(f"{place} cannot be read ({error.strerror or error}).") from error
     except RuntimeError as error:  # of pathlib: neither the environment nor the system knows a home for its cache
-        raise CheckpointError("There is no home folder to keep models of the Hub in: HF_HOME may name one.") from error
+        raise CheckpointError(
+            f"There is no home folder to keep models of the Hub in: {cache_variable()} may name one."
+        ) from error
     folder = Path(path).parent
     return folder if (folder / CONFIG_FILE).is_file() else None
