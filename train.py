@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from crnn import terminal
-from crnn.machine import NO_THREADS, import_fault, lacks_threads, let_the_hub_be_silent, n_cores
+from crnn.machine import NO_THREADS, forget_empty, import_fault, lacks_threads, let_the_hub_be_silent, n_cores
 
 if __name__ == "__main__":  # it takes seconds to import the rest: Ctrl-C meanwhile ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    forget_empty()
     let_the_hub_be_silent()
     if sentence := import_fault():
         terminal.complain(sentence, "train.py")

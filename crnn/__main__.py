@@ -11,6 +11,7 @@ from types import ModuleType
 from crnn.bundle import ROOT
 from crnn.machine import (
     NO_THREADS,
+    forget_empty,
     import_fault,
     lack_of_memory,
     lacks_threads,
@@ -48,6 +49,7 @@ SCRIPTS = {  # the same for programs of their own, with `main(argv) -> int`
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status, 2 for a fault in them or in the model that they name."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    forget_empty()
     let_the_hub_be_silent()
     try:
         if argv and argv[0] in SCRIPTS:

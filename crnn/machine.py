@@ -16,6 +16,7 @@ PROGRESS = {  # of tqdm's bars, the kind of number
     **dict.fromkeys(("TQDM_SMOOTHING", "TQDM_TOTAL"), float),
 }
 HUB = "HF_ENDPOINT"
+MAY_BE_EMPTY = (HUB, *TIMEOUTS, "OMP_NUM_THREADS")  # as a compose file leaves them by ${NAME:-}
 NO_ROOM = ("failed to map segment", "cannot map zero-fill pages")  # what the system's loader says of a library
 NO_THREADS = "This cannot go on: the system starts no more threads (ulimit -u, ulimit -v)."
 
@@ -32,6 +33,16 @@ def lack_of_memory(error: ImportError | OSError | MemoryError) -> str | None:
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_ROOM):
         return "There is not enough memory for PyTorch (ulimit -v)."
     return None
+
+
+def forget_empty() -> None:
+    """Take variables that are empty for none, as the libraries that read them do not.
+
+    To be called before those are imported, and by programs alone: in others the environment is not ours.
+    """
+    for name in MAY_BE_EMPTY:
+        if not os.environ.get(name, "1").strip():
+            del os.environ[name]
 
 
 def import_fault() -> str | None:

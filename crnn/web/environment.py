@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from crnn.machine import import_fault, let_the_hub_be_silent, number_fault
+from crnn.machine import forget_empty, import_fault, let_the_hub_be_silent, number_fault
 from crnn.terminal import forget_windows
 
 NUMBERS = {  # what each may be
@@ -31,9 +31,7 @@ BRACKETS = re.compile(r"\[([^\]]*)\](?=\s*(,|$))")  # about an address of IPv6, 
 
 def fault() -> str | None:
     """What is wrong with the environment, in a sentence; what can be mended is, here and for what is started here."""
-    for name in LISTS:
-        if not os.environ.get(name, "1").strip():
-            del os.environ[name]
+    forget_empty()
     if sentence := import_fault() or number_fault(NUMBERS, LISTS):
         return sentence
     for name in FOREIGN:

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.request import proxy_bypass_environment
 
@@ -20,6 +22,7 @@ from gradio import http_server
 import app
 from crnn.__main__ import main
 from crnn.bundle import ROOT
+from crnn.machine import MAY_BE_EMPTY
 from crnn.terminal import INTERRUPTED
 from crnn.web.environment import FOREIGN, ROOT_PATH, WITHOUT_PROXY, fault
 from crnn.web.server import own_place
@@ -34,13 +37,12 @@ from crnn.web.server import own_place
         ("GRADIO_SERVER_PORT", "9" * 5_000, "GRADIO_SERVER_PORT must be a number"),
         ("GRADIO_NUM_PORTS", "-1", "GRADIO_NUM_PORTS must be a number"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "30s", "HF_HUB_DOWNLOAD_TIMEOUT must be a number"),
-        ("HF_HUB_ETAG_TIMEOUT", "", "HF_HUB_ETAG_TIMEOUT must be a number"),
+        ("HF_HUB_ETAG_TIMEOUT", "-1", "HF_HUB_ETAG_TIMEOUT must be a number"),
         ("TQDM_MININTERVAL", "abc", "TQDM_MININTERVAL must be a number, not 'abc'."),
         ("TQDM_NCOLS", "1.5", "TQDM_NCOLS must be a whole number, not '1.5'."),
         ("OMP_NUM_THREADS", "4,x", "OMP_NUM_THREADS must be a number from 1 to 1024, not '4,x'."),
         ("OMP_NUM_THREADS", "all", "OMP_NUM_THREADS must be a number from 1 to 1024, not 'all'."),
         ("HF_ENDPOINT", "hub.example", "HF_ENDPOINT must be an address such as https://huggingface.co, not 'hub.exam"),
-        ("HF_ENDPOINT", "", "HF_ENDPOINT must be an address"),
         ("HF_ENDPOINT", "http://[::1", "HF_ENDPOINT must be an address"),
         ("HF_ENDPOINT", "http://127.0.0.1:99999", "HF_ENDPOINT must be an address"),
         ("HF_ENDPOINT", "ftp://hub.example", "HF_ENDPOINT must be an address"),
@@ -61,7 +63,19 @@ def test_an_address_of_a_hub_is_taken(address: str, monkeypatch: pytest.MonkeyPa
     assert fault() is None
 
 
-@pytest.mark.parametrize("threads", ["2", " 4, 2", ""])
+@pytest.mark.parametrize("name", MAY_BE_EMPTY)
+@pytest.mark.parametrize("start", [fault, partial(main, ["missing.wav"])])
+def test_an_empty_variable_is_as_none(
+    start: Callable[[], object], name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """As a compose file sets it by ${NAME:-}, for page and commands."""
+    monkeypatch.setenv(name, " ")
+    start()
+    assert name not in os.environ
+    assert name not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("threads", ["2", " 4, 2"])
 def test_what_is_usual_is_taken(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0")
