@@ -409,7 +409,7 @@ def _as_float32(waveform: ArrayLike) -> np.ndarray:
         samples = np.zeros(0, object)
     if kind in FULL_SCALES:
         middle = FULL_SCALES[kind] if samples.dtype.kind == "u" else 0.0
-        return (samples.astype(np.float32) - np.float32(middle)) / np.float32(FULL_SCALES[kind])
+        return (samples.astype(np.float32, order="C") - np.float32(middle)) / np.float32(FULL_SCALES[kind])
     if samples.dtype.kind != "f":
         raise AudioError(
             "A waveform must be an array of floats with full scale 1, or of integers as in sound files ({kinds}), not "

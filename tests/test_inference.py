@@ -478,6 +478,20 @@ def test_any_samples_of_sound_files(classifier: GenreClassifier, tone: Tone, kin
     assert_close(classifier.predict_waveform(samples.astype(kind)), classifier.predict_waveform(levels))
 
 
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_channels_in_turns_are_heard_one_behind_the_other(
+    kind: str, classifier: GenreClassifier, tone: Tone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries that read sound files give them: what then goes through them in steps takes twice as long."""
+    heard, of_blocks = [], classifier.front_end.of_blocks
+    monkeypatch.setattr(
+        classifier.front_end, "of_blocks", lambda blocks: of_blocks(heard.append(block) or block for block in blocks)
+    )
+    in_turns = np.stack([2.0**14 * tone(3)] * 2, axis=1).astype(kind)
+    classifier.predict_waveform(in_turns.T)
+    assert [block.flags.c_contiguous for block in heard] == [True]
+
+
 def test_samples_that_are_hardly_any_are_silence_in_integers_too(classifier: GenreClassifier) -> None:
     dither = np.random.default_rng(0).integers(-1, 2, 3 * SAMPLE_RATE).astype(np.int16)
     for samples in (dither, dither / 32_768):
