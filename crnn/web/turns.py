@@ -3,7 +3,7 @@
 import json
 import re
 from asyncio import Queue as Messages
-from collections import Counter, defaultdict
+from collections import ChainMap, Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -49,13 +49,24 @@ def check_name(session: str | None) -> None:
 
 
 class Session(SessionState):
-    """What Gradio keeps of a session, but for what its components show: megabytes of tables and figures.
+    """What Gradio keeps of a session, but for what its components show: megabytes of tables, figures and overlays.
 
-    Only links to a page as somebody has left it would ask for that.
+    Only links to a page as somebody has left it would ask for that, and components that read their own properties.
     """
 
     def __init__(self, blocks: Blocks) -> None:
         super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
+        self._changed: dict[int, object] = {}
+        self.blocks_config.blocks = ChainMap(self._changed, blocks.default_config.blocks)
+
+    def __setitem__(self, key: int, value: object) -> None:
+        """A state, or a component as an update leaves it, which is read at once: the next one takes its place."""
+        self._changed.clear()
+        super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key: int) -> None:
+        pass
 
     def _update_value_in_config(self, key: int, value: object) -> None:
         pass

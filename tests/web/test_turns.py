@@ -460,6 +460,19 @@ def test_what_a_page_shows_is_kept_of_no_visit(served: tuple) -> None:
     assert "a tiny model" not in str([*demo.state_holder[visitor.session].components])
 
 
+def test_properties_of_what_a_page_shows_are_kept_of_no_visit(served: tuple) -> None:
+    """As the overlay of a song is one."""
+    _, demo = served
+    why = next(fn for fn in demo.fns.values() if fn.name == "why")
+    overlay, reasons, stop = gr.update(overlay="the overlay"), "why", gr.update(visible=True)
+    visit = demo.state_holder["one"]
+    sent = asyncio.run(demo.postprocess_data(why, [overlay, reasons, stop], visit))
+    assert sent[0]["props"]["overlay"] == "the overlay"
+    assert sent[2]["visible"]
+    shown = [vars(block) for block in visit.blocks_config.blocks.values()]
+    assert "the overlay" not in f"{shown} {[*visit.components]}"
+
+
 def test_a_clock_that_is_set_does_not_change_what_the_next_ones_are_told(served: tuple, songs: list[Path]) -> None:
     url, demo = served
     visitor = Visitor(url, 1)
