@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from huggingface_hub import (
     constants,
     get_session,
     get_token,
-    set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
@@ -157,16 +155,19 @@ def push(upload: Upload, message: str, private: bool = False, revision: str | No
 
 @contextmanager
 def bounded_waits() -> Iterator[list[str]]:
-    """Let the Hub's client, which would wait for ever, wait for WAIT_SECONDS at a time; gives the paths it asks for."""
+    """Let the Hub's client, which would wait for ever, wait for WAIT_SECONDS at a time; gives the paths it asks for.
+
+    Of somebody's own client, all else stays. If it is closed meanwhile, which it is where a connection cannot be made,
+    another takes its place, which waits as its factory says and whose paths are not given.
+    """
     client = get_session()
-    hooks, asked = client.event_hooks, []
-    noted = {**hooks, "request": [*hooks["request"], lambda request: asked.append(request.url.path)]}
-    like_it = partial(type(client), follow_redirects=client.follow_redirects)
-    set_client_factory(partial(like_it, event_hooks=noted, timeout=WAIT_SECONDS))
+    hooks, timeout, asked = client.event_hooks, client.timeout, []
+    client.event_hooks = {**hooks, "request": [*hooks["request"], lambda request: asked.append(request.url.path)]}
+    client.timeout = WAIT_SECONDS
     try:
         yield asked
     finally:
-        set_client_factory(partial(like_it, event_hooks=hooks, timeout=client.timeout))
+        client.event_hooks, client.timeout = hooks, timeout
 
 
 def make_repo(api: HfApi, repo: str, private: bool, revision: str | None) -> None:

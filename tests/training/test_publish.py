@@ -462,6 +462,18 @@ def test_a_hub_that_lets_an_upload_down(
     assert get_session().timeout.read is None
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_client_of_the_hub_stays_as_somebody_has_made_it(hub: HubServer, folder: Path, is_there: bool) -> None:
+    """With a proxy or certificates of his own, which its factory alone knows."""
+    client = get_session()
+    made = client.timeout, client.event_hooks
+    if not is_there:
+        vars(hub).update(status=403, where="/large/")
+    assert push(folder) == (0 if is_there else 2)
+    assert get_session() is client
+    assert (client.timeout, client.event_hooks) == made
+
+
 def test_no_hub_at_all(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture) -> None:
     hub.stop()
     assert refusal(capsys, folder) == "The Hub does not answer: nothing was published; try again later."
