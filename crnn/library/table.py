@@ -219,8 +219,14 @@ class LinesTable(Table):
     def close(self) -> None:
         """Leave it whole, with one row a path, the last."""
         try:
-            if self._file is not None and self._is_as_left():  # else it is read, and put right, at the next start
+            if self._file is None:
+                return
+            if self._is_as_left():
                 super().close()
+            elif self.path.exists():
+                self._let_go()
+                with suppress(TableError):  # it is another's now
+                    self._begin()
         finally:
             self._let_go()
 

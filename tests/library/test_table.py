@@ -547,16 +547,39 @@ def test_counts_that_became_floating_point_are_the_same(saved: str, tmp_path: Pa
     table.close()
 
 
-def test_a_table_that_is_saved_in_place_is_gone_on_with(tmp_path: Path) -> None:
-    path = tmp_path / "genres.csv"
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("is_written_on", [True, False])
+def test_a_table_that_is_saved_in_place_is_gone_on_with(kind: str, is_written_on: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"genres.{kind}"
     table = open_table(path, COLUMNS)
     table.write(row("a.mp3"))
-    path.write_text(
-        path.read_text("utf-8").rstrip() + "\r\n" + path.read_text("utf-8").split("\n")[1].rstrip(), "utf-8"
-    )
-    table.write(row("b.mp3"))
+    lines = path.read_bytes()
+    path.write_bytes(lines + lines.splitlines(keepends=True)[-1])
+    if is_written_on:
+        table.write(row("b.mp3"))
     table.close()
-    assert {each["path"] for each in read(path)} == {"a.mp3", "b.mp3"}
+    assert [each["path"] for each in read(path)] == ["a.mp3", *["b.mp3"] * is_written_on]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_a_full_disk_has_left_of_a_row_is_taken_away(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(file: int, data: bytes) -> int:
+        if path.read_bytes().endswith(b"\n"):
+            return write(file, data[:30])
+        raise OSError(errno.ENOSPC, "full")
+
+    path, write = tmp_path / f"genres.{kind}", os.write
+    table = open_table(path, COLUMNS)
+    for size in (10, 20):
+        table.write(row("a.mp3", size=size))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write_half)
+        with pytest.raises(OSError, match="full"):
+            table.write(row("b.mp3"))
+    table.close()
+    assert [each["path"] for each in read(path)] == ["a.mp3"]
 
 
 def test_a_table_that_another_has_taken_meanwhile_is_left_to_him(tmp_path: Path) -> None:
