@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -97,12 +98,13 @@ def load_checkpoint(source: str | PathLike | None = None, fallback: bool = False
         return read(BUNDLED / DEFAULT_MODEL, DEFAULT_MODEL), bundled_origin(DEFAULT_MODEL, notice)
 
 
-def load_public(name: str) -> tuple[CRNN, Origin]:
+def load_public(name: str, check: Callable[[str], None] = lambda _: None) -> tuple[CRNN, Origin]:
     """Load a model that a stranger names, in evaluation mode on the CPU, and say where it came from.
 
     `name` is that of a bundled model or a Hub id with an optional "@revision" or the address of its page, never a
-    folder. The Hub is asked as anybody may ask it, without this machine's token, and its cache serves nothing that the
-    Hub has not just shown: it may hold private models.
+    folder. `check` is called with a model's repo before the Hub is asked for it, and what it raises is not caught. The
+    Hub is asked as anybody may ask it, without this machine's token, and its cache serves nothing that the Hub has not
+    just shown: it may hold private models.
 
     Raises CheckpointError if the model is missing, not public, damaged or not made for this program, or if the Hub does
     not answer; the message says nothing about this machine.
@@ -119,6 +121,7 @@ def load_public(name: str) -> tuple[CRNN, Origin]:
             f"There is no model {brief(repr(name[:MOST_NAME]), 60)}: give a public model of the Hub, user/name or "
             f"user/name@revision, or a bundled model ({', '.join(bundled_names()) or 'there is none'})."
         )
+    check(hub_id["repo"])
     return load_from_hub(hub_id["repo"], hub_id["revision"], hub_id["repo"], public=True)
 
 

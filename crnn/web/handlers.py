@@ -331,9 +331,9 @@ class Handlers:
             return gr.skip(), "", *UNCHANGED
         try:
             host = self.classifier
-            origins = [other.origin for kept in self.others.valuerefs() if (other := kept())]
-            self._check_room(any((origin.repo or origin.name.split()[0]) in name for origin in origins))
-            own = self._shared(GenreClassifier(*load_public(name), opener=host.opener, precision=host.precision))
+            known = {other.origin.repo for kept in self.others.valuerefs() if (other := kept())}
+            chosen = load_public(name, lambda repo: self._check_room(repo in known))
+            own = self._shared(GenreClassifier(*chosen, opener=host.opener, precision=host.precision))
             told = own, page.hint("From now on {model} answers you.", model=own.origin.name), *self.about(own)
         except CheckpointError as error:
             if is_own_trouble(error.__cause__):

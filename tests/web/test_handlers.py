@@ -18,6 +18,7 @@ from huggingface_hub import constants
 
 from crnn import files
 from crnn.audio import SAMPLE_RATE, AudioError, Sound
+from crnn.bundle import DEFAULT_MODEL
 from crnn.checkpoint import CheckpointError
 from crnn.inference import GenreClassifier, Prediction
 from crnn.network.model import CRNN
@@ -442,7 +443,7 @@ def test_a_model_that_cannot_be_had_undoes_nothing(
 ) -> None:
     """The visitor may have gone back to the default while it was looked for."""
 
-    def missing(_: str) -> None:
+    def missing(*_: object) -> None:
         raise CheckpointError("There is no such model.")
 
     monkeypatch.setattr(handlers, "load_public", missing)
@@ -468,29 +469,27 @@ def test_spectrograms_that_are_too_many_are_made_anew_and_go_with_their_visits(
 
 
 def test_visitors_who_choose_the_same_model_share_it_and_not_too_many_others(
-    happens: Handlers, tiny_model: CRNN, monkeypatch: pytest.MonkeyPatch
+    happens: Handlers, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "MOST_OTHERS", 1)
-    asked = []
-
-    def load(name: str) -> tuple[CRNN, Origin]:
-        asked.append(name)
-        return deepcopy(tiny_model), Origin(name, repo=name.partition("@")[0])
-
-    monkeypatch.setattr(handlers, "load_public", load)
+    hub.push("someone/a", model)
+    (model / "README.md").write_text("other words")
+    hub.push("someone/a", model, branch="older")
+    hub.push("someone/ab", model)
     visit = Visit()
     own, *_ = happens.try_model("someone/a", visit)
-    again, *_ = happens.try_model("someone/a", Visit())
-    assert again is own
-    assert happens.try_model("someone/a@older", Visit())[0] == gr.skip()
+    for name in ("someone/a", f"{hub.url}/someone/a"):
+        assert happens.try_model(name, Visit())[0] is own
     happens.hear(None, own, visit)
-    refused, told, *_ = happens.try_model("someone/b", Visit())
-    assert refused == gr.skip()
-    assert "try again" in told
-    assert "someone/b" not in asked  # so that nothing of it is fetched
-    del own, again  # the page is closed; what Gradio keeps of a visit stays longer
-    own, *_ = happens.try_model("someone/b", Visit())
-    assert own.origin.name == "someone/b"
+    for name in ("someone/a@older", "someone/ab", DEFAULT_MODEL):
+        refused, told, *_ = happens.try_model(name, Visit())
+        assert refused == gr.skip()
+        assert "try again" in told
+    assert not any("someone/ab" in request for request in hub.requests)  # so that nothing of it is fetched
+    assert "There is no model" in happens.try_model("someone a", Visit())[1]
+    del own  # the page is closed; what Gradio keeps of a visit stays longer
+    own, *_ = happens.try_model("someone/ab", Visit())
+    assert own.origin.repo == "someone/ab"
 
 
 def test_the_host_hears_of_a_disk_that_has_no_room_for_models(
@@ -512,7 +511,7 @@ def test_a_model_that_nobody_waits_for_any_more_changes_nothing(
 ) -> None:
     visit, meanwhile = Visit(), []
 
-    def slow(name: str) -> tuple:
+    def slow(name: str, _: object) -> tuple:
         if name == "someone/slow":
             meanwhile.pop()()
             if not is_there:
