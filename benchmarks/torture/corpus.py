@@ -120,7 +120,8 @@ def encode(muxer: str, codec: str, samples: np.ndarray, rate_hz: int, sample_for
     layout = {1: "mono", 2: "stereo", 8: "7.1"}[len(samples)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")  # some muxers go back in it
-        with av.open(path, "w", format=muxer) as output:
+        options = {"fflags": "bitexact"} if muxer in ("matroska", "webm") else {}  # else it draws its tracks' UIDs
+        with av.open(path, "w", format=muxer, options=options) as output:
             tracks = [output.add_stream(codec, rate=rate_hz) for _ in range(n_tracks)]
             for track in tracks:
                 track.codec_context.layout, track.codec_context.format = layout, sample_format
@@ -147,8 +148,10 @@ def whole(kind: str) -> bytes:
     if codec == "vorbis":  # the wheels of PyAV have no such encoder
         file = io.BytesIO()
         soundfile.write(file, samples.T / 32_768, rate_hz, format="OGG", subtype="VORBIS")
-        return file.getvalue()
-    return encode(muxer, codec, samples.astype(np.int16), rate_hz, sample_format)
+        content = file.getvalue()
+    else:
+        content = encode(muxer, codec, samples.astype(np.int16), rate_hz, sample_format)
+    return with_serial(content, list(KINDS).index(kind)) if muxer == "ogg" else content
 
 
 def truncate(content: bytes, random: np.random.Generator) -> bytes:
@@ -294,12 +297,20 @@ def _ogg_table() -> list[int]:
 def ogg_page(serial: int, number: int, granule: int, packets: list[bytes], flags: int = 0) -> bytes:
     """A page of whole packets of up to 254 bytes each, with the right checksum (RFC 3533)."""
     head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, serial, number, 0, len(packets))
-    page = bytearray(head + bytes(map(len, packets)) + b"".join(packets))
-    remainder = 0
-    for byte in page:
-        remainder = (remainder << 8 & 0xFFFF_FFFF) ^ _ogg_table()[remainder >> 24 ^ byte]
-    page[22:26] = struct.pack("<I", remainder)
-    return bytes(page)
+    return _with_checksum(head + bytes(map(len, packets)) + b"".join(packets))
+
+
+def with_serial(content: bytes, serial: int) -> bytes:
+    """An Ogg stream with another serial number than the one that its muxer has drawn."""
+    pages = (b"OggS" + page for page in content.split(b"OggS")[1:])
+    return b"".join(_with_checksum(page[:14] + struct.pack("<I", serial) + page[18:]) for page in pages)
+
+
+def _with_checksum(page: bytes) -> bytes:
+    table, remainder = _ogg_table(), 0
+    for byte in page[:22] + bytes(4) + page[26:]:
+        remainder = (remainder << 8 & 0xFFFF_FFFF) ^ table[remainder >> 24 ^ byte]
+    return page[:22] + struct.pack("<I", remainder) + page[26:]
 
 
 def tiny_opus_packets(count: int) -> bytes:
