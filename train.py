@@ -524,7 +524,7 @@ def print_left_out(figures: dict[str, dict]) -> None:
 
 
 def run_calibrate(args: argparse.Namespace, command: str) -> None:
-    """Fit a model's temperature and its border of "unsure" to what cross-validations say."""
+    """Fit a model's temperature and its threshold of "unsure" to what cross-validations say."""
     try:
         figures, former_card, was_tested = calibrate(args.model, args.validations, args.unknown, args.risk, command)
     except (OSError, SafetensorError) as error:
@@ -542,14 +542,14 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     print(f"of the clips of a genre that was left out {share:.1%} are answered, in the mean of these: {of_each}")
     if answers_nothing(figures):
         right = f"{1 - args.risk:.0%} of its answers right with a confidence of {figures['confidence']:.0%}"
-        print(f"No border keeps {right}, so that it gives none: a larger --risk may.")
+        print(f"No threshold keeps {right}, so that it gives none: a larger --risk may.")
     if others := "; ".join(figures.get("other_recipe", [])):
         complain(f"The models of these cross-validations were made otherwise: {others}.")
     if notice := at_an_end(figures["temperature"]):
         complain(notice)
     if was_tested:
         print(
-            "The test figures of the earlier borders are gone from card and record: "
+            "The test figures of the earlier thresholds are gone from card and record: "
             f"{command_of(['evaluate', '--model', str(args.model), '--split', 'test'])}, with the data of its "
             "training, measures anew."
         )

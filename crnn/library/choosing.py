@@ -135,7 +135,7 @@ def listed(by_null: bool) -> list[str]:
         raise argparse.ArgumentTypeError("The list on standard input is in UTF-16: save it as UTF-8.")
     given = given.removeprefix(BOM_UTF8)
     if b"\0" in given and not by_null:  # which is in no path
-        raise argparse.ArgumentTypeError("The list on standard input has NUL signs: add -0 if they end its paths.")
+        raise argparse.ArgumentTypeError("The list on standard input has NUL bytes: add -0 if they end its paths.")
     names = given.split(b"\0") if by_null else (name.removesuffix(b"\r") for name in given.split(b"\n"))
     paths = [os.fsdecode(name) for name in names if name]
     if not paths:
@@ -144,7 +144,7 @@ def listed(by_null: bool) -> list[str]:
 
 
 def _is_utf_16(given: bytes) -> bool:
-    """Whether a list is, by its mark, or as signs of paths stand alone between NUL signs; folders A, B, C may."""
+    """Whether a list is, by its mark, or as signs of paths stand alone between NUL bytes; folders A, B, C may."""
     if given.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return True
     *ended, _ = parts = given.split(b"\0")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Find the songs that sound most like SONG, or like several songs together, in a table of embeddings (made by "
     "genre-crnn MUSIC --embeddings --out genres.parquet). A song that the table lacks, or that has changed since, is "
-    "heard first."
+    "heard first, if --model is the table's."
 )
 NEEDS = ("numpy",)
 COLUMNS = ("path", "size_bytes", "modified_ns", "model", "embedding", "genre", "duration_seconds")

@@ -152,7 +152,7 @@ def _training(record: dict) -> str:
             f", up to epoch {record['chosen_epoch']} of {record['epochs']}.\n"
             "- The validation clips chose this epoch, so that their own figures flatter it a little"
         )
-    fitted = "" if "calibration" in record else ', the temperature and the border of "unsure"'
+    fitted = "" if "calibration" in record else ', the temperature and the threshold of "unsure"'
     return "\n".join(
         [
             "## How it was trained",
@@ -184,7 +184,7 @@ def answered_right(calibration: dict) -> float:
 
 
 def answers_nothing(calibration: dict) -> bool:
-    """Whether no border kept the risk, from what a record has under "calibration"."""
+    """Whether no threshold kept the risk, from what a record has under "calibration"."""
     return not (calibration["known"]["answered"] or answered_of_left_out(calibration))
 
 
@@ -194,7 +194,7 @@ def _calibration(record: dict) -> str:
         return ""
     known, unknown, strange = fitted["known"], fitted["unknown_share"], answered_of_left_out(fitted)
     come_from = (
-        f'\n- Its temperature and its borders of "unsure" come from {known["n"]} clips held out in'
+        f'\n- Its temperature and its thresholds of "unsure" come from {known["n"]} clips held out in'
         f"\n  cross-validation and from genres left out one at a time: if {unknown:.0%} of the songs are of no"
     )
     others = "; ".join(fitted.get("other_recipe", []))
@@ -202,7 +202,7 @@ def _calibration(record: dict) -> str:
     asked = f"{1 - fitted['risk']:.0%}"
     confidence = f" with a confidence of {fitted['confidence']:.0%}" if "confidence" in fitted else ""
     if answers_nothing(fitted):
-        said = f"no border keeps {asked} of its answers right{confidence}, so that it gives none."
+        said = f"no threshold keeps {asked} of its answers right{confidence}, so that it gives none."
     else:
         least = f", and {asked} or more{confidence}" if confidence else ""
         said = (
@@ -227,7 +227,7 @@ def _fine_tuning(record: dict) -> str:
     if heard := " and ".join(_heard(record)):
         item += (
             f"\n- **That model has heard such {heard} clips**: where they are the same, their figures below say"
-            "\n  nothing about other songs, and a temperature and a border from them make it too sure."
+            "\n  nothing about other songs, and a temperature and a threshold from them make it too sure."
         )
     return item
 
@@ -239,7 +239,7 @@ def _figures(model: CRNN, record: dict) -> str:
         "At clip level (mean of the probabilities over a clip's windows"
         + (", of which those count less in which little speaks for any genre" if model.config.evidence else "")
         + "), with the standard error of the accuracy.",
-        "Validation clips are calibrated by a temperature and a border that were fitted to other validation clips.",
+        "Validation clips are calibrated by a temperature and a threshold that were fitted to other validation clips.",
         *(["The project's README sets them beside published systems, by protocol."] if _is_gtzan(record) else []),
         "",
         "| part | clips | accuracy | macro-F1 | negative log-likelihood | expected calibration error (by chance) "

@@ -116,7 +116,7 @@ def test_the_border_is_above_what_a_genre_left_out_is_taken_for(model: CRNN) -> 
     assert model.config.temperature == figures["temperature"]
 
 
-def test_where_no_border_keeps_the_risk_nothing_is_answered_and_that_is_said(
+def test_where_no_threshold_keeps_the_risk_nothing_is_answered_and_that_is_said(
     folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """Strangers are what it is surest of, as sure as there is."""
@@ -125,9 +125,9 @@ def test_where_no_border_keeps_the_risk_nothing_is_answered_and_that_is_said(
     loud = write(tmp_path / "loud", left_out)
     assert main(["calibrate", "--model", str(folder), validations[0], str(loud)]) == 0
     kept = "keeps 90% of its answers right with a confidence of 95%, so that it gives none"
-    assert f"No border {kept}" in capsys.readouterr().out
+    assert f"No threshold {kept}" in capsys.readouterr().out
     model, card = read(folder, ""), (folder / "README.md").read_text()
-    assert f"no border {kept}." in card
+    assert f"no threshold {kept}." in card
     assert "90% of its answers are right" not in card
     calibration = Calibration.of(model.config)
     assert not is_answered([clip for fold in left_out for clip in fold.logits], calibration).any()
@@ -193,7 +193,7 @@ def test_calibrate_writes_model_card_and_record(
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
     printed = capsys.readouterr().out
     assert "of 200 clips of the genres it knows 50.0% are answered, 95.0% of these right" in printed
-    assert "test figures of the earlier borders are gone" in printed
+    assert "test figures of the earlier thresholds are gone" in printed
     assert f"python train.py evaluate --model {folder} --split test, with the data of its training" in printed
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
     assert "are gone" not in capsys.readouterr().out
