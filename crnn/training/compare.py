@@ -84,8 +84,7 @@ def table(runs: Sequence[Run]) -> list[str]:
 
 def differences(runs: Sequence[Run]) -> list[str]:
     """Lines with the settings that are not the same for all runs, one column a run in their order."""
-    recipe = "recipe" if all("recipe" in run.record for run in runs) else "command"  # of an earlier version
-    keys = (recipe, *SETTINGS)
+    keys = ("recipe", *SETTINGS)
     records = [{**run.record, "genres": run.record["valid"].get("genres", [])} for run in runs]
     settings = [dict(_flat({key: record[key] for key in keys if key in record})) for record in records]
     names = dict.fromkeys(name for own in settings for name in own)

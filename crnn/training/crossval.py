@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import RLock
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ SETTINGS_FILE = "settings.json"
 OF_GENRES = "genres"  # what the settings call folds that have a genre each
 FORMAT = 2  # of the files of folds
 FOLDS = 5  # if no number is asked for
-T = TypeVar("T")
 
 
 class Fold(NamedTuple):
@@ -173,33 +172,25 @@ def read_answers(folder: Path) -> list[Answers]:
             raise ValueError
         return answers
     except (OSError, *UNFIT) as error:
-        raise TrainingError(
-            f"{folder} holds no finished cross-validation; {called_as(SCRIPT)} cross-validate makes one."
-        ) from error
+        raise _unfinished(folder) from error
 
 
-def front_of_folds(folder: Path) -> str | None:
-    """The front of the models of a finished cross-validation, if it says so."""
-    recipe = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")).get("recipe")
-    return recipe.get("front") if isinstance(recipe, dict) else None
+def read_record(folder: Path) -> dict:
+    """The record of a finished cross-validation: as of a run, and "held_out", its clips by `crnn.data.heard`.
 
-
-def recipe_of_folds(folder: Path) -> dict:
-    """The recipe of a finished cross-validation as a run's record has it; empty if an earlier version ran it."""
-    return _recorded(folder, "recipe", {})
-
-
-def held_out_in(folder: Path) -> str:
-    """The record of the clips of a finished cross-validation, by `crnn.data.heard`; "" if an earlier version ran it."""
-    return _recorded(folder, "held_out", "")
-
-
-def _recorded(folder: Path, name: str, default: T) -> T:
+    Raises TrainingError if there is none, or if it is damaged.
+    """
     try:
-        value = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))[name]
-    except UNFIT:
-        return default
-    return value if isinstance(value, type(default)) else default
+        record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        if not (isinstance(record["recipe"]["front"], str) and isinstance(record["held_out"], str)):
+            raise ValueError
+        return record
+    except (OSError, *UNFIT) as error:
+        raise _unfinished(folder) from error
+
+
+def _unfinished(folder: Path) -> TrainingError:
+    return TrainingError(f"{folder} holds no finished cross-validation; {called_as(SCRIPT)} cross-validate makes one.")
 
 
 def _run(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, combinations
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from crnn.data.heard import joined, n_in_both
 from crnn.files import as_json, set_aside, whole_file
 from crnn.network.model import CRNN
 from crnn.training.card import model_card
-from crnn.training.crossval import Answers, front_of_folds, held_out_in, read_answers, recipe_of_folds
+from crnn.training.crossval import Answers, read_answers, read_record
 from crnn.training.evaluation import calibrated
 from crnn.training.metrics import CONFIDENCE, fit_among_strangers, is_answered, mean_probabilities
 from crnn.training.state import MACHINE, TrainingError, differences
@@ -44,17 +44,18 @@ def calibrate(
         raise TrainingError(f"The {METRICS_FILE} of {folder} is damaged: train anew.") from error
     of_each = {path: read_answers(path) for path in validations}
     answers = list(chain.from_iterable(of_each.values()))
-    check_counted_once(validations, of_each)
+    records = {path: read_record(path) for path in validations}
+    check_counted_once(validations, of_each, records)
     for path in validations:
-        if (front := front_of_folds(path)) not in (None, model.config.front):
+        if (front := records[path]["recipe"]["front"]) != model.config.front:
             raise TrainingError(
                 f"{path} is of models with the front {front}, whose energies are others than those of "
                 f"{model.config.front}: cross-validate the recipe of this model."
             )
-    others = other_recipes(record, validations)
+    others = other_recipes(record, records.values())
     is_edited = has_another_card(folder, model, record)
     figures = fit_borders(model, answers, share, risk) | {"command": command}
-    figures["held_out"] = joined(map(held_out_in, validations))
+    figures["held_out"] = joined(other["held_out"] for other in records.values())
     figures |= {"other_recipe": others} if others else {}
     try:
         record["calibration"] = figures
@@ -87,20 +88,21 @@ def has_another_card(folder: Path, model: CRNN, record: dict) -> bool:
         return True
 
 
-def other_recipes(record: dict, validations: Sequence[Path]) -> list[str]:
-    """What was other about the models of cross-validations than about that of a record, if all say so.
+def other_recipes(record: dict, others: Iterable[dict]) -> list[str]:
+    """What was other about the models of cross-validations with these records than about that of a record.
 
     Models of fewer members or epochs may well stand for it, but one should know.
     """
-    recipes = [recipe for path in validations if (recipe := recipe_of_folds(path))]
     own = record.get("recipe") if isinstance(record, dict) else None
     if not isinstance(own, dict):
         return []
-    told = (text for recipe in recipes for name, text in differences(recipe, own) if name not in MACHINE)
+    told = (text for other in others for name, text in differences(other["recipe"], own) if name not in MACHINE)
     return list(dict.fromkeys(brief(text, 100) for text in told))
 
 
-def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Sequence[Answers]]) -> None:
+def check_counted_once(
+    validations: Sequence[Path], answers: Mapping[Path, Sequence[Answers]], records: Mapping[Path, dict]
+) -> None:
     """Raises TrainingError if a clip may be in two of these folders, both of genres known or both of genres left out.
 
     It may well be in one of each kind.
@@ -111,15 +113,12 @@ def check_counted_once(validations: Sequence[Path], answers: Mapping[Path, Seque
     for one, other in combinations(validations, 2):
         if leaves_out[one] != leaves_out[other]:
             continue
-        records = [held_out_in(path) for path in (one, other)]
-        if n_both := n_in_both(*records):
-            which = f"held out {n_both} of the same clips"
-        elif not all(records):
-            which = "do not say both which clips they held out, as the same cross-validate command again would note"
-        else:
-            continue
-        kinds = "" if leaves_out[one] else ", beside one with --groups genre"
-        raise TrainingError(f"{one} and {other} {which}, and a clip may count once: name one of them{kinds}.")
+        if n_both := n_in_both(records[one]["held_out"], records[other]["held_out"]):
+            kinds = "" if leaves_out[one] else ", beside one with --groups genre"
+            raise TrainingError(
+                f"{one} and {other} held out {n_both} of the same clips, and a clip may count once: "
+                f"name one of them{kinds}."
+            )
 
 
 def fit_borders(model: CRNN, answers: Sequence[Answers], share: float, risk: float) -> dict:

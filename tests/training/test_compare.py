@@ -4,13 +4,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 
 from crnn import plots
 from crnn.plots import style
-from crnn.sources import BUNDLED
 from crnn.terminal import cells
 from crnn.training.compare import differences, histories, read_run, table
 from crnn.training.state import TrainingError
@@ -94,18 +92,6 @@ def test_what_a_run_started_from_is_told(folders: list[Path], tmp_path: Path) ->
     tuned = write(tmp_path / "tuned", recipe={**RECIPE, "base": {"name": "me/base"}}, heard=["valid"])
     lines = differences([read_run(folders[0]), read_run(tuned)])
     assert [line.split() for line in lines] == [["recipe.base.name", "–", "me/base"], ["heard", "–", "valid"]]
-
-
-def test_a_run_of_an_earlier_version_is_told_by_its_command(folders: list[Path], tmp_path: Path) -> None:
-    earlier = copytree(BUNDLED / "crnn-transfer", tmp_path / "earlier")
-    record = json.loads((earlier / "metrics.json").read_text("utf-8"))
-    del record["recipe"]
-    (earlier / "metrics.json").write_text(json.dumps(record), "utf-8")
-    bundled = read_run(earlier)
-    lines = differences([bundled, read_run(folders[0])])
-    assert lines[0].split() == ["command", *bundled.record["command"].split(), "python", "train.py"]
-    assert not any(line.startswith("recipe") for line in lines)
-    assert len(table([bundled])) >= 2
 
 
 def test_a_cross_validation_has_no_curve(tmp_path: Path) -> None:
