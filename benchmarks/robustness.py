@@ -209,8 +209,9 @@ def tone(waveform: np.ndarray, seconds: float, db: float) -> np.ndarray:
 
 def signalled(waveform: np.ndarray, seconds: float = 2.0, db: float = 10.0) -> np.ndarray:
     """The sound with such a tone over it, a third of the way in."""
-    start, signal = len(waveform) // 3, tone(waveform, seconds, db)
-    return waveform + np.pad(signal, (start, len(waveform) - start - len(signal)))
+    start = len(waveform) // 3
+    signal = np.pad(tone(waveform, seconds, db), (start, len(waveform)))
+    return waveform + signal[: len(waveform)]
 
 
 def scratched(waveform: np.ndarray, turn_seconds: float = 1.8, times: float = 15.0) -> np.ndarray:
