@@ -979,8 +979,10 @@ def test_last_genre_chosen_is_the_one_explained(page_, songs, classifier, monkey
         return explain(model, log_mel, genre, report)
 
     monkeypatch.setattr(handlers, "explain", slow)
+    page_.evaluate("document.addEventListener('heard', () => { window.isHeard = true; })")
     upload(page_, songs["noise"])
     expect_answer_to(songs["noise"], page_, classifier)
+    page_.wait_for_function("window.isHeard")  # what the answer brings is there, buttons to be hidden among it
     page_.select_option("[data-part=why]", GENRES[0])
     expect(page_.locator("#stop-why")).to_be_visible()
     page_.select_option("[data-part=why]", GENRES[1])
