@@ -432,14 +432,13 @@ def _told(song: str, answer: dict | AudioError) -> dict:
 
 
 def _passage(code: str) -> np.ndarray:
-    """A waveform (samples,) from the base64 of 16-bit samples at SAMPLE_RATE. Raises AudioError."""
+    """A waveform (samples,), int16, from the base64 of such samples at SAMPLE_RATE. Raises AudioError."""
     if not isinstance(code, str) or len(code) > MOST_PASSAGE:
         raise AudioError("A passage must be the base64 of a few seconds of 16-bit samples.")
     try:
-        samples = np.frombuffer(base64.b64decode(code, validate=True), "<i2")
+        return np.frombuffer(base64.b64decode(code, validate=True), "<i2")
     except ValueError as error:
         raise AudioError("A passage must be the base64 of 16-bit samples.") from error
-    return samples.astype(np.float32) / 32_768
 
 
 def _table_of(visit: Visit) -> str:
