@@ -1,7 +1,7 @@
 """A model as one graph from waveform to probabilities, for programs without Python or without PyTorch.
 
-What inference does to a song is exported as it is. Two things are not, since no runtime has them or has them fast: the
-recursive high-pass and the short-time Fourier transform. Both become matrix products here that give the same.
+What inference does to a song is exported as it is, but for the short-time Fourier transform, which no runtime has fast:
+it becomes matrix products here that give the same.
 """
 
 import json
@@ -17,13 +17,12 @@ import numpy as np
 import torch
 import torch.fx.experimental._config as shape_settings
 import torch.nn.functional as F
-from scipy.signal import sosfilt
 from torch import Tensor, nn
 from torch._higher_order_ops import scan
 from torch.export import Dim, ExportedProgram
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE
-from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
+from crnn.features import BLOCK, N_FFT, N_MELS, HighPass, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
@@ -32,39 +31,28 @@ from crnn.network.layers import clear, energy
 from crnn.network.licences import notice_of
 from crnn.network.songs import CONTEXT_SECONDS, remembered
 
-BLOCK = 128  # samples that the high-pass computes at once
-DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 1.5 s: after that its poles have left 1e-22 of a sample
 OPSET = 20
 FACTS_FILE = "facts.json"
 LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch.onnx._internal.exporter._registration")
 FIRST = 32  # of the factors of N_FFT in the fast Fourier transform
 
 
-class HighPass(nn.Module):
-    """A recursive filter in second-order sections, as `scipy.signal.sosfilt` computes it, in matrix products.
+class WholeHighPass(nn.Module):
+    """The high-pass of `LogMel`, of all of a waveform at once."""
 
-    In a block of samples it is a product with the response to a single sample; what a block leaves behind, the state
-    of the filter, reaches the later ones by doubling (Hillis and Steele 1986, "Data parallel algorithms").
-    """
-
-    def __init__(self, sections: np.ndarray) -> None:
+    def __init__(self, high_pass: HighPass) -> None:
         super().__init__()
-        n = 2 * len(sections)
-        inside, left = sosfilt(sections, np.eye(BLOCK), zi=np.zeros((n // 2, BLOCK, 2)))  # by sample of the block
-        states = np.eye(n).reshape(n, n // 2, 2).swapaxes(0, 1)
-        heard, kept = sosfilt(sections, np.zeros((n, BLOCK)), zi=states)  # by number of the state
-        left, kept = (states.swapaxes(0, 1).reshape(-1, n) for states in (left, kept))
-        kept = np.stack([np.linalg.matrix_power(kept, 2**n) for n in range(DOUBLINGS)])
-        for name, values in (("inside", inside), ("left", left), ("heard", heard), ("kept", kept)):
-            self.register_buffer(name, torch.from_numpy(values.copy()), persistent=False)
+        for name in ("inside", "left", "heard", "kept"):
+            self.register_buffer(name, torch.from_numpy(getattr(high_pass, name)), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(channels, samples) to the same shape, float32, as if the first sample had always been there."""
         n_samples = waveform.shape[1]
         risen = (waveform - waveform[:, :1]).double()
-        blocks = F.pad(risen, (0, -n_samples % BLOCK)).reshape(waveform.shape[0], -1, BLOCK)
+        # By one at least, or PyTorch would take a length that needs none for another kind of program.
+        blocks = F.pad(risen, (0, BLOCK - n_samples % BLOCK)).reshape(waveform.shape[0], -1, BLOCK)
         states = blocks @ self.left  # (channels, blocks, states)
-        for n in range(DOUBLINGS):
+        for n in range(len(self.kept)):
             states = states + F.pad(states, (0, 0, 2**n, 0))[:, : states.shape[1]] @ self.kept[n]
         before = F.pad(states, (0, 0, 1, 0))[:, : states.shape[1]]
         return (blocks @ self.inside + before @ self.heard).flatten(1)[:, :n_samples].float()
@@ -128,7 +116,7 @@ class Graph(nn.Module):
 
     def __init__(self, classifier: GenreClassifier) -> None:
         super().__init__()
-        self.high_pass = HighPass(classifier.front_end.rumble_filter)
+        self.high_pass = WholeHighPass(classifier.front_end.high_pass)
         self.mel_power = MelPower(classifier.front_end)
         self.model = deepcopy(classifier.model).float().cpu()
         self.eval().requires_grad_(False)

@@ -1,5 +1,6 @@
 """Nets of blocks, each a 3 x 3 convolution, an activation and max pooling: what Choi's and Won's have in common."""
 
+from functools import reduce
 from itertools import pairwise
 from typing import ClassVar
 
@@ -7,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crnn.network.front import is_answer_on_cpu
 from crnn.network.published import PublishedStem
 
-FRESH_CELLS = 8_000_000  # of a map: malloc keeps no more at hand, and new pages take longer than a convolution
-NEAR_CELLS = 2_000_000  # of each part of one that is larger
+NEAR_CELLS = 2_000_000  # of a map: for many more malloc keeps no memory at hand, and to fetch it takes longer
 
 
 class Conv(nn.Conv2d):
@@ -78,18 +79,28 @@ class BlocksStem(PublishedStem):
 def pooled(conv: Conv | SeparableConv, given: Tensor, pool: tuple[int, int]) -> Tensor:
     """A convolution of (batch, inputs, bands, frames) and max pooling of what it gives.
 
-    On a CPU a large map is made and pooled a stretch of time after the other, unless a hook has to see all of it.
+    For an answer on a CPU, a large map is made and pooled a stretch of time after the other, unless a hook has to see
+    all of it.
     """
     batch, _, n_bands, n_frames = given.shape
-    of_frame = batch * conv.out_channels * n_bands
-    if given.device.type != "cpu" or of_frame * n_frames <= FRESH_CELLS or conv._forward_hooks:
+    if not is_answer_on_cpu(given) or conv._forward_hooks:
         return F.max_pool2d(conv(given), pool)
-    padded = F.pad(given, (1, 1))
-    n_pooled, at_once = n_frames // pool[1], max(NEAR_CELLS // of_frame // pool[1], 1)
-    parts = []
-    for first in range(0, n_pooled, at_once):
-        start, end = (pool[1] * place for place in (first, min(first + at_once, n_pooled)))
-        # Said outright, as a spectrogram, of one channel, has both layouts, and pooling is slow in the other.
-        stretch = padded[..., start : end + 2].contiguous(memory_format=torch.channels_last)
-        parts.append(F.max_pool2d(conv.inside(stretch), pool))
-    return torch.cat(parts, dim=-1)
+    at_once = pool[1] * max(NEAR_CELLS // (batch * conv.out_channels * n_bands * pool[1]), 1)
+    if n_frames <= at_once:
+        return maxima(conv(channels_last(given)), pool)
+    padded, end = F.pad(given, (1, 1)), n_frames // pool[1] * pool[1]
+    stretches = (padded[..., start : min(start + at_once, end) + 2] for start in range(0, end, at_once))
+    return torch.cat([maxima(conv.inside(channels_last(stretch)), pool) for stretch in stretches], dim=-1)
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Itself in that layout, said outright: what has one channel has both and is pooled slowly in the other."""
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def maxima(maps: Tensor, pool: tuple[int, int]) -> Tensor:
+    """Max pooling of (batch, channels, bands, frames), in half of PyTorch's time where channels are last."""
+    bands, frames = pool
+    n_bands, n_frames = maps.shape[2] // bands * bands, maps.shape[3] // frames * frames
+    rows = reduce(torch.maximum, (maps[:, :, band:n_bands:bands] for band in range(bands)))
+    return reduce(torch.maximum, (rows[..., frame:n_frames:frames] for frame in range(frames)))

@@ -184,6 +184,11 @@ class Front(nn.Module):
         raise NotImplementedError
 
 
+def is_answer_on_cpu(given: Tensor) -> bool:
+    """Whether what goes through a net is for an answer on a CPU: no gradient is asked, and nothing is exported."""
+    return given.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
+
+
 def middles(log_mels: Sequence[Tensor]) -> Tensor:
     """The middle ten seconds of clips (128, frames) in dB, or as much as the longest has: (clips, 128, n).
 
