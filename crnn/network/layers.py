@@ -1,9 +1,13 @@
 """What stands behind the convolutions: layers over time, poolings, the summary, and the mean of several networks."""
 
+from collections.abc import Sequence
 from math import log
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from crnn.network.front import is_answer_on_cpu
 
 CLEAR_ENERGY = 3.0  # about where models begin to answer: from a window's energy of this on, all count alike
 
@@ -57,6 +61,38 @@ class NoMemory(nn.Module):
 
 # Layers over time, made from the number of their inputs and of their hidden units.
 RECURRENT = {"gru": Gru, "lstm": Lstm, "none": NoMemory}
+
+
+def states_of(layers: Sequence[nn.Module], steps: Sequence[Tensor]) -> list[Tensor]:
+    """What the recurrent layers of all members make of steps, (batch, steps, features) of each.
+
+    For an answer on a CPU, GRUs follow time together: to begin so many small products takes longer than the products.
+    """
+    if len(layers) > 1 and is_answer_on_cpu(steps[0]) and all(isinstance(layer, Gru) for layer in layers):
+        return _together([layer.gru for layer in layers], steps)
+    return [layer(of_one) for layer, of_one in zip(layers, steps, strict=True)]
+
+
+def _together(grus: Sequence[nn.GRU], steps: Sequence[Tensor]) -> list[Tensor]:
+    """`states_of` bidirectional GRUs of one size; the formulas are those of `nn.GRU`."""
+    backwards = [of_one.flip(1) for of_one in steps]
+    ways = [(gru, "_l0", of_one) for gru, of_one in zip(grus, steps, strict=True)]
+    ways += [(gru, "_l0_reverse", of_one) for gru, of_one in zip(grus, backwards, strict=True)]
+    parameters = [
+        [getattr(gru, name + way) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")] for gru, way, _ in ways
+    ]
+    given = torch.stack([F.linear(of_one, *own[:2]) for own, (_, _, of_one) in zip(parameters, ways, strict=True)])
+    weight = torch.stack([weight.T for *_, weight, _ in parameters])
+    bias = torch.stack([bias for *_, bias in parameters])[:, None]
+    n_gated = 2 * grus[0].hidden_size  # numbers of the reset and the update gate, before those of the candidate
+    state, states = given.new_zeros(*given.shape[:2], grus[0].hidden_size), []
+    for now in given.unbind(2):
+        kept = torch.baddbmm(bias, state, weight)
+        reset, update = torch.sigmoid(now[..., :n_gated] + kept[..., :n_gated]).chunk(2, dim=-1)
+        state = torch.lerp(torch.tanh(torch.addcmul(now[..., n_gated:], reset, kept[..., n_gated:])), state, update)
+        states.append(state)
+    forwards, backwards = torch.stack(states, dim=2).chunk(2)
+    return list(torch.cat([forwards, backwards.flip(2)], dim=-1))
 
 
 class MeanPool(nn.Module):

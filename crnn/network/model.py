@@ -17,7 +17,7 @@ from crnn.network.config import CRNNConfig
 from crnn.network.front import Components, Front, Weights, as_given, middles, nets_of
 from crnn.network.fronts import front_of
 from crnn.network.genres import known_as
-from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments
+from crnn.network.layers import POOLING, RECURRENT, Summary, mean_logits, moments, states_of
 from crnn.network.licences import NOTICE_FILE, notice_before
 from crnn.network.linear import LinearClassifier
 
@@ -263,9 +263,10 @@ class CRNN(
         """The same to logits as of `member_logits`, what `of_channels` gives, each member's `embed`, and kinds."""
         *per_member, channels = per_member if self.components else [*per_member, None]
         of_channels = self.components(moments(channels)) if self.components else None
+        states = states_of([member.recurrent for member in self.members], per_member)
         vectors = [
-            member.embed(steps, member.recurrent(steps), of_channels)
-            for member, steps in zip(self.members, per_member, strict=True)
+            member.embed(steps, of_member, of_channels)
+            for member, steps, of_member in zip(self.members, per_member, states, strict=True)
         ]
         heads = [head for member, vector in zip(self.members, vectors, strict=True) for head in member.heads(vector)]
         logits = torch.stack(heads)

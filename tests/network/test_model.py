@@ -24,6 +24,7 @@ from crnn.network.layers import (
     energy,
     mean_logits,
     moments,
+    states_of,
 )
 from crnn.network.model import CRNN, FITTED_AT_ONCE
 from crnn.network.songs import hear, plan_of, songs_steps, window_logits
@@ -206,6 +207,17 @@ def test_every_parameter_learns(variant: dict) -> None:
     model(-80 * torch.rand(4, N_MELS, 48)).square().sum().backward()
     still = [name for name, parameter in model.named_parameters() if parameter.grad.abs().max() == 0]
     assert set(still) <= {"members.0.pool.score.bias"}  # softmax does not see a constant
+
+
+@pytest.mark.parametrize("recurrent", RECURRENT)
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 20)])
+def test_members_follow_time_together_as_each_would_alone(recurrent: str, batch: int, steps: int) -> None:
+    torch.manual_seed(0)
+    members = [RECURRENT[recurrent](6, 5) for _ in range(3)]
+    given = [torch.randn(batch, steps, 6) for _ in members]
+    alone = [layer(of_one) for layer, of_one in zip(members, given, strict=True)]
+    with torch.inference_mode():
+        torch.testing.assert_close(states_of(members, given), alone, atol=1e-6, rtol=0)
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities() -> None:
