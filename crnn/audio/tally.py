@@ -1,5 +1,7 @@
 """How much of a track was read, and how much of that was no sound."""
 
+from fractions import Fraction
+
 import av
 
 _LEAST_HOLE_BYTES, _LEAP_SECONDS = 1_024, 0.25  # between packets; less is what a format writes there itself
@@ -9,7 +11,7 @@ class Tally:
     """The packets that were read of a track in a file whose format FFmpeg calls by a name.
 
     Attributes:
-        n_packets, n_bytes, seconds: of all.
+        n_packets, n_bytes: of all.
         n_damaged, damaged_bytes: of those that could not be decoded or hold no numbers.
         skipped_bytes: that lie between packets and should be some.
         place_bytes: where in the file the packet stands that was read last; 0 where that is not known.
@@ -19,7 +21,7 @@ class Tally:
     def __init__(self, format_name: str) -> None:
         self.n_packets = self.n_bytes = self.n_damaged = self.damaged_bytes = 0
         self.skipped_bytes = self.place_bytes = 0
-        self.seconds = 0.0
+        self._ticks, self._tick_seconds = 0, Fraction(0)  # fractions that are added up packet by packet take long
         self.is_cut = False
         self._format_name = format_name
         self._last: av.Packet | None = None
@@ -29,7 +31,8 @@ class Tally:
         """Add a packet."""
         self.n_packets += 1
         self.n_bytes += packet.size
-        self.seconds += float((packet.duration or 0) * packet.time_base)
+        self._ticks += packet.duration or 0
+        self._tick_seconds = self._tick_seconds or packet.time_base
         if not packet.size:  # the last, which is none
             return
         self.place_bytes = packet.pos or self.place_bytes  # which not all have that a parser cuts
@@ -43,6 +46,11 @@ class Tally:
         """Say of a packet that was counted that it is damaged."""
         self.n_damaged += 1
         self.damaged_bytes += packet.size
+
+    @property
+    def seconds(self) -> float:
+        """Of all packets."""
+        return float(self._ticks * self._tick_seconds)
 
     @property
     def sound_bytes(self) -> int:
