@@ -22,8 +22,9 @@ from torch._higher_order_ops import scan
 from torch.export import Dim, ExportedProgram
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE
-from crnn.features import BLOCK, N_FFT, N_MELS, HighPass, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
+from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
 from crnn.files import whole_file
+from crnn.highpass import BLOCK, HighPass
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
 from crnn.network.fronts import front_of

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from crnn.audio import SAMPLE_RATE
+from crnn.highpass import HighPass, behind
 
 N_FFT = 2_048  # samples, 93 ms
 HOP_LENGTH = 914  # samples, 41.5 ms
@@ -30,8 +31,6 @@ FEATURE_SETTINGS = {
 }
 
 RUMBLE_HZ = 22.0  # where a Butterworth filter of the sixth order cuts: -41 dB at 10 Hz, -20 dB at 15, -0.1 dB at 30
-BLOCK = 64  # samples that the filter computes as one
-DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 0.7 s: after that its poles have left 1e-11 of a sample
 SILENCE_DB = -42.0  # of mel power: a sine at -82 dBFS, white noise at -68 dBFS; of music at full scale it is +30
 HEADROOM_DB = 3.1  # from there to 0 dB: where the loudest cell of a clip of GTZAN usually is
 SOUNDING_DB = 43.0  # below the level, and further down, is what nobody hears beside the music: hiss, rooms, fades
@@ -40,74 +39,6 @@ PEAKS_DB = 3.2  # what a twentieth of the sounding frames exceeds above what a t
 GAP_SECONDS = 1.0  # a rest as short belongs to the music
 STEADY_SECONDS = 3.0  # for which nothing moves in a tone that stays as it is
 STEADY_DB = 2.0  # standard deviation of what does not; hum and tones have 1.4, the stillest 3 s of 856 songs 3.7
-
-
-class HighPass:
-    """A recursive filter in matrix products, several times as fast as sample by sample (`scipy.signal.sosfilt`).
-
-    In a block of samples it is a product with the response to a single sample; what a block leaves behind, the state
-    of the filter, reaches the later ones by doubling (Hillis and Steele 1986, "Data parallel algorithms"). The state is
-    that of the filter's modes, one for each pole: the states of its sections, where poles are near 1, are large numbers
-    of which little remains.
-
-    Attributes, float64:
-        inside: (BLOCK, BLOCK), what is heard of each sample of a block.
-        left: (BLOCK, states), what each leaves behind.
-        heard: (states, BLOCK), what is heard of a state.
-        kept: (DOUBLINGS, states, states), what is kept of one over 1, 2, 4, 8... blocks.
-    """
-
-    def __init__(self, sections: np.ndarray) -> None:
-        from scipy.signal import sosfilt  # noqa: PLC0415 (as below)
-
-        n = 2 * len(sections)
-        self.inside, left = sosfilt(sections, np.eye(BLOCK), zi=np.zeros((n // 2, BLOCK, 2)))  # by sample of the block
-        states = np.eye(n).reshape(n, n // 2, 2).swapaxes(0, 1)
-        heard, kept = sosfilt(sections, np.zeros((n, BLOCK)), zi=states)  # by number of the state
-        left, kept = (states.swapaxes(0, 1).reshape(-1, n) for states in (left, kept))
-        poles, modes = np.linalg.eig(kept)
-        modes = modes[:, poles.imag > 0]  # the others are their conjugates
-        modes = np.concatenate([modes.real, modes.imag], axis=1)
-        modes /= np.abs(left @ modes).max(axis=0)
-        self.left, self.heard = left @ modes, np.linalg.solve(modes, heard)
-        kept = np.linalg.solve(modes, kept @ modes)
-        self.kept = np.stack([np.linalg.matrix_power(kept, 2**n) for n in range(DOUBLINGS)])
-
-    def __call__(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Blocks (channels, samples) of a sound to such blocks, float32, as if the first sample had always been there.
-
-        Channels may become more on the way, where all were alike.
-        """
-        first, rest, state = None, np.zeros((1, 0), np.float32), np.zeros((1, len(self.heard)), np.float32)
-        for block in blocks:
-            first = block[:, :1] if first is None else first
-            rest = _behind(rest, block)
-            n_whole = rest.shape[1] // BLOCK**2 * BLOCK**2
-            state = np.broadcast_to(state, (len(block), state.shape[1]))
-            above, state = self._of_whole(rest[:, :n_whole], first, state)
-            yield above
-            rest = rest[:, n_whole:]
-        if n_left := rest.shape[1]:
-            yield self._of_whole(np.pad(rest, ((0, 0), (0, -n_left % BLOCK**2))), first, state)[0][:, :n_left]
-
-    def _of_whole(self, samples: np.ndarray, first: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Samples (channels, whole squares), and the state before them, (channels, states), to the same behind them.
-
-        Blocks are multiplied in squares, so many that OpenBLAS does it without threads, which would wait for cores
-        that decode.
-        """
-        n_channels, n_blocks, n_states = len(samples), samples.shape[1] // BLOCK, len(self.heard)
-        matrices = (self.inside, self.left, self.heard, self.kept)
-        inside, left, heard, kept = (matrix.astype(np.float32) for matrix in matrices)
-        with np.errstate(over="ignore", invalid="ignore"):  # of infinite or huge samples, for which all is refused
-            squares = (samples - first).reshape(n_channels, -1, BLOCK, BLOCK)
-            behind_each = (squares @ left).reshape(n_channels, n_blocks, n_states)
-            states = np.concatenate([state[:, None], behind_each], axis=1)
-            for n, of_distance in enumerate(kept):
-                states[:, 2**n :] += states[:, : -(2**n)] @ of_distance
-            before_each = states[:, :-1].reshape(*squares.shape[:3], n_states)
-            above = squares @ inside + before_each @ heard
-        return above.reshape(samples.shape), states[:, -1]
 
 
 class LogMel(nn.Module):
@@ -149,7 +80,7 @@ class LogMel(nn.Module):
         rest = np.zeros((1, N_FFT // 2), np.float32)
         for block in chain(self.high_pass(_distinct(blocks)), [None]):
             above = np.zeros((len(rest), N_FFT // 2), np.float32) if block is None else block
-            rest = _behind(rest, above)
+            rest = behind(rest, above)
             n_frames = (rest.shape[1] - N_FFT) // self.hop_length + 1
             if n_frames > 0:
                 samples = rest[:, : (n_frames - 1) * self.hop_length + N_FFT]
@@ -192,13 +123,6 @@ def _distinct(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for block in blocks:
         is_mono = is_mono and bool((block[1:] == block[0]).all())
         yield block[:1] if is_mono else block
-
-
-def _behind(rest: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """A block (channels, samples) behind what is left of those before, of as many channels or a single one; float32."""
-    return np.concatenate(
-        [np.broadcast_to(rest, (len(block), rest.shape[1])), block], axis=1, dtype=np.float32, casting="same_kind"
-    )
 
 
 def stand_on_level(decibels: Tensor, silence_db: float = SILENCE_DB) -> Tensor:

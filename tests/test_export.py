@@ -12,7 +12,8 @@ import train
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import save
 from crnn.export import FACTS_FILE, MelPower, WholeHighPass, export, facts
-from crnn.features import BLOCK, N_MELS, LogMel, n_frames_of
+from crnn.features import N_MELS, LogMel, n_frames_of
+from crnn.highpass import BLOCK
 from crnn.inference import GenreClassifier
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN

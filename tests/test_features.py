@@ -8,7 +8,6 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from crnn.audio import load_audio
 from crnn.data.features import Features
@@ -19,9 +18,7 @@ from crnn.features import (
     N_FFT,
     N_MELS,
     PEAKS_DB,
-    RUMBLE_HZ,
     SAMPLE_RATE,
-    HighPass,
     LogMel,
     repeat_to,
     sounding_frames,
@@ -93,17 +90,6 @@ def test_a_brief_noise_moves_nothing_but_itself(seconds: float, louder_db: float
     before, after = log_mel_of(waveform), log_mel_of(bumped)
     assert (before - after)[:, elsewhere].abs().max() < 1.5
     assert (before - after)[:, ~elsewhere].abs().max() > 10
-
-
-@pytest.mark.parametrize("sizes", [[100_077], [65_536, 1, 0, 30, 40_000, 7], [5]])
-def test_the_high_pass_is_the_recursive_one(sizes: list[int]) -> None:
-    """However loud what it takes out is, and however the sound comes."""
-    loud = np.random.default_rng(0).standard_normal((2, sum(sizes))).astype(np.float32)
-    loud[1] += 5 + 3 * np.sin(np.arange(loud.shape[1]) / 2_000)  # 1.75 Hz
-    sections = butter(6, RUMBLE_HZ, "highpass", fs=SAMPLE_RATE, output="sos")
-    expected, _ = sosfilt(sections, loud, zi=sosfilt_zi(sections)[:, None] * loud[None, :, :1])
-    blocks = HighPass(sections)(np.split(loud, np.cumsum(sizes)[:-1], axis=1))
-    np.testing.assert_allclose(np.concatenate([*blocks], axis=1), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -75,18 +75,14 @@ def states_of(layers: Sequence[nn.Module], steps: Sequence[Tensor]) -> list[Tens
 
 def _together(grus: Sequence[nn.GRU], steps: Sequence[Tensor]) -> list[Tensor]:
     """`states_of` bidirectional GRUs of one size; the formulas are those of `nn.GRU`."""
-    backwards = [of_one.flip(1) for of_one in steps]
-    ways = [(gru, "_l0", of_one) for gru, of_one in zip(grus, steps, strict=True)]
-    ways += [(gru, "_l0_reverse", of_one) for gru, of_one in zip(grus, backwards, strict=True)]
-    parameters = [
-        [getattr(gru, name + way) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")] for gru, way, _ in ways
-    ]
-    given = torch.stack([F.linear(of_one, *own[:2]) for own, (_, _, of_one) in zip(parameters, ways, strict=True)])
-    weight = torch.stack([weight.T for *_, weight, _ in parameters])
+    parameters = [gru.all_weights[way] for way in (0, 1) for gru in grus]  # forwards, then backwards
+    heard = [*steps, *(of_one.flip(1) for of_one in steps)]
+    given = [F.linear(of_one, weight, bias) for of_one, (weight, _, bias, _) in zip(heard, parameters, strict=True)]
+    weight = torch.stack([weight.T for _, weight, *_ in parameters])
     bias = torch.stack([bias for *_, bias in parameters])[:, None]
     n_gated = 2 * grus[0].hidden_size  # numbers of the reset and the update gate, before those of the candidate
-    state, states = given.new_zeros(*given.shape[:2], grus[0].hidden_size), []
-    for now in given.unbind(2):
+    state, states = given[0].new_zeros(len(given), len(given[0]), grus[0].hidden_size), []
+    for now in torch.stack(given).unbind(2):
         kept = torch.baddbmm(bias, state, weight)
         reset, update = torch.sigmoid(now[..., :n_gated] + kept[..., :n_gated]).chunk(2, dim=-1)
         state = torch.lerp(torch.tanh(torch.addcmul(now[..., n_gated:], reset, kept[..., n_gated:])), state, update)
