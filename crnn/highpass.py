@@ -6,7 +6,6 @@ import numpy as np
 
 BLOCK = 64  # samples that it computes as one
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 0.7 s: after that `LogMel`'s poles have left 1e-11 of a sample
-UNLESS_REFUSED = np.errstate(over="ignore", invalid="ignore")  # of infinite or huge samples, for which all is refused
 
 
 class HighPass:
@@ -58,12 +57,11 @@ class HighPass:
         if n_left := rest.shape[1]:
             yield self._of_whole(np.pad(rest, ((0, 0), (0, -n_left % BLOCK**2))), state)[0][:, :n_left]
 
-    @UNLESS_REFUSED
     def _settled_on(self, first: np.ndarray) -> np.ndarray:
         """The state (channels, states) after samples (channels, 1) that have always been there."""
-        return first.astype(np.float32) * self.settled.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # of infinite or huge samples, for which all is refused
+            return first.astype(np.float32) * self.settled.astype(np.float32)
 
-    @UNLESS_REFUSED
     def _of_whole(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples (channels, whole squares), and the state before them, (channels, states), to the same behind them.
 
@@ -73,13 +71,14 @@ class HighPass:
         n_channels, n_blocks, n_states = len(samples), samples.shape[1] // BLOCK, len(self.heard)
         matrices = (self.inside, self.left, self.heard, self.kept)
         inside, left, heard, kept = (matrix.astype(np.float32) for matrix in matrices)
-        squares = samples.reshape(n_channels, -1, BLOCK, BLOCK)
-        behind_each = (squares @ left).reshape(n_channels, n_blocks, n_states)
-        states = np.concatenate([state[:, None], behind_each], axis=1)
-        for n, of_distance in enumerate(kept):
-            states[:, 2**n :] += states[:, : -(2**n)] @ of_distance
-        before_each = states[:, :-1].reshape(*squares.shape[:3], n_states)
-        above = squares @ inside + before_each @ heard
+        with np.errstate(over="ignore", invalid="ignore"):  # as above
+            squares = samples.reshape(n_channels, -1, BLOCK, BLOCK)
+            behind_each = (squares @ left).reshape(n_channels, n_blocks, n_states)
+            states = np.concatenate([state[:, None], behind_each], axis=1)
+            for n, of_distance in enumerate(kept):
+                states[:, 2**n :] += states[:, : -(2**n)] @ of_distance
+            before_each = states[:, :-1].reshape(*squares.shape[:3], n_states)
+            above = squares @ inside + before_each @ heard
         return above.reshape(samples.shape), states[:, -1]
 
 
