@@ -405,7 +405,10 @@ def launch_options() -> dict:
         font_mono=["ui-monospace", "monospace"],
     )
     translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
-    given = f"const TRANSLATIONS = {translations}, TABS = {json.dumps([*TABS.values()])}, MOST_BYTES = {MAX_BYTES};\n"
+    given = (
+        f"const LANGUAGES = {json.dumps([*LANGUAGES])}, TRANSLATIONS = {translations}, "
+        f"TABS = {json.dumps([*TABS.values()])}, MOST_BYTES = {MAX_BYTES};\n"
+    )
     script = given + part("common.js") + part("page.js")
     return {
         "theme": theme.set(body_text_color_subdued="*neutral_500"),  # its own grey is too light to read

@@ -1683,9 +1683,18 @@ def test_language_is_chosen_and_remembered(page_, url, songs):
 
 
 @pytest.mark.parametrize(
-    ("spoken", "code"), [(["ja"], "en"), (["ca", "es-ES", "fr"], "es-ES"), (["ja", "en-GB", "de"], "en-GB")]
+    ("spoken", "code"),
+    [
+        (["ja"], "en"),
+        (["ca", "es-ES", "fr"], "es"),
+        (["ja", "en-GB", "de"], "en"),
+        (["it-IT", "de-DE"], "de"),
+        (["gl", "pt-PT", "es"], "pt-BR"),
+        (["zh-Hans-CN", "en"], "zh-CN"),
+        (["zh-TW"], "zh-CN"),
+    ],
 )
-def test_visitor_whose_language_nobody_translated_reads_his_next_one_or_english(browser, url, spoken, code):
+def test_visitor_reads_the_first_of_his_languages_that_the_page_has_or_english(browser, url, spoken, code):
     with browser.new_context(viewport=VIEWPORT, locale=spoken[0]) as context, watched(context, url) as tab:
         tab.add_init_script(f"Object.defineProperty(navigator, 'languages', {{value: {spoken}}})")
         visit(tab, url)

@@ -1,9 +1,11 @@
 // What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs.
-// TRANSLATIONS, by language and English text, the English TABS, and MOST_BYTES of an upload stand before it.
+// The codes of LANGUAGES, TRANSLATIONS by language and English text, the English TABS, and MOST_BYTES of an upload stand
+// before it.
 (() => {
   // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
   // which Gradio keeps, when it appears or the language changes.
   const primary = lang => lang.toLowerCase().split('-')[0];
+  const spoken = lang => LANGUAGES.find(code => primary(code) === primary(lang));
   const dictionary = () => TRANSLATIONS[primary(document.documentElement.lang)];
   const translate = message => {
     const words = dictionary();
@@ -92,16 +94,14 @@
     const asked = new URLSearchParams(location.search).get('__theme');
     const theme = asked ?? remembered('theme');
     if (theme === 'dark' || theme === 'light') setTheme(theme === 'dark');
-    const {lang} = document.documentElement, isSpoken = one => primary(one) === 'en' || primary(one) in TRANSLATIONS;
-    const language = remembered('language') ?? [lang, ...navigator.languages].find(isSpoken) ?? 'en';
-    if (language !== lang) speak(language);
+    // Not what Gradio has found, which is English where it does not know the first of them.
+    const language = remembered('language') ?? navigator.languages.map(spoken).find(Boolean) ?? 'en';
+    if (language !== document.documentElement.lang) speak(language);
     sayAll(document.body);
   };
   const settle = () => {
-    const select = document.querySelector('#language');
-    const spoken = primary(document.documentElement.lang);
-    const option = [...select?.options ?? []].find(({value}) => primary(value) === spoken);
-    if (select && select.value !== (option?.value ?? 'en')) select.value = option?.value ?? 'en';
+    const select = document.querySelector('#language'), language = spoken(document.documentElement.lang) ?? 'en';
+    if (select && select.value !== language) select.value = language;
     document.querySelector('#theme')?.setAttribute('aria-pressed', document.body.classList.contains('dark'));
   };
 
