@@ -22,6 +22,7 @@ from crnn.terminal import (
     leave,
     open_streams,
 )
+from crnn.walk import SERVICE_FOLDERS
 from crnn.web.environment import fault
 
 if sentence := fault():  # before it is read by what is imported now
@@ -407,7 +408,8 @@ def launch_options() -> dict:
     translations = json.dumps(TRANSLATIONS, ensure_ascii=False).replace("</", "<\\/")
     given = (
         f"const LANGUAGES = {json.dumps([*LANGUAGES])}, TRANSLATIONS = {translations}, "
-        f"TABS = {json.dumps([*TABS.values()])}, MOST_BYTES = {MAX_BYTES};\n"
+        f"TABS = {json.dumps([*TABS.values()])}, MOST_BYTES = {MAX_BYTES}, "
+        f"SERVICE_FOLDERS = {json.dumps(sorted(SERVICE_FOLDERS))};\n"
     )
     script = given + part("common.js") + part("page.js")
     return {

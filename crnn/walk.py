@@ -15,11 +15,21 @@ ONE = {  # of these
     NOWHERE: "link that leads nowhere, or device",
     BELOW: "folder below",
 }
+# Casefolded names of what systems, servers and archives keep for themselves: recycle bins, snapshots, thumbnails.
+SERVICE_FOLDERS = frozenset(
+    {"$recycle.bin", "system volume information", "lost+found", "__macosx", "#recycle", "#snapshot", "@eadir"}
+    | {"@tmp", "@recycle", "@recently-snapshot", "@__thumb"}
+)
 
 
 def is_hidden(name: str) -> bool:
     """Whether the name of a file or a folder hides it; titles may begin with more than one dot, "...Baby One More"."""
     return name.startswith(".") and not name.startswith("..")
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Whether a folder is hidden, or one of SERVICE_FOLDERS, by its name."""
+    return is_hidden(name) or name.casefold() in SERVICE_FOLDERS
 
 
 def is_sound(name: str | os.PathLike, suffixes: Collection[str] = SUFFIXES) -> bool:
@@ -87,7 +97,7 @@ class Walk:
                 if entry is None:
                     open_folders.pop()
                 elif is_folder(entry):
-                    if is_hidden(entry.name):
+                    if is_hidden_folder(entry.name):
                         self.passed_over["hidden"] += 1
                     elif not self._recursive:
                         self.passed_over[BELOW] += 1

@@ -687,7 +687,8 @@ def test_folder_is_dropped_anywhere(page_, songs, tmp_path, field):
         for kind in ("dragEnter", "dragOver", "drop"):
             chrome.send("Input.dispatchDragEvent", {"type": kind, **where})
 
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "#recycle").mkdir(parents=True)
+    shutil.copy(songs["tone"], tmp_path / "empty" / "#recycle" / "a.wav")
     drop(tmp_path / "empty")
     expect(page_.locator(".fault:visible")).to_have_text("There is no file in this folder that can be read.")
     drop(tmp_path / "album")
@@ -1301,6 +1302,8 @@ def test_folder_of_songs(page_, songs, tmp_path):
     for number, name in enumerate(("tone", "noise")):
         shutil.copy(songs[name], tmp_path / "album" / ("disc" if number else ".") / f"{number}.wav")
     (tmp_path / "album" / "cover.txt").write_text("no song")
+    (tmp_path / "album" / "@eaDir").mkdir()
+    shutil.copy(songs["tone"], tmp_path / "album" / "@eaDir" / "2.wav")
     go(page_, "songs")
     page_.set_input_files("#folder input[type=file]", tmp_path / "album")
     expect(page_.locator("#status")).to_have_text(

@@ -59,6 +59,17 @@ def test_all_songs_once_links_last(music: Path) -> None:
     assert walk.summary().startswith("2 with names that are not those of sounds (.jpg 1, without suffix 1), 2 hidden")
 
 
+@pytest.mark.parametrize("name", ["#recycle", "@Recycle", "$RECYCLE.BIN", "System volume information", "@eaDir"])
+def test_folders_of_systems_are_passed_over_unless_they_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "rock" / name).mkdir(parents=True)
+    (tmp_path / "rock" / name / "deleted.mp3").touch()
+    (tmp_path / "rock" / "lost+found").touch()  # a file
+    walk = Walk([tmp_path])
+    assert names(walk, tmp_path) == []
+    assert walk.summary() == "1 with names that are not those of sounds (without suffix 1), 1 hidden"
+    assert names(Walk([tmp_path / "rock" / name]), tmp_path) == [f"rock/{name}/deleted.mp3"]
+
+
 def test_one_that_is_passed_over_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").touch()
     (tmp_path / "loop").symlink_to(tmp_path)

@@ -1,6 +1,6 @@
 // What holds for the whole page: languages, light and dark, saving pictures, pasting and dropping songs.
-// The codes of LANGUAGES, TRANSLATIONS by language and English text, the English TABS, and MOST_BYTES of an upload stand
-// before it.
+// The codes of LANGUAGES, TRANSLATIONS by language and English text, the English TABS, MOST_BYTES of an upload, and the
+// names of SERVICE_FOLDERS stand before it.
 (() => {
   // Languages. Fixed text is English in the page, marked with data-say, and is put into the language of <html lang>,
   // which Gradio keeps, when it appears or the language changes.
@@ -269,13 +269,15 @@
     event.preventDefault();
     hand(pasted);
   });
+  const isPassedOver = folder => /^\.(?!\.)/.test(folder) || SERVICE_FOLDERS.includes(folder.toLowerCase());  // as by crnn.walk
   // Else the browser would leave the page, and Gradio's own fields take a folder for a file.
   const filesIn = async entry => {
     const told = ask => new Promise((resolve, reject) => ask.call(entry, resolve, reject)).catch(() => []);
     if (entry.isFile) return [await told(entry.file)].flat();
     const reader = entry.createReader(), found = [];
     for (let some = [null]; some.length;) found.push(...some = await told(reader.readEntries.bind(reader)));
-    return (await Promise.all(found.sort(byName('fullPath')).map(filesIn))).flat();
+    const kept = found.filter(one => one.isFile || !isPassedOver(one.name));
+    return (await Promise.all(kept.sort(byName('fullPath')).map(filesIn))).flat();
   };
   for (const name of ['dragover', 'drop']) {
     document.addEventListener(name, event => {
@@ -319,9 +321,11 @@
     const input = event.target, field = FIELDS.find(id => input.matches?.(`${id} input[type=file]`));
     if (!field) return;
     if (input.parentElement.matches(':focus')) lost = field;
-    const all = [...input.files], fit = fitting(all, field);
+    const all = [...input.files].filter(file => !file.webkitRelativePath.split('/').slice(1, -1).some(isPassedOver));
+    const fit = fitting(all, field);
     if (field === '#folder') fit.sort(byName('webkitRelativePath'));
     else if (fit.length === all.length) return;
+    if (input.files.length && !all.length) tellOfNothing();
     input.files = files(fit);
     if (!fit.length) event.stopImmediatePropagation();
   }, true);

@@ -23,7 +23,7 @@ from crnn.data.names import (
     own_split,
     part_of_folder,
 )
-from crnn.walk import Walk, is_folder
+from crnn.walk import Walk, is_folder, is_hidden_folder
 
 LAYOUTS = ("genres", "genres_original", "Data")  # the folders that copies of GTZAN put around the genre folders
 ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens then
@@ -34,7 +34,6 @@ ACCEPTABLE = {  # what stops a training unless it is accepted, and what happens 
     "copies": "of the data's own split, clips to train on stay though there are copies of them in another part",
 }
 MOST_GENRES_SHOWN = 12
-OF_SYSTEMS = (".", "@", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 _CUT = re.compile(rf"({GTZAN_TRACK.pattern})\.\d+")  # three seconds of a track, which some copies of GTZAN add
 
 
@@ -198,8 +197,8 @@ def _part_of(place: str) -> str | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, but for hidden ones and what systems make for themselves."""
-    return sorted(path for path in folder.iterdir() if is_folder(path) and not path.name.startswith(OF_SYSTEMS))
+    """The folders in a folder, but for those that a walk passes over."""
+    return sorted(path for path in folder.iterdir() if is_folder(path) and not is_hidden_folder(path.name))
 
 
 def _genre_folders(folder: Path) -> Path:

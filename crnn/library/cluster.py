@@ -35,7 +35,7 @@ from crnn.library.table import (
     unwritable,
 )
 from crnn.terminal import complain
-from crnn.walk import Walk, is_hidden, is_song, sought_by
+from crnn.walk import Walk, is_hidden_folder, is_song, sought_by
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -190,7 +190,7 @@ def _found_in_store(address: str, suffixes: Collection[str], recursive: bool) ->
     store, root = _store(address)
     for name, info in sorted(store.find(root, maxdepth=None if recursive else 1, detail=True).items()):
         folders = name.removeprefix(root).split("/")[:-1]
-        if name == root or (is_song(name, suffixes) and not any(map(is_hidden, folders))):
+        if name == root or (is_song(name, suffixes) and not any(map(is_hidden_folder, folders))):
             facts = info or store.info(name)  # of the file that is named, some stores find the name alone
             changed = facts.get("LastModified") or facts.get("mtime")
             seconds = changed.timestamp() if hasattr(changed, "timestamp") else changed

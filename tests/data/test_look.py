@@ -33,6 +33,13 @@ def test_it_says_what_is_there(tmp_path: Path) -> None:
     assert "1 hidden" in passed_over
 
 
+def test_recycle_bins_are_no_genres(tmp_path: Path) -> None:
+    found = look_at(fill(tmp_path, *TWO_GENRES, "@Recycle/a.mp3", "rock/#recycle/b.mp3"))
+    found.check()
+    assert found.tracks.keys() == {*TWO_GENRES}
+    assert found.passed_over == "2 hidden"
+
+
 def test_linked_genres_are_found(tmp_path: Path) -> None:
     fill(tmp_path / "elsewhere", "songs/a.mp3", "songs/b.mp3")
     data = fill(tmp_path / "data", "rock/a.mp3")

@@ -24,7 +24,7 @@ fsspec = pytest.importorskip("fsspec", reason="object stores need pip install '.
 def store() -> Iterator[fsspec.AbstractFileSystem]:
     """An object store with songs, in this process's memory."""
     store = fsspec.filesystem("memory")
-    for name in ("a.mp3", "b::c.mp3", "deep/d.wav", ".trash/e.mp3", "deep/.f.mp3", "notes.txt"):
+    for name in ("a.mp3", "b::c.mp3", "deep/d.wav", ".trash/e.mp3", "@Recycle/g.mp3", "deep/.f.mp3", "notes.txt"):
         store.pipe_file(f"/music/{name}", name.encode())
     store.pipe_file("/music.mp3", b"beside the folder")
     yield store
