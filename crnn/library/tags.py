@@ -7,6 +7,7 @@ from functools import partial
 from io import BytesIO
 from typing import BinaryIO, ClassVar
 
+import av
 import mutagen
 from mutagen.aiff import AIFF
 from mutagen.apev2 import APENoHeaderError, APETextValue, APEv2
@@ -18,6 +19,7 @@ from mutagen.id3 import delete as delete_id3
 from mutagen.monkeysaudio import MonkeysAudio
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4
+from mutagen.mp4 import Atoms as AtomTree
 from mutagen.musepack import Musepack
 from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
@@ -64,6 +66,10 @@ class Genre:
     places: Places
     has_tag: bool  # whether there is a tag at all that places could be in
     elsewhere: str = ""  # a place with a genre that is read, but not written
+
+    def beside(self, other: str, place: str) -> "Genre":
+        """With another one, unless that is empty, in a place where none is written."""
+        return replace(self, names=self.names or (other,), elsewhere=place) if other else self
 
 
 def usual_name(genre: str) -> str:
@@ -175,7 +181,12 @@ class Id3(Tags):
         names = tuple(name.strip() for frame in frames for name in frame.genres if name.strip())
         texts = [text for frame in frames for text in frame.text]
         places = {"TCON": texts} if any(texts) else {}  # mutagen writes no empty frames
-        return Genre(names, places, self.tag is not None)
+        return Genre(names, places, self.tag is not None).beside(self._own_frame(), "TXXX frame")
+
+    def _own_frame(self) -> str:
+        """A genre in a frame of a program's own, which FFmpeg takes for that of the file."""
+        frames = [] if self.all is None else self.all.getall("TXXX")
+        return " ".join(str(frame).strip() for frame in frames if _is_genre(frame.desc))
 
     def places_of(self, name: str) -> Places:
         return {"TCON": [name]}
@@ -223,8 +234,7 @@ class RiffId3(Id3):
         self.info = _info_genre(file)
 
     def genre(self) -> Genre:
-        genre = super().genre()
-        return replace(genre, names=genre.names or (self.info,), elsewhere="LIST chunk") if self.info else genre
+        return super().genre().beside(self.info, "LIST chunk")
 
 
 class Dsf(Id3):
@@ -293,8 +303,7 @@ class Mp3(Id3):
             return None
 
     def genre(self) -> Genre:
-        genre = self.id3v1.beside(super().genre())
-        return replace(genre, names=genre.names or (self.ape,), elsewhere="APE tag") if self.ape else genre
+        return self.id3v1.beside(super().genre()).beside(self.ape, "APE tag")
 
     def places_of(self, name: str) -> Places:
         return super().places_of(name) | self.id3v1.places_of(name)
@@ -389,7 +398,8 @@ class Attributes(Tags):
             raise TagError(NO_TEXT)
         names = tuple(value.value.strip() for value in found if value.value.strip())
         values = [[value.value, value.language, value.stream] for value in found]
-        return Genre(names, {ATTRIBUTE: values} if values else {}, True)
+        own = " ".join(str(value).strip() for key, value in self._pairs() if _is_genre(key))
+        return Genre(names, {ATTRIBUTE: values} if values else {}, True).beside(own, "Genre attribute")
 
     def places_of(self, name: str) -> Places:
         return {ATTRIBUTE: [[name, None, None]]}
@@ -466,12 +476,23 @@ class Atoms(Tags):
 
     demuxer = "mov"
 
+    def load(self, file: BinaryIO) -> None:
+        super().load(file)
+        self.quicktime = _quicktime_genre(file)
+
     def genre(self) -> Genre:
         if {ATOM, "gnre"} & self._unread().keys():
             raise TagError(NO_TEXT)
         texts = [] if self.file.tags is None else self.file.tags.get(ATOM, [])
         names = tuple(text.strip() for text in texts if text.strip())
-        return Genre(names, {ATOM: [*texts]} if texts else {}, self.file.tags is not None)
+        genre = Genre(names, {ATOM: [*texts]} if texts else {}, self.file.tags is not None)
+        return genre.beside(self._own_atom(), "own atom (----)").beside(self.quicktime, "QuickTime metadata")
+
+    def _own_atom(self) -> str:
+        """A genre in an atom of a program's own, which FFmpeg takes for that of the file."""
+        found = (self.file.tags or {}).items()
+        values = (value for key, values in found if _is_genre(key.rpartition(":")[2]) for value in values)
+        return " ".join(bytes(value).decode("utf-8", "replace").strip() for value in values)
 
     def places_of(self, name: str) -> Places:
         return {ATOM: [name]}
@@ -583,6 +604,20 @@ def _ape_size(file: BinaryIO, end: int) -> tuple[int, int]:
         return 0, 0
     _, n_bytes, n_items, flags = (int.from_bytes(footer[at : at + 4], "little") for at in range(8, 24, 4))
     return n_items, n_bytes + APE_EDGE_BYTES * (flags >> 31)
+
+
+def _quicktime_genre(file: BinaryIO) -> str:
+    """The genre of a QuickTime film, which has lists of its own beside that of MP4, "" if there is none."""
+    tree = AtomTree(file)
+    user_data, metadata = b"moov.udta", b"moov.meta"
+    has_genre = user_data + b"." + ATOM.encode("latin-1") in tree
+    for keys in (user_data + b".meta.keys", metadata + b".keys"):
+        has_genre = has_genre or (keys in tree and b"genre" in tree[keys].read(file)[1].lower())
+    if not has_genre:
+        return ""
+    file.seek(0)
+    with av.open(file, format=Atoms.demuxer, metadata_errors="surrogateescape") as film:
+        return next((value.strip() for name, value in film.metadata.items() if name.lower().endswith("genre")), "")
 
 
 def _info_genre(file: BinaryIO) -> str:

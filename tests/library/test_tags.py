@@ -18,7 +18,7 @@ from mutagen.apev2 import APEBinaryValue, APEv2
 from mutagen.asf import ASF, ASFByteArrayAttribute, ASFUnicodeAttribute
 from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, COMM, ID3, PRIV, TCON, TIT2, TXXX, TYER
-from mutagen.mp4 import MP4, MP4Cover
+from mutagen.mp4 import MP4, MP4Cover, MP4FreeForm
 from mutagen.oggopus import OggOpus
 
 from crnn import files
@@ -73,6 +73,28 @@ def write_song(path: Path, tags: bool = True, seed: int = 0) -> Path:
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
+    return path
+
+
+def write_film(path: Path, muxer: str, options: dict[str, str] | None = None, **metadata: str) -> Path:
+    """Two seconds of noise to be seen and heard."""
+    codecs = ("mpeg1video", "mp2") if muxer == "mpeg" else ("mpeg4", "aac")
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w", format=muxer, options=options or {}) as container:
+        container.metadata.update({"title": "A title", **metadata})
+        pictures, sound = container.add_stream(codecs[0], rate=25), container.add_stream(codecs[1], rate=44_100)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(random.integers(0, 255, (32, 32, 3), np.uint8), format="rgb24")
+            frame.pts = number
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        noise = random.normal(0, 0.1, (1, 2 * 44_100)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 44_100, 0
+        resampler = av.AudioResampler(format=sound.format, layout=sound.layout, rate=44_100)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(part))
     return path
 
 
@@ -511,6 +533,38 @@ def test_a_genre_in_a_list_chunk_counts_and_is_not_contradicted(tmp_path: Path) 
     assert read_genre(song).names == ("Swing",)
     with pytest.raises(TagError, match="LIST chunk"):
         write_genre(song, "Jazz")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "place", "named"),
+    [
+        (".mp3", TXXX(encoding=3, desc="GENRE", text=["Swing"]), "TXXX frame"),
+        (".wav", TXXX(encoding=3, desc="genre", text=["Swing"]), "TXXX frame"),
+        (".m4a", {"----:com.apple.iTunes:GENRE": [MP4FreeForm(b"Swing")]}, "own atom"),
+        (".wma", {"Genre": "Swing"}, "Genre attribute"),
+    ],
+)
+def test_a_genre_in_a_field_of_a_programs_own_counts_and_is_not_contradicted(
+    tmp_path: Path, suffix: str, place: TXXX | dict, named: str
+) -> None:
+    song = write_song(tmp_path / f"song{suffix}")
+    file = mutagen.File(song)
+    if file.tags is None:
+        file.add_tags()
+    file.tags.update(place if isinstance(place, dict) else {place.HashKey: place})
+    file.save()
+    assert ffmpeg_genre(song) == "Swing"
+    assert read_genre(song).names == ("Swing",)
+    with pytest.raises(TagError, match=named):
+        write_genre(song, "Jazz")
+
+
+@pytest.mark.parametrize("options", [{}, {"movflags": "use_metadata_tags"}])
+def test_a_genre_of_quicktime_counts_and_is_not_contradicted(tmp_path: Path, options: dict[str, str]) -> None:
+    film = write_film(tmp_path / "film.mp4", "mov", options, genre="Swing")
+    assert read_genre(film).names == ("Swing",)
+    with pytest.raises(TagError, match="QuickTime metadata"):
+        write_genre(film, "Jazz")
 
 
 def test_rights_and_times_and_links_stay(tmp_path: Path) -> None:
