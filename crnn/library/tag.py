@@ -147,10 +147,6 @@ class Tagger:
 
         places: set[str] = set()
         for path in paths:
-            suffix = path.suffix.lower()
-            if suffix not in SUFFIXES and File.of(path).size_bytes is not None:  # else it is away, or mistyped
-                self.left[f"whose tags cannot be written ({suffix or 'without suffix'})"] += 1
-                continue
             if (place := os.path.realpath(path)) in places:
                 self.left["named already, by another name"] += 1
                 continue
@@ -158,7 +154,11 @@ class Tagger:
             try:
                 there = read_genre(path).names
             except TagError as error:
-                self._fail(path, error)
+                suffix = path.suffix.lower()
+                if suffix in SUFFIXES or File.of(path).size_bytes is None:  # it is away, or mistyped
+                    self._fail(path, error)
+                else:
+                    self.left[f"whose tags cannot be written ({suffix or 'without suffix'})"] += 1
                 continue
             if there and not (self.args.overwrite or self.replaced.issuperset(name.casefold() for name in there)):
                 self.left["with a genre already"] += 1

@@ -547,7 +547,7 @@ def tags_of(file: BinaryIO) -> Tags:
             raise
         file.seek(0)
         found = kind(file)
-    if found is None:
+    if found is None or (type(found) is MP3 and _is_program_stream(file)):
         raise TagError(f"tags are written to {NAMED} files, of which this is none")
     return KINDS[type(found)](type(found), file)
 
@@ -559,6 +559,12 @@ def _kind_by_head(file: BinaryIO) -> type | None:
     scores = {kind: kind.score("", file, head) for kind in KINDS}
     best = max(scores, key=scores.get)
     return best if scores[best] else None
+
+
+def _is_program_stream(file: BinaryIO) -> bool:
+    """Whether it is a film in MPEG's own container, in which mutagen finds the sound, and takes it for an mp3."""
+    file.seek(0)
+    return file.read(3) == b"\0\0\1"
 
 
 def _is_genre(key: str) -> bool:

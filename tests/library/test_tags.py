@@ -683,6 +683,22 @@ def test_a_file_that_is_called_by_another_ending_has_the_tags_of_its_kind(
     assert ffmpeg_genre(song) is None
 
 
+@pytest.mark.parametrize("suffix", [".m4v", ".mov"])
+def test_a_film_keeps_its_pictures(tmp_path: Path, suffix: str) -> None:
+    def packets() -> list[bytes]:
+        with av.open(str(film)) as container:
+            return [bytes(packet) for packet in container.demux()]
+
+    film = write_film(tmp_path / f"film{suffix}", {".m4v": "ipod"}.get(suffix, "mov"))
+    before = packets()
+    change = write_noted(film, "Jazz")
+    assert ffmpeg_genre(film) == "Jazz"
+    assert packets() == before
+    take_back(change)
+    assert packets() == before
+    assert ffmpeg_genre(film) is None
+
+
 def test_a_song_whose_owner_cannot_be_kept_is_refused_by_a_trial_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -881,6 +897,23 @@ def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_told_and_taken(
     assert main(["tag", "--from", table, "--name", "pop=Pop", "--name", "jazz=Bebop", str(song)]) == 0
     assert f"No song of {table} has the genre 'pop'; they have jazz." in capfd.readouterr().err
     assert genres() == BEFORE | {"new.mp3": ("Bebop",)}
+
+
+@pytest.mark.parametrize(("kind", "called"), [(".m4a", ".aac"), (".mp3", ".mp2"), (".wav", ".bwf"), (".wma", ".xyz")])
+def test_a_song_is_tagged_by_what_it_is_though_its_ending_is_not_of_those(music: Path, kind: str, called: str) -> None:
+    song = write_song(music / f"other{kind}")
+    song = song.rename(song.with_suffix(called))
+    assert main(["tag", str(song)]) == 0
+    assert ffmpeg_genre(song) == "Disco"
+
+
+@pytest.mark.parametrize("kind", [".mkv", ".mpg"])  # of the second, mutagen reads the sound
+def test_a_film_that_has_no_place_for_tags_is_left(music: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    film = write_film(music / f"film{kind}", {".mkv": "matroska", ".mpg": "mpeg"}[kind])
+    content = film.read_bytes()
+    assert main(["tag", str(film)]) == 0
+    assert f"1 whose tags cannot be written ({kind})" in capfd.readouterr().err
+    assert film.read_bytes() == content
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
