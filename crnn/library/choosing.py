@@ -13,6 +13,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, positive
+from crnn.library.rows import local
 from crnn.terminal import complain
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ def named_songs(args: argparse.Namespace) -> list[Path]:
 
 
 def typed(args: argparse.Namespace) -> list[str]:
-    """The same as it was typed or listed; with `--ray`, addresses too. Raises ArgumentTypeError."""
+    """The same as it was typed or listed, file:// as paths; with `--ray`, addresses too. Raises ArgumentTypeError."""
     if args.null and STANDARD_INPUT not in args.songs:
         raise argparse.ArgumentTypeError("-0 says how a list on standard input is written: name that with -, too.")
-    return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
+    songs = (name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song]))
+    return [*map(local, songs)]
 
 
 def check_device(name: str | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from crnn.terminal import complain, valid
 
@@ -240,6 +241,16 @@ def _check(names: object, needed: Sequence[str]) -> None:
 def is_address(path: str) -> bool:
     """Whether it is one of an object store or the like, such as s3://bucket/folder."""
     return "://" in path
+
+
+def local(name: str) -> str:
+    """The path of a file:// address of this computer, as file managers give them (RFC 8089); all else as it is."""
+    scheme, _, rest = name.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() != "file" or host.lower() not in ("", "localhost") or not slash:
+        return name
+    unquoted = unquote_to_bytes(path)
+    return name if b"\0" in unquoted else f"/{os.fsdecode(unquoted)}"
 
 
 def absolute(path: str | os.PathLike) -> str:

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, positive
 from crnn.files import whole_file
-from crnn.library.rows import File, LibraryError, absolute, file_at, is_address, is_as_heard, read_rows, same_model
+from crnn.library.rows import (
+    File,
+    LibraryError,
+    absolute,
+    file_at,
+    is_address,
+    is_as_heard,
+    local,
+    read_rows,
+    same_model,
+)
 from crnn.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -96,7 +106,7 @@ class Library:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("songs", nargs="+", type=Path, metavar="SONG", help="one or more songs to compare with")
+    parser.add_argument("songs", nargs="+", type=_song, metavar="SONG", help="one or more songs to compare with")
     parser.add_argument(
         "--in",
         dest="table",
@@ -111,6 +121,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist that begins with SONG")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     add_model(parser)
+
+
+def _song(name: str) -> Path:
+    return Path(local(name))
 
 
 def run(args: argparse.Namespace) -> int:

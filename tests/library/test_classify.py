@@ -229,6 +229,20 @@ def test_a_list_that_is_not_as_it_is_said_to_be_is_refused(
     assert said in capfd.readouterr().err
 
 
+def test_an_address_of_a_file_is_its_path(
+    model: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = (music / "a.wav").rename(music / "50 % Größe#?.wav")
+    address = odd.as_uri()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{address}\r\n".encode())))
+    for given in (address, address.replace("file://", "FILE://localhost"), "-"):
+        assert main(["--json", given]) == 0
+        assert json.loads(capfd.readouterr().out)["path"] == str(odd)
+    for given in (address.replace("file://", "file://nas"), f"{address}%00", f"http://nas{odd}"):
+        assert main([given]) == 1
+        assert "an address is no file on this computer" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("paths", [["", "a.wav"], [".", "a"], ["A", "B", "C"]])
 def test_a_list_of_short_names_is_no_utf_16(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given = "".join(f"{path}\0" for path in paths).encode()
