@@ -15,13 +15,19 @@ NUMBERS = {  # what each may be
 }
 LISTS = ("OMP_NUM_THREADS",)  # may be one for each nested level
 ROOT_PATH = "GRADIO_ROOT_PATH"
-FOREIGN = (  # numbers of what this page does not use, or, as these processes of Gradio's pass by the Gate, must not
+# Of what this page does not use, or must not, as processes of Gradio's pass by the Gate, and its reloading launches a
+# page a second time.
+FOREIGN = (
     "GRADIO_ANALYTICS_CACHE_FREQUENCY",
     "GRADIO_ANALYTICS_MAX_EVENTS",
     "GRADIO_DEBUG",
     "GRADIO_DEFAULT_CONCURRENCY_LIMIT",
     "GRADIO_NODE_NUM_PORTS",
     "GRADIO_NUM_WORKERS",
+    "GRADIO_VIBE_MODE",
+    "GRADIO_WATCH_DEMO_NAME",
+    "GRADIO_WATCH_DEMO_PATH",
+    "GRADIO_WATCH_DIRS",
     "WEB_CONCURRENCY",
 )
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")

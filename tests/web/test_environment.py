@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import proxy_bypass_environment
 
+import gradio as gr
 import httpx
 import pytest
 from gradio import http_server
@@ -100,6 +101,14 @@ def test_what_gradio_has_for_other_pages_is_left_out(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "2" if name == "GRADIO_NUM_WORKERS" else "none")
     assert fault() is None
     assert not {*FOREIGN} & os.environ.keys()
+
+
+def test_a_page_is_neither_reloaded_nor_edited_by_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRADIO_WATCH_DIRS", "GRADIO_WATCH_DEMO_NAME", "GRADIO_WATCH_DEMO_PATH", "GRADIO_VIBE_MODE"):
+        monkeypatch.setenv(name, "1")
+    assert fault() is None
+    page = gr.Blocks()
+    assert (page.dev_mode, page.vibe_mode) == (False, False)
 
 
 @pytest.mark.parametrize(
