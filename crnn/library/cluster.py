@@ -217,7 +217,7 @@ def is_away(path: str) -> bool:
 
 
 def answered(out: str, columns: Columns) -> dict[int, bool]:
-    """By `key_of` the rows of a data set, whether they have an error. Raises TableError if it has other columns."""
+    """By `key_of` the rows of a data set, whether they have an error. Raises TableError for other columns or genres."""
     import pyarrow.dataset as ds  # noqa: PLC0415
 
     store, root = _store(out)
@@ -227,6 +227,9 @@ def answered(out: str, columns: Columns) -> dict[int, bool]:
     data = ds.dataset(parts, filesystem=store, format="parquet")
     if data.schema.names != columns.names:
         raise other_columns(out)
+    for batch in data.to_batches(columns=columns.ranked) if columns.ranked else ():
+        if not all(columns.are_known(genres.unique().to_pylist()) for genres in batch.columns):
+            raise other_columns(out)
     batches = data.to_batches(columns=["path", "size_bytes", "modified_ns", "model", "heard", "error"])
     return {key_of(row): bool(row["error"]) for batch in batches for row in batch.to_pylist()}
 

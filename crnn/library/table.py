@@ -56,15 +56,21 @@ class Columns:
 
     def __init__(self, genres: Iterable[str], top: int | None, timeline: bool, embeddings: bool) -> None:
         self.genres, self.top = tuple(genres), top
+        self._known = frozenset(self.genres)
         self.more = ("timeline",) * timeline + ("embedding",) * embeddings
         self.n_shares = len(self.genres[:top])
-        self.shares = [PROBABILITY_OF + genre for genre in self.genres]
+        self.shares, self.ranked = [PROBABILITY_OF + genre for genre in self.genres], []
         if top:
             ranks = range(1, self.n_shares + 1)
             self.shares = [name for n in ranks for name in (f"genre_{n}", f"probability_{n}")]
+            self.ranked = self.shares[::2]  # those that hold genres
         facts = ("path", "size_bytes", "modified_ns", "model", "heard")
         answer = ("genre", "probability", "is_strange", "sounds_like")
         self.names = [*facts, *answer, *self.shares, "duration_seconds", "notices", "error", *self.more]
+
+    def are_known(self, genres: Iterable[str | None]) -> bool:
+        """Whether what `ranked` columns or probabilities have, but for what is empty, are genres of the model."""
+        return all(not genre or genre in self._known for genre in genres)
 
     def flat(self, row: dict) -> dict:
         """A row as `Hearing.row` gives it to the cells of these columns, some None."""
@@ -115,11 +121,11 @@ class Table(ABC):
         self._paths: set[int] = set()
         self._is_done = True  # whether it is as it should be in the end
         for row in self._rows():
-            if not isinstance(row["path"], str):
-                raise self._other_columns()
             try:
+                if not isinstance(row["path"], str) or not self.columns.are_known(map(row.get, self.columns.ranked)):
+                    raise ValueError(row["path"])
                 self._note(row)
-            except (ValueError, TypeError, OverflowError) as error:  # a size that is none
+            except (ValueError, TypeError, OverflowError) as error:  # a size that is none, too
                 raise self._other_columns() from error
 
     def has(self, row: dict) -> bool:
@@ -310,7 +316,8 @@ class JsonTable(LinesTable):
                     continue
                 try:
                     row = _read_json(line)
-                    has_shares = len(row.get("probabilities") or ()) in (0, self.columns.n_shares)
+                    shares = row.get("probabilities") or ()
+                    has_shares = len(shares) in (0, self.columns.n_shares) and self.columns.are_known(shares)
                 except (ValueError, *UNLIKE_A_ROW) as error:
                     raise self._other_line(number) from error
                 has_more = {"timeline", "embedding"} & row.keys() == set(self.columns.more)

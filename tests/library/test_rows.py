@@ -99,6 +99,17 @@ def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_p
         answered(out, Columns(("rock", "pop"), None, timeline=False, embeddings=True))
 
 
+def test_what_a_cluster_wrote_is_gone_on_with_by_a_model_with_its_genres_alone(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.dataset")
+    out, columns = str(tmp_path / "out"), Columns(("rock", "pop"), 1, timeline=False, embeddings=False)
+    row = ROW | {"size_bytes": 1, "modified_ns": 2, "heard": "all", "notices": [], "probabilities": {"rock": 0.9}}
+    faulty = row | {"path": "b.mp3", "probabilities": {}, "error": "is none."}
+    write_part(out, [row, faulty], columns)
+    assert answered(out, columns) == {key_of(row): False, key_of(faulty): True}
+    with pytest.raises(TableError, match="another program or model"):
+        answered(out, Columns(("jazz", "pop"), 1, timeline=False, embeddings=False))
+
+
 @pytest.mark.parametrize(("suffix", "write"), [(".jsonl", write_jsonl), (".csv", write_csv)])
 @pytest.mark.parametrize(("cut", "expected"), [(0, 2), (12, 1), (60, 1)])
 def test_of_a_last_row_without_a_line_break_only_a_cut_one_is_left_out(

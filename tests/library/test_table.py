@@ -393,6 +393,25 @@ def test_other_columns_are_refused_and_the_table_stays(kind: str, tmp_path: Path
 
 
 @KINDS
+@pytest.mark.parametrize("top", [None, 2])
+def test_other_genres_are_refused_though_they_are_as_many(kind: str, top: int | None, tmp_path: Path) -> None:
+    path, asked = tmp_path / f"genres.{kind}", {"timeline": False, "embeddings": False}
+    table = open_table(path, Columns(GENRES, top, **asked))
+    heard = row("b.mp3", probabilities=dict([*row("b.mp3")["probabilities"].items()][:top]))
+    heard = {name: cell for name, cell in heard.items() if name not in ("timeline", "embedding")}
+    for each in (row("a.mp3", error="is none."), heard):
+        table.write(each)
+    table.close()
+    before = path.read_bytes()
+    with pytest.raises(TableError, match="another program or model"):
+        open_table(path, Columns(("rock", "pop", "disco"), top, **asked))
+    assert path.read_bytes() == before
+    table = open_table(path, Columns(GENRES, top, **asked))
+    assert table.has(heard)
+    table.close()
+
+
+@KINDS
 def test_a_strange_song_is_told_by_what_it_sounds_like(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"genres.{kind}"
     table = open_table(path, COLUMNS)
