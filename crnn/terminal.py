@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
 from threading import enumerate as threads
 from typing import TextIO
@@ -76,7 +76,11 @@ def fitting(text: str, most: int) -> str:
 
 
 def valid(text: str) -> str:
-    """Text that every file can hold: bytes of a name that are none become escapes."""
+    """Text that every file can hold: bytes of a name become what they are in UTF-8, whatever the locale, or escapes."""
+    if text.isascii():
+        return text
+    with suppress(UnicodeEncodeError):  # by what no name has, but JSON may
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return text.encode("utf-8", "backslashreplace").decode()
 
 

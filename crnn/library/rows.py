@@ -7,6 +7,7 @@ import os
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -254,14 +255,17 @@ def local(name: str) -> str:
 
 
 def absolute(path: str | os.PathLike) -> str:
-    """Where a path leads, as tables may have it: links stay, and of a name that is no text the bytes are escaped."""
+    """Where a path leads, as tables may have it: links stay, and the name is `valid`."""
     return valid(os.path.abspath(path))  # noqa: PTH100
 
 
 def file_at(path: str) -> str | None:
-    """Where the file of a row is, whose name may have the bytes that `valid` has escaped; None if there is none."""
+    """Where the file of a row is, whose name may have the bytes that `valid` has changed; None if there is none."""
     unescaped = re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
-    return next(filter(os.path.isfile, (path, unescaped)), None)  # a name may be too long to look at
+    places = [path, unescaped]
+    with suppress(UnicodeEncodeError):  # as in `valid`
+        places.append(os.fsdecode(unescaped.encode("utf-8", "surrogateescape")))
+    return next(filter(os.path.isfile, places), None)  # a name may be too long to look at
 
 
 def count_of(value: object) -> int | None:

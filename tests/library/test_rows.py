@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +100,15 @@ def test_what_a_cluster_wrote_is_gone_on_with_under_the_same_options_alone(tmp_p
     assert answered(out, columns) == {key_of(row): False}
     with pytest.raises(TableError, match="other options: give another --out"):
         answered(out, Columns(("rock", "pop"), None, timeline=False, embeddings=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_file_is_found_by_the_name_in_a_table_in_an_ascii_locale(tmp_path: Path) -> None:
+    (tmp_path / "Grüße.mp3").touch()
+    asked = "import sys, os, crnn.library.rows as rows; place = rows.file_at(os.fsencode(sys.argv[1]).decode())"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", f"{asked}; sys.exit(not os.path.samefile(place, sys.argv[1]))"]
+    subprocess.run([*command, tmp_path / "Grüße.mp3"], check=True, env=environment)
 
 
 def test_what_a_cluster_wrote_is_gone_on_with_by_a_model_with_its_genres_alone(tmp_path: Path) -> None:

@@ -412,6 +412,20 @@ def test_other_genres_are_refused_though_they_are_as_many(kind: str, top: int | 
 
 
 @KINDS
+def test_a_name_is_the_same_in_whatever_encoding_the_locale_has(kind: str, tmp_path: Path) -> None:
+    text, in_ascii = row("/music/Grüße.mp3"), row(os.fsencode("/music/Grüße.mp3").decode("ascii", "surrogateescape"))
+    table = open_table(tmp_path / f"genres.{kind}", COLUMNS)
+    table.write(in_ascii)
+    table.close()
+    table = open_table(tmp_path / f"genres.{kind}", COLUMNS)
+    assert table.has(in_ascii)
+    assert table.has(text)
+    table.write(text)
+    table.close()
+    assert len(read(tmp_path / f"genres.{kind}")) == 1
+
+
+@KINDS
 def test_a_strange_song_is_told_by_what_it_sounds_like(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"genres.{kind}"
     table = open_table(path, COLUMNS)
