@@ -85,6 +85,13 @@ def add_hearing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def given_hearing(args: argparse.Namespace) -> list[str]:
+    """Those options of `add_hearing` that are not as they are without."""
+    parser = argparse.ArgumentParser()
+    add_hearing(parser)
+    return [f"--{name}" for name, default in vars(parser.parse_args([])).items() if getattr(args, name) != default]
+
+
 def suffixes(text: str) -> frozenset[str]:
     """mp3,flac or .mp3,.flac or *.mp3,*.flac. Raises ArgumentTypeError if there is none, which would take all files."""
     names = (part.strip().lstrip("*.").lower() for part in text.split(","))

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from crnn.arguments import share
 from crnn.library import DEFAULT_UNDO
-from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
+from crnn.library.choosing import (
+    Report,
+    add_hearing,
+    add_songs,
+    check_device,
+    given_hearing,
+    named_songs,
+    passages_of,
+)
 from crnn.library.rows import File, LibraryError, absolute, is_as_heard, read_rows
 from crnn.machine import n_cores
 from crnn.terminal import complain, printable, valid
@@ -97,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
     from crnn.library.job import Hearing, at_work, hear  # noqa: PLC0415 (after --help, which has no use for PyTorch)
     from crnn.library.undo import Undo, UndoError  # noqa: PLC0415
 
+    if args.table and (given := given_hearing(args)):
+        complain(f"--from takes the answers from a table, and hears no song: leave out {', '.join(given)}.")
+        return 2
     hearing = Hearing(args.model, passages_of(args), args.quick, args.device, args.precision)
     jobs, report = args.jobs or n_cores(), Report(args)
     try:

@@ -880,6 +880,19 @@ def test_a_table_that_went_through_floating_point_numbers_is_taken(music: Path, 
     assert genres() == BEFORE | {"new.mp3": ("Jazz",)}
 
 
+@pytest.mark.parametrize(
+    "options", [["--quick"], ["--seconds", "8", "--jobs", "2"], ["--model", "m"], ["--precision", "float32"]]
+)
+def test_answers_are_taken_from_a_table_or_heard(
+    options: list[str], music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "--from", "genres.csv", *options, str(music)]) == 2
+    told = capfd.readouterr().err
+    assert "--from takes the answers from a table, and hears no song: leave out --" in told
+    assert all(option in told for option in options if option.startswith("--"))
+    assert genres() == BEFORE
+
+
 @pytest.mark.parametrize("table", ["top.csv", "top.jsonl", "sure.jsonl"])
 def test_a_name_for_a_genre_that_no_song_of_a_table_has_is_told_and_taken(
     table: str, music: Path, genres: Callable[[], dict], capfd: pytest.CaptureFixture[str]
