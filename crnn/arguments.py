@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from crnn.bundle import DEFAULT_MODEL, MODEL_VARIABLE
 
@@ -17,22 +18,30 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def number_of(kind: type, text: str, name: str = "this") -> Any:
+    """What a text says as an int or a float. Raises ArgumentTypeError, which calls it by `name`, if it is none."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error
+
+
 def positive(kind: type) -> type:
     """An argparse type for positive numbers."""
 
     def number(text: str) -> float:
-        value = kind(text)
+        value = number_of(kind, text)
         if not 0 < value < (sys.maxsize if kind is int else MOST):
             raise argparse.ArgumentTypeError(f"{text} is not positive" if not value > 0 else f"{text} is too large")
         return value
 
-    number.__name__ = f"positive {kind.__name__}"  # which argparse says of what is no number at all
     return number
 
 
 def count(text: str) -> int:
     """An argparse type for a whole number from 0 up."""
-    value = int(text)
+    value = number_of(int, text)
     if not 0 <= value < sys.maxsize:
         raise argparse.ArgumentTypeError(f"{text} is {'negative' if value < 0 else 'too large'}")
     return value
@@ -40,7 +49,7 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """An argparse type for what starts generators of random numbers, NumPy's among them."""
-    value = int(text)
+    value = number_of(int, text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to {2**32 - 1}")
     return value
@@ -48,7 +57,7 @@ def seed(text: str) -> int:
 
 def share(text: str) -> float:
     """An argparse type for a number from 0 to 1."""
-    value = float(text)
+    value = number_of(float, text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
     return value

@@ -535,6 +535,23 @@ def test_impossible_options_are_refused(options: list[str], capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--epochs", "1e3"], "this takes a whole number, not '1e3'"),
+        (["--lr", "0,001"], "this takes a number, not '0,001'"),
+        (["--seed", "one"], "this takes a whole number, not 'one'"),
+        (["--copies", "1.5"], "this takes a whole number, not '1.5'"),
+        (["--thaw", "half"], "this takes a number, not 'half'"),
+        (["--augment", "mixup=0,3"], "mixup takes a number, not '0,3'"),
+    ],
+)
+def test_what_is_no_number_is_told_what_is(options: list[str], wanted: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(options)
+    assert capsys.readouterr().err.endswith(f"error: argument {options[0]}: {wanted}\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--features", "nowhere.npz"], "There is no feature file nowhere.npz."),

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from crnn.arguments import number_of
 from crnn.network.devices import is_here
 from crnn.network.fronts import front_of
 from crnn.training.augment import AUGMENTATIONS, LARGEST, Augmentation
@@ -27,7 +28,7 @@ def strength(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     if name not in AUGMENTATIONS:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(AUGMENTATIONS)}")
-    number = _number_of(type(getattr(Augmentation(), name)), name, value)
+    number = number_of(type(getattr(Augmentation(), name)), value, name)
     if not 0 <= number <= LARGEST[name]:
         raise argparse.ArgumentTypeError(f"the strength of {name} is from 0 to {LARGEST[name]:g}, not {value}")
     return name, number
@@ -49,10 +50,10 @@ def network_field(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(NETWORK)}")
     kind = type(NETWORK[name])
     if kind is tuple:
-        return name, tuple(_number_of(int, name, part) for part in value.split(","))
+        return name, tuple(number_of(int, part, name) for part in value.split(","))
     if kind is bool:
         return name, _truth_of(name, value)
-    return name, _number_of(kind, name, value)
+    return name, number_of(kind, value, name)
 
 
 def _truth_of(name: str, text: str) -> bool:
@@ -60,12 +61,3 @@ def _truth_of(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{name} takes true or false, not {text!r}")
     return text.lower() == "true"
-
-
-def _number_of(kind: type, name: str, text: str) -> Any:
-    """What `text` says as a value of `name`, of some kind."""
-    try:
-        return kind(text)
-    except ValueError as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{name} takes {wanted}, not {text!r}") from error

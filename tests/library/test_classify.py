@@ -319,6 +319,8 @@ def test_an_empty_name_is_not_the_folder_where_one_is(command: list[str], capfd:
     [
         ["--top", "0"],
         ["--threshold", "1.5"],
+        ["--threshold", "0,95"],
+        ["--jobs", "1e1"],
         ["--seconds", "-3"],
         ["--seconds", "inf"],
         ["--quick", "--seconds", "3"],
@@ -330,7 +332,8 @@ def test_options_that_mean_nothing(options: list[str], capfd: pytest.CaptureFixt
     with pytest.raises(SystemExit) as caught:
         main(["song.wav", *options])
     assert caught.value.code == 2
-    assert "error: argument" in capfd.readouterr().err
+    assert "error: argument" in (error := capfd.readouterr().err)
+    assert "invalid" not in error
 
 
 def test_windows_are_lines_where_answers_are(model: Path, music: Path, capfd: pytest.CaptureFixture[str]) -> None:
