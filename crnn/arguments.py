@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from crnn.bundle import DEFAULT_MODEL, MODEL_VARIABLE
@@ -13,9 +14,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The option `--model` of a command that answers with any."""
     parser.add_argument(
         "--model",
+        type=filled,
         help="the model: a folder, a bundled model or a Hub id with an optional @revision "
         f"(default: ${MODEL_VARIABLE} if it is set, otherwise {DEFAULT_MODEL})",
     )
+
+
+def filled(text: str) -> str:
+    """An argparse type for a text that is not empty, as that of a variable that is not set is."""
+    if not text:  # as a path it would be the folder where one is, as a model or a device the default
+        raise argparse.ArgumentTypeError("this cannot be empty")
+    return text
+
+
+def pathname(text: str) -> Path:
+    """An argparse type for a file or a folder, of which an empty text is none."""
+    return Path(filled(text))
 
 
 def number_of(kind: type, text: str, name: str = "this") -> Any:

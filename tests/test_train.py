@@ -552,6 +552,31 @@ def test_what_is_no_number_is_told_what_is(options: list[str], wanted: str, caps
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        *([option] for option in ("--data", "--features", "--artists", "--out", "--resume")),
+        *([option] for option in ("--init", "--pretrained", "--device")),
+        ["evaluate", "--model"],
+        ["evaluate", "--json"],
+        ["calibrate", "--model", "run", "one"],
+        ["calibrate", "one", "--model"],
+        ["compare"],
+        ["compare", "run", "--out"],
+        ["push", "--repo", "user/name", "--model"],
+        ["push", "--model", "run", "--repo", "user/name", "--revision"],
+        ["push", "--model", "run", "--repo", "user/name", "--message"],
+        ["export", "--onnx"],
+        ["export", "--pt2"],
+    ],
+)
+def test_an_empty_name_is_none(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    """Of a variable that is not set; as a path it would be the folder where one is."""
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, ""])
+    assert capsys.readouterr().err.endswith(": this cannot be empty\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--features", "nowhere.npz"], "There is no feature file nowhere.npz."),

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from crnn.arguments import add_model, positive
+from crnn.arguments import add_model, filled, positive
 from crnn.library.rows import local
 from crnn.terminal import complain
 
@@ -32,7 +32,7 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "songs",
         nargs="+",
-        type=_name,
+        type=filled,
         metavar="SONG",
         help="an audio file, a folder, or - to read a list of files and folders from standard input, one per line",
     )
@@ -50,12 +50,6 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
         help="inside folders, take only files with these endings, such as mp3,flac; files that you name are always "
         "heard",
     )
-
-
-def _name(text: str) -> str:
-    if not text:  # as of a variable that is not set; as a path it would be the folder where one is
-        raise argparse.ArgumentTypeError("this takes the name of a song or a folder, not an empty one")
-    return text
 
 
 def add_hearing(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +70,7 @@ def add_hearing(parser: argparse.ArgumentParser) -> None:
         help="listen to S seconds of each song, in passages spread over it",
     )
     hearing.add_argument("--jobs", type=positive(int), help="number of songs at a time (default: one per core)")
-    hearing.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
+    hearing.add_argument("--device", type=filled, help="cpu, cuda or mps (default: a GPU where there is one)")
     hearing.add_argument(
         "--precision",
         default="fastest",

@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.arguments import positive, share
+from crnn.arguments import filled, positive, share
 from crnn.library.choosing import Report, add_hearing, add_songs, check_device, named_songs, passages_of
 from crnn.library.rows import File
 from crnn.machine import n_cores
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("what to write")
     output.add_argument(
         "--out",
+        type=filled,
         metavar="FILE",
         help="write a table: csv, jsonl or parquet, by the ending of its name; if it is interrupted, the same command "
         "continues it",

@@ -11,7 +11,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.arguments import add_model, positive
+from crnn.arguments import add_model, pathname, positive
 from crnn.files import whole_file
 from crnn.library.rows import (
     File,
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in",
         dest="table",
-        type=Path,
+        type=pathname,
         required=True,
         metavar="TABLE",
         help="a csv, jsonl or parquet table with embeddings",
@@ -118,13 +118,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=positive(int), default=10, metavar="K", help="how many songs to find (default: %(default)s)"
     )
-    parser.add_argument("--m3u", type=Path, metavar="FILE", help="write a playlist that begins with SONG")
+    parser.add_argument("--m3u", type=pathname, metavar="FILE", help="write a playlist that begins with SONG")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     add_model(parser)
 
 
 def _song(name: str) -> Path:
-    return Path(local(name))
+    return pathname(local(name))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crnn.arguments import share
+from crnn.arguments import pathname, share
 from crnn.library import DEFAULT_UNDO
 from crnn.library.choosing import (
     Report,
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="table",
-        type=Path,
+        type=pathname,
         metavar="TABLE",
         help="take the answers from a table that genre-crnn --out wrote, instead of hearing the songs again",
     )
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-times", action="store_true", help="keep the modification times of the files")
     parser.add_argument(
         "--undo",
-        type=Path,
+        type=pathname,
         default=DEFAULT_UNDO,
         metavar="FILE",
         help="the file that records the earlier genres (default: %(default)s)",

@@ -1,9 +1,9 @@
 """`genre-crnn untag`: take back what `genre-crnn tag` wrote."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crnn.arguments import pathname
 from crnn.library import DEFAULT_UNDO
 from crnn.terminal import complain, printable
 
@@ -19,7 +19,12 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument(
-        "undo", nargs="?", type=Path, default=DEFAULT_UNDO, metavar="FILE", help="the undo file (default: %(default)s)"
+        "undo",
+        nargs="?",
+        type=pathname,
+        default=DEFAULT_UNDO,
+        metavar="FILE",
+        help="the undo file (default: %(default)s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be restored, and write nothing")
     parser.add_argument("--keep-times", action="store_true", help="keep the modification times of the files")

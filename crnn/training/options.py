@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from crnn.arguments import add_model, count, positive, seed, share
+from crnn.arguments import add_model, count, filled, pathname, positive, seed, share
 from crnn.data.gtzan import SPLITS
 from crnn.data.look import ACCEPTABLE
 from crnn.data.weights import FOLDER_VARIABLE
@@ -58,10 +58,10 @@ def add_train_options(commands: argparse._SubParsersAction) -> None:
     )
     add_data_options(train)
     add_split_options(train, "--split")
-    train.add_argument("--out", type=Path, help="a new folder for the results (default: runs/<date and time>)")
+    train.add_argument("--out", type=pathname, help="a new folder for the results (default: runs/<date and time>)")
     train.add_argument(
         "--resume",
-        type=Path,
+        type=pathname,
         metavar="RUN",
         help="continue the unfinished training in this folder; it needs no other options, except --data, --features, "
         "--artists or --pretrained if what they named has moved, and --accept if there is more to accept",
@@ -105,11 +105,13 @@ def add_cross_validate_options(commands: argparse._SubParsersAction) -> None:
         "genre: train one model without each genre, to see what it takes that genre for (default: artist with "
         "--artists)",
     )
-    validate.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+    validate.add_argument(
+        "--artists", type=pathname, metavar="CSV", help="a table with the columns track_id and artist"
+    )
     validate.add_argument(
         "--jobs", type=positive(int), help="number of folds at a time (default: one per core, or one on a GPU)"
     )
-    validate.add_argument("--out", type=Path, help="a folder (default: runs/cross-validate-<config>-<groups>)")
+    validate.add_argument("--out", type=pathname, help="a folder (default: runs/cross-validate-<config>-<groups>)")
     add_recipe_options(validate)
 
 
@@ -122,12 +124,12 @@ def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
         "its recipe held out: clips of the genres that it knows, and clips of genres that were left out.",
     )
     calibrate.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="a model's folder, as a training made it"
+        "--model", type=pathname, required=True, metavar="DIR", help="a model's folder, as a training made it"
     )
     calibrate.add_argument(
         "validations",
         nargs="+",
-        type=Path,
+        type=pathname,
         metavar="DIR",
         help="the folders of two cross-validations: --groups artist (or none), and --groups genre",
     )
@@ -149,6 +151,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--init",
+        type=filled,
         metavar="MODEL",
         help="fine-tune this model: a folder, a bundled model or a Hub id; its network is kept, the classifier is new "
         "except for the genres that it knows already",
@@ -218,7 +221,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pretrained",
-        type=Path,
+        type=pathname,
         metavar="DIR",
         help="read published weights from this folder instead of downloading them (default: "
         f"${FOLDER_VARIABLE} if it is set)",
@@ -266,7 +269,7 @@ def add_evaluate_options(commands: argparse._SubParsersAction) -> None:
         default="test",
         help="the part of the data to measure on (default: %(default)s)",
     )
-    measure.add_argument("--json", type=Path, metavar="OUT", help="also write the figures to this file")
+    measure.add_argument("--json", type=pathname, metavar="OUT", help="also write the figures to this file")
 
 
 def add_compare_options(commands: argparse._SubParsersAction) -> None:
@@ -277,10 +280,10 @@ def add_compare_options(commands: argparse._SubParsersAction) -> None:
         description="Print the figures of finished runs and how the runs differ, and draw their validation curves. "
         "Minutes are those of the training that was validated.",
     )
-    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of a model")
+    compare.add_argument("runs", nargs="+", type=pathname, metavar="RUN", help="the folder of a run or of a model")
     compare.add_argument(
         "--out",
-        type=Path,
+        type=pathname,
         default=Path("runs") / "comparison.png",
         metavar="PICTURE",
         help="the file for the curves: PNG, or another format that its ending names (default: %(default)s)",
@@ -294,13 +297,19 @@ def add_push_options(commands: argparse._SubParsersAction) -> None:
         help="publish a model on the Hub",
         description="Send a model with its card, figures and history to the Hugging Face Hub, in one commit.",
     )
-    publish.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model's folder: runs/<name>/model")
+    publish.add_argument(
+        "--model", type=pathname, required=True, metavar="DIR", help="a model's folder: runs/<name>/model"
+    )
     publish.add_argument(
         "--repo", required=True, metavar="USER/NAME", help="the repository to send it to, created if it is missing"
     )
     publish.add_argument("--private", action="store_true", help="if the repository is created, make it private")
-    publish.add_argument("--revision", metavar="BRANCH", help="a branch, created if it is missing (default: main)")
-    publish.add_argument("--message", default="Publish a model", help="the commit message (default: %(default)s)")
+    publish.add_argument(
+        "--revision", type=filled, metavar="BRANCH", help="a branch, created if it is missing (default: main)"
+    )
+    publish.add_argument(
+        "--message", type=filled, default="Publish a model", help="the commit message (default: %(default)s)"
+    )
     publish.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
 
 
@@ -314,18 +323,18 @@ def add_export_options(commands: argparse._SubParsersAction) -> None:
     )
     add_model(export)
     export.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="for ONNX Runtime and others (pip install onnx onnxscript)"
+        "--onnx", type=pathname, metavar="FILE", help="for ONNX Runtime and others (pip install onnx onnxscript)"
     )
-    export.add_argument("--pt2", type=Path, metavar="FILE", help="as a program of torch.export")
+    export.add_argument("--pt2", type=pathname, metavar="FILE", help="as a program of torch.export")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Where the clips come from."""
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--features", type=Path, metavar="FILE", help="a feature file (.npz)")
+    source.add_argument("--features", type=pathname, metavar="FILE", help="a feature file (.npz)")
     source.add_argument(
         "--data",
-        type=Path,
+        type=pathname,
         metavar="DIR",
         help="a folder of genre folders with audio files; it may be split into folders named train, valid and test",
     )
@@ -356,7 +365,7 @@ def add_split_options(parser: argparse.ArgumentParser, option: str) -> None:
         choices=("artist", "none"),
         help="artist: keep all clips of an artist in one part of a random split (default: artist with --artists)",
     )
-    parser.add_argument("--artists", type=Path, metavar="CSV", help="a table with the columns track_id and artist")
+    parser.add_argument("--artists", type=pathname, metavar="CSV", help="a table with the columns track_id and artist")
 
 
 def without_device(argv: Sequence[str]) -> tuple[list[str], str | None]:

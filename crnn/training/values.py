@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from crnn.arguments import number_of
+from crnn.arguments import filled, number_of
 from crnn.network.devices import is_here
 from crnn.network.fronts import front_of
 from crnn.training.augment import AUGMENTATIONS, LARGEST, Augmentation
@@ -13,7 +13,7 @@ from crnn.training.recipes import NETWORK
 
 def device(text: str) -> str:
     """An argparse type for a device that is there."""
-    if not is_here(text):
+    if not is_here(filled(text)):
         raise argparse.ArgumentTypeError(f"there is no device {text} here on which PyTorch computes")
     return text
 

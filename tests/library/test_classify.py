@@ -306,12 +306,27 @@ def parsed(*options: str) -> argparse.Namespace:
     return parser.parse_args(["song", *options])
 
 
-@pytest.mark.parametrize("command", [[], ["tag", "--overwrite"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["song.wav"],
+        ["song.wav", "--model"],
+        ["song.wav", "--device"],
+        ["song.wav", "--out"],
+        ["tag", "--overwrite", "song.wav"],
+        ["tag", "song.wav", "--from"],
+        ["tag", "song.wav", "--undo"],
+        ["untag"],
+        ["similar", "--in", "genres.jsonl"],
+        ["similar", "song.wav", "--in"],
+        ["similar", "song.wav", "--in", "genres.jsonl", "--m3u"],
+    ],
+)
 def test_an_empty_name_is_not_the_folder_where_one_is(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([*command, "song.wav", ""])
+        main([*command, ""])
     assert caught.value.code == 2
-    assert "this takes the name of a song or a folder, not an empty one" in capfd.readouterr().err
+    assert "this cannot be empty" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
