@@ -193,6 +193,8 @@ def refusal(error: Exception, repo: str, why: str) -> str:
         return f"You may not write to {repo} on the Hub: give a name of your own, or a token that may write there."
     if str(error).startswith("Invalid metadata"):
         return f"The Hub does not take the card of this model: {brief(' '.join(str(error).split()))}."
+    if type(error) in (ValueError, HFValidationError) and why != UNCONFIRMED:  # of the client, which asked nobody
+        return f"The Hub's client does not send this ({brief(' '.join(str(error).split()))}): nothing was published."
     if why == UNCONFIRMED and (status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR):
         return f"{trouble(error, why)}: perhaps the model was published; look at {page_of(repo)} before you try again."
     return f"{trouble(error, why)}: nothing was published; try again later."

@@ -408,6 +408,13 @@ def test_a_card_that_the_hub_does_not_take(hub: HubServer, folder: Path, capsys:
     assert WEIGHTS_FILE not in published(hub)
 
 
+def test_what_the_client_refuses_to_send_is_not_blamed_on_the_hub(hub: HubServer, folder: Path) -> None:
+    with pytest.raises(
+        publish.CheckpointError, match=r"^The Hub's client does not send this \(.*empty.*\): nothing was"
+    ):
+        publish.push(publish.prepare(folder, REPO), message="")
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
