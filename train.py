@@ -49,7 +49,7 @@ from crnn.data.weights import FOLDER_VARIABLE
 from crnn.files import as_json, lock, whole_file, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
-from crnn.sources import load_checkpoint, page_of
+from crnn.sources import BUNDLED, bundled_names, load_checkpoint, page_of
 from crnn.terminal import (
     INTERRUPTED,
     aligned,
@@ -523,8 +523,18 @@ def print_left_out(figures: dict[str, dict]) -> None:
         print(f"{aligned(genre, width)}  {row['n']} clips, taken for {taken_for}")
 
 
+def check_is_folder(args: argparse.Namespace) -> None:
+    """Raises CheckpointError unless `--model` names a folder, where a command has no use for other models' names."""
+    if args.model.is_dir():
+        return
+    bundled = BUNDLED / args.model
+    place = f", such as a copy of {bundled}" if str(args.model) in bundled_names() else ""
+    raise CheckpointError(f"There is no folder {args.model}: {args.command} takes the folder of a model{place}.")
+
+
 def run_calibrate(args: argparse.Namespace, command: str) -> None:
     """Fit a model's temperature and its threshold of "unsure" to what cross-validations say."""
+    check_is_folder(args)
     try:
         figures, former_card, was_tested = calibrate(args.model, args.validations, args.unknown, args.risk, command)
     except (OSError, SafetensorError) as error:
@@ -611,6 +621,7 @@ def measured(args: argparse.Namespace) -> dict:
 
 def run_push(args: argparse.Namespace, _: str) -> None:
     """Publish a model, or show what that would send."""
+    check_is_folder(args)
     upload = prepare(args.model, args.repo)
     if args.dry_run:
         print(f"{upload}\nThis is a dry run: nothing was sent.")

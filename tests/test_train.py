@@ -35,7 +35,7 @@ from crnn.features import N_MELS, SAMPLE_RATE
 from crnn.network.config import CRNNConfig
 from crnn.network.model import CRNN
 from crnn.network.musicnn import PRETRAINED
-from crnn.sources import load_checkpoint
+from crnn.sources import BUNDLED, load_checkpoint
 from crnn.terminal import cells
 from crnn.training import runs
 from crnn.training.card import PARTS, as_text
@@ -584,6 +584,17 @@ def test_an_empty_name_is_none(arguments: list[str], capsys: pytest.CaptureFixtu
         (["evaluate", "--model", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
         (["--init", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
         (["cross-validate", "--init", "nowhere", "--features", "x.npz"], "There is no model 'nowhere'"),
+        (["push", "--repo", "a/b", "--model", "c/d"], "There is no folder c/d: push takes the folder of a model."),
+        (
+            ["push", "--repo", "a/b", "--model", "crnn-scratch"],
+            "There is no folder crnn-scratch: push takes the folder of a model, such as a copy of "
+            f"{BUNDLED / 'crnn-scratch'}.",
+        ),
+        (
+            ["calibrate", "--model", "crnn-scratch", "runs/a", "runs/b"],
+            "There is no folder crnn-scratch: calibrate takes the folder of a model, such as a copy of "
+            f"{BUNDLED / 'crnn-scratch'}.",
+        ),
     ],
 )
 def test_faults_are_one_sentence_and_status_two(
