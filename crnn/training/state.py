@@ -66,8 +66,15 @@ def differences(saved: object, settings: object, name: str = "") -> Iterator[tup
         for key in {**saved, **settings}:
             yield from differences(saved.get(key), settings.get(key), key)
     elif saved != settings:
-        is_hash = isinstance(saved, str) and len(saved) == 64
-        yield name, f"other {name}" if is_hash else f"{name} {saved} there, {settings} here"
+        is_hash = any(isinstance(value, str) and len(value) == 64 for value in (saved, settings))
+        yield name, f"other {name}" if is_hash else f"{name} {_in_words(saved)} there, {_in_words(settings)} here"
+
+
+def _in_words(value: object) -> str:
+    """A setting for people; of several that belong together their name, as of a model."""
+    if isinstance(value, dict):
+        value = value.get("name", [*value])
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else str(value)
 
 
 def random_state(device: str) -> dict[str, Tensor]:

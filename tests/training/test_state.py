@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crnn.training.state import TrainingError, random_state, read_state, set_random_state, write_state
+from crnn.training.state import TrainingError, differences, random_state, read_state, set_random_state, write_state
 
 SETTINGS = {"model": {"channels": (4, 8)}, "training": {"epochs": 3}, "training clips": "a" * 64}
 STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "history": [{"epoch": 1, "valid_loss": None}]}
@@ -34,6 +34,20 @@ def test_other_settings_are_named(path: Path) -> None:
     others = {**SETTINGS, "training": {"epochs": 5}, "training clips": "b" * 64}
     with pytest.raises(TrainingError, match=r"\(epochs 3 there, 5 here, other training clips\)"):
         read_state(path, others)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        ({"base": {"name": "model (folder)", "weights": "a" * 64}}, {}, "base model (folder) there, none here"),
+        ({}, {"base": {"name": "model (folder)", "weights": "a" * 64}}, "base none there, model (folder) here"),
+        ({"genres": ("blues", "hip hop")}, {"genres": ["jazz"]}, "genres blues,hip hop there, jazz here"),
+        ({"training clips": None}, {"training clips": "a" * 64}, "other training clips"),
+        ({"training": {}}, {"training": {"patience": None, "lr": 0.1}}, "lr none there, 0.1 here"),
+    ],
+)
+def test_what_differs_is_told_in_words(there: dict, here: dict, said: str) -> None:
+    assert ", ".join(text for _, text in differences(there, here)) == said
 
 
 def test_another_device_is_noticed_and_no_obstacle(path: Path) -> None:

@@ -249,6 +249,9 @@ def test_cross_validations_of_another_recipe_are_told(
     told = "were made otherwise: members 1 there, 3 here; epochs 2 there, 150 here."
     assert told in capsys.readouterr().err
     assert "otherwise than this one: members 1 there, 3 here; epochs" in (folder / "README.md").read_text()
+    note(validations[1], recipe=recipe | {"base": {"name": "runs/a/model (folder)", "weights": "a" * 64}})
+    assert main(["calibrate", "--model", str(folder), *validations]) == 0
+    assert "made otherwise: base runs/a/model (folder) there, none here." in capsys.readouterr().err
     note(validations[1], recipe=recipe)
     assert main(["calibrate", "--model", str(folder), *validations]) == 0
     assert "otherwise" not in capsys.readouterr().err + (folder / "README.md").read_text()
