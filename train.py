@@ -552,7 +552,8 @@ def run_calibrate(args: argparse.Namespace, command: str) -> None:
     print(f"of the clips of a genre that was left out {share:.1%} are answered, in the mean of these: {of_each}")
     if answers_nothing(figures):
         right = f"{1 - args.risk:.0%} of its answers right with a confidence of {figures['confidence']:.0%}"
-        print(f"No threshold keeps {right}, so that it gives none: a larger --risk may.")
+        advice = ": a larger --risk may" if args.risk < 1 else ""
+        print(f"No threshold keeps {right}, so that it gives none{advice}.")
     if others := "; ".join(figures.get("other_recipe", [])):
         complain(f"The models of these cross-validations were made otherwise: {others}.")
     if notice := at_an_end(figures["temperature"]):

@@ -22,7 +22,7 @@ from crnn.training.processes import launched_with
 from crnn.training.recipes import DEFAULT, NETWORK, RECIPES, Base, Recipe
 from crnn.training.state import TrainingError
 from crnn.training.trainer import TrainingConfig
-from crnn.training.values import describe, device, front, network_field, strength
+from crnn.training.values import describe, device, front, network_field, strength, unknown_share
 
 COMMANDS = ("train", "evaluate", "cross-validate", "calibrate", "compare", "push", "export")
 
@@ -135,7 +135,7 @@ def add_calibrate_options(commands: argparse._SubParsersAction) -> None:
     )
     calibrate.add_argument(
         "--unknown",
-        type=share,
+        type=unknown_share,
         default=0.2,
         help="expected share of songs of no genre that the model knows (default: %(default)s)",
     )

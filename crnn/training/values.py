@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from crnn.arguments import filled, number_of
+from crnn.arguments import filled, number_of, share
 from crnn.network.devices import is_here
 from crnn.network.fronts import front_of
 from crnn.training.augment import AUGMENTATIONS, LARGEST, Augmentation
@@ -16,6 +16,14 @@ def device(text: str) -> str:
     if not is_here(filled(text)):
         raise argparse.ArgumentTypeError(f"there is no device {text} here on which PyTorch computes")
     return text
+
+
+def unknown_share(text: str) -> float:
+    """An argparse type for a share of songs of no genre that a model knows, beside which there are others."""
+    value = share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError(f"{text} leaves no songs of the genres that the model knows")
+    return value
 
 
 def describe(augmentation: Augmentation) -> str:

@@ -125,13 +125,28 @@ def test_where_no_threshold_keeps_the_risk_nothing_is_answered_and_that_is_said(
     loud = write(tmp_path / "loud", left_out)
     assert main(["calibrate", "--model", str(folder), validations[0], str(loud)]) == 0
     kept = "keeps 90% of its answers right with a confidence of 95%, so that it gives none"
-    assert f"No threshold {kept}" in capsys.readouterr().out
+    assert f"No threshold {kept}: a larger --risk may." in capsys.readouterr().out
     model, card = read(folder, ""), (folder / "README.md").read_text()
     assert f"no threshold {kept}." in card
     assert "90% of its answers are right" not in card
     calibration = Calibration.of(model.config)
     assert not is_answered([clip for fold in left_out for clip in fold.logits], calibration).any()
     assert not is_answered(read_answers(Path(validations[0]))[0].logits, calibration).any()
+
+
+def test_a_larger_risk_is_advised_only_where_there_is_one(
+    folder: Path, validations: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    genres = read(folder, "").config.genres
+    wrong = write(tmp_path / "wrong", [answers(genres, list(genres), [8.0] * 10, wrong=10)])
+    assert main(["calibrate", "--model", str(folder), str(wrong), validations[1], "--risk", "1"]) == 0
+    assert "so that it gives none.\n" in capsys.readouterr().out
+
+
+def test_some_songs_are_of_known_genres(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["calibrate", "--model", "run", "one", "--unknown", "1"])
+    assert "--unknown: 1 leaves no songs of the genres that the model knows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
