@@ -23,7 +23,7 @@ from torch.export import Dim, ExportedProgram
 
 from crnn.audio import MIN_SECONDS, SAMPLE_RATE
 from crnn.features import N_FFT, N_MELS, LogMel, n_frames_of, sounding_frames, stand_on_level, to_db
-from crnn.files import whole_file
+from crnn.files import check_writable, whole_file
 from crnn.highpass import BLOCK, HighPass
 from crnn.inference import MOST_WINDOWS, GenreClassifier
 from crnn.network.front import nets_of
@@ -222,6 +222,8 @@ def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | No
     `facts` are the metadata of the one and facts.json in the other. ONNX needs the packages onnx and onnxscript. Raises
     OSError.
     """
+    for path in filter(None, (onnx, pt2)):
+        check_writable(path)  # what follows takes a while
     given = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
     contents: dict[Path, bytes] = {}  # nothing is opened before all is there, as who stops a program leaves its files
     with ExitStack() as stack:

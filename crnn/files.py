@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and by one process at a time."""
 
+import errno
 import io
 import json
 import os
@@ -116,6 +117,19 @@ def writable_state(path: Path) -> os.stat_result | None:
         return None
     with path.open("ab") as file:
         return os.fstat(file.fileno())
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError, which names a file, if `whole_file` could not write there, as far as it shows beforehand."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # such as a pipe, whose reader would take it for ended
+        return
+    path = path.resolve() if path.is_symlink() else path
+    writable_state(path)  # of a folder, too, it raises OSError
+    around = next(parent for parent in path.parents if parent.exists())
+    if not around.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(around))
+    if not os.access(around, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(around))
 
 
 def _give_rights(file: int, earlier: os.stat_result) -> None:

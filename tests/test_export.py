@@ -199,10 +199,16 @@ def test_exporting_leaves_the_model_as_it_was(classifier: GenreClassifier, files
     assert all(value.requires_grad for value in classifier.model.parameters())
 
 
-def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["file/model.pt2", "folder"])
+def test_what_cannot_be_written_is_told_in_a_sentence_before_anything_is_computed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("It began."))
     (tmp_path / "file").touch()
-    assert train.main(["export", "--model", "crnn-scratch", "--pt2", str(tmp_path / "file" / "model.pt2")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "folder").mkdir()
+    assert train.main(["export", "--model", "crnn-scratch", "--pt2", str(tmp_path / name)]) == 2
+    assert (error := capsys.readouterr().err).count("\n") == 1
+    assert "cannot be written" in error
 
 
 def test_until_all_is_computed_nothing_is_written(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crnn import files
-from crnn.files import whole_file
+from crnn.files import check_writable, whole_file
 
 
 def write(path: Path, content: bytes) -> None:
@@ -61,6 +61,29 @@ def test_a_file_that_may_not_be_written_is_not_replaced(as_somebody: Callable, t
     with as_somebody(), pytest.raises(PermissionError):
         write(Path("a"), b"two")
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"one")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such rights")
+def test_what_could_not_be_written_is_known_beforehand(as_somebody: Callable, tmp_path: Path) -> None:
+    for name in ("folder", "closed"):
+        Path(name).mkdir()
+    Path("file").touch()
+    Path("closed").chmod(0o555)
+    Path("link").symlink_to(Path("closed", "new"))
+    os.mkfifo("pipe")
+    before = sorted(tmp_path.rglob("*"))
+    with as_somebody():
+        for path in (Path("new"), Path("folders", "that are", "new"), Path("pipe"), Path(os.devnull)):
+            check_writable(path)
+        for name, named in (
+            ("folder", "folder"),
+            ("file/new", "file"),
+            ("closed/new/new", "closed"),
+            ("link", tmp_path / "closed"),
+        ):
+            with pytest.raises(OSError, match=str(named)):
+                check_writable(Path(name))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("n_bytes", [2_000, 2_000_000], ids=["at its end", "on the way"])

@@ -6,13 +6,14 @@ import os
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crnn.arguments import add_model, pathname, positive
-from crnn.files import whole_file
+from crnn.files import check_writable, whole_file
 from crnn.library.rows import (
     File,
     LibraryError,
@@ -260,7 +261,7 @@ def find(library: Library, patterns: "np.ndarray", without: set[int | None]) -> 
 
 
 def check_playlist(playlist: Path, others: Sequence[Path]) -> None:
-    """Raises LibraryError if it would be written over one of the others, or over what is no playlist."""
+    """Raises LibraryError if it would be written over one of the others or what is no playlist, or cannot be."""
     place = Path(os.path.realpath(playlist))
     is_ours = place.suffix.lower() in (".m3u", ".m3u8") or not place.is_file()
     try:
@@ -271,6 +272,8 @@ def check_playlist(playlist: Path, others: Sequence[Path]) -> None:
         raise LibraryError(f"{playlist} cannot be read ({error.strerror or error}).") from error
     if not is_ours or str(place) in map(os.path.realpath, others):
         raise LibraryError(f"{playlist} is there and is no playlist: --m3u takes the name of one, such as like.m3u8.")
+    with _writing(playlist):
+        check_writable(playlist)
 
 
 def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) -> None:
@@ -290,9 +293,14 @@ def write_playlist(playlist: Path, songs: Sequence[tuple[str, float | None]]) ->
             f"#EXTINF:{-1 if seconds is None else round(seconds)},{Path(path).stem}",
             path if is_address(path) else _seen_from(playlist, path),
         ]
+    with _writing(playlist), whole_file(playlist) as file:
+        file.write("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def _writing(playlist: Path) -> Iterator[None]:
     try:
-        with whole_file(playlist) as file:
-            file.write("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+        yield
     except OSError as error:
         raise LibraryError(f"{playlist} cannot be written ({error.strerror or error}).") from error
 

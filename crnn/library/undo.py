@@ -6,10 +6,9 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from errno import EACCES
 from pathlib import Path
 
-from crnn.files import lock, whole_file, writable_state
+from crnn.files import check_writable, lock, whole_file
 from crnn.library.rows import is_begun
 from crnn.library.tags import Places
 
@@ -122,12 +121,10 @@ def read_changes(path: Path) -> tuple[list[Change], list[bytes]]:
     return changes, others
 
 
-def check_writable(path: Path) -> None:
+def check_kept(path: Path) -> None:
     """Raises UndoError if `keep_changes` could not write an undo file that is there."""
     try:
-        writable_state(path)
-        if not os.access(path.resolve().parent, os.W_OK | os.X_OK):
-            raise PermissionError(EACCES, "Permission denied")
+        check_writable(path)
     except OSError as error:
         raise UndoError(
             f"The undo file {path} cannot be written ({error.strerror}): copy it to where it can."

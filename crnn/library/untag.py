@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _take_back(args: argparse.Namespace) -> int:
     from crnn.library.tags import TagError  # noqa: PLC0415
-    from crnn.library.undo import check_writable, keep_changes, read_changes  # noqa: PLC0415
+    from crnn.library.undo import check_kept, keep_changes, read_changes  # noqa: PLC0415
 
     changes, others = read_changes(args.undo)
     if not changes:
@@ -55,7 +55,7 @@ def _take_back(args: argparse.Namespace) -> int:
         return 2
     if others:
         complain(f"{args.undo}: {len(others)} of its lines are no changes of genre-crnn tag, and are passed over.")
-    check_writable(args.undo)
+    check_kept(args.undo)
     of_song: dict[str, list[Change]] = {}
     for change in changes:
         of_song.setdefault(change.path, []).append(change)

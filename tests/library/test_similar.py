@@ -165,6 +165,18 @@ def test_a_playlist_is_written_over_playlists_alone(
     assert changed == [Path(name)] * is_taken
 
 
+def test_a_playlist_that_cannot_be_written_is_told_before_anything_is_found(
+    vectors: np.ndarray, write_table: Table, songs: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(".jsonl", rows_of(vectors))
+    Path("folder").mkdir()
+    for name in ("folder", "song 1.mp3/like.m3u8"):
+        assert main(["similar", "song 0.mp3", "--in", str(table), "--m3u", name]) == 2
+        out, err = capfd.readouterr()
+        assert not out
+        assert f"{name} cannot be written (" in err
+
+
 def test_several_songs_are_one_pattern(vectors: np.ndarray, write_table: Table) -> None:
     library = Library.read(write_table(".jsonl", rows_of(vectors)))
     found = [number for number, _ in islice(find(library, vectors[[3, 33]], {3, 33}), 18)]
