@@ -46,7 +46,7 @@ from crnn.data.heard import record_of
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.files import as_json, lock, whole_file, write_json
+from crnn.files import as_json, check_writable, lock, whole_file, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
 from crnn.sources import BUNDLED, bundled_names, load_checkpoint, page_of
@@ -296,13 +296,20 @@ def train_in(
 
 
 @contextmanager
+def writing(place: Path | str) -> Iterator[None]:
+    """Raises TrainingError where something cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{error.filename or place} cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
 def claimed(out: Path) -> Iterator[None]:
     """Keep other trainings from a folder, which is made if need be. Raises TrainingError if one is at work there."""
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         folder = os.open(out, os.O_RDONLY) if os.name == "posix" else None  # elsewhere folders cannot be opened
-    except OSError as error:
-        raise TrainingError(f"{error.filename or out} cannot be written ({error.strerror or error}).") from error
     try:
         if folder is not None and not lock(folder):
             raise TrainingError(f"Another training is at work in {out} just now: let it end, or give another --out.")
@@ -315,14 +322,16 @@ def claimed(out: Path) -> Iterator[None]:
 def check_folder(out: Path, is_resumed: bool, go_on: str) -> None:
     """See to it that the folder of a new training is empty, and that of one that `is_resumed` not finished.
 
-    One that ended before its command was noted has left nothing to go on with, and is begun anew. `go_on` says how to
-    go on with another. Raises DatasetError and TrainingError.
+    One that ended before its command was noted has left nothing to go on with, and is begun anew. What is kept of the
+    data may lie there. `go_on` says how to go on with another. Raises DatasetError and TrainingError.
     """
+    with writing(out):
+        check_writable(out / METRICS_FILE)
     if is_resumed or is_begun(out):
         read_command(out)
         if not is_resumed:
             raise DatasetError(f"{out} is not empty; {go_on} with the training there, or give another --out.")
-    elif out.exists() and any(path.name != UNFINISHED for path in out.iterdir()):
+    elif out.exists() and {path.resolve() for path in out.iterdir()} - {(out / UNFINISHED).resolve(), DATA.resolve()}:
         raise DatasetError(f"{out} is not empty; give another --out.")
 
 
@@ -464,6 +473,9 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
     if args.folds and groups_of(args) == "genre":
         raise TrainingError("With --groups genre each genre is a fold: leave out --folds.")
     base = load_base(args)
+    out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
+    with writing(out):
+        check_writable(out / METRICS_FILE)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
     if missing := sorted(set(dataset.genres) - {dataset.genres[label] for label in clips.labels}):
@@ -476,7 +488,6 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
         folds = folds_of(clips.labels, dataset.genres, groups, kind, args.folds, recipe.training.seed)
     fetch_weights(args, recipe, dataset)
     warn(recipe, dataset, ("train", "valid"))
-    out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
     jobs = args.jobs or (n_cores() if args.device == "cpu" else 1)
     with claimed(out):
         try:
@@ -639,10 +650,8 @@ def run_export(args: argparse.Namespace, _: str) -> None:
     from crnn.inference import GenreClassifier  # noqa: PLC0415
 
     classifier = GenreClassifier.from_pretrained(args.model)
-    try:
+    with writing("A file"):
         export(classifier, args.onnx, args.pt2)
-    except OSError as error:
-        raise TrainingError(f"{error.filename or 'A file'} cannot be written ({error.strerror or error}).") from error
     for path in filter(None, (args.onnx, args.pt2)):
         print(f"{path} has {classifier.origin.name}, {path.stat().st_size / 1e6:.1f} MB")
 

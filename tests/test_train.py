@@ -1121,11 +1121,21 @@ def test_fine_tuning_keeps_the_network_and_tells_where_it_comes_from(
     assert ModelCard(card).data.base_model is None
 
 
-def test_a_file_in_the_way_is_said(features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["taken", "taken/new"])
+def test_a_file_in_the_way_is_said_before_anything_is_decoded(
+    name: str, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(train, "extract_features", lambda *_: pytest.fail("It began."))
     (tmp_path / "taken").touch()
     for command in (["train"], ["cross-validate"]):
-        assert main([*command, *features[:2], "--config", "scratch", "--out", str(tmp_path / "taken")]) == 2
-        assert "taken" in capsys.readouterr().err
+        assert main([*command, "--data", str(music), "--config", "scratch", "--out", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err == f"train.py: {tmp_path / 'taken'} cannot be written (Not a directory).\n"
+
+
+def test_what_is_kept_of_the_data_is_in_nobodys_way(music: Path, tmp_path: Path) -> None:
+    assert main(["--data", str(music), "--out", str(tmp_path), *TINY]) == 0
+    assert load_checkpoint(tmp_path / "model")
+    assert (tmp_path / "data" / "log-mels").is_dir()
 
 
 def test_the_recipe_is_that_of_the_front(features: list[str], base: Path) -> None:
