@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from importlib import import_module
@@ -49,7 +49,7 @@ from crnn.data.weights import FOLDER_VARIABLE
 from crnn.files import as_json, check_writable, lock, whole_file, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
-from crnn.sources import BUNDLED, bundled_names, load_checkpoint, page_of
+from crnn.sources import BUNDLED, Origin, bundled_names, load_checkpoint, page_of
 from crnn.terminal import (
     INTERRUPTED,
     aligned,
@@ -599,6 +599,23 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
         print(f"\n{picture} shows the validation curves.")
 
 
+def check_target(option: str, path: Path, is_ours: Callable[[Path], bool], origin: Origin) -> None:
+    """Raises TrainingError if a file would be written over one that is not `is_ours`, or into the model's folder."""
+    place = Path(os.path.realpath(path))
+    if origin.folder and place.is_relative_to(origin.folder.resolve()):
+        raise TrainingError(f"{path} is in the folder of the model itself: give {option} another place.")
+    if place.is_file() and place.stat().st_size and not is_ours(place):
+        raise TrainingError(f"{path} is there and was not written by {option}: give another name.")
+
+
+def is_figures(path: Path) -> bool:
+    """Whether a file is one that `evaluate --json` wrote."""
+    try:
+        return {"n", "accuracy", "confusion"} <= set(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, *UNFIT):
+        return False
+
+
 def run_evaluate(args: argparse.Namespace, _: str) -> None:
     """Measure a model on one part of the data."""
     with whole_file(args.json) if args.json else nullcontext() as file:  # begun first, as it might not be possible
@@ -610,6 +627,8 @@ def run_evaluate(args: argparse.Namespace, _: str) -> None:
 def measured(args: argparse.Namespace) -> dict:
     """The figures of a model on one part of the data, which are printed too."""
     model, origin = load_checkpoint(args.model)
+    if args.json:
+        check_target("--json", args.json, is_figures, origin)
     if origin.notice:
         complain(origin.notice)
     dataset = load_dataset(args, model.config.genres)
@@ -646,10 +665,13 @@ def run_export(args: argparse.Namespace, _: str) -> None:
     """Write a model for programs that have neither this code nor, with ONNX, PyTorch."""
     if args.onnx and not find_spec("onnxscript"):
         raise TrainingError("--onnx needs packages that are not installed: pip install onnx onnxscript.")
-    from crnn.export import export  # noqa: PLC0415 (which imports what no other command needs)
+    from crnn.export import export, is_onnx, is_program  # noqa: PLC0415 (which imports what no other command needs)
     from crnn.inference import GenreClassifier  # noqa: PLC0415
 
     classifier = GenreClassifier.from_pretrained(args.model)
+    for option, path, is_ours in (("--onnx", args.onnx, is_onnx), ("--pt2", args.pt2, is_program)):
+        if path:
+            check_target(option, path, is_ours, classifier.origin)
     with writing("A file"):
         export(classifier, args.onnx, args.pt2)
     for path in filter(None, (args.onnx, args.pt2)):

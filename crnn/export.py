@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -243,6 +244,26 @@ def export(classifier: GenreClassifier, onnx: Path | None = None, pt2: Path | No
         files = {path: stack.enter_context(whole_file(path)) for path in contents}
         for path, file in files.items():
             file.write(contents[path])
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is one that `export` wrote for ONNX, whose package this needs."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 (of onnx, an optional package)
+    from onnx import ModelProto  # noqa: PLC0415
+
+    try:
+        return "genres" in {fact.key for fact in ModelProto.FromString(path.read_bytes()).metadata_props}
+    except (OSError, DecodeError):
+        return False
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is one that `export` wrote as a program of `torch.export`."""
+    try:
+        with ZipFile(path) as archive:
+            return any(Path(name).name == FACTS_FILE for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, BadZipFile):
+        return False
 
 
 def as_onnx(program: ExportedProgram, metadata: dict[str, str]) -> bytes:

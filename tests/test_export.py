@@ -11,7 +11,7 @@ import torch
 import train
 from crnn.audio import SAMPLE_RATE
 from crnn.checkpoint import save
-from crnn.export import FACTS_FILE, MelPower, WholeHighPass, export, facts
+from crnn.export import FACTS_FILE, MelPower, WholeHighPass, export, facts, is_onnx, is_program
 from crnn.features import N_MELS, LogMel, n_frames_of
 from crnn.highpass import BLOCK
 from crnn.inference import GenreClassifier
@@ -209,6 +209,29 @@ def test_what_cannot_be_written_is_told_in_a_sentence_before_anything_is_compute
     assert train.main(["export", "--model", "crnn-scratch", "--pt2", str(tmp_path / name)]) == 2
     assert (error := capsys.readouterr().err).count("\n") == 1
     assert "cannot be written" in error
+
+
+@pytest.mark.parametrize("option", ["--onnx", "--pt2"])
+def test_nothing_but_an_earlier_export_is_written_over(
+    option: str, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folder, (onnx, pt2) = files[0].parent, files
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("It began."))
+    song = folder / "song.mp3"
+    song.write_bytes(b"ID3\4" + bytes(1_000))
+    other = pt2 if option == "--onnx" else onnx
+    for path, why in (
+        (song, f"is there and was not written by {option}"),
+        (other, f"is there and was not written by {option}"),
+        (folder / "model" / "model.safetensors", "is in the folder of the model itself"),
+        (folder / "model" / "new", "is in the folder of the model itself"),
+    ):
+        before = path.read_bytes() if path.exists() else None
+        assert train.main(["export", "--model", str(folder / "model"), option, str(path)]) == 2
+        assert f"{path} {why}" in capsys.readouterr().err
+        assert (path.read_bytes() if path.exists() else None) == before
+    assert is_onnx(onnx)
+    assert is_program(pt2)
 
 
 def test_until_all_is_computed_nothing_is_written(

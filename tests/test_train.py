@@ -171,6 +171,27 @@ def test_figures_that_cannot_be_written_are_refused_before_anything_is_measured(
     assert "taken" in capsys.readouterr().err
 
 
+def test_figures_are_written_over_nothing_but_earlier_ones(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(train, "load_dataset", lambda *_: pytest.fail("It began."))
+    contents = {"song.mp3": b"ID3\4", "metrics.json": b'{"valid": {"n": 3, "accuracy": 0.9}}', "list.json": b"[[1]]"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "link.json").symlink_to(base / "config.json")
+    for name, why in (
+        *((name, "is there and was not written by --json") for name in contents),
+        ("base/config.json", "is in the folder of the model itself"),
+        ("base/new.json", "is in the folder of the model itself"),
+        ("link.json", "is in the folder of the model itself"),
+    ):
+        assert main(["evaluate", "--model", str(base), "--json", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name} {why}" in capsys.readouterr().err
+    assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
+    assert {path.name for path in base.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert load_checkpoint(base)
+
+
 @pytest.mark.usefixtures("at_the_desk")
 @pytest.mark.parametrize(("split", "model"), [("valid", "validated"), ("test", "model")])
 def test_evaluate_gives_the_figures_of_the_run(
@@ -185,6 +206,7 @@ def test_evaluate_gives_the_figures_of_the_run(
     options = ["--model", str(out / model), "--data", str(music), "--split", split, "--json", str(figures)]
     assert main(["evaluate", *options]) == 0
     measured = json.loads(figures.read_text())
+    assert train.is_figures(figures)
     recorded = json.loads((out / "metrics.json").read_text())[split]
     assert measured["confusion"] == recorded["confusion"]
     for name in ("nll", "ece", "answered"):  # of validation clips by the calibration that others of them speak for
