@@ -93,7 +93,7 @@ from crnn.training.runs import (
     train_and_measure,
     write_figures,
 )
-from crnn.training.state import TrainingError
+from crnn.training.state import TrainingError, check_same
 from crnn.training.strangers import calibrate
 
 DATA = Path("data")
@@ -255,6 +255,8 @@ def run_train(given: argparse.Namespace, typed: Sequence[str]) -> None:
                 return assemble(args)
             check_folder(out, args.resume is not None, go_on)
             parts = assemble(args)
+            if args.resume:
+                check_data(out, parts[2])
             claim.enter_context(claimed(out))
             check_folder(out, args.resume is not None, go_on)  # another may have come and gone meanwhile
             return parts
@@ -279,7 +281,7 @@ def train_in(
             if not (out / UNFINISHED / "train.pt").is_file():
                 print("No epoch of it is saved: it begins with the first.")
         elif is_first():
-            keep_command(out / UNFINISHED, base, argv)
+            keep_command(out / UNFINISHED, base, dataset, argv)
             print(f"If it is stopped, {go_on}.")
         logs = out / "tensorboard" if args.tensorboard else None
         train_and_measure(recipe, dataset, out, command_of(argv), args.refit, logs)
@@ -356,22 +358,35 @@ def introduce(base: Base | None, recipe: Recipe, dataset: Dataset) -> None:
     warn(recipe, dataset, ("valid", "test"))
 
 
-def keep_command(unfinished: Path, base: Base | None, argv: Sequence[str]) -> None:
+def keep_command(unfinished: Path, base: Base | None, dataset: Dataset, argv: Sequence[str]) -> None:
     """Note what `--resume` needs. Raises OSError or SafetensorError."""
     if base:
         base.save(unfinished / BASE)
-    write_json(unfinished / COMMAND_FILE, {"arguments": list(argv), "folder": str(Path.cwd())})
+    noted = {"arguments": list(argv), "folder": str(Path.cwd()), "data": dataset.settings()}
+    write_json(unfinished / COMMAND_FILE, noted)
 
 
-def read_command(run: Path) -> tuple[list[str], Path]:
-    """The arguments that `keep_command` noted, and the folder in which they were typed.
+def check_data(run: Path, dataset: Dataset) -> None:
+    """Raises TrainingError if an unfinished training was started with other data than this; an older one may not say.
+
+    Each epoch that is saved says so, too: this is known before the first.
+    """
+    _, _, noted = read_command(run)
+    if noted:
+        check_same(run / UNFINISHED / COMMAND_FILE, noted, dataset.settings())
+
+
+def read_command(run: Path) -> tuple[list[str], Path, dict | None]:
+    """The arguments that `keep_command` noted, the folder in which they were typed, and what tells their data.
 
     Raises TrainingError if there is no unfinished training in the folder `run`, or one of unknown arguments.
     """
     place = run / UNFINISHED / COMMAND_FILE
     try:
         noted = json.loads(place.read_text(encoding="utf-8"))
-        return (noted, Path()) if isinstance(noted, list) else (noted["arguments"], Path(noted["folder"]))
+        if isinstance(noted, list):
+            return noted, Path(), None
+        return noted["arguments"], Path(noted["folder"]), noted.get("data")
     except (OSError, *UNFIT) as error:
         what = f"{place} is gone or damaged; train anew, into another folder."
         raise TrainingError(what if is_begun(run) else f"{run} holds no unfinished training.") from error
@@ -434,7 +449,7 @@ def resumed(args: argparse.Namespace, given: Sequence[str]) -> tuple[argparse.Na
     with is not where it was.
     """
     run = args.resume
-    argv, folder = read_command(run)
+    argv, folder, _ = read_command(run)
     rest, then = without_device(argv)
     device = without_device(given)[1] or then
     before = parse_args([*rest, "--device", device] if device and is_here(device) else rest)

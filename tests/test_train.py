@@ -873,9 +873,32 @@ def test_features_that_are_gone_or_others_are_a_sentence(
         others = Features.load(aside)
         Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(path)
         assert main(["--resume", str(stopped)]) == 2
-        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
+        assert (
+            "other data or options (other training clips, other validation clips, other test clips)"
+            in capsys.readouterr().err
+        )
     finally:
         aside.replace(path)
+
+
+def test_a_training_of_which_nothing_is_saved_goes_on_with_its_own_data(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data, out = shutil.copytree(music, tmp_path / "music"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_and_measure", Mock(side_effect=KeyboardInterrupt))
+        assert main(["--data", str(data), "--out", str(out), *TINY]) == 130
+    others = shutil.copytree(music, tmp_path / "others")
+    (others / "drone").rename(others / "hum")
+    (others / "hum" / "0.wav").unlink()
+    capsys.readouterr()
+    assert main(["--resume", str(out), "--data", str(others)]) == 2
+    error = capsys.readouterr().err
+    assert f"{out / 'unfinished' / 'command.json'} is of a training with other data or options (genres " in error
+    assert "drone,hiss & noise there, hiss & noise,hum here, other training clips" in error
+    moved = data.rename(tmp_path / "moved")
+    assert main(["--resume", str(out), "--data", str(moved)]) == 0
+    assert load_checkpoint(out / "model")[0].config.genres == ("drone", "hiss & noise")
 
 
 def test_a_training_goes_on_with_data_that_has_moved(
@@ -887,7 +910,10 @@ def test_a_training_goes_on_with_data_that_has_moved(
     moved = path.rename(tmp_path / "moved.npz")
     try:
         assert main(["--resume", str(stopped), "--features", str(tmp_path / "others.npz")]) == 2
-        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
+        assert (
+            "other data or options (other training clips, other validation clips, other test clips)"
+            in capsys.readouterr().err
+        )
         assert main(["--resume", str(stopped), "--features", str(moved)]) == 0
         epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
         assert epochs[0] == "3"

@@ -92,6 +92,12 @@ class Dataset:
         features, names = self.features.select(index), known_as(self.genres, genres)
         return Clips(features, np.array([genres.index(names[genre_of(track)]) for track in features.track_id]))
 
+    def settings(self) -> dict:
+        """What tells it from other data, as JSON can have it."""
+        parts = {"train": "training", "valid": "validation", "test": "test"}
+        clips = {f"{parts[part]} clips": self.clips(part).fingerprint() for part in parts if len(self.splits[part])}
+        return {"genres": list(self.genres), **clips}
+
     def is_heard_by(self, model: CRNN, split: str) -> bool:
         """Whether a model was trained on clips of a part, or their songs. Raises DatasetError as `clips` does."""
         clips = self.clips(split).features

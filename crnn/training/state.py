@@ -49,15 +49,19 @@ def read_state(path: Path, settings: dict, notice: Callable[[str], None] = lambd
         if isinstance(error, OSError) and error.filename:  # without a name it is of a place outside the file
             raise
         raise TrainingError(f"{path} is damaged; train anew, into another folder.") from error
-    found = list(differences(saved, settings))
-    if others := ", ".join(text for name, text in found if name not in MACHINE):
+    check_same(path, saved, settings)
+    if moved := ", ".join(text for _, text in differences(saved, settings)):
+        notice(f"It goes on elsewhere than it began ({moved}), so that it comes to about the same, not to the bit.")
+    return state
+
+
+def check_same(path: Path, saved: object, settings: object) -> None:
+    """Raises TrainingError if settings saved in a file are others than these, but for those of the machine."""
+    if others := ", ".join(text for name, text in differences(saved, settings) if name not in MACHINE):
         raise TrainingError(
             f"{path} is of a training with other data or options ({others}); go on with the same ones, or train anew, "
             "into another folder."
         )
-    if moved := ", ".join(text for _, text in found):
-        notice(f"It goes on elsewhere than it began ({moved}), so that it comes to about the same, not to the bit.")
-    return state
 
 
 def differences(saved: object, settings: object, name: str = "") -> Iterator[tuple[str, str]]:
