@@ -198,7 +198,7 @@ class Sound:
         """The sound, once: blocks of shape (channels, samples), float32, contiguous and writable.
 
         All have as many channels as the first. They have 2**16 samples, except where a file changes its format and at
-        its end, and are decoded ahead by threads.
+        its end, and are decoded ahead by a thread.
 
         Raises:
             AudioError: a file that is damaged, mostly missing, empty or shorter than 1 s.
@@ -276,8 +276,9 @@ class Sound:
     def _whole_blocks(self) -> Iterator[np.ndarray]:
         """All blocks, and a look at the length when they end."""
         n_samples = 0
+        # Resampling has no thread of its own: of several that call FFmpeg for each frame, all wait for Python's lock.
         batches = ahead(self._batches(self._track.frames()))
-        with explained(self._name), closing(ahead(self._resampled(batches))) as blocks:
+        with explained(self._name), closing(self._resampled(batches)) as blocks:
             for block in blocks:
                 n_samples += block.shape[1]
                 yield block
