@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 BLOCK = 64  # samples that it computes as one
+MOST_SAMPLES = 2**18  # of each channel at once
 DOUBLINGS = 8  # so that it remembers 2 ** 8 blocks, 0.7 s: after that `LogMel`'s poles have left 1e-11 of a sample
 
 
@@ -15,6 +16,9 @@ class HighPass:
     of the filter, reaches the later ones by doubling (Hillis and Steele 1986, "Data parallel algorithms"). The state is
     that of the filter's modes, one for each pole: the states of its sections, where poles are near 1, are large numbers
     of which little remains.
+
+    `sections` are second-order sections (n, 6), float64, as SciPy has them, whose poles are complex and forget within
+    2 ** DOUBLINGS blocks. Raises ValueError if they are others.
 
     Attributes, float64:
         inside: (BLOCK, BLOCK), what is heard of each sample of a block.
@@ -33,6 +37,8 @@ class HighPass:
         heard, kept = sosfilt(sections, np.zeros((n, BLOCK)), zi=states)  # by number of the state
         left, kept = (states.swapaxes(0, 1).reshape(-1, n) for states in (left, kept))
         poles, modes = np.linalg.eig(kept)
+        if np.count_nonzero(poles.imag > 0) < n // 2 or np.abs(poles).max() ** 2**DOUBLINGS > 1e-9:
+            raise ValueError("the poles of its sections must be complex and forget sooner")
         modes = modes[:, poles.imag > 0]  # the others are their conjugates
         modes = np.concatenate([modes.real, modes.imag], axis=1)
         modes /= np.abs(left @ modes).max(axis=0)
@@ -47,7 +53,12 @@ class HighPass:
         Channels may become more on the way, where all were alike.
         """
         rest, state = np.zeros((1, 0), np.float32), None
-        for block in filter(np.size, blocks):
+        parts = (
+            block[:, start : start + MOST_SAMPLES]
+            for block in blocks
+            for start in range(0, block.shape[1], MOST_SAMPLES)
+        )
+        for block in parts:
             state = self._settled_on(block[:, :1]) if state is None else state
             rest = behind(rest, block)
             n_whole = rest.shape[1] // BLOCK**2 * BLOCK**2
@@ -65,8 +76,8 @@ class HighPass:
     def _of_whole(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples (channels, whole squares), and the state before them, (channels, states), to the same behind them.
 
-        Blocks are multiplied in squares, so many that OpenBLAS does it without threads, which would wait for cores
-        that decode.
+        Blocks are multiplied in squares, so few that OpenBLAS does it without threads, which would wait for cores that
+        decode.
         """
         n_channels, n_blocks, n_states = len(samples), samples.shape[1] // BLOCK, len(self.heard)
         matrices = (self.inside, self.left, self.heard, self.kept)
@@ -84,6 +95,4 @@ class HighPass:
 
 def behind(rest: np.ndarray, block: np.ndarray) -> np.ndarray:
     """A block (channels, samples) behind what is left of those before, of as many channels or a single one; float32."""
-    return np.concatenate(
-        [np.broadcast_to(rest, (len(block), rest.shape[1])), block], axis=1, dtype=np.float32, casting="same_kind"
-    )
+    return np.concatenate([np.broadcast_to(rest, (len(block), rest.shape[1])), block], axis=1, dtype=np.float32)

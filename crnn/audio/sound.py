@@ -209,7 +209,7 @@ class Sound:
         return self._blocks
 
     def close(self) -> None:
-        """End the threads that decode."""
+        """End the thread that decodes."""
         if self._blocks is not None:
             self._blocks.close()
         self._track.close()

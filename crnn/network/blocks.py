@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crnn.network.front import is_answer_on_cpu
+from crnn.network.front import is_inference_on_cpu
 from crnn.network.published import PublishedStem
 
 NEAR_CELLS = 2_000_000  # of a map: for many more malloc keeps no memory at hand, and to fetch it takes longer
@@ -79,11 +79,11 @@ class BlocksStem(PublishedStem):
 def pooled(conv: Conv | SeparableConv, given: Tensor, pool: tuple[int, int]) -> Tensor:
     """A convolution of (batch, inputs, bands, frames) and max pooling of what it gives.
 
-    For an answer on a CPU, a large map is made and pooled a stretch of time after the other, unless a hook has to see
-    all of it.
+    On a CPU, unless it learns, a large map is made and pooled a stretch of time after the other, unless a hook has to
+    see all of it.
     """
     batch, _, n_bands, n_frames = given.shape
-    if not is_answer_on_cpu(given) or conv._forward_hooks:
+    if not is_inference_on_cpu(given) or conv._forward_hooks:
         return F.max_pool2d(conv(given), pool)
     at_once = pool[1] * max(NEAR_CELLS // (batch * conv.out_channels * n_bands * pool[1]), 1)
     if n_frames <= at_once:

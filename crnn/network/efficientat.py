@@ -5,6 +5,7 @@ ICASSP 2023, arXiv:2211.04772; a MobileNetV3-Large (Howard et al. 2019, arXiv:19
 are mn04_as_mAP_432.pt of fschmid56/EfficientAT, under the MIT licence.
 """
 
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from math import cos, exp, log, log10, pi
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from crnn.features import FRAMES_PER_SECOND
 from crnn.network.audioset import KindScores
-from crnn.network.front import Maps, Piece, Weights, is_answer_on_cpu, middles
+from crnn.network.front import Maps, Piece, Weights, is_inference_on_cpu, middles
 from crnn.network.licences import Source
 from crnn.network.mapping import STEP_FRAMES, at_bands, at_frames, bands_at, power_of
 from crnn.network.published import Published, PublishedStem
@@ -40,7 +41,7 @@ BLOCKS = (
 )  # fmt: skip
 RELU_BLOCKS = 6  # the first of them; hard swish in the others
 HEARD = (6, 10, 12, 15, 16)  # the blocks whose maps become steps
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 SMALL_CELLS = 20_480  # of maps, which PyTorch does not leave to oneDNN
 FITTED_AT_ONCE, MOST_FITTED = 16, 1_000  # clips
 NAMES_OF_KINDS = """\
@@ -60,10 +61,10 @@ def _bands() -> tuple[list[float], list[float]]:
 
 
 class PointwiseConv(nn.Conv2d):
-    """A 1 x 1 convolution, the fastest way that there is.
+    """A 1 x 1 convolution as a linear layer, for which PyTorch copies nothing where channels are last, or by oneDNN.
 
-    That is oneDNN's, which takes half of MKL's time on an AMD. On one core PyTorch leaves it that alone if it is large
-    and dilated, which with 1 x 1 means nothing. Elsewhere a linear layer copies nothing where channels are last.
+    oneDNN takes half of MKL's time on an AMD. On one core PyTorch leaves it 1 x 1 convolutions alone that are large and
+    dilated, which with 1 x 1 means nothing.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -71,7 +72,7 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(batch, inputs, bands, frames) to (batch, outputs, bands, frames)."""
-        if is_answer_on_cpu(maps) and HAS_ONEDNN and (len(maps) > 1 or maps.numel() > SMALL_CELLS):
+        if HAS_ONEDNN and is_inference_on_cpu(maps) and (len(maps) > 1 or maps.numel() > SMALL_CELLS):
             return F.conv2d(maps, self.weight, self.bias, dilation=2)
         return F.linear(maps.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 

@@ -184,8 +184,8 @@ class Front(nn.Module):
         raise NotImplementedError
 
 
-def is_answer_on_cpu(given: Tensor) -> bool:
-    """Whether what goes through a net is for an answer on a CPU: no gradient is asked, and nothing is exported."""
+def is_inference_on_cpu(given: Tensor) -> bool:
+    """Whether a net computes on a CPU what it gives, no more: no gradient is recorded, and nothing is exported."""
     return given.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
 
 

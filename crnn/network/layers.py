@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crnn.network.front import is_answer_on_cpu
+from crnn.network.front import is_inference_on_cpu
 
 CLEAR_ENERGY = 3.0  # about where models begin to answer: from a window's energy of this on, all count alike
 
@@ -66,9 +66,9 @@ RECURRENT = {"gru": Gru, "lstm": Lstm, "none": NoMemory}
 def states_of(layers: Sequence[nn.Module], steps: Sequence[Tensor]) -> list[Tensor]:
     """What the recurrent layers of all members make of steps, (batch, steps, features) of each.
 
-    For an answer on a CPU, GRUs follow time together: to begin so many small products takes longer than the products.
+    On a CPU, unless they learn, GRUs follow time together: to begin so many small products takes longer than these.
     """
-    if len(layers) > 1 and is_answer_on_cpu(steps[0]) and all(isinstance(layer, Gru) for layer in layers):
+    if len(layers) > 1 and is_inference_on_cpu(steps[0]) and all(isinstance(layer, Gru) for layer in layers):
         return _together([layer.gru for layer in layers], steps)
     return [layer(of_one) for layer, of_one in zip(layers, steps, strict=True)]
 

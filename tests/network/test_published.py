@@ -14,7 +14,7 @@ from crnn.network import blocks, won
 from crnn.network.blocks import Conv, SeparableConv, pooled
 from crnn.network.choi import ChoiCrnnStem, ChoiStem
 from crnn.network.config import CRNNConfig
-from crnn.network.efficientat import EfficientATStem
+from crnn.network.efficientat import EfficientATStem, PointwiseConv
 from crnn.network.fronts import FRONTS
 from crnn.network.mapping import STEP_FRAMES, fold_norms
 from crnn.network.published import FITTED_CLIPS, Bottleneck, PublishedStem
@@ -428,6 +428,16 @@ def test_a_large_map_is_pooled_in_parts_that_make_the_whole(
         for at_once in (1, 7, 20, frames):
             monkeypatch.setattr(blocks, "NEAR_CELLS", 2 * 5 * 12 * at_once)
             torch.testing.assert_close(pooled(conv, given, pool), of_training, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("batch", "frames"), [(1, 64), (1, 400), (2, 64)])  # on either side of SMALL_CELLS
+def test_a_pointwise_convolution_is_a_linear_layer_of_each_cell(batch: int, frames: int) -> None:
+    torch.manual_seed(0)
+    conv, maps = PointwiseConv(8, 5), torch.randn(batch, 8, 8, frames).contiguous(memory_format=torch.channels_last)
+    expected = torch.einsum("oi,bihw->bohw", conv.weight[..., 0, 0], maps) + conv.bias[:, None, None]
+    torch.testing.assert_close(conv(maps), expected, atol=1e-5, rtol=0)
+    with torch.inference_mode():
+        torch.testing.assert_close(conv(maps), expected, atol=1e-5, rtol=0)
 
 
 def test_what_is_heard_alone_is_remembered_as_if_heard_before() -> None:
