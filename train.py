@@ -306,6 +306,12 @@ def writing(place: Path | str) -> Iterator[None]:
         raise TrainingError(f"{error.filename or place} cannot be written ({error.strerror or error}).") from error
 
 
+def check_place(path: Path) -> None:
+    """Raises TrainingError if a file cannot be written there, as far as it shows beforehand."""
+    with writing(path):
+        check_writable(path)
+
+
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
     """Keep other trainings from a folder, which is made if need be. Raises TrainingError if one is at work there."""
@@ -327,8 +333,7 @@ def check_folder(out: Path, is_resumed: bool, go_on: str) -> None:
     One that ended before its command was noted has left nothing to go on with, and is begun anew. What is kept of the
     data may lie there. `go_on` says how to go on with another. Raises DatasetError and TrainingError.
     """
-    with writing(out):
-        check_writable(out / METRICS_FILE)
+    check_place(out / METRICS_FILE)
     if is_resumed or is_begun(out):
         read_command(out)
         if not is_resumed:
@@ -489,8 +494,7 @@ def run_cross_validate(args: argparse.Namespace, command: str) -> None:
         raise TrainingError("With --groups genre each genre is a fold: leave out --folds.")
     base = load_base(args)
     out = args.out or Path("runs") / f"cross-validate-{config_of(args, base)}-{groups_of(args)}"
-    with writing(out):
-        check_writable(out / METRICS_FILE)
+    check_place(out / METRICS_FILE)
     recipe, dataset = recipe_of(args, base), load_dataset(args)
     clips = dataset.clips("train+valid")
     if missing := sorted(set(dataset.genres) - {dataset.genres[label] for label in clips.labels}):
