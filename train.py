@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -46,9 +46,10 @@ from crnn.data.heard import record_of
 from crnn.data.look import find_tracks, look_at
 from crnn.data.names import gtzan_name
 from crnn.data.weights import FOLDER_VARIABLE
-from crnn.files import as_json, check_writable, lock, whole_file, write_json
+from crnn.files import check_writable, lock, write_json
 from crnn.network.devices import is_here, lacks_memory
 from crnn.network.genres import known_as
+from crnn.network.model import CRNN
 from crnn.sources import BUNDLED, Origin, bundled_names, load_checkpoint, page_of
 from crnn.terminal import (
     INTERRUPTED,
@@ -100,6 +101,7 @@ DATA = Path("data")
 COMMAND_FILE = "command.json"
 AGAIN = "the same command begins anew"  # where `--resume` finds nothing to go on with
 PLACES = ("data", "features", "artists", "pretrained")  # what may have moved before a training goes on
+MOST_FIGURES = 2**24  # bytes of a file of `evaluate --json`, even of a thousand genres
 BASE = "base"  # the folder in a run's unfinished one that holds the model that `--init` named
 
 
@@ -619,35 +621,37 @@ def run_compare(args: argparse.Namespace, _: str) -> None:
 
 
 def check_target(option: str, path: Path, is_ours: Callable[[Path], bool], origin: Origin) -> None:
-    """Raises TrainingError if a file would be written over one that is not `is_ours`, or into the model's folder."""
+    """Raises TrainingError if a file would be written over one that is not `is_ours`, into the model's folder, or not
+    at all."""
     place = Path(os.path.realpath(path))
     if origin.folder and place.is_relative_to(origin.folder.resolve()):
         raise TrainingError(f"{path} is in the folder of the model itself: give {option} another place.")
     if place.is_file() and place.stat().st_size and not is_ours(place):
         raise TrainingError(f"{path} is there and was not written by {option}: give another name.")
+    check_place(path)
 
 
 def is_figures(path: Path) -> bool:
     """Whether a file is one that `evaluate --json` wrote."""
     try:
-        return {"n", "accuracy", "confusion"} <= set(json.loads(path.read_text(encoding="utf-8")))
+        is_small = path.stat().st_size <= MOST_FIGURES
+        return is_small and {"n", "accuracy", "confusion"} <= set(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, *UNFIT):
         return False
 
 
 def run_evaluate(args: argparse.Namespace, _: str) -> None:
     """Measure a model on one part of the data."""
-    with whole_file(args.json) if args.json else nullcontext() as file:  # begun first, as it might not be possible
-        figures = measured(args)
-        if file:
-            file.write(as_json(figures))
-
-
-def measured(args: argparse.Namespace) -> dict:
-    """The figures of a model on one part of the data, which are printed too."""
     model, origin = load_checkpoint(args.model)
     if args.json:
         check_target("--json", args.json, is_figures, origin)
+    figures = measured(model, origin, args)
+    if args.json:
+        write_json(args.json, figures)
+
+
+def measured(model: CRNN, origin: Origin, args: argparse.Namespace) -> dict:
+    """The figures of a model on one part of the data, which are printed too."""
     if origin.notice:
         complain(origin.notice)
     dataset = load_dataset(args, model.config.genres)

@@ -34,6 +34,7 @@ from crnn.network.licences import notice_of
 from crnn.network.songs import CONTEXT_SECONDS, remembered
 
 OPSET = 20
+ONNX_MAGIC = b"\x08"  # the tag of ir_version, the first field of its message
 FACTS_FILE = "facts.json"
 LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch.onnx._internal.exporter._registration")
 FIRST = 32  # of the factors of N_FFT in the fast Fourier transform
@@ -252,7 +253,11 @@ def is_onnx(path: Path) -> bool:
     from onnx import ModelProto  # noqa: PLC0415
 
     try:
-        return "genres" in {fact.key for fact in ModelProto.FromString(path.read_bytes()).metadata_props}
+        with path.open("rb") as file:
+            if file.read(len(ONNX_MAGIC)) != ONNX_MAGIC:  # such as a film of gigabytes
+                return False
+            file.seek(0)
+            return "genres" in {fact.key for fact in ModelProto.FromString(file.read()).metadata_props}
     except (OSError, DecodeError):
         return False
 

@@ -1,6 +1,7 @@
 """Export: a runtime without this code gives the same probabilities, whatever the length and the loudness."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -230,6 +231,9 @@ def test_nothing_but_an_earlier_export_is_written_over(
         assert train.main(["export", "--model", str(folder / "model"), option, str(path)]) == 2
         assert f"{path} {why}" in capsys.readouterr().err
         assert (path.read_bytes() if path.exists() else None) == before
+    os.truncate(song, 2**42)  # more than can be read as a whole
+    assert not is_onnx(song)
+    assert not is_program(song)
     assert is_onnx(onnx)
     assert is_program(pt2)
 

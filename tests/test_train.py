@@ -163,19 +163,27 @@ def test_record_tells_how_the_model_was_made(run: tuple[Path, subprocess.Complet
 
 
 def test_figures_that_cannot_be_written_are_refused_before_anything_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(train, "load_checkpoint", lambda _: pytest.fail("It began."))
+    monkeypatch.setattr(train, "load_dataset", lambda *_: pytest.fail("It began."))
     (tmp_path / "taken").touch()
-    assert main(["evaluate", "--json", str(tmp_path / "taken" / "figures.json")]) == 2
-    assert "taken" in capsys.readouterr().err
+    for name in ("taken/figures.json", "taken/new/figures.json"):
+        assert main(["evaluate", "--model", str(base), "--json", str(tmp_path / name)]) == 2
+        assert re.fullmatch(r"train.py: .*taken cannot be written \(Not a directory\)\.\n", capsys.readouterr().err)
 
 
 def test_figures_are_written_over_nothing_but_earlier_ones(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(train, "load_dataset", lambda *_: pytest.fail("It began."))
-    contents = {"song.mp3": b"ID3\4", "metrics.json": b'{"valid": {"n": 3, "accuracy": 0.9}}', "list.json": b"[[1]]"}
+    monkeypatch.setattr(train, "MOST_FIGURES", 100)
+    figures = json.dumps({"n": 3, "accuracy": 0.9, "confusion": [[]]}).encode()
+    contents = {
+        "song.mp3": b"ID3\4",
+        "large.json": figures.ljust(101),
+        "metrics.json": b'{"valid": {"n": 3, "accuracy": 0.9}}',
+        "list.json": b"[[1]]",
+    }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "link.json").symlink_to(base / "config.json")
@@ -183,6 +191,7 @@ def test_figures_are_written_over_nothing_but_earlier_ones(
         *((name, "is there and was not written by --json") for name in contents),
         ("base/config.json", "is in the folder of the model itself"),
         ("base/new.json", "is in the folder of the model itself"),
+        ("base/new/figures.json", "is in the folder of the model itself"),
         ("link.json", "is in the folder of the model itself"),
     ):
         assert main(["evaluate", "--model", str(base), "--json", str(tmp_path / name)]) == 2
