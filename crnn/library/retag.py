@@ -17,13 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+from mutagen.mp3 import HeaderNotFoundError
 
 from crnn.audio import AudioError, open_audio
 from crnn.audio.container import open_container, packets_of
 from crnn.audio.extent import Extent
 from crnn.audio.faults import Fault, shortage
 from crnn.files import take_away_copies
-from crnn.library.tags import Genre, Id3, Places, TagError, Tags, tags_of
+from crnn.library.tags import Genre, Id3, OtherKindError, Places, TagError, Tags, tags_of
 from crnn.library.undo import Change, UndoError
 
 COPIED_BYTES = 2**20  # at once
@@ -31,7 +32,7 @@ SOUND_BYTES = 16  # of the digest by which a song is known again
 
 
 def read_genre(path: Path) -> Genre:
-    """What a file says of its genre. Raises TagError."""
+    """What a file says of its genre. Raises TagError, of one of none of the kinds OtherKindError."""
     with _explained(path):
         _check_regular(path.stat())  # a pipe would be waited for
         with path.open("rb") as file:
@@ -264,7 +265,8 @@ def _explained(path: Path, only_try: bool = False) -> Iterator[None]:
     except (TagError, UndoError):
         raise
     except Exception as error:  # what damaged files bring the parsers of others to, too
-        raise TagError(_reason(path, error, only_try)) from error
+        kind = OtherKindError if isinstance(error, HeaderNotFoundError) else TagError
+        raise kind(_reason(path, error, only_try)) from error
 
 
 def _reason(path: Path, error: Exception, only_try: bool) -> str:

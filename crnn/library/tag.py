@@ -154,7 +154,7 @@ class Tagger:
     def without_genre(self, paths: Iterable[Path]) -> Iterator[File]:
         """The songs to hear, links to one of them left out: those whose genre may be written."""
         from crnn.library.retag import read_genre  # noqa: PLC0415
-        from crnn.library.tags import SUFFIXES, TagError  # noqa: PLC0415
+        from crnn.library.tags import SUFFIXES, OtherKindError, TagError  # noqa: PLC0415
 
         places: set[str] = set()
         for path in paths:
@@ -166,10 +166,10 @@ class Tagger:
                 there = read_genre(path).names
             except TagError as error:
                 suffix = path.suffix.lower()
-                if suffix in SUFFIXES or File.of(path).size_bytes is None:  # it is away, or mistyped
-                    self._fail(path, error)
-                else:
+                if isinstance(error, OtherKindError) and suffix not in SUFFIXES:
                     self.left[f"whose tags cannot be written ({suffix or 'without suffix'})"] += 1
+                else:
+                    self._fail(path, error)
                 continue
             if there and not (self.args.overwrite or self.replaced.issuperset(name.casefold() for name in there)):
                 self.left["with a genre already"] += 1

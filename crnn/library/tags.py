@@ -58,6 +58,10 @@ class TagError(ValueError):
     """A file whose genre cannot be read or written, in one sentence for the person who owns it."""
 
 
+class OtherKindError(TagError):
+    """A file of none of the KINDS."""
+
+
 @dataclass(frozen=True)
 class Genre:
     """What a file says of its genre."""
@@ -539,16 +543,19 @@ KINDS: dict[type, Callable[[type, BinaryIO], Tags]] = {
 
 
 def tags_of(file: BinaryIO) -> Tags:
-    """The tags of an open file. Raises TagError if there is no place for them, and whatever mutagen does."""
+    """The tags of an open file. Raises OtherKindError, other TagErrors, and whatever mutagen does.
+
+    Of what is no mp3 by its sound, that is HeaderNotFoundError: mutagen takes whatever begins with ID3 for one.
+    """
     try:
-        found = mutagen.File(file, options=list(KINDS))
+        found = None if _is_other_iff(file) else mutagen.File(file, options=list(KINDS))
     except mutagen.MutagenError:
         if not (kind := _kind_by_head(file)):
             raise
         file.seek(0)
         found = kind(file)
     if found is None or (type(found) is MP3 and _is_program_stream(file)):
-        raise TagError(f"tags are written to {NAMED} files, of which this is none")
+        raise OtherKindError(f"tags are written to {NAMED} files, of which this is none")
     return KINDS[type(found)](type(found), file)
 
 
@@ -559,6 +566,14 @@ def _kind_by_head(file: BinaryIO) -> type | None:
     scores = {kind: kind.score("", file, head) for kind in KINDS}
     best = max(scores, key=scores.get)
     return best if scores[best] else None
+
+
+def _is_other_iff(file: BinaryIO) -> bool:
+    """Whether it is in the container of WAV or AIFF, of which mutagen looks at the outside alone, but neither."""
+    file.seek(0)
+    head = file.read(12)
+    file.seek(0)
+    return head[:4] in (b"RIFF", b"FORM") and head[8:] not in (b"WAVE", b"AIFF", b"AIFC")
 
 
 def _is_program_stream(file: BinaryIO) -> bool:

@@ -920,9 +920,42 @@ def test_a_song_is_tagged_by_what_it_is_though_its_ending_is_not_of_those(music:
     assert ffmpeg_genre(song) == "Disco"
 
 
-@pytest.mark.parametrize("kind", [".mkv", ".mpg"])  # of the second, mutagen reads the sound
-def test_a_film_that_has_no_place_for_tags_is_left(music: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    film = write_film(music / f"film{kind}", {".mkv": "matroska", ".mpg": "mpeg"}[kind])
+@pytest.mark.parametrize("damage", ["cut", "no text", "unreadable"])
+def test_a_song_whose_tags_cannot_be_read_has_failed_whatever_its_ending(
+    music: Path, damage: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    song = write_song(music / "other.m4a").rename(music / "other.aac")
+    if damage == "cut":
+        content = song.read_bytes()
+        song.write_bytes(content[: content.index(b"stsd")])
+    elif damage == "no text":
+        write_genre(song, "Fran_aise")
+        song.write_bytes(song.read_bytes().replace(b"Fran_aise", NO_UTF8))
+    else:
+        openly = Path.open
+
+        def refuse(path: Path, *how: object, **more: object) -> object:
+            if path == song:
+                raise PermissionError(13, "Permission denied", str(path))
+            return openly(path, *how, **more)
+
+        monkeypatch.setattr(Path, "open", refuse)
+    assert main(["tag", str(song)]) == 1
+    assert f"{song}: " in capfd.readouterr().err
+
+
+FILMS = {".mkv": "matroska", ".mpg": "mpeg", ".mpeg": "mpegts", ".avi": "avi"}
+
+
+@pytest.mark.parametrize("kind", [*FILMS, ".aac"])  # all but the first seem to be of one of its kinds to mutagen
+def test_a_song_or_film_that_has_no_place_for_tags_is_left(
+    music: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    film = music / f"film{kind}"
+    if kind == ".aac":
+        film.write_bytes(b"ID3\4" + bytes(6) + b"\xff\xf1" + bytes(10_000))  # ADTS
+    else:
+        write_film(film, FILMS[kind])
     content = film.read_bytes()
     assert main(["tag", str(film)]) == 0
     assert f"1 whose tags cannot be written ({kind})" in capfd.readouterr().err
