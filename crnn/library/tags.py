@@ -42,7 +42,8 @@ ATOM = "\xa9gen"
 ATTRIBUTE = "WM/Genre"  # of ASF
 APE_MAGIC, APE_EDGE_BYTES = b"APETAGEX", 32  # of its header and its footer
 DSF_HEAD_BYTES = 28  # the last 16 are the size of the file and the place of its tag
-LARGEST_INFO = 2**20  # bytes of a RIFF chunk of names
+LARGEST_NAMES = 2**20  # bytes of a RIFF chunk, or a QuickTime atom, with the names of things
+QUICKTIME_KEYS = re.compile(rb"hdlr.{8}mdta.*?(?P<size>.{4})keys", re.DOTALL)
 REPLACED = "\ufffd"  # what mutagen reads where a Vorbis comment is no UTF-8
 NO_TEXT = "its genre is no text, so that it stays as it is"
 
@@ -630,10 +631,13 @@ def _ape_size(file: BinaryIO, end: int) -> tuple[int, int]:
 def _quicktime_genre(file: BinaryIO) -> str:
     """The genre of a QuickTime film, which has lists of its own beside that of MP4, "" if there is none."""
     tree = AtomTree(file)
-    user_data, metadata = b"moov.udta", b"moov.meta"
-    has_genre = user_data + b"." + ATOM.encode("latin-1") in tree
-    for keys in (user_data + b".meta.keys", metadata + b".keys"):
-        has_genre = has_genre or (keys in tree and b"genre" in tree[keys].read(file)[1].lower())
+    has_genre = b"moov.udta." + ATOM.encode("latin-1") in tree
+    for meta in filter(tree.__contains__, (b"moov.udta.meta", b"moov.meta")):
+        file.seek(tree[meta].offset)
+        # The tree goes no deeper: QuickTime's own `meta` lacks the version before its atoms that mutagen skips.
+        if keys := QUICKTIME_KEYS.search(file.read(min(tree[meta].length, LARGEST_NAMES))):
+            names = keys.string[keys.end() :][: int.from_bytes(keys["size"], "big")]
+            has_genre = has_genre or b"genre" in names.lower()
     if not has_genre:
         return ""
     file.seek(0)
@@ -648,7 +652,7 @@ def _info_genre(file: BinaryIO) -> str:
         size = int.from_bytes(head[4:], "little")
         following = file.tell() + size + size % 2
         if head.startswith(b"LIST") and file.read(4) == b"INFO":
-            _, found, rest = file.read(min(size - 4, LARGEST_INFO)).partition(b"IGNR")
+            _, found, rest = file.read(min(size - 4, LARGEST_NAMES)).partition(b"IGNR")
             if found:
                 return rest[4 : 4 + int.from_bytes(rest[:4], "little")].rstrip(b"\0 ").decode("utf-8", "replace")
         file.seek(following)

@@ -567,6 +567,34 @@ def test_a_genre_of_quicktime_counts_and_is_not_contradicted(tmp_path: Path, opt
         write_genre(film, "Jazz")
 
 
+@pytest.mark.parametrize("version", [b"", bytes(4)])
+@pytest.mark.parametrize("around", ["moov", "udta"])
+def test_a_genre_counts_in_a_list_of_quicktime_that_has_no_version_too(
+    tmp_path: Path, version: bytes, around: str
+) -> None:
+    """Apple's programs write none; that is of MP4."""
+
+    def atom(name: bytes, content: bytes) -> bytes:
+        return (8 + len(content)).to_bytes(4, "big") + name + content
+
+    film = write_film(tmp_path / "film.mov", "mov")
+    content = film.read_bytes()
+    moov, udta = content.rindex(b"moov"), content.rindex(b"udta")
+    assert content.index(b"mdat") < moov  # so that the places of the sound stay
+    name, value = atom(b"mdta", b"com.apple.quicktime.genre"), atom(b"data", b"\0\0\0\1" + bytes(4) + b"Swing")
+    atoms = (
+        atom(b"hdlr", bytes(8) + b"mdta" + bytes(13)),
+        atom(b"keys", bytes(4) + b"\0\0\0\1" + name),
+        atom(b"ilst", atom(b"\0\0\0\1", value)),
+    )
+    meta = atom(b"meta", version + b"".join(atoms))
+    meta = atom(b"udta", meta) if around == "udta" else meta
+    film.write_bytes(content[: moov - 4] + atom(b"moov", content[moov + 4 : udta - 4] + meta))
+    assert read_genre(film).names == ("Swing",)
+    with pytest.raises(TagError, match="QuickTime metadata"):
+        write_genre(film, "Jazz")
+
+
 def test_rights_and_times_and_links_stay(tmp_path: Path) -> None:
     song, link = write_song(tmp_path / "a song.mp3"), tmp_path / "link.mp3"
     song.chmod(0o640)
