@@ -34,7 +34,8 @@ def add_songs(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=filled,
         metavar="SONG",
-        help="an audio file, a folder, or - to read a list of files and folders from standard input, one per line",
+        help="an audio file, a folder, the file: address of either, or - to read a list of these from standard input, "
+        "one per line",
     )
     parser.add_argument(
         "-0",
@@ -106,16 +107,15 @@ def passages_of(args: argparse.Namespace) -> "Passages | None":
 
 
 def named_songs(args: argparse.Namespace) -> list[Path]:
-    """The files and folders that are named. Raises ArgumentTypeError."""
-    return [Path(name) for name in typed(args)]
+    """The files and folders that are named, be it by a file: address. Raises ArgumentTypeError."""
+    return [Path(local(name)) for name in typed(args)]
 
 
 def typed(args: argparse.Namespace) -> list[str]:
-    """The same as it was typed or listed, file:// as paths; with `--ray`, addresses too. Raises ArgumentTypeError."""
+    """The same as it was typed or listed; with `--ray`, addresses are of stores. Raises ArgumentTypeError."""
     if args.null and STANDARD_INPUT not in args.songs:
         raise argparse.ArgumentTypeError("-0 says how a list on standard input is written: name that with -, too.")
-    songs = (name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song]))
-    return [*map(local, songs)]
+    return [name for song in args.songs for name in (listed(args.null) if song == STANDARD_INPUT else [song])]
 
 
 def check_device(name: str | None) -> None:

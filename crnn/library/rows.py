@@ -245,13 +245,21 @@ def is_address(path: str) -> bool:
 
 
 def local(name: str) -> str:
-    """The path of a file:// address of this computer, as file managers give them (RFC 8089); all else as it is."""
-    scheme, _, rest = name.partition("://")
-    host, slash, path = rest.partition("/")
-    if scheme.lower() != "file" or host.lower() not in ("", "localhost") or not slash:
+    """The path of a file: address of this computer, as file managers give them (RFC 8089); all else as it is."""
+    if not (scheme := re.match(r"file:(//(localhost)?|(?!//))(?=/)", name, re.IGNORECASE)):
         return name
+    path = name[scheme.end() :]
     unquoted = unquote_to_bytes(path)
-    return name if b"\0" in unquoted else f"/{os.fsdecode(unquoted)}"
+    if b"\0" in unquoted:
+        return name
+    if os.name != "nt":
+        return os.fsdecode(unquoted)
+    from urllib.request import url2pathname  # noqa: PLC0415 (which imports what fetches from servers)
+
+    try:
+        return url2pathname(path)
+    except OSError:  # more colons than that of a drive
+        return name
 
 
 def absolute(path: str | os.PathLike) -> str:

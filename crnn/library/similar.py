@@ -107,7 +107,13 @@ class Library:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("songs", nargs="+", type=_song, metavar="SONG", help="one or more songs to compare with")
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        type=_song,
+        metavar="SONG",
+        help="one or more songs, or their file: addresses, to compare with",
+    )
     parser.add_argument(
         "--in",
         dest="table",

@@ -108,6 +108,19 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return told
 
 
+def test_a_folder_that_was_written_of_file_addresses_is_continued(
+    told: list[list[str]], tiny_model: CRNN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ds = pytest.importorskip("pyarrow.dataset")
+    save(tiny_model, tmp_path / "model", "")
+    (tmp_path / "bad.mp3").write_bytes(b"no sound at all")
+    address = (tmp_path / "bad.mp3").as_uri()
+    assert main([address, "--out", str(tmp_path / "out"), "--ray", "--model", str(tmp_path / "model")]) == 1
+    assert ds.dataset(tmp_path / "out").to_table(["path"]).to_pylist() == [{"path": address}]
+    assert address in capsys.readouterr().err
+    assert len(told) == 1
+
+
 def test_what_failed_is_said_again_though_it_is_not_heard_again(
     told: list[list[str]], tiny_model: CRNN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from crnn.audio import SAMPLE_RATE, AudioError, Passages, not_now
 from crnn.checkpoint import save
 from crnn.inference import GenreClassifier, Prediction, Recording
 from crnn.library import choosing, classify, cluster, job
-from crnn.library.rows import read_rows
+from crnn.library.rows import local, read_rows
 from crnn.network.config import NOTHING_STRANGE
 from crnn.network.model import CRNN
 from crnn.sources import Origin
@@ -235,12 +235,21 @@ def test_an_address_of_a_file_is_its_path(
     odd = (music / "a.wav").rename(music / "50 % Größe#?.wav")
     address = odd.as_uri()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{address}\r\n".encode())))
-    for given in (address, address.replace("file://", "FILE://localhost"), "-"):
+    for given in (address, address.replace("file://", "FILE://localhost"), address.replace("file://", "file:"), "-"):
         assert main(["--json", given]) == 0
         assert json.loads(capfd.readouterr().out)["path"] == str(odd)
     for given in (address.replace("file://", "file://nas"), f"{address}%00", f"http://nas{odd}"):
         assert main([given]) == 1
         assert "an address is no file on this computer" in capfd.readouterr().err
+
+
+def test_an_address_of_a_file_on_windows_is_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    nturl2path = pytest.importorskip("nturl2path")
+    with monkeypatch.context() as patch:
+        patch.setattr("urllib.request.url2pathname", nturl2path.url2pathname)
+        patch.setattr(os, "name", "nt")
+        paths = [*map(local, ("file:///C:/Music/a%20b.mp3", "file:/C:/a.mp3", "file:///a:b:c.mp3", "C:/a.mp3"))]
+    assert paths == [r"C:\Music\a b.mp3", r"C:\a.mp3", "file:///a:b:c.mp3", "C:/a.mp3"]
 
 
 @pytest.mark.parametrize("paths", [["", "a.wav"], [".", "a"], ["A", "B", "C"]])
