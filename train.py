@@ -280,7 +280,7 @@ def train_in(
     base, recipe, dataset = parts
     try:
         if args.resume:
-            if not (out / UNFINISHED / "train.pt").is_file():
+            if not has_epoch(out):
                 print("No epoch of it is saved: it begins with the first.")
         elif is_first():
             keep_command(out / UNFINISHED, base, dataset, argv)
@@ -376,10 +376,10 @@ def keep_command(unfinished: Path, base: Base | None, dataset: Dataset, argv: Se
 def check_data(run: Path, dataset: Dataset) -> None:
     """Raises TrainingError if an unfinished training was started with other data than this; an older one may not say.
 
-    Each epoch that is saved says so, too: this is known before the first.
+    Where an epoch is saved, that says so by itself.
     """
     _, _, noted = read_command(run)
-    if noted:
+    if noted and not has_epoch(run):
         check_same(run / UNFINISHED / COMMAND_FILE, noted, dataset.settings())
 
 
@@ -403,6 +403,11 @@ def is_begun(run: Path) -> bool:
     """Whether the folder `run` holds an unfinished training, be it one whose command cannot be read."""
     unfinished = run / UNFINISHED
     return os.path.lexists(unfinished / COMMAND_FILE) or any(unfinished.glob("*.pt"))
+
+
+def has_epoch(run: Path) -> bool:
+    """Whether an epoch of the unfinished training in the folder `run` is saved."""
+    return (run / UNFINISHED / "train.pt").is_file()
 
 
 def load_base(args: argparse.Namespace) -> Base | None:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 import train
 from crnn.checkpoint import save
-from crnn.data import download
+from crnn.data import clips, download
 from crnn.data.features import Features
 from crnn.data.gtzan import FAULT_FILTERED
 from crnn.data.heard import record_of
@@ -882,10 +882,7 @@ def test_features_that_are_gone_or_others_are_a_sentence(
         others = Features.load(aside)
         Features(255 - others.logmel, others.floor_db, others.track_id, others.n_frames).save(path)
         assert main(["--resume", str(stopped)]) == 2
-        assert (
-            "other data or options (other training clips, other validation clips, other test clips)"
-            in capsys.readouterr().err
-        )
+        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
     finally:
         aside.replace(path)
 
@@ -910,6 +907,28 @@ def test_a_training_of_which_nothing_is_saved_goes_on_with_its_own_data(
     assert load_checkpoint(out / "model")[0].config.genres == ("drone", "hiss & noise")
 
 
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_training_goes_on_though_its_test_clips_are_others(
+    is_saved: bool, stopped: Path, features: list[str], tmp_path: Path
+) -> None:
+    if not is_saved:
+        (stopped / "unfinished" / "train.pt").unlink()
+    dataset = train.load_dataset(train.parse_args(features))
+    songs, test = dataset.features, dataset.splits["test"]
+    songs.logmel[test] = 255 - songs.logmel[test]
+    songs.save(tmp_path / "others.npz")
+    assert main(["--resume", str(stopped), "--features", str(tmp_path / "others.npz")]) == 0
+
+
+def test_the_clips_of_a_training_are_read_for_their_fingerprint_once(
+    features: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Mock(wraps=clips.sha256)
+    monkeypatch.setattr(clips, "sha256", made)
+    assert main([*features, "--epochs", "1", "--no-refit", "--out", str(tmp_path / "out")]) == 0
+    assert made.call_count == 2
+
+
 def test_a_training_goes_on_with_data_that_has_moved(
     stopped: Path, features: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -919,10 +938,7 @@ def test_a_training_goes_on_with_data_that_has_moved(
     moved = path.rename(tmp_path / "moved.npz")
     try:
         assert main(["--resume", str(stopped), "--features", str(tmp_path / "others.npz")]) == 2
-        assert (
-            "other data or options (other training clips, other validation clips, other test clips)"
-            in capsys.readouterr().err
-        )
+        assert "other data or options (other training clips, other validation clips)" in capsys.readouterr().err
         assert main(["--resume", str(stopped), "--features", str(moved)]) == 0
         epochs = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
         assert epochs[0] == "3"

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torchaudio.datasets import gtzan
 
-from crnn.data.clips import Clips
+from crnn.data.clips import Clips, fingerprints
 from crnn.data.copies import copies_of, keep_together
 from crnn.data.features import DatasetError, Features
 from crnn.data.heard import n_heard
@@ -44,6 +44,7 @@ class Dataset:
     protocol: str  # how it was split, in words
     notes: tuple[str, ...] = ()  # what is odd about its clips, in sentences
     songs: Features | None = None  # whole, where the clips are segments
+    caches: dict = field(default_factory=dict, init=False, compare=False, repr=False)  # of clips, by part and genres
 
     def warnings(self) -> list[str]:
         """What somebody who trains on this data should know first, in sentences."""
@@ -90,13 +91,12 @@ class Dataset:
         genres = genres or self.genres
         check_known(self.genres, genres)
         features, names = self.features.select(index), known_as(self.genres, genres)
-        return Clips(features, np.array([genres.index(names[genre_of(track)]) for track in features.track_id]))
+        labels = np.array([genres.index(names[genre_of(track)]) for track in features.track_id])
+        return Clips(features, labels, self.caches.setdefault((split, genres), {}))
 
     def settings(self) -> dict:
-        """What tells it from other data, as JSON can have it."""
-        parts = {"train": "training", "valid": "validation", "test": "test"}
-        clips = {f"{parts[part]} clips": self.clips(part).fingerprint() for part in parts if len(self.splits[part])}
-        return {"genres": list(self.genres), **clips}
+        """What tells it from other data to train on, as JSON can have it. Raises DatasetError as `clips` does."""
+        return {"genres": list(self.genres), **fingerprints(self.clips("train"), self.clips("valid"))}
 
     def is_heard_by(self, model: CRNN, split: str) -> bool:
         """Whether a model was trained on clips of a part, or their songs. Raises DatasetError as `clips` does."""

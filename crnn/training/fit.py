@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from crnn.data.clips import Clips
+from crnn.data.clips import Clips, fingerprints
 from crnn.network.devices import lacks_memory
 from crnn.network.model import CRNN
 from crnn.training.augment import Augmentation
@@ -157,7 +157,6 @@ def settings_of(trainer: "Trainer", train: Clips, valid: Clips | None) -> dict:
         "model": asdict(trainer.model.config),
         "training": asdict(trainer.config),
         "augmentation": asdict(trainer.augmenter.augmentation),
-        "training clips": train.fingerprint(),
-        "validation clips": valid.fingerprint() if valid else None,
+        **fingerprints(train, valid),
         "processes": trainer.accelerator.num_processes,
     }
