@@ -23,7 +23,7 @@ from crnn.decoding import Decoders
 from crnn.files import whole_file
 from crnn.library.choosing import check_device, typed
 from crnn.library.job import STALL_SECONDS, Hearing, attempt
-from crnn.library.rows import File, is_address
+from crnn.library.rows import File, is_address, local
 from crnn.library.table import (
     Columns,
     TableError,
@@ -170,6 +170,8 @@ def found_at(songs: Sequence[str], suffixes: Collection[str], recursive: bool = 
 
     Raises what the store does.
     """
+    # The address of a file of this computer is unescaped, as fsspec has it.
+    songs = [song if (path := local(song)) == song else f"file://{path}" for song in songs]
     walk = Walk([Path(song).absolute() for song in songs if not is_address(song)], recursive, suffixes)
     found, problems = {}, []
     for address in filter(is_address, songs):

@@ -63,8 +63,8 @@ def _bands() -> tuple[list[float], list[float]]:
 class PointwiseConv(nn.Conv2d):
     """A 1 x 1 convolution as a linear layer, for which PyTorch copies nothing where channels are last, or by oneDNN.
 
-    oneDNN takes half of MKL's time on an AMD. On one core PyTorch leaves it 1 x 1 convolutions alone that are large and
-    dilated, which with 1 x 1 means nothing.
+    oneDNN takes half of MKL's time on an AMD. On one core PyTorch hands it only those 1 x 1 convolutions that are large
+    and dilated; a dilation of 1 x 1 means nothing.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
