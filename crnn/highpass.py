@@ -46,6 +46,8 @@ class HighPass:
         kept = np.linalg.solve(modes, kept @ modes)
         self.kept = np.stack([np.linalg.matrix_power(kept, 2**n) for n in range(DOUBLINGS)])
         self.settled = np.linalg.solve(np.eye(n) - kept.T, self.left.sum(axis=0))
+        matrices = (self.inside, self.left, self.heard, self.kept, self.settled)
+        self._single = [matrix.astype(np.float32) for matrix in matrices]
 
     def __call__(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Blocks (channels, samples) of a sound to such blocks, float32, as if the first sample had always been there.
@@ -71,7 +73,7 @@ class HighPass:
     def _settled_on(self, first: np.ndarray) -> np.ndarray:
         """The state (channels, states) after samples (channels, 1) that have always been there."""
         with np.errstate(over="ignore", invalid="ignore"):  # of infinite or huge samples, for which all is refused
-            return first.astype(np.float32) * self.settled.astype(np.float32)
+            return first.astype(np.float32) * self._single[-1]
 
     def _of_whole(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples (channels, whole squares), and the state before them, (channels, states), to the same behind them.
@@ -80,8 +82,7 @@ class HighPass:
         decode.
         """
         n_channels, n_blocks, n_states = len(samples), samples.shape[1] // BLOCK, len(self.heard)
-        matrices = (self.inside, self.left, self.heard, self.kept)
-        inside, left, heard, kept = (matrix.astype(np.float32) for matrix in matrices)
+        inside, left, heard, kept, _ = self._single
         with np.errstate(over="ignore", invalid="ignore"):  # as above
             squares = samples.reshape(n_channels, -1, BLOCK, BLOCK)
             behind_each = (squares @ left).reshape(n_channels, n_blocks, n_states)
